@@ -1,0 +1,1 @@
+"""Run scientific tasks that must stay runnable for decades."""

@@ -1,0 +1,1 @@
+"""Façade: the import path of upstream 0.17.1."""

@@ -1,0 +1,1 @@
+"""Planning executions and starting processes."""

@@ -1,0 +1,241 @@
+"""Every setting in one table: name, environment variable, default, what it does.
+
+The only module that reads ``os.environ``. :func:`current` reads it anew at each call, because a setting belongs to
+the machine the task runs on and to the moment it starts. The documentation's table is made from these fields.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
+_FALSE = frozenset({"", "0", "false", "no", "off", "n", "f", "null", "~", "none"})
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _boolean(value: str) -> bool:
+    lowered = value.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError("expected true or false")
+
+
+def _present(value: str) -> bool:
+    """Read a switch that upstream 0.17.1 turned on by its mere presence, yet let ``false`` and ``0`` mean off."""
+    return value == "" or value.strip().lower() not in _FALSE
+
+
+def _whole(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError("expected a number that is not negative")
+    return number
+
+
+def _seconds(value: str) -> float:
+    number = float(value)
+    if not number > 0:
+        raise ValueError("expected a number of seconds above 0")
+    return number
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
+def _repositories(value: str) -> tuple[str, ...]:
+    """Read a YAML list, as upstream 0.17.1 does; a plain comma list is welcome too."""
+    import yaml
+
+    found = yaml.safe_load(value)
+    if isinstance(found, str):
+        return _names(found)
+    if found is None:
+        return _DEFAULT_CVMFS_REPOS
+    if isinstance(found, list) and all(isinstance(name, str) for name in found):
+        return tuple(found) or _DEFAULT_CVMFS_REPOS
+    raise ValueError("expected a list of repository names")
+
+
+_DEFAULT_CVMFS_REPOS = ("atlas.cern.ch", "atlas-condb.cern.ch", "sft.cern.ch")
+
+
+def _setting(variable: str, default: Any, help: str, parse: Callable[[str], Any] = _text, **more: Any) -> Any:
+    metadata = {"env": variable, "help": help, "parse": parse, **more}
+    return field(default=default, metadata=metadata, repr=not more.get("secret"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings with their values; see :func:`current`."""
+
+    async_backend: str | None = _setting(
+        "PACKTIVITY_ASYNCBACKEND", None, "`module:backendclass:proxyclass` that the backend `fromenv` stands for."
+    )
+    async_backend_opts: str | None = _setting(
+        "PACKTIVITY_ASYNCBACKEND_OPTS", None, "YAML file with keyword arguments for the backend that is made."
+    )
+    auth_location: str = _setting(
+        "PACKTIVITY_AUTH_LOCATION", "/home/recast/recast_auth", "Directory with credentials, mounted into containers."
+    )
+    auth_targetdir: str = _setting(
+        "PACKTIVITY_AUTH_TARGETDIR", "/recast_auth", "Where that directory appears inside a container."
+    )
+    celery_disable_sync: bool = _setting(
+        "PACKTIVITY_CELERY_DISABLE_SYNC", True, "Forbid waiting for a Celery result inside a Celery task.", _boolean
+    )
+    celery_global_nametag: bool = _setting(
+        "PACKTIVITY_CELERY_GLOBAL_NAMETAG", False, "Name each Celery task's log files after its task id.", _boolean
+    )
+    celery_broker: str = _setting(
+        "PACKTIVITY_CELERY_REDIS_BROKER", "redis://localhost:6379", "Address of the Celery broker and result store."
+    )
+    celery_visibility_timeout: int = _setting(
+        "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT",
+        86400,
+        "Seconds until an unacknowledged Celery task is redelivered.",
+        _whole,
+    )
+    container_runtime: str | None = _setting(
+        "PACKTIVITY_CONTAINER_RUNTIME", None, "Container tool to use; by default the first one that works."
+    )
+    cvmfs_location: str = _setting("PACKTIVITY_CVMFS_LOCATION", "/cvmfs", "Where CVMFS is mounted on this machine.")
+    cvmfs_propagation: str | None = _setting(
+        "PACKTIVITY_CVMFS_PROPAGATION", None, "Mount propagation for CVMFS, such as `rslave`."
+    )
+    cvmfs_repos: tuple[str, ...] = _setting(
+        "PACKTIVITY_CVMFS_REPOS",
+        _DEFAULT_CVMFS_REPOS,
+        "YAML list of CVMFS repositories to mount through the volume driver.",
+        _repositories,
+    )
+    cvmfs_source: str = _setting(
+        "PACKTIVITY_CVMFS_SOURCE", "external", "`external` (bind mount) or `voldriver` (Docker volume plug-in)."
+    )
+    datamodel_impl: str = _setting(
+        "PACKTIVITY_DATAMODEL_IMPL", "typedleafs", "Class for parameter documents: `typedleafs` or `purejson`."
+    )
+    docker_cmd_mod: str = _setting(
+        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for the container tool, quoted as for a shell."
+    )
+    docker_nopull: bool = _setting(
+        "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", _present
+    )
+    dry_run: bool | None = _setting(
+        "PACKTIVITY_DRYRUN", None, "Plan everything, log the command, run nothing.", _boolean
+    )
+    kube_resource_opts: str | None = _setting(
+        "PACKTIVITY_KUBE_RESOURCE_OPTS", None, "YAML file with options for Kubernetes jobs."
+    )
+    logging_disable: bool | None = _setting(
+        "PACKTIVITY_LOGGING_DISABLE", None, "Write no log files and no log lines.", _boolean
+    )
+    logging_handler: str | None = _setting(
+        "PACKTIVITY_LOGGING_HANDLER",
+        None,
+        "`module:function` called with (log, metadata, state, topic) to add handlers.",
+    )
+    logging_stream_level: str | None = _setting(
+        "PACKTIVITY_LOGGING_STREAM_LEVEL", None, "Level from which the step log also goes to standard error (`INFO`)."
+    )
+    plugins: tuple[str, ...] = _setting(
+        "PACKTIVITY_PLUGINS", (), "Comma-separated modules to import, so that they can register handlers.", _names
+    )
+    state_provider: str | None = _setting(
+        "PACKTIVITY_STATEPROVIDER", None, "Module whose `load_state` makes states from their JSON."
+    )
+    sync_config_file: str | None = _setting(
+        "PACKTIVITY_SYNCCONFIGFILE",
+        None,
+        "YAML file choosing handler implementations: `{kind: {type: implementation}}`.",
+    )
+    workdir_location: str | None = _setting(
+        "PACKTIVITY_WORKDIR_LOCATION",
+        None,
+        "`inside:outside`: how a work directory seen in here is called by a Docker daemon outside.",
+    )
+    k8s_path_base: str | None = _setting(
+        "YADAGE_K8S_PATHBASE", None, "Path inside the Kubernetes volume that work directories are relative to."
+    )
+    load_token: str | None = _setting(
+        "YADAGE_SCHEMA_LOAD_TOKEN", None, "Private token for GitLab sources; sent to no other host.", secret=True
+    )
+    gitlab_host: str = _setting(
+        "PACKTIVITY_GITLAB_HOST", "https://gitlab.cern.ch", "GitLab server that `gitlab-cern:` sources come from."
+    )
+    github_raw_host: str = _setting(
+        "PACKTIVITY_GITHUB_RAW_HOST",
+        "https://raw.githubusercontent.com",
+        "Server of raw files that `github:` and `from-github/` sources come from (a mirror, for example).",
+    )
+    offline: bool = _setting(
+        "PACKTIVITY_OFFLINE",
+        False,
+        "Take remote documents from the local cache only, never from the network.",
+        _boolean,
+    )
+    cache_dir: str | None = _setting(
+        "PACKTIVITY_CACHE_DIR", None, "Directory for cached remote documents (`$XDG_CACHE_HOME/packtivity`)."
+    )
+    download_timeout: float = _setting(
+        "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", _seconds
+    )
+    download_limit: int = _setting("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", _whole)
+    strict: bool = _setting("PACKTIVITY_STRICT", False, "Treat warnings as errors.", _boolean)
+
+
+def _current_field(name: str, parse: Callable[[str], Any], raw: str, secret: bool) -> Any:
+    try:
+        return parse(raw)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        shown = "the value given" if secret else repr(raw)
+        raise ConfigurationError(
+            f"environment variable {name}: {shown} cannot be used: {error}", hint=f"Mend or unset {name}."
+        ) from None
+
+
+_TABLE = tuple(
+    (f.name, f.metadata["env"], f.metadata["parse"], bool(f.metadata.get("secret"))) for f in fields(Settings)
+)
+
+
+def current(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings.
+
+    :param environ: environment to read, by default that of this process.
+    :raises ConfigurationError: a variable's value cannot be used; the message names the variable.
+    """
+    environ = os.environ if environ is None else environ
+    return Settings(
+        **{
+            name: _current_field(variable, parse, environ[variable], secret)
+            for name, variable, parse, secret in _TABLE
+            if variable in environ
+        }
+    )
+
+
+def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
+    """Return the directory for cached documents when no setting names one (XDG Base Directory Specification)."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "packtivity")
+
+
+def caller_environment() -> dict[str, str]:
+    """Return a copy of this process's environment, for the processes it starts."""
+    return dict(os.environ)

@@ -1,0 +1,1 @@
+"""Specs: load, validate, explain what is wrong."""

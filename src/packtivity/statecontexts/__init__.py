@@ -1,0 +1,1 @@
+"""States: the directories a task reads and writes."""

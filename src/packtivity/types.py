@@ -1,0 +1,241 @@
+"""The vocabulary of packtivity as types. Read this first.
+
+Plain dictionaries at the wire (clients index them), described here by ``TypedDict``; frozen dataclasses for what
+lives inside one run; ``Protocol`` at the seams where other people's classes come in. No behaviour lives here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+JSON: TypeAlias = Any
+"""Anything :func:`json.dumps` writes: dict, list, str, int, float, bool, None."""
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where a value stands inside a document: keys and list positions from the root."""
+
+# --- documents -------------------------------------------------------------------------------------------------
+
+
+class Spec(TypedDict):
+    """A validated task document, defaults filled. The inner documents are described by ``spec/schema/*.json``."""
+
+    process: dict[str, Any] | None
+    environment: dict[str, Any] | None
+    publisher: dict[str, Any]
+
+
+class Job(TypedDict, total=False):
+    """The rendered process; REANA reads exactly these keys."""
+
+    command: str
+    script: str
+    interpreter: str
+    interactive: str
+
+
+class Metadata(TypedDict, total=False):
+    """What the caller says about a run: ``name`` names its log files."""
+
+    name: str
+
+
+class Directory(TypedDict, total=False):
+    """One directory of a state: an absolute real path, and the name it has in ``{placeholders}``."""
+
+    path: str
+    name: str
+
+
+class StateDocument(TypedDict):
+    """``LocalFSState.json()``."""
+
+    state_type: str
+    identifier: str
+    readwrite: list[Directory]
+    readonly: list[Directory]
+
+
+class ProxyDocument(TypedDict):
+    """JSON handle of a submitted task."""
+
+    proxyname: str
+    proxydetails: Any
+
+
+# --- diagnostics -----------------------------------------------------------------------------------------------
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a text file; ``line`` and ``column`` count from 1, columns in characters."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One mistake in a spec or parameter document, told once.
+
+    :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``.
+    :ivar code: stable name such as ``unknown-key``; every code is listed in the reference.
+    :ivar message: what is wrong.
+    :ivar path: where in the document, keys and list positions from the root.
+    :ivar position: where in which file, when the text is at hand.
+    :ivar excerpt: the offending source line, without its newline; the caret stands under ``position.column``.
+    :ivar expected: what was expected, or the nearest correct name; empty when nothing is near.
+    :ivar hint: what to do now.
+    """
+
+    severity: Severity
+    code: str
+    message: str
+    path: Path = ()
+    position: Position | None = None
+    excerpt: str = ""
+    expected: str = ""
+    hint: str = ""
+
+
+# --- one run ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One bind mount of an execution: ``source`` here appears at ``destination`` inside."""
+
+    source: str
+    destination: str
+    readonly: bool = False
+    kind: Literal["bind", "volume"] = "bind"
+    propagation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A fully planned run: nothing is decided after this.
+
+    :ivar argv: program and arguments, never joined or split again.
+    :ivar stdin: what is fed to standard input; ``None`` is an empty input.
+    :ivar workdir: absolute directory the program starts in, or ``None`` for the runtime's own.
+    :ivar env: variables added to (or, for a clean environment, all of) the program's environment.
+    :ivar inherit_env: whether the caller's environment is passed on.
+    :ivar image: container image reference, ``None`` for a plain process.
+    :ivar mounts: directories visible inside a container.
+    :ivar timeout: seconds until the run is ended, ``None`` for no limit.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes | None = None
+    workdir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    inherit_env: bool = True
+    image: str | None = None
+    mounts: tuple[Mount, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How an execution ended.
+
+    :ivar returncode: exit code, negative for a signal, as in :mod:`subprocess`.
+    :ivar started, ended: seconds since the epoch.
+    :ivar cpu: user plus system CPU seconds of the process and its waited-for children.
+    :ivar max_rss: peak resident memory of the largest process, bytes.
+    :ivar output_bytes: how many bytes it wrote to standard output and error.
+    :ivar tail: the last bytes of that output, for messages.
+    :ivar timed_out: whether it was ended because its time was over.
+    """
+
+    returncode: int
+    started: float
+    ended: float
+    cpu: float = 0.0
+    max_rss: int = 0
+    output_bytes: int = 0
+    tail: bytes = b""
+    timed_out: bool = False
+
+
+# --- seams -----------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Pointer(Protocol):
+    """A JSON pointer (RFC 6901) as :class:`jsonpointer.JsonPointer` has it."""
+
+    path: str
+    parts: list[Any]
+
+
+class Parameters(Protocol):
+    """A parameter or result document: ``TypedLeafs`` or ``PureJsonModel``."""
+
+    def __getitem__(self, key: Any) -> Any: ...
+    def json(self) -> JSON: ...
+    def typed(self) -> Any: ...
+    def copy(self) -> Parameters: ...
+    def leafs(self) -> Iterator[tuple[Any, Any]]: ...
+    def replace(self, path: Any, value: Any) -> None: ...
+    def jq(self, program: str, *args: Any, **kwargs: Any) -> Parameters: ...
+
+
+class State(Protocol):
+    """Where a task's data live. ``readwrite[0]`` is the work directory wherever there is one."""
+
+    datamodel: Any
+
+    @property
+    def readwrite(self) -> list[str]: ...
+    @property
+    def readonly(self) -> list[str]: ...
+    @property
+    def metadir(self) -> str | None: ...
+    def identifier(self) -> str: ...
+    def ensure(self) -> None: ...
+    def contextualize_value(self, value: Any) -> Any: ...
+    def model(self, data: Any) -> Any: ...
+    def json(self) -> JSON: ...
+
+
+class Reporter(Protocol):
+    """Who watches a run. Methods are called from the thread that runs the task and must return at once.
+
+    :ivar interval: seconds between calls of :meth:`tick` while the task runs; ``None`` for no ticks.
+    """
+
+    interval: float | None
+
+    def started(self, execution: Execution) -> None: ...
+    def output(self, chunk: bytes) -> None: ...
+    def tick(self) -> None: ...
+    def ended(self, completed: Completed) -> None: ...
+
+
+class SyncBackend(Protocol):
+    """Runs a task here and now."""
+
+    def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any: ...
+    def run(self, spec: Any, parameters: Any, state: Any, metadata: Any = ...) -> Any: ...
+
+
+class Backend(Protocol):
+    """Runs tasks elsewhere. Any class with these methods is a backend; nothing needs inheriting."""
+
+    def submit(self, spec: Any, parameters: Any, state: Any, metadata: Any = ...) -> Any: ...
+    def ready(self, resultproxy: Any) -> bool: ...
+    def successful(self, resultproxy: Any) -> Any: ...
+    def result(self, resultproxy: Any) -> Any: ...
+    def fail_info(self, resultproxy: Any) -> Any: ...
