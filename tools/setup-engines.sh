@@ -9,6 +9,7 @@ STATE=${PACKTIVITY_ENGINES:-/var/lib/packtivity-engines}
 REGISTRY=127.0.0.1:${PACKTIVITY_REGISTRY_PORT:-5077}
 SOCKET=$STATE/run/docker.sock
 TESTER=packtester
+RUNTIME_DIR=/run/$TESTER # short: Podman's clean-up refuses a runroot of more than 50 characters, and runs then wait 20 s
 TOOLS=$(cd "$(dirname "$0")" && pwd)
 MARK='# written by tools/setup-engines.sh'
 export DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH=1700000000 DOCKER_HOST=unix://$SOCKET
@@ -57,7 +58,7 @@ tester() { # the ordinary user of the tests; in the docker group, with subordina
   getent group docker >/dev/null || groupadd --system docker
   id $TESTER >/dev/null 2>&1 || useradd --no-create-home --home-dir "$STATE/mem/home" --shell /bin/sh --groups docker $TESTER
   grep -q "^$TESTER:" /etc/subuid || usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $TESTER
-  install -d -o $TESTER -g $TESTER -m 755 "$STATE/mem/home"; install -d -o $TESTER -g $TESTER -m 700 "$STATE/mem/home/run"
+  install -d -o $TESTER -g $TESTER -m 755 "$STATE/mem/home"; install -d -o $TESTER -g $TESTER -m 700 "$RUNTIME_DIR"
   [ ! -e /dev/fuse ] || chmod 666 /dev/fuse # as on every desktop: Apptainer mounts SIF files through it
 }
 configure() {
@@ -182,6 +183,6 @@ case ${1:-start} in
     for part in packages storage tester configure registry dockerd busybox python images apptainer; do step $part; done ;;
   stop) stop ;;
   env)
-    echo "export DOCKER_HOST=$DOCKER_HOST PACKTIVITY_TEST_REGISTRY=$REGISTRY PACKTIVITY_TEST_USER=$TESTER PACKTIVITY_TEST_HOME=$STATE/mem/home" ;;
+    echo "export DOCKER_HOST=$DOCKER_HOST PACKTIVITY_TEST_REGISTRY=$REGISTRY PACKTIVITY_TEST_USER=$TESTER PACKTIVITY_TEST_HOME=$STATE/mem/home PACKTIVITY_TEST_RUNTIME_DIR=$RUNTIME_DIR" ;;
   *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
