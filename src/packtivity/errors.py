@@ -28,6 +28,7 @@ __all__ = [
     "ProxyError",
     "PublishError",
     "StateError",
+    "TaskCancelled",
     "TaskFailed",
     "TaskTimeout",
     "UsageError",
@@ -102,6 +103,12 @@ class TaskTimeout(PacktivityError, RuntimeError):
     """The task ran longer than its time limit and was ended; raise ``--timeout`` or look at the run log."""
 
     exit_code = 7
+
+
+class TaskCancelled(PacktivityError, RuntimeError):
+    """The program that started the task asked for its end; nothing is wrong with the task itself."""
+
+    exit_code = 130
 
 
 class PublishError(PacktivityError):

@@ -1,0 +1,222 @@
+"""What the caller chose about handlers (:class:`packconfig`) and about running (:class:`ExecutionConfig`).
+
+Method names, the keys of the configuration dictionaries and which of environment and dictionary wins are those of
+upstream 0.17.1: plug-ins call these methods. Environment variables are read anew at each call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity import settings
+from packtivity.errors import ConfigurationError
+from packtivity.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from packtivity.handlers.manual import Interaction
+    from packtivity.types import Diagnostic, Reporter
+
+GRACE = 10.0
+"""Seconds between the signals INT, TERM and KILL when a task is ended, unless the caller says otherwise."""
+
+
+class packconfig:
+    """Which implementation of a handler to use: ``packconfig(publisher={"frompar-pub": "mine"})``.
+
+    The YAML file named by ``PACKTIVITY_SYNCCONFIGFILE``, read when the object is made, replaces whole categories.
+
+    :raises ConfigurationError: that file cannot be read or is not ``{category: {type: implementation}}``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.handler_selection: dict[str, Any] = kwargs
+        file = settings.value("sync_config_file")
+        if file:
+            self.handler_selection.update(_selection_from(file))
+
+    def get_impl(self, category: str, handler: str) -> str:
+        """Return the name of the implementation chosen for ``handler``, ``default`` when none was."""
+        selected = self.handler_selection.get(category) or {}
+        chosen: str = selected.get(handler, DEFAULT)
+        return chosen
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``packconfig(**document)`` makes again."""
+        return dict(self.handler_selection)
+
+
+def _selection_from(file: str) -> dict[str, dict[str, str]]:
+    import yaml
+
+    where = f"PACKTIVITY_SYNCCONFIGFILE: {file}"
+    try:
+        with open(file, "rb") as stream:
+            found = yaml.safe_load(stream)
+    except OSError as error:
+        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where} is not YAML: {error}") from None
+    wanted = isinstance(found, dict) and all(isinstance(chosen, dict) for chosen in found.values())
+    if not wanted:
+        raise ConfigurationError(
+            f"{where} is not a mapping of mappings",
+            hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
+        )
+    return {str(category): chosen for category, chosen in found.items()}
+
+
+class container_config:
+    """How containers are to be run: environment variables over ``config``, except where a method says otherwise.
+
+    :param config: keys ``pull_images``, ``auth_location``, ``auth_targetdir``.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self.config: Mapping[str, Any] = config or {}
+
+    def workdir_location(self) -> str | None:
+        """Return ``inside:outside``: how a work directory seen in here is called by a daemon outside."""
+        return settings.current().workdir_location
+
+    def pull_software(self) -> bool:
+        """Return whether images may be pulled."""
+        if settings.current().docker_nopull:
+            return False
+        return bool(self.config.get("pull_images", True))
+
+    def container_runtime(self) -> str:
+        """Return the container tool, ``docker`` when none was chosen."""
+        return settings.current().container_runtime or "docker"
+
+    def cvmfs_repos(self) -> list[str]:
+        """Return the CVMFS repositories to mount through the volume driver."""
+        return list(settings.current().cvmfs_repos)
+
+    def cvmfs_location(self) -> str:
+        """Return where CVMFS is mounted on this machine."""
+        return settings.current().cvmfs_location
+
+    def cvmfs_propagation(self) -> str | None:
+        """Return the mount propagation for CVMFS."""
+        return settings.current().cvmfs_propagation
+
+    def cvmfs_source(self) -> str:
+        """Return ``external`` (bind mount) or ``voldriver`` (Docker volume plug-in)."""
+        return settings.current().cvmfs_source
+
+    def container_runtime_modifier(self) -> str:
+        """Return extra arguments for the container tool, quoted as for a shell."""
+        return settings.current().docker_cmd_mod
+
+    def auth_location(self) -> str:
+        """Return the directory with credentials here; ``config`` wins over the environment."""
+        return str(self.config.get("auth_location") or settings.current().auth_location)
+
+    def auth_targetdir(self) -> str:
+        """Return where that directory appears inside; ``config`` wins over the environment."""
+        return str(self.config.get("auth_targetdir") or settings.current().auth_targetdir)
+
+
+class ExecutionConfig:
+    """How one task is run, apart from what its spec says.
+
+    ``ExecutionConfig(other.to_json())`` is the same configuration without the live hooks, which stay behind
+    because they cannot cross a process boundary.
+
+    :param config: upstream's keys ``logging``, ``logging_level``, ``dry_run``, ``containers``, and the keyword
+        arguments below; unknown keys are kept and ignored, as upstream does.
+    :param timeout: seconds until the task is ended, ``None`` for no limit.
+    :param strict: turn warnings into errors; by default ``PACKTIVITY_STRICT``.
+    :param clean_env: start the task without the caller's environment.
+    :param pass_env: names of variables that pass through all the same.
+    :param grace: seconds between the signals INT, TERM and KILL.
+    :param reporter: who watches the run.
+    :param warn: called with each warning; by default they go to the step log.
+    :param interaction: how to talk to a person; by default the terminal.
+    :raises ConfigurationError: a value cannot be used.
+    """
+
+    reporter: Reporter | None
+    warn: Callable[[Diagnostic], None] | None
+    interaction: Interaction | None
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        clean_env: bool | None = None,
+        pass_env: Sequence[str] | None = None,
+        grace: float | None = None,
+        reporter: Reporter | None = None,
+        warn: Callable[[Diagnostic], None] | None = None,
+        interaction: Interaction | None = None,
+    ) -> None:
+        given = {"timeout": timeout, "strict": strict, "clean_env": clean_env, "pass_env": pass_env, "grace": grace}
+        self.config = {**(config or {}), **{key: value for key, value in given.items() if value is not None}}
+        self.container_config = container_config(self.config.get("containers"))
+        self.timeout: float | None = _seconds(self.config, "timeout", None)
+        self.grace: float = _seconds(self.config, "grace", GRACE) or 0.0
+        self.clean_env = bool(self.config.get("clean_env", False))
+        self.pass_env: tuple[str, ...] = _names(self.config, "pass_env")
+        self.reporter = reporter
+        self.warn = warn
+        self.interaction = interaction
+
+    @property
+    def strict(self) -> bool:
+        """Whether warnings are errors."""
+        chosen = self.config.get("strict")
+        return bool(settings.value("strict") if chosen is None else chosen)
+
+    def disable_logging(self) -> bool:
+        """Return whether no log files are to be written."""
+        disabled = settings.value("logging_disable")
+        return bool(not self.config.get("logging", True) if disabled is None else disabled)
+
+    def custom_logging_handler(self) -> str | None:
+        """Return ``module:function`` that adds log handlers."""
+        handler: str | None = settings.value("logging_handler")
+        return handler
+
+    def stream_loglevel(self) -> str:
+        """Return the level from which the step log also goes to standard error."""
+        level = settings.value("logging_stream_level")
+        return str(self.config.get("logging_level", "INFO") if level is None else level)
+
+    def dry_run(self) -> bool:
+        """Return whether everything is planned and nothing is run; ``PACKTIVITY_DRYRUN=false`` means no."""
+        dry = settings.value("dry_run")
+        return bool(self.config.get("dry_run", False) if dry is None else dry)
+
+    def replace(self, **changes: Any) -> ExecutionConfig:
+        """Return a copy with some of the constructor's keyword arguments changed; ``None`` puts a default back."""
+        hooks = {"reporter": self.reporter, "warn": self.warn, "interaction": self.interaction}
+        kept = {key: value for key, value in self.config.items() if key not in changes}
+        return ExecutionConfig(kept, **{**hooks, **changes})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part that travels with a task to where it runs."""
+        travelling = dict(self.config)
+        if "pass_env" in travelling:
+            travelling["pass_env"] = list(self.pass_env)
+        return travelling
+
+
+def _seconds(config: Mapping[str, Any], key: str, default: float | None) -> float | None:
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ConfigurationError(f"{key}: expected a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _names(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = config.get(key) or ()
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"{key}: expected a list of names, not {value!r}")
+    return tuple(value)

@@ -1,0 +1,133 @@
+"""A process group: when its leader ends, and the end of everything in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import resource
+
+    Collected = tuple[int, resource.struct_rusage]
+
+
+class ExitWatch:
+    """A descriptor that becomes readable when a child of ours has ended.
+
+    :param pid: a child that nobody else waits for.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._collected: Collected | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except (AttributeError, OSError):  # not Linux 5.3, or a sandbox forbids it
+            self._descriptor, writing = os.pipe()
+            self._thread = threading.Thread(target=self._wait, args=(writing,), daemon=True)
+            self._thread.start()
+
+    def _wait(self, writing: int) -> None:
+        try:
+            self._collected = _wait4(self._pid)
+        finally:
+            os.close(writing)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def collect(self) -> Collected:
+        """Return wait status and resource use, waiting for the end if need be; may be asked again."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._collected is None:
+            self._collected = _wait4(self._pid)
+        return self._collected
+
+    def close(self) -> None:
+        """Give the descriptor back; may be called again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _wait4(pid: int) -> Collected:
+    try:
+        _, status, usage = os.wait4(pid, 0)
+    except ChildProcessError:
+        # A program that ignores SIGCHLD has its children's exit codes thrown away; subprocess says 0 then too.
+        import resource
+
+        return 0, resource.struct_rusage([0] * 16)
+    return status, usage
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to every process of ``group``; nobody being there, or not being ours, is no error."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def end_group(group: int, grace: float) -> int:
+    """End what is left of a group whose leader has been waited for.
+
+    Groups that a shell made for its background jobs are found by their session when anything is left at all. A
+    process that left the session (``setsid``) is out of reach.
+
+    :param grace: seconds between ``TERM`` and ``KILL``, and to wait after that.
+    :returns: how many processes there were.
+    """
+    if not _exists(group):
+        return 0
+    found = living = _members(group)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not living:
+            break
+        for member in living:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(member, number)
+        living = _wait_until_gone(group, grace)
+    return len(found)
+
+
+def _wait_until_gone(group: int, seconds: float) -> list[int]:
+    """Wait for processes that are not our children, looking ever less often; return who is still there."""
+    deadline, pause, idle = time.monotonic() + seconds, 0.0005, threading.Event()
+    while (living := _members(group)) and time.monotonic() < deadline:
+        idle.wait(pause)
+        pause = min(pause * 2, 0.05)
+    return living
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _members(group: int) -> list[int]:
+    """Return living processes of the group or its session; where there is no ``/proc``, the group as a whole."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return [-group] if _exists(group) else []
+    return [number for number in numbers if _belongs(number, group)]
+
+
+def _belongs(pid: int, group: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in b"ZX" and group in (int(fields[2]), int(fields[3]))

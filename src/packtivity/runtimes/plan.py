@@ -1,0 +1,92 @@
+"""Decides how a rendered job is run: pure functions from job, environment, state and configuration to an execution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ParameterError
+from packtivity.types import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.types import State
+
+KEPT = frozenset(
+    ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "XDG_RUNTIME_DIR")
+)
+"""Variables a clean environment has all the same, besides those that start with ``LC_``."""
+
+
+def shell_argv(job: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes | None]:
+    """Return arguments and standard input that run a job inside its environment.
+
+    A command, and the interpreter of a script, is a line of shell, after ``source ENVSCRIPT &&`` when there is an
+    environment script; the script itself is standard input (upstream 0.17.1).
+
+    :raises ParameterError: the job is none that can be run; it has a NUL character, for example.
+    """
+    if "command" in job:
+        line, stdin = str(job["command"]), None
+    elif "script" in job:
+        line, stdin = str(job.get("interpreter") or "sh"), str(job["script"]).encode("utf-8", "surrogateescape") or None
+    elif "interactive" in job:
+        return ("sh", "-c", f"exec {job['interactive']}"), None
+    else:
+        raise ParameterError(
+            f"a job with {', '.join(map(repr, job)) or 'nothing in it'} cannot be run",
+            hint="Its process handler has to return {'command'} or {'script', 'interpreter'}.",
+        )
+    if "\0" in line:
+        raise ParameterError("the command to run has a NUL character in it", hint="Look at the parameters it uses.")
+    script = environment.get("envscript")
+    return ("sh", "-c", f"source {script} && {line}" if script else line), stdin
+
+
+def plan_local(
+    job: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    state: State | None,
+    config: Any,
+    caller: Mapping[str, str] | None = None,
+) -> Execution:
+    """Plan a plain process in the first read-write directory; without one, where the caller is.
+
+    :param config: an :class:`~packtivity.handlers.config.ExecutionConfig`.
+    :param caller: the caller's environment, which a clean one takes its few variables from.
+    :raises ParameterError: the job is none that can be run.
+    """
+    argv, stdin = shell_argv(job, environment)
+    directories = state.readwrite if state else []
+    return Execution(
+        argv=argv,
+        stdin=stdin,
+        workdir=directories[0] if directories else None,
+        env=_clean(caller or {}, config.pass_env) if config.clean_env else {},
+        inherit_env=not config.clean_env,
+        timeout=config.timeout,
+    )
+
+
+def _clean(caller: Mapping[str, str], passed: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in caller.items() if name in KEPT or name in passed or name.startswith("LC_")}
+
+
+def shell_line(execution: Execution) -> str:
+    """Return a line that does the same when given to a POSIX shell.
+
+    The variables of a clean environment are named, not spelt out: their values are the caller's and may be secrets.
+    """
+    import shlex
+
+    line = shlex.join(execution.argv)
+    if not execution.inherit_env:
+        kept = " ".join(f'{name}="${{{name}}}"' for name in sorted(execution.env) if name.isidentifier())
+        line = f"env -i {kept} {line}" if kept else f"env -i {line}"
+    elif execution.env:
+        line = f"{shlex.join(['env', *(f'{name}={value}' for name, value in sorted(execution.env.items()))])} {line}"
+    if execution.stdin:
+        line = f"printf %s {shlex.quote(execution.stdin.decode('utf-8', 'surrogateescape'))} | {line}"
+    else:
+        line = f"{line} </dev/null"
+    return f"cd {shlex.quote(execution.workdir)} && {line}" if execution.workdir else line

@@ -1,0 +1,366 @@
+"""Starts processes: the only place that does.
+
+A process runs in a session of its own, its output (standard output and error through one pipe) streams to a log and
+a reporter, and whatever it leaves running is ended with it. Nothing here decides what to run: that is
+:mod:`packtivity.runtimes.plan`.
+
+When this program itself dies by ``SIGKILL``, a plain process it started lives on: the kernel's parent-death signal
+is bound to the starting *thread*, so it would end tasks of pool threads that merely finished.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from packtivity import errors
+from packtivity.runtimes.group import ExitWatch, end_group, signal_group
+from packtivity.settings import caller_environment
+from packtivity.types import Completed, Execution, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHUNK = 1 << 18
+"""Bytes read at a time."""
+
+TAIL = 8192
+"""Bytes of output kept for messages."""
+
+_PIPE = 1 << 20
+_LEFTOVER_GRACE = 1.0
+_ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+_ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
+
+
+class OutputLog(Protocol):
+    """Where output goes; see :class:`packtivity.tasklog.RunLog`."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes, of any length, with or without line ends."""
+
+    def note(self, message: str) -> None:
+        """Take a remark of ours."""
+
+
+class Cancellation:
+    """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        self.cancelled = False
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once cancelled."""
+        return self._read
+
+    def cancel(self) -> None:
+        """Ask every run that watches this to end."""
+        with self._lock:
+            if not self.cancelled:
+                self.cancelled = True
+                os.close(self._write)
+
+    def __del__(self) -> None:
+        self.cancel()
+        os.close(self._read)
+
+
+def run(
+    execution: Execution,
+    *,
+    log: OutputLog | None = None,
+    reporter: Reporter | None = None,
+    grace: float = 10.0,
+    cancel: Cancellation | None = None,
+) -> Completed:
+    """Run ``execution`` to its end.
+
+    Returns when the main process has ended: background processes that keep the pipe open are not waited for but
+    ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, ``INT``, ``TERM`` and ``KILL`` go to
+    the whole group, ``grace`` seconds apart, before the error is raised; a second ``KeyboardInterrupt`` skips a wait.
+
+    :param grace: seconds between the signals.
+    :raises EnvironmentUnavailable: the program cannot be started.
+    :raises StateError: the work directory is not there, or the log cannot be written; the process is ended first.
+    :raises ParameterError: the arguments are too long for the system.
+    :raises TaskCancelled: ``cancel`` was used.
+    """
+    watch: _Watch | None = None
+    try:
+        with _interrupts_held():
+            watch = _Watch(execution, log, reporter, grace, cancel)
+        if reporter is not None:
+            reporter.started(execution)
+        watch.until_exit()
+        completed = watch.finish()
+    except BaseException as error:
+        if watch is not None:
+            watch.interrupt(error)
+        raise
+    if reporter is not None:
+        reporter.ended(completed)
+    return completed
+
+
+class _Watch:
+    """One running process and everything that is waited for at the same time."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        log: OutputLog | None,
+        reporter: Reporter | None,
+        grace: float,
+        cancel: Cancellation | None,
+    ) -> None:
+        self._log, self._reporter, self._grace = log, reporter, grace
+        self._started = time.time()
+        self._process, self._output, self._exit = _start(execution)
+        self._exited = self._finished = self._timed_out = False
+        self._open, self._wide = True, False
+        self._count, self._tail = 0, b""
+        self._rungs: list[signal.Signals] = []
+        now = time.monotonic()
+        self._deadline = None if execution.timeout is None else now + execution.timeout
+        interval = reporter.interval if reporter is not None else None
+        self._interval, self._next_tick = interval, None if interval is None else now + interval
+        self._cancel = None if cancel is None else cancel.fileno()
+        self._poller = select.poll()
+        for descriptor in (self._output, self._exit.fileno(), self._cancel):
+            if descriptor is not None:
+                self._poller.register(descriptor, select.POLLIN)
+
+    def until_exit(self) -> None:
+        """Read and act on deadlines until the main process has ended."""
+        while not self._exited:
+            for descriptor, _ in self._poller.poll(self._milliseconds()):
+                if descriptor == self._output:
+                    self._read()
+                elif descriptor == self._cancel:
+                    raise errors.TaskCancelled("the task was cancelled")
+                else:
+                    self._exited = True
+            self._act(time.monotonic())
+
+    def _milliseconds(self) -> int | None:
+        times = [moment for moment in (self._deadline, self._next_tick) if moment is not None]
+        return max(0, int((min(times) - time.monotonic()) * 1000) + 1) if times else None
+
+    def _act(self, now: float) -> None:
+        if self._next_tick is not None and now >= self._next_tick and self._reporter is not None:
+            self._next_tick = now + (self._interval or 0)
+            self._reporter.tick()
+        if self._deadline is not None and now >= self._deadline and not self._exited:
+            if not self._rungs:
+                self._timed_out = True
+                self._rungs = list(_ON_TIMEOUT)
+            self._climb()
+
+    def _climb(self) -> None:
+        """Send the next signal of the ladder; the deadline is when the one after it is due."""
+        signal_group(self._process.pid, self._rungs.pop(0))
+        self._deadline = time.monotonic() + self._grace if self._rungs else None
+
+    def _read(self) -> bool:
+        """Take what is there; false when there is nothing (for now, or ever)."""
+        try:
+            chunk = os.read(self._output, CHUNK)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._close_output()
+            return False
+        self._count += len(chunk)
+        self._tail = chunk[-TAIL:] if len(chunk) >= TAIL else (self._tail + chunk)[-TAIL:]
+        if not self._wide and len(chunk) >= 1 << 16:
+            self._wide = True
+            _widen(self._output)
+        if self._log is not None:
+            self._log.write(chunk)
+        if self._reporter is not None:
+            self._reporter.output(chunk)
+        return True
+
+    def _close_output(self) -> None:
+        if self._open:
+            self._open = False
+            self._poller.unregister(self._output)
+            os.close(self._output)
+
+    def _drain(self) -> None:
+        """Read what the pipe holds and no more, because somebody out of reach may go on writing."""
+        end = self._count + _PIPE
+        while self._open and self._count < end and self._read():
+            pass
+
+    def finish(self) -> Completed:
+        """Read the rest, collect the exit code, end what the process left running."""
+        self._drain()
+        status, usage = self._exit.collect()
+        code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE))
+        self._finished = True
+        self._drain()
+        if left and self._log is not None:
+            self._log.note(f"ended {left} process{'es' if left > 1 else ''} that the task had left running")
+        self._close()
+        return Completed(
+            returncode=code,
+            started=self._started,
+            ended=time.time(),
+            cpu=usage.ru_utime + usage.ru_stime,
+            max_rss=usage.ru_maxrss * _RSS_UNIT,
+            output_bytes=self._count,
+            tail=self._tail,
+            timed_out=self._timed_out,
+        )
+
+    def _close(self) -> None:
+        self._close_output()
+        self._exit.close()
+
+    def interrupt(self, error: BaseException) -> None:
+        """End the process because of ``error``, whatever else goes wrong meanwhile."""
+        if isinstance(error, Exception) and not isinstance(error, errors.TaskCancelled):
+            self._silence()  # the log or the reporter may be what failed
+        if self._cancel is not None:
+            self._poller.unregister(self._cancel)
+        self._rungs = list(_ON_INTERRUPT)
+        self._deadline = time.monotonic()
+        while not self._finished:
+            try:
+                self.until_exit()
+                completed = self.finish()
+                if self._reporter is not None:
+                    self._reporter.ended(completed)
+            except (KeyboardInterrupt, SystemExit):
+                self._deadline = time.monotonic() if self._rungs else None
+            except Exception:  # noqa: BLE001 - the first error is the one to raise; the process must end all the same
+                self._silence()
+        self._close()
+
+    def _silence(self) -> None:
+        self._log = self._reporter = self._next_tick = None
+
+
+# --- starting --------------------------------------------------------------------------------------------------
+
+_RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
+
+
+def _start(execution: Execution) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
+    with ExitStack() as opened, ExitStack() as passed_on:
+        try:
+            reading, writing = os.pipe()
+            opened.callback(os.close, reading)
+            passed_on.callback(os.close, writing)
+            stdin = _stdin(execution.stdin)
+            passed_on.callback(os.close, stdin)
+            process = subprocess.Popen(
+                execution.argv,
+                stdin=stdin,
+                stdout=writing,
+                stderr=writing,
+                cwd=execution.workdir,
+                env=_environment(execution),
+                start_new_session=True,
+            )
+            opened.callback(_abandon, process)
+            os.set_blocking(reading, False)
+            watch = ExitWatch(process.pid)
+        except (OSError, ValueError) as error:
+            raise _start_error(error, execution) from error
+        opened.pop_all()
+    return process, reading, watch
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _environment(execution: Execution) -> dict[str, str] | None:
+    if not execution.inherit_env:
+        return dict(execution.env)
+    return {**caller_environment(), **execution.env} if execution.env else None
+
+
+def _stdin(content: bytes | None) -> int:
+    """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
+    if not content:
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = _anonymous_file()
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _anonymous_file() -> int:
+    try:
+        return os.memfd_create("packtivity-stdin")
+    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
+def _widen(pipe: int) -> None:
+    """Ask for a larger pipe: fewer, larger reads when there is much output."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+    except (ImportError, AttributeError, OSError):
+        pass  # the usual size works as well, only slower
+
+
+def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
+    import errno
+
+    program = execution.argv[0] if execution.argv else ""
+    if isinstance(error, ValueError):
+        return errors.ParameterError(f"{program!r} cannot be started: {error}", hint="Look for a NUL character.")
+    if error.errno == errno.E2BIG:
+        longest = max(len(os.fsencode(argument)) for argument in execution.argv)
+        return errors.ParameterError(
+            f"{program!r} cannot be started: its arguments are too long for this system (one has {longest} bytes)",
+            hint="Use process_type interpolated-script-cmd, or pass long lists through a file.",
+        )
+    if execution.workdir is not None and error.filename == execution.workdir:
+        return errors.StateError(f"work directory {execution.workdir} cannot be entered: {error.strerror}")
+    return errors.EnvironmentUnavailable(
+        f"{program!r} cannot be started: {error.strerror}", hint="Is it installed, executable and on the PATH?"
+    )
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Put off ``KeyboardInterrupt`` until the block ends, so that no process is started and lost."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt

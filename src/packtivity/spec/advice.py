@@ -1,0 +1,113 @@
+"""What to do about mistakes that people really make, with text to paste."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packtivity.spec.words import json_type
+
+if TYPE_CHECKING:
+    from packtivity.types import JSON, Path
+
+PARTS = {
+    "process": "Write, for example\nprocess:\n  process_type: string-interpolated-cmd\n  cmd: echo {name}",
+    "environment": (
+        "Write, for example\nenvironment:\n  environment_type: docker-encapsulated\n  image: docker.io/library/python"
+    ),
+    "publisher": (
+        "Write, for example\npublisher:\n  publisher_type: interpolated-pub\n"
+        '  publish:\n    output: "{workdir}/output.root"'
+    ),
+}
+
+WHOLE_SPEC = """Write, for example
+process:
+  process_type: string-interpolated-cmd
+  cmd: echo hello {name} > {outputfile}
+environment:
+  environment_type: localproc-env
+publisher:
+  publisher_type: frompar-pub
+  outputmap:
+    greeting: outputfile"""
+
+_NOTHING = {
+    "process": "Where nothing is run, write process: null.",
+    "environment": "Where nothing is run, write environment: null.",
+}
+
+_WORKFLOW_KEYS = ("stages", "steps", "workflow", "scheduler")
+
+
+def of_missing_part(kind: str, nullable: bool) -> str:
+    """Return what to write where a whole part is missing."""
+    return f"{PARTS[kind]}\n{_NOTHING[kind]}" if nullable else PARTS[kind]
+
+
+def of_root_key(key: str) -> str:
+    """Return what to do about a key that a spec does not have."""
+    if key in _WORKFLOW_KEYS:
+        return "This looks like a workflow; name one step of it with FILE#/POINTER, such as steps.yml#/fit."
+    if key.removesuffix("_type").removesuffix("-type") in PARTS:
+        kind = key[: -len("_type")]
+        return f"It belongs inside {kind!r}:\n{kind}:\n  {kind}_type: …"
+    return "Remove it; to keep helper keys beside a spec, put the spec under a key of its own and name FILE#/KEY."
+
+
+def of_part(kind: str, part: JSON) -> str:
+    """Return what to do about a part that is no mapping."""
+    if isinstance(part, str) and kind == "environment":
+        return f"If {part!r} is an image, write\nenvironment:\n  environment_type: docker-encapsulated\n  image: {part}"
+    if isinstance(part, str) and kind == "process":
+        return "If it is a command, write\nprocess:\n  process_type: string-interpolated-cmd\n  cmd: …"
+    return PARTS[kind]
+
+
+_STRAY = {
+    ("environment", "command"): "The command stands in process: cmd.",
+    ("environment", "cmd"): "The command stands in process: cmd.",
+    ("environment", "tag"): "The tag is called 'imagetag'.",
+    ("environment", "volumes"): "Mounts follow from the state; files made from parameters go under 'par_mounts'.",
+    ("environment", "mounts"): "Mounts follow from the state; files made from parameters go under 'par_mounts'.",
+    ("environment", "environment"): "Variables go under 'env'.",
+    ("process", "image"): "The image stands in environment: image.",
+    ("process", "env"): "Variables stand in environment: env.",
+    ("process", "command"): "The command line is called 'cmd'.",
+    ("process", "args"): "Arguments stand in the command line itself.",
+}
+
+
+def of_stray_key(kind: str, key: str) -> str:
+    """Return where a key belongs that people put in the wrong part; empty when nothing is known."""
+    return _STRAY.get((kind, key), "")
+
+
+_WRONG_TYPE = {
+    ("imagetag", "number"): 'Put it in quotes, as it is meant: imagetag: "3.10" and 3.1 differ only as text.',
+    ("resources", "object"): "Write a list of one-key mappings: resources: [{kerberos: true}]",
+    ("resources", "string"): "Write a list: resources: [CVMFS]",
+    ("par_mounts", "object"): "Write a list: par_mounts: [{mountpath: /data.json, jqscript: .}]",
+    ("env", "array"): "Write a mapping: env: {NAME: value}",
+    ("env", "string"): "Write a mapping: env: {NAME: value}",
+    ("cmd", "array"): "Write one line of text; several lines go under process_type: interpolated-script-cmd.",
+    ("script", "array"): "Write one text of several lines, after 'script: |'.",
+    ("outputmap", "array"): "Write a mapping: outputmap: {published_name: parameter_name}",
+    ("outputmap", "string"): "Write a mapping: outputmap: {published_name: parameter_name}",
+}
+
+
+def of_wrong_type(kind: str, path: Path, value: JSON, wanted: str | list[str]) -> str:
+    """Return what to do about a value of the wrong type at ``path`` inside a part."""
+    got = json_type(value)
+    known = _WRONG_TYPE.get((str(path[-1]), got))
+    if known:
+        return known
+    if wanted == "string" and got in {"number", "boolean"}:
+        return "Put the value in quotes."
+    if wanted == "boolean" and isinstance(value, str):
+        return "Write true or false, without quotes."
+    if got == "null":
+        return f"Give a value, or remove {path[-1]!r} if it is not needed."
+    if got in {"object", "array"} and wanted == "string":
+        return "Text with braces, brackets or colons must be in quotes."
+    return f"See the reference of {kind} for examples."

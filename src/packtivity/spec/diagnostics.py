@@ -1,0 +1,291 @@
+"""What a mistake is called, where it stands, and how it is shown to a person.
+
+:data:`CODES` is the table of every code; the reference page is made from it. Formats for programs are in
+:mod:`packtivity.spec.reporters`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from packtivity.types import Diagnostic, Path, Position, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FORMATS = ("text", "json", "sarif", "github")
+
+
+class Code(NamedTuple):
+    """What a code stands for: how grave it is, what it means in one line, and what to do about it."""
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+CODES: dict[str, Code] = {
+    # reading
+    "yaml-syntax": Code(
+        "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
+    ),
+    "not-text": Code("error", "The file is not UTF-8 or UTF-16 text.", "Save it as UTF-8."),
+    "not-json": Code(
+        "error", "A value has no form in JSON.", "Write it as text, number, true, false, null, list or mapping."
+    ),
+    "too-deep": Code("error", "Lists and mappings are nested too deeply.", "Flatten the document."),
+    "duplicate-key": Code(
+        "warning", "A key stands twice in one mapping; the last one counts.", "Remove or rename one of them."
+    ),
+    "date-as-string": Code("warning", "A value looks like a date; it is taken as text.", "Put it in quotes."),
+    "unresolvable-reference": Code(
+        "error", "A `$ref` names a file or place that is not there.", "Correct it; it is relative to its own file."
+    ),
+    "circular-reference": Code("error", "A `$ref` leads back to itself.", "Break the circle."),
+    # shape
+    "empty-document": Code("error", "The file has no content.", "Write a spec with its three keys."),
+    "unknown-key": Code("error", "A key that has no meaning here.", "Correct its spelling, or remove it."),
+    "missing-key": Code("error", "A key that must be there is not.", "Add it."),
+    "wrong-type": Code("error", "A value is of the wrong kind, such as a number for text.", "Write what is expected."),
+    "unknown-type": Code(
+        "error", "No process, environment or publisher has this type.", "Use one of the types that there are."
+    ),
+    "missing-type": Code(
+        "error", "It is not said which type of process, environment or publisher is meant.", "Add the type key."
+    ),
+    "retired-form": Code(
+        "error", "A form that old versions had and none of the last ten years accepts.", "Write today's form."
+    ),
+    "schema-violation": Code(
+        "error", "The spec does not keep to the schema given with `--schemasource`.", "Write what that schema asks for."
+    ),
+    # templates and parameters
+    "unknown-placeholder": Code(
+        "warning", "A `{placeholder}` that no parameter gives.", "Give the parameter, or double braces meant literally."
+    ),
+    "misspelt-parameter": Code(
+        "warning", "A parameter that nothing uses, while one of nearly that name is asked for.", "Correct its spelling."
+    ),
+    "unused-parameter": Code("warning", "A parameter that nothing in the spec uses.", "Remove it, or use it."),
+    "unknown-parameter": Code(
+        "warning", "The publisher names a parameter that is not given.", "Give the parameter, or name another."
+    ),
+    "lone-brace": Code(
+        "warning",
+        "A brace without its partner: the text cannot be rendered.",
+        "Write `{{` or `}}` for a literal brace.",
+    ),
+    "literal-braces": Code(
+        "warning", "Braces that belong to a shell, awk, C or Python text and not to a placeholder.", "Double them."
+    ),
+    "positional-placeholder": Code(
+        "warning",
+        "`{}` or `{0}`, which only a list of parameters fills, in a spec whose parameters have names.",
+        "Name the parameter, or write `{{}}`.",
+    ),
+    "forbidden-placeholder": Code(
+        "warning", "A placeholder that reaches for Python internals.", "Use the parameter's own keys."
+    ),
+    # things that cannot work
+    "image-with-tag": Code(
+        "warning", "The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."
+    ),
+    "incomplete-mount": Code(
+        "warning", "An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."
+    ),
+    "unknown-resource": Code("warning", "A resource that nothing understands.", "Correct its spelling."),
+    "bad-jq": Code("warning", "A jq program that does not compile.", "Correct the program."),
+    "no-work-directory": Code(
+        "warning", "The publisher looks for files, but no directory to write to is given.", "Give one with `--write`."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A mistake before it is known in which file and line it stands.
+
+    :ivar path: where in the document.
+    :ivar at_key: whether the key is wrong, and not its value.
+    :ivar offset: character in the string at ``path`` that is meant, ``None`` for the whole value.
+    """
+
+    code: str
+    message: str
+    path: Path = ()
+    at_key: bool = False
+    offset: int | None = None
+    expected: str = ""
+    hint: str = ""
+
+
+class Located(Protocol):
+    """What knows where the values of a document stand: :class:`packtivity.spec.document.Document`."""
+
+    def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
+    def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
+    def excerpt(self, position: Position) -> str: ...  # noqa: D102
+
+
+def locate(finding: Finding, document: Located | None) -> Diagnostic:
+    """Return ``finding`` with its severity and its place."""
+    position = _position(finding, document) if document is not None else None
+    return Diagnostic(
+        severity=CODES[finding.code].severity,
+        code=finding.code,
+        message=finding.message,
+        path=finding.path,
+        position=position,
+        excerpt=document.excerpt(position) if position is not None and document is not None else "",
+        expected=finding.expected,
+        hint=finding.hint,
+    )
+
+
+def _position(finding: Finding, document: Located) -> Position | None:
+    if finding.offset is not None:
+        return document.offset_position(finding.path, finding.offset)
+    at_key = finding.at_key and bool(finding.path)
+    return document.position(finding.path, key=at_key)
+
+
+def arrange(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return diagnostics sorted by file and place, each once."""
+    return sorted(dict.fromkeys(diagnostics), key=_order)
+
+
+def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
+    where = diagnostic.position
+    place = (where.file, where.line, where.column) if where else ("", 0, 0)
+    return (*place, diagnostic.code, diagnostic.message)
+
+
+def render(diagnostics: Sequence[Diagnostic], format: str = "text", *, color: bool = False) -> str:
+    """Return all diagnostics as one text without a newline at the end.
+
+    :param format: ``text`` for people, ``json``, ``sarif`` (2.1.0) or ``github`` (workflow commands).
+    :param color: whether ``text`` may have ANSI escapes.
+    :raises UsageError: there is no such format.
+    """
+    ordered = arrange(diagnostics)
+    if format == "text":
+        return render_text(ordered, color=color)
+    from packtivity.spec import reporters
+
+    return reporters.report(ordered, format)
+
+
+def one_line(diagnostic: Diagnostic) -> str:
+    """Return ``file:line:col: error[code]: message``."""
+    return f"{_where(diagnostic)}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+
+
+def summary(diagnostics: Iterable[Diagnostic]) -> str:
+    """Return ``2 errors, 1 warning``; empty when there is nothing to count."""
+    severities = [diagnostic.severity for diagnostic in diagnostics]
+    counted = ((severities.count(severity), severity) for severity in ("error", "warning"))
+    return ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counted if count)
+
+
+def _where(diagnostic: Diagnostic) -> str:
+    if diagnostic.position:
+        return str(diagnostic.position)
+    return dotted(diagnostic.path) or "document"
+
+
+def dotted(path: Path) -> str:
+    """Return a path as people write it: ``environment.par_mounts[0].jqscript``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+# --- text ------------------------------------------------------------------------------------------------------
+
+_BOLD, _RED, _YELLOW, _BLUE, _GREEN, _RESET = ("\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[0m")
+
+
+def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
+    """Return diagnostics for a person: place, excerpt with a caret, what was expected, what to do."""
+    if not ordered:
+        return ""
+    blocks = [_block(diagnostic, _Paint(color)) for diagnostic in ordered]
+    return "\n".join([*blocks, summary(ordered)])
+
+
+class _Paint:
+    """Colours, or none."""
+
+    def __init__(self, color: bool) -> None:
+        self.color = color
+
+    def __call__(self, text: str, *codes: str) -> str:
+        return f"{''.join(codes)}{text}{_RESET}" if self.color else text
+
+
+def _block(diagnostic: Diagnostic, paint: _Paint) -> str:
+    tint = _RED if diagnostic.severity == "error" else _YELLOW
+    label = paint(f"{diagnostic.severity}[{diagnostic.code}]", _BOLD, tint)
+    lines = [f"{paint(_visible(_where(diagnostic)), _BOLD)}: {label}: {_visible(diagnostic.message)}"]
+    lines += _excerpt(diagnostic, paint, tint)
+    if diagnostic.expected:
+        lines.append(f"  {paint('expected:', _BLUE)} {_visible(diagnostic.expected)}")
+    if diagnostic.hint:
+        lines.append(f"  {paint('help:', _GREEN)} {_indented(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return "\n        ".join(_visible(line) for line in text.splitlines())
+
+
+def _excerpt(diagnostic: Diagnostic, paint: _Paint, tint: str) -> list[str]:
+    if not diagnostic.position or not diagnostic.excerpt.strip():
+        return []
+    number = str(diagnostic.position.line)
+    shown, before = _window(diagnostic.excerpt, diagnostic.position.column - 1)
+    gutter = " " * len(number)
+    return [
+        f"  {paint(number + ' |', _BLUE)} {shown}",
+        f"  {paint(gutter + ' |', _BLUE)} {' ' * before}{paint('^', _BOLD, tint)}",
+    ]
+
+
+_WIDEST = 100
+
+
+def _window(line: str, column: int) -> tuple[str, int]:
+    """Return the part of a line to show and how many cells stand before the caret."""
+    start = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
+    lead = "…" if start else ""
+    tail = "…" if len(line) > start + _WIDEST else ""
+    shown = [_cell(character) for character in line[start : start + _WIDEST]]
+    before = "".join(shown[: column - start])
+    missing = max(0, column - start - len(shown))
+    return f"{lead}{''.join(shown)}{tail}", len(lead) + display_width(before) + missing
+
+
+def _cell(character: str) -> str:
+    return "    " if character == "\t" else _visible(character)
+
+
+def _visible(text: str) -> str:
+    """Return text with control characters and lone surrogates shown as escapes, so that a file cannot play tricks."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\u00a0\u3000" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def display_width(text: str) -> int:
+    """Return how many terminal cells a text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    return sum(0 if category(c) in {"Mn", "Me", "Cf"} else 1 + (east_asian_width(c) in "WF") for c in text)
