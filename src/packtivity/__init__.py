@@ -1,1 +1,76 @@
-"""Run scientific tasks that must stay runnable for decades."""
+"""Run scientific tasks that must stay runnable for decades.
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from packtivity import errors
+    from packtivity.api import Submission, load, load_packtivity, pack_object, run, submit
+    from packtivity.datamodel import TypedLeafs
+    from packtivity.statecontexts import LocalFSState
+
+__all__ = [
+    "LocalFSState",
+    "Submission",
+    "TypedLeafs",
+    "errors",
+    "load",
+    "load_packtivity",
+    "pack_object",
+    "run",
+    "submit",
+]
+
+_HOMES = {
+    "LocalFSState": "statecontexts",
+    "Submission": "api",
+    "TypedLeafs": "datamodel",
+    "load": "api",
+    "load_packtivity": "api",
+    "pack_object": "api",
+    "run": "api",
+    "submit": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    home = _HOMES.get(name)
+    if home is not None:
+        found = getattr(import_module(f"packtivity.{home}"), name)
+    elif name in _SUBMODULES:
+        return import_module(f"packtivity.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        found = version("packtivity")
+    else:
+        raise AttributeError(f"module 'packtivity' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+# Programs written for upstream 0.17.1 reach these as attributes, because importing it imported them.
+_SUBMODULES = frozenset(
+    {
+        "asyncbackends",
+        "backendutils",
+        "datamodel",
+        "errors",
+        "logutils",
+        "plugins",
+        "statecontexts",
+        "syncbackends",
+        "typedleafs",
+        "utils",
+    }
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

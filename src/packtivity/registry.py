@@ -141,3 +141,17 @@ class Registry(Generic[T]):
             near = nearest(name, known)
         hint = f"Did you mean {near!r}? " if near else ""
         return ConfigurationError(what, hint=f"{hint}There are: {', '.join(known) or 'none'}.")
+
+
+def handler_decorator() -> tuple[dict[str, dict[str, Any]], Callable[..., Any]]:
+    """Return an empty table and the decorator that fills it, for plug-ins with tables of their own."""
+    table: dict[str, dict[str, Any]] = {}
+
+    def decorator(name: str, implementation: str = DEFAULT) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            table.setdefault(name, {})[implementation] = function
+            return function
+
+        return register
+
+    return table, decorator

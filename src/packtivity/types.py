@@ -30,12 +30,17 @@ class Spec(TypedDict):
 
 
 class Job(TypedDict, total=False):
-    """The rendered process; REANA reads exactly these keys."""
+    """The rendered process; REANA reads ``command``, or ``script`` and ``interpreter``.
+
+    ``interactive`` is the shell of ``packtivity-util shell``; ``instructions`` and ``parameters`` are for a person.
+    """
 
     command: str
     script: str
     interpreter: str
     interactive: str
+    instructions: str
+    parameters: JSON
 
 
 class Metadata(TypedDict, total=False):

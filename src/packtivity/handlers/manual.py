@@ -210,7 +210,8 @@ def _parse(text: str, person: Interaction) -> tuple[JSON] | None:
     except json.JSONDecodeError as error:
         person.show(_marked(error.doc, error.lineno, error.colno, error.msg))
     except (ValueError, RecursionError) as error:
-        person.show(f"This is not JSON: {error or 'nested too deeply'}. Please type it again.")
+        reason = str(error) or "nested too deeply"
+        person.show(f"This is not JSON: {reason}. Please type it again.")
     return None
 
 

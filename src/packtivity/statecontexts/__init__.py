@@ -1,1 +1,74 @@
-"""States: the directories a task reads and writes."""
+"""States: the directories a task reads and writes, and how one is made from its JSON.
+
+A loader is a function ``(jsondata, **options)``; plug-ins add theirs with ``@stateloader("name")`` or an entry
+point of the group ``packtivity.states``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.registry import Registry, load_module, load_object, nearest
+from packtivity.settings import value as setting
+from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.types import JSON, State
+
+__all__ = ["InvalidState", "LocalFSState", "load_state", "statehandlers", "stateloader"]
+
+stateloader: Registry[Callable[..., Any]] = Registry("state type", "packtivity.states")
+statehandlers = stateloader.table
+
+
+@stateloader("localfs")
+def _from_localfs(jsondata: JSON, **_options: Any) -> LocalFSState:
+    return LocalFSState.fromJSON(jsondata)
+
+
+@stateloader("frompython")
+def _from_python(jsondata: JSON, *, statestring: str, **_options: Any) -> Any:
+    return load_object(statestring.removeprefix("py:"), purpose="state").fromJSON(jsondata)
+
+
+@stateloader("fromenv")
+def _from_environment(jsondata: JSON, **_options: Any) -> Any:
+    provider = load_module(setting("state_provider"), purpose="PACKTIVITY_STATEPROVIDER")
+    return provider.load_state(jsondata)
+
+
+def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = None) -> State:
+    """Make a state from its JSON.
+
+    Who makes it: the class that the option ``state`` names as ``py:module:Class``; else the module that
+    ``PACKTIVITY_STATEPROVIDER`` names; else the loader for the document's ``state_type``.
+
+    :raises InvalidState: no loader knows the document's type (also a ``TypeError``).
+    :raises ConfigurationError: the class or module cannot be imported.
+    """
+    statestring = (deserialization_opts or {}).get("state") or ""
+    if statestring.startswith("py:"):
+        return statehandlers["frompython"]["default"](jsondata, statestring=statestring)  # type: ignore[no-any-return]
+    if setting("state_provider") is not None:
+        return statehandlers["fromenv"]["default"](jsondata)  # type: ignore[no-any-return]
+    return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
+
+
+def _state_type(jsondata: JSON) -> str:
+    """Return the type of a state document, sure to have a loader."""
+    if not isinstance(jsondata, dict) or "state_type" not in jsondata:
+        raise InvalidState(
+            f"state document {str(jsondata)[:200]} does not say its state_type",
+            hint='Write {"state_type": "localfs", "identifier": …, "readwrite": […], "readonly": […]}.',
+        )
+    name = jsondata["state_type"]
+    if name not in stateloader:
+        known = stateloader.names()
+        near = nearest(str(name), known)
+        raise InvalidState(
+            f"unknown state type {name!r}",
+            hint=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
+        )
+    return str(name)

@@ -1,0 +1,17 @@
+"""Asynchronous backends and their proxies, under the names of upstream 0.17.1."""
+
+from packtivity.backends.base import PythonCallableAsyncBackend
+from packtivity.backends.external import ExternalAsyncBackend, ExternalAsyncMixin, RemoteResultMixin
+from packtivity.backends.foreground import ForegroundBackend
+from packtivity.backends.proxies import ExternalAsyncProxy, ForegroundProxy, PacktivityProxyBase
+
+__all__ = [
+    "ExternalAsyncBackend",
+    "ExternalAsyncMixin",
+    "ExternalAsyncProxy",
+    "ForegroundBackend",
+    "ForegroundProxy",
+    "PacktivityProxyBase",
+    "PythonCallableAsyncBackend",
+    "RemoteResultMixin",
+]

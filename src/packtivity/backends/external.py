@@ -1,0 +1,124 @@
+"""Shapes for backends that give jobs to an outside engine; REANA and the Kubernetes backend are made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity import datamodel
+from packtivity.backends.proxies import ExternalAsyncProxy
+from packtivity.errors import TaskFailed
+from packtivity.task import acquire_job_env, finalize_inputs, finalize_outputs, prepublish, publish
+
+if TYPE_CHECKING:
+    from packtivity.types import JSON
+
+
+class ExternalAsyncMixin:
+    """Asks a job backend (``submit ready successful fail_info``) for everything but the result.
+
+    :param job_backend: the engine.
+    :param deserialization_opts: options for :func:`packtivity.statecontexts.load_state`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.job_backend = kwargs["job_backend"]
+        self.deserialization_opts = kwargs.get("deserialization_opts", {})
+        self.datamodel = datamodel
+
+    def make_external_job(self, spec: Any, parameters: Any, state: Any, metadata: Any) -> JSON:
+        """Return what the job backend's ``submit`` takes; every subclass has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no make_external_job")
+
+    def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any:  # noqa: ARG002
+        """Return None."""
+        return None
+
+    def submit(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> ExternalAsyncProxy:
+        """Start a task and return its proxy."""
+        jobproxy = self.job_backend.submit(self.make_external_job(spec, parameters, state, metadata))
+        pardata = parameters.json() if hasattr(parameters, "json") else parameters
+        return ExternalAsyncProxy(jobproxy, spec, state.json() if state else None, pardata)
+
+    def ready(self, resultproxy: ExternalAsyncProxy) -> bool:
+        """Return whether the job has ended."""
+        return bool(self.job_backend.ready(resultproxy.jobproxy))
+
+    def successful(self, resultproxy: ExternalAsyncProxy) -> Any:
+        """Return whether the job has succeeded."""
+        return self.job_backend.successful(resultproxy.jobproxy)
+
+    def fail_info(self, resultproxy: ExternalAsyncProxy) -> Any:
+        """Return what the engine says about a failure."""
+        return self.job_backend.fail_info(resultproxy.jobproxy)
+
+
+class RemoteResultMixin:
+    """Gets the result from where the job has put it.
+
+    :param resultbackend: ``get(address)`` returns the result as JSON.
+    """
+
+    deserialization_opts: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.resultbackend = kwargs["resultbackend"]
+        self.datamodel = datamodel
+
+    def result(self, resultproxy: ExternalAsyncProxy) -> Any:
+        """Return the result."""
+        model = _model(_state_of(resultproxy, getattr(self, "deserialization_opts", None)))
+        data = resultproxy.resultdata
+        if data is None:
+            data = self.resultbackend.get(resultproxy.jobproxy["resultjson"])
+        return self.datamodel.create(data, model)
+
+
+class ExternalAsyncBackend(ExternalAsyncMixin):
+    """Renders the job here, lets a job backend run it, and publishes here.
+
+    :param job_backend: the engine; its ``submit`` takes ``{"job", "env", "state", "metadata"}``.
+    :param config: which handler implementations to use.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        from packtivity.handlers.config import packconfig
+
+        super().__init__(**kwargs)
+        self.config = packconfig(**kwargs.get("config") or {})
+
+    def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any:
+        """Return the result before anything runs where the publisher allows it, else None."""
+        return prepublish(spec, parameters, state, self.config)
+
+    def make_external_job(self, spec: Any, parameters: Any, state: Any, metadata: Any) -> JSON:
+        """Return the rendered job, its environment, the state and the metadata."""
+        parameters, state = finalize_inputs(parameters, state)
+        job, env = acquire_job_env(spec, parameters, state, metadata, self.config)
+        return {"job": job, "env": env, "state": state, "metadata": metadata}
+
+    def result(self, resultproxy: ExternalAsyncProxy) -> Any:
+        """Return the result, publishing it when this has not been done.
+
+        :raises TaskFailed: the job has failed.
+        """
+        state = _state_of(resultproxy, self.deserialization_opts)
+        if resultproxy.resultdata is not None:
+            return self.datamodel.create(resultproxy.resultdata, _model(state))
+        if not self.successful(resultproxy):
+            raise TaskFailed(f"the external job failed: {self.fail_info(resultproxy)}", returncode=1, command=())
+        parameters, _ = finalize_inputs(resultproxy.pardata, state, self.datamodel)
+        result = finalize_outputs(publish(resultproxy.spec["publisher"], parameters, state, self.config))
+        resultproxy.resultdata = result.json()
+        return result
+
+
+def _state_of(resultproxy: ExternalAsyncProxy, options: Any) -> Any:
+    if not resultproxy.statedata:
+        return None
+    from packtivity.statecontexts import load_state
+
+    return load_state(resultproxy.statedata, options)
+
+
+def _model(state: Any) -> Any:
+    return state.datamodel if state else None

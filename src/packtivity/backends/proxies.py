@@ -1,0 +1,159 @@
+"""Proxies: JSON handles of submitted tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ProxyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.types import JSON, ProxyDocument
+
+PROXYNAME_BASE = "PacktivityProxyBase"
+
+
+class PacktivityProxyBase:
+    """A handle around whatever the engine gives; subclasses override :meth:`details` and :meth:`proxyname`.
+
+    Its JSON form cannot be loaded again, because ``proxy`` is not in it.
+    """
+
+    def __init__(self, proxy: Any = None, details: JSON = None) -> None:
+        if proxy is not None:
+            self.proxy = proxy
+        self._details = details
+
+    def details(self) -> JSON:
+        """Return what another process needs to find the task again."""
+        return self._details
+
+    def set_details(self, details: JSON) -> None:
+        """Put remarks of the caller's beside it; yadage keeps labels there."""
+        self._details = details
+
+    def proxyname(self) -> str:
+        """Return the name the loader of this kind of proxy is registered under."""
+        return PROXYNAME_BASE
+
+    def json(self) -> ProxyDocument:
+        """Return the handle as a document."""
+        return {"proxyname": self.proxyname(), "proxydetails": self.details()}
+
+
+class ForegroundProxy(PacktivityProxyBase):
+    """Handle of a task that has already run.
+
+    :param resultdata: the result as JSON; None when the task failed.
+    :param datamodel: leaf types of the result, None for plain data.
+    :param details: remarks of the caller's, such as labels.
+    :ivar failure: for a failed task ``{"type", "message"}`` and perhaps ``returncode``, else None.
+    :ivar error: the exception itself, as long as the proxy lives in the process the task ran in.
+    """
+
+    def __init__(self, resultdata: JSON, datamodel: JSON, success: bool, details: JSON = None) -> None:
+        super().__init__(details=details)
+        self.resultdata = resultdata
+        self.datamodel = datamodel
+        self.success = success
+        self.failure: dict[str, Any] | None = None if success else (details or {}).get("failure")
+        self.error: Exception | None = None
+
+    def proxyname(self) -> str:
+        """Return ``ForegroundProxy``."""
+        return "ForegroundProxy"
+
+    def details(self) -> JSON:
+        """Return result and success, with the caller's remarks; only a failed task has more."""
+        own = {"resultdata": self.resultdata, "datamodel": self.datamodel, "success": self.success}
+        if self.failure is not None:
+            own["failure"] = self.failure
+        return {**(self._details or {}), **own}
+
+    @classmethod
+    def fromJSON(cls, data: Mapping[str, Any]) -> ForegroundProxy:
+        """Read the handle.
+
+        :raises ProxyError: something is missing from it.
+        """
+        details = proxy_details(data)
+        try:
+            return cls(details["resultdata"], details["datamodel"], details["success"], dict(details))
+        except KeyError as error:
+            raise ProxyError(f"proxy document of a ForegroundProxy has no {error.args[0]!r} in proxydetails") from None
+
+
+class ExternalAsyncProxy(PacktivityProxyBase):
+    """Handle of a job that an outside engine runs; the publisher is run where the result is asked for.
+
+    :param jobproxy: the engine's own handle; one that is not JSON is null in the document.
+    :param statedata: ``state.json()``.
+    :param pardata: ``parameters.json()``.
+    :param resultdata: the result as JSON once it is known.
+    """
+
+    def __init__(self, jobproxy: Any, spec: JSON, statedata: JSON, pardata: JSON, resultdata: JSON = None) -> None:
+        super().__init__()
+        self.jobproxy = jobproxy
+        self.resultdata = resultdata
+        self.spec = spec
+        self.statedata = statedata
+        self.pardata = pardata
+
+    def details(self) -> JSON:
+        """Return everything, with the caller's remarks."""
+        return {
+            **(getattr(self, "_details", None) or {}),  # subclasses do not always call our __init__
+            "resultdata": self.resultdata,
+            "jobproxy": self.jobproxy if _is_json(self.jobproxy) else None,
+            "spec": self.spec,
+            "statedata": self.statedata,
+            "pardata": self.pardata,
+        }
+
+    def proxyname(self) -> str:
+        """Return ``ExternalAsyncProxy``."""
+        return "ExternalAsyncProxy"
+
+    @classmethod
+    def fromJSON(cls, data: Mapping[str, Any]) -> ExternalAsyncProxy:
+        """Read the handle.
+
+        :raises ProxyError: the engine's handle was not kept, or something is missing.
+        """
+        details = dict(proxy_details(data))
+        names = ("jobproxy", "spec", "statedata", "pardata", "resultdata")
+        missing = [name for name in names[:-1] if name not in details]
+        if missing:
+            raise ProxyError(f"proxy document of an {cls.__name__} has no {missing[0]!r} in proxydetails")
+        if not details["jobproxy"]:
+            raise ProxyError(
+                f"proxy document of an {cls.__name__} has no jobproxy: the engine's handle could not be written as JSON",
+                hint="Only the process that submitted the task can ask for it.",
+            )
+        proxy = cls(**{name: details.pop(name) for name in names if name in details})
+        if details:
+            proxy.set_details(details)
+        return proxy
+
+
+def _is_json(value: Any) -> bool:
+    import json
+
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def proxy_details(data: Any) -> Mapping[str, Any]:
+    """Return ``proxydetails`` of a proxy document.
+
+    :raises ProxyError: it has none.
+    """
+    details = data.get("proxydetails") if isinstance(data, dict) else None
+    if not isinstance(details, dict):
+        raise ProxyError("this is no proxy document: it has no mapping called proxydetails")
+    return details

@@ -1,0 +1,225 @@
+"""Backends by name, proxies by name: what is built in, and what plug-ins add.
+
+A backend is registered as a function ``(backendstring, backendopts) → (is_sync, backend)``, a proxy as
+``(jsondata, deserialization_opts, best_effort_backend) → proxy``, or ``(proxy, backend)`` when the backend is wanted
+too: both as in upstream 0.17.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import BackendError, ConfigurationError, ProxyError
+from packtivity.registry import Registry, load_object, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.types import JSON
+
+    BackendMaker = Callable[[str, dict[str, Any]], tuple[bool, Any]]
+    ProxyLoader = Callable[..., Any]
+
+backend: Registry[BackendMaker] = Registry("backend", "packtivity.backends")
+backends = backend.table
+
+proxyloader: Registry[ProxyLoader] = Registry("proxy", "packtivity.proxies")
+proxyhandlers = proxyloader.table
+
+is_sync, is_async = True, False
+_FROM_ENVIRONMENT = "PACKTIVITY_ASYNCBACKEND"
+
+
+# --- backends --------------------------------------------------------------------------------------------------
+
+
+def backend_from_string(backendstring: str, backendopts: Mapping[str, Any] | None = None) -> tuple[bool, Any]:
+    """Make the backend a string names, such as ``defaultsync`` or ``py:module:Class``.
+
+    :param backendopts: keyword arguments for it; the file ``PACKTIVITY_ASYNCBACKEND_OPTS`` comes on top.
+    :returns: whether it is a synchronous one, and the backend.
+    :raises BackendError: there is no such backend, or it cannot be started.
+    """
+    options = {**(backendopts or {}), **_options_from_file()}
+    maker = _find_backend(backendstring)
+    try:
+        synchronous, made = maker(backendstring, options)
+    except TypeError as error:
+        raise BackendError(
+            f"backend {backendstring!r} cannot be made with the options {sorted(options)}: {error}"
+        ) from error
+    return synchronous, made
+
+
+def _find_backend(name: str) -> BackendMaker:
+    head = name.partition(":")[0]
+    for candidate in (name, head, f"{head}:"):
+        if candidate and candidate in backend:
+            return backend.find(candidate)
+    prefixes = [known for known in backends if known and name.startswith(known) and not known[-1].isalnum()]
+    if prefixes:
+        return backend.find(max(prefixes, key=len))
+    known = sorted(set(backend.names()))
+    near = nearest(head, known)
+    raise BackendError(
+        f"no backend is called {name!r}",
+        hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
+    )
+
+
+def _options_from_file() -> dict[str, Any]:
+    from packtivity import settings
+
+    file = settings.value("async_backend_opts")
+    if not file:
+        return {}
+    import yaml
+
+    where = f"PACKTIVITY_ASYNCBACKEND_OPTS: {file}"
+    try:
+        with open(file, "rb") as stream:
+            found = yaml.safe_load(stream)
+    except OSError as error:
+        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where} is not YAML: {error}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{where} is not a mapping of keyword arguments")
+    return {str(key): value for key, value in found.items()}
+
+
+def _environment_parts() -> tuple[str, str, str]:
+    """Return module, backend class and proxy class of the backend ``fromenv``."""
+    from packtivity import settings
+
+    value = settings.value("async_backend")
+    if not value:
+        raise BackendError(
+            f"the backend 'fromenv' is the one {_FROM_ENVIRONMENT} names, and that is not set",
+            hint=f"Set {_FROM_ENVIRONMENT}=module:backendclass:proxyclass.",
+        )
+    parts = value.split(":")
+    if len(parts) not in {2, 3} or not all(parts[:2]):
+        raise BackendError(f"{_FROM_ENVIRONMENT}: {value!r} is not of the form module:backendclass:proxyclass")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+
+
+@backend("defaultsync")
+def _defaultsync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
+    from packtivity.backends.base import defaultsyncbackend
+
+    return is_sync, defaultsyncbackend(**backendopts)
+
+
+@backend("foregroundasync")
+def _foregroundasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
+    from packtivity.backends.foreground import ForegroundBackend
+
+    return is_async, ForegroundBackend(**backendopts)
+
+
+@backend("py:")
+def _python(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    _, _, reference = backendstring.partition(":")
+    return is_async, _load(reference, f"backend {backendstring!r}")(**backendopts)
+
+
+@backend("fromenv")
+def _fromenv(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
+    module, name, _ = _environment_parts()
+    return is_async, _load(f"{module}:{name}", _FROM_ENVIRONMENT)(**backendopts)
+
+
+def _load(reference: str, purpose: str) -> Any:
+    try:
+        return load_object(reference, purpose=purpose)
+    except ConfigurationError as error:
+        raise BackendError(error.message, hint=error.hint) from error
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------
+
+
+def load_proxy(
+    jsondata: JSON,
+    deserialization_opts: Mapping[str, Any] | None = None,
+    best_effort_backend: bool = True,
+    raise_on_unknown: bool = False,
+) -> Any:
+    """Make a proxy of its document.
+
+    The loader is the one ``deserialization_opts["proxy"]`` names (``py:module:Class``), else the one registered
+    under ``proxyname``, else, when ``PACKTIVITY_ASYNCBACKEND`` is set, the proxy class named there.
+
+    :param best_effort_backend: return ``(proxy, backend)``, the backend being None where nobody knows it.
+    :param raise_on_unknown: raise for a proxy that nobody knows, which is None otherwise.
+    :raises ProxyError: the document is no proxy document, or nobody knows it and ``raise_on_unknown``.
+    """
+    if not (isinstance(jsondata, dict) and isinstance(jsondata.get("proxyname"), str)):
+        raise ProxyError("this is no proxy document: it has no proxyname")
+    options = dict(deserialization_opts or {})
+    loader = _find_loader(jsondata["proxyname"], options)
+    if loader is not None:
+        return loader(jsondata, options, best_effort_backend)
+    if raise_on_unknown:
+        known = proxyloader.names()
+        near = nearest(jsondata["proxyname"], known)
+        raise ProxyError(
+            f"unknown proxy type: {jsondata['proxyname']}",
+            hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
+        )
+    return (None, None) if best_effort_backend else None
+
+
+def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
+    from packtivity import settings
+
+    chosen = options.get("proxy") or ""
+    if chosen.startswith("py:"):
+        options["proxystring"] = chosen
+        return proxyloader.find("frompython")
+    if name in proxyloader:
+        return proxyloader.find(name)
+    if settings.value("async_backend"):
+        return proxyloader.find("fromenv")
+    return None
+
+
+def _with_backend(proxy: Any, name: str, best_effort_backend: bool) -> Any:
+    return (proxy, backend_from_string(name)[1]) if best_effort_backend else proxy
+
+
+@proxyloader("ForegroundProxy")
+def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends.proxies import ForegroundProxy
+
+    return _with_backend(ForegroundProxy.fromJSON(jsondata), "foregroundasync", best_effort_backend)
+
+
+@proxyloader("ExternalAsyncProxy")
+def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity import settings
+    from packtivity.backends.proxies import ExternalAsyncProxy
+
+    name = "fromenv" if settings.value("async_backend") else "externalasync:default"
+    return _with_backend(ExternalAsyncProxy.fromJSON(jsondata), name, best_effort_backend)
+
+
+@proxyloader("fromenv")
+def _fromenv_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    module, _, name = _environment_parts()
+    proxy = _load(f"{module}:{name}", _FROM_ENVIRONMENT).fromJSON(jsondata)
+    return _with_backend(proxy, "fromenv", best_effort_backend)
+
+
+@proxyloader("frompython")
+def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:
+    from packtivity import settings
+
+    _, _, reference = deserialization_opts["proxystring"].partition(":")
+    proxy = _load(reference, "proxy option").fromJSON(jsondata)
+    if best_effort_backend and settings.value("async_backend"):
+        return _with_backend(proxy, "fromenv", best_effort_backend)
+    return (proxy, None) if best_effort_backend else proxy

@@ -1,0 +1,69 @@
+"""The command ``packtivity-checkproxy``: how a submitted task went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import command
+
+_FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
+
+
+@command("packtivity-checkproxy", _FILES, options.debug, options.version)
+def checkproxy(jsonfiles: tuple[str, ...]) -> None:
+    """Ask how a submitted task went.
+
+    JSONFILE is what packtivity-run --async wrote (proxy.json). Printed are the lines "ready: True|False", when it is
+    ready "successful: True|False", and when it was successful "result: JSON". Why a task failed is told on standard
+    error. The exit code is 0 whether or not the task was successful; other codes say that it could not be found out.
+    """
+    for name in jsonfiles:
+        if len(jsonfiles) > 1:
+            click.echo(f"{name}:")
+        _check(name)
+
+
+def _check(name: str) -> None:
+    import json
+
+    from packtivity.backendutils import load_proxy
+    from packtivity.cli.errors import printable, warn
+
+    proxy, backend = load_proxy(_read(name), best_effort_backend=True)
+    if not backend.ready(proxy):
+        click.echo("ready: False")
+        return
+    click.echo("ready: True")
+    successful = bool(backend.successful(proxy))
+    click.echo(f"successful: {successful}")
+    if successful:
+        click.echo(f"result: {json.dumps(_plain(backend.result(proxy)))}")
+        return
+    reason = backend.fail_info(proxy)
+    if reason:
+        warn("the task failed: " + "\n  ".join(printable(line) for line in str(reason).splitlines()))
+
+
+def _plain(result: Any) -> Any:
+    return result.json() if hasattr(result, "json") else result
+
+
+def _read(name: str) -> Any:
+    import json
+
+    from packtivity.errors import ProxyError
+
+    hint = "Give the file that packtivity-run --async wrote (--proxyfile)."
+    try:
+        with open(name, encoding="utf-8") as file:
+            found = json.load(file)
+    except OSError as error:
+        raise ProxyError(f"proxy file {name}: {error.strerror}", hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise ProxyError(f"proxy file {name}: not JSON: {error}", hint=hint) from None
+    if not (isinstance(found, dict) and isinstance(found.get("proxyname"), str)):
+        raise ProxyError(f"proxy file {name}: has no 'proxyname', so it is not a proxy", hint=hint)
+    return found

@@ -1,0 +1,134 @@
+"""What our commands have in common beyond click: how they end, ``--debug``, and groups that load what is called.
+
+Click alone is most of what ``--help`` costs, so this module and the ones that declare commands import nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from click.shell_completion import CompletionItem
+
+DEBUG = "packtivity.cli.debug"
+
+
+def _columns(ctx: click.Context) -> click.Context:
+    """Give click the width of the terminal, which it would import ``shutil`` for."""
+    if ctx.terminal_width is None:
+        try:
+            ctx.terminal_width = min(os.get_terminal_size(1).columns or 80, 100)
+        except OSError:
+            ctx.terminal_width = 80
+    return ctx
+
+
+class Command(click.Command):
+    """A command whose errors are printed as messages and end it with the error's own exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever goes wrong in it becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
+            from packtivity.cli.errors import conclude
+
+            raise click.exceptions.Exit(conclude(error, debug=ctx.meta.get(DEBUG, False))) from None
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help text, fitted to the terminal."""
+        return super().get_help(_columns(ctx))
+
+
+class Group(click.Group):
+    """A group that knows the names and one-line helps of its commands, and imports the one that is called.
+
+    :param lazy: command name → (``module:attribute`` of the command, one-line help).
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order they were given, which is the order a newcomer needs them in."""
+        return [*self.lazy, *(name for name in super().list_commands(ctx) if name not in self.lazy)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command called ``cmd_name``; ``None`` if there is none."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        from importlib import import_module
+
+        module, _, attribute = self.lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Find the command to run; for an unknown one, name the nearest."""
+        if not ctx.resilient_parsing and args and args[0] not in self.list_commands(ctx) and args[0][:1] != "-":
+            from packtivity.registry import nearest
+
+            near = nearest(args[0], self.list_commands(ctx))
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete command names without importing the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        if names or not incomplete.startswith("-"):
+            return [CompletionItem(name, help=self._short_help(ctx, name)) for name in names]
+        return click.Command.shell_complete(self, ctx, incomplete)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help text, fitted to the terminal."""
+        return super().get_help(_columns(ctx))
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        if name in self.lazy:
+            return self.lazy[name][1]
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str() if command else ""
+
+
+def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print the version that is installed and end the command."""
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"packtivity {version('packtivity')}")
+    ctx.exit()
+
+
+def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Keep ``--debug`` where :class:`Command` finds it when something fails."""
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def command(name: str, *decorators: Callable[[Any], Any], **attributes: Any) -> Callable[[Any], Command]:
+    """Declare a command: its name, its options and arguments in the order its help shows them."""
+
+    def declare(function: Callable[..., Any]) -> Command:
+        decorated: Any = function
+        for decorator in reversed(decorators):
+            decorated = decorator(decorated)
+        made: Command = click.command(name, cls=Command, **attributes)(decorated)
+        return made
+
+    return declare

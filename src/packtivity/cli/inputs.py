@@ -1,0 +1,138 @@
+"""What the options say about a task, made into spec, parameters and state."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packtivity import errors, settings
+
+if TYPE_CHECKING:
+    from packtivity.types import Diagnostic
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """The values of the options that every command on a task has; see :mod:`packtivity.cli.options`."""
+
+    spec: str
+    parfiles: tuple[str, ...]
+    parameter: tuple[str, ...]
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    state: str
+    toplevel: str | None
+    schemasource: str | None
+    offline: bool
+    strict: bool
+    validate: bool
+    verbosity: str
+
+    @classmethod
+    def taken_from(cls, given: dict[str, Any]) -> TaskOptions:
+        """Take the values of these options out of ``given``; the command's own ones stay."""
+        return cls(**{name: given.pop(name) for name in cls.__slots__})
+
+    def is_strict(self) -> bool:
+        """Return whether warnings are errors."""
+        return self.strict or bool(settings.value("strict"))
+
+    def load_spec(self) -> dict[str, Any]:
+        """Return the spec, defaults filled.
+
+        :raises LoadError: it cannot be fetched.
+        :raises InvalidSpec: it is not valid.
+        """
+        from packtivity.spec import load
+
+        return load(
+            self.spec,
+            self.toplevel,
+            schemasource=self.schemasource,
+            validate=self.validate,
+            offline=self.offline or None,
+        )
+
+    def load_parameters(self) -> dict[str, Any]:
+        """Return the parameters, ``-p`` over files.
+
+        :raises ParameterError: they cannot be read.
+        """
+        from packtivity.cli.parameters import getinit_data
+
+        return getinit_data(self.parfiles, self.parameter)
+
+    def load_state(self) -> Any:
+        """Return the state; nothing is created.
+
+        :raises StateError: the state file cannot be used.
+        """
+        from packtivity.statecontexts.posixfs_context import LocalFSState
+
+        described = _read_state(self.state) if self.state else {}
+        if not described:
+            return LocalFSState([os.path.realpath(p) for p in self.write], [os.path.realpath(p) for p in self.read])
+        if "state_type" in described:
+            from packtivity.statecontexts import load_state
+
+            return load_state(described)
+        return LocalFSState(described.get("readwrite") or [], described.get("readonly") or [])
+
+
+def _read_state(name: str) -> dict[str, Any]:
+    from packtivity.spec.yamltext import load_yaml
+
+    where = f"state file {name}"
+    hint = "Write the lists readwrite and readonly, of paths or of {path, name}."
+    try:
+        with open(name, "rb") as file:
+            found = load_yaml(file.read(), name)
+    except OSError as error:
+        raise errors.StateError(f"{where}: {error.strerror}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise errors.StateError(f"{where}: not a mapping", hint=hint)
+    if "state_type" in found:
+        return found
+    for key, value in found.items():
+        if key in ("readwrite", "readonly"):
+            _check_directories(where, key, value, hint)
+    if not {"readwrite", "readonly"} & found.keys():
+        raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
+    return found
+
+
+def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise errors.StateError(f"{where}: {key} is not a list", hint=hint)
+    for number, entry in enumerate(value):
+        path = entry.get("path") if isinstance(entry, dict) else entry
+        if not isinstance(path, str) or not path:
+            raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
+
+
+def missing_directories(state: Any) -> list[Diagnostic]:
+    """Return a warning for each directory to read that is not there."""
+    from packtivity.types import Diagnostic
+
+    return [
+        Diagnostic(
+            "warning",
+            "missing-directory",
+            f"directory to read {path} {'is not a directory' if os.path.exists(path) else 'does not exist'}",
+            hint="Correct --read (or the state file's readonly).",
+        )
+        for path in state.readonly
+        if not os.path.isdir(path)
+    ]
+
+
+def start_logging(level: str) -> None:
+    """Print log lines of ``level`` and above on standard error (upstream 0.17.1's ``--verbosity``)."""
+    import logging
+
+    logging.basicConfig(level=getattr(logging, level))

@@ -1,0 +1,37 @@
+"""The command ``packtivity``, under which all others are found too."""
+
+from __future__ import annotations
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import Group
+
+_UTIL = {
+    "pubtest": ("packtivity.cli.util:pubtest", "Print what a task would publish, without running it."),
+    "shell": ("packtivity.cli.util:shell", "Print the shell line that opens a task's environment."),
+}
+_COMMANDS = {
+    "run": ("packtivity.cli.run:runcli", "Run a task and print what it publishes."),
+    "validate": ("packtivity.cli.validate:validatecli", "Check a spec, and parameters for it."),
+    "describe": ("packtivity.cli.describe:describe", "Print what a task needs and what it publishes."),
+    "example": ("packtivity.cli.describe:example", "Write a parameter file to fill in."),
+    "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how a submitted task went."),
+    "util": ("packtivity.cli.main:util", "Try out parts of a task: pubtest, shell."),
+    "completion": ("packtivity.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
+}
+
+
+@options.version
+@click.group("packtivity", cls=Group, lazy=_COMMANDS)
+def main() -> None:
+    """Run scientific tasks that must stay runnable for decades.
+
+    A task is described by a spec (YAML): what to run, the environment it runs in, and what it publishes as JSON.
+    """
+
+
+@options.version
+@click.group("packtivity-util", cls=Group, lazy=_UTIL)
+def util() -> None:
+    """Try out parts of a task without running it."""

@@ -1,0 +1,156 @@
+"""What a spec needs and publishes, put together for people and programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packtivity.types import Path
+
+
+def summarise(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``describe --format json`` prints.
+
+    :param spec: valid, defaults filled.
+    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``resources``, ``parameters``
+        (name → ``used``: list of places, ``published_as``: list of output names) and ``outputs`` (name → what it
+        will be; ``None`` when names are only known after the run).
+    """
+    from packtivity.spec.lint import needs
+
+    process, environment, publisher = spec["process"] or {}, spec["environment"] or {}, spec["publisher"]
+    return {
+        "process_type": process.get("process_type"),
+        "environment_type": environment.get("environment_type"),
+        "publisher_type": publisher.get("publisher_type"),
+        "image": _image(environment),
+        "resources": environment.get("resources", []),
+        "parameters": {
+            name: {"used": [dotted(path) for path in paths], "published_as": _published_as(name, publisher)}
+            for name, paths in needs(spec).items()
+        },
+        "outputs": _outputs(publisher),
+    }
+
+
+def dotted(path: Path) -> str:
+    """Write a place as ``publisher.outputmap.files[0]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _image(environment: dict[str, Any]) -> str | None:
+    if "image" not in environment:
+        return None
+    return f"{environment['image']}:{environment['imagetag']}"
+
+
+def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:
+    if publisher.get("publisher_type") != "frompar-pub":
+        return []
+    return [dotted(path) for path, value in _leaves(publisher["outputmap"]) if value == name]
+
+
+def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if isinstance(data, dict) and data:
+        for key, value in data.items():
+            yield from _leaves(value, (*path, key))
+    elif isinstance(data, list) and data:
+        for position, value in enumerate(data):
+            yield from _leaves(value, (*path, position))
+    else:
+        yield path, data
+
+
+def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
+    kind = publisher.get("publisher_type")
+    if kind == "frompar-pub":
+        return {
+            dotted(path): f"value of parameter {value}" if isinstance(value, str) and value else _literal(value)
+            for path, value in _leaves(publisher["outputmap"])
+            if path
+        }
+    if kind in ("constant-pub", "interpolated-pub"):
+        found = {dotted(path): _literal(value) for path, value in _leaves(publisher["publish"])}
+        return {name or "(document)": text for name, text in found.items() if name or text != "{}"}
+    if kind == "fromglob-pub":
+        return {publisher["outputkey"]: f"files matching {publisher['globexpression']}"}
+    return None
+
+
+def _literal(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_UNKNOWN_OUTPUTS = {
+    "fromyaml-pub": "whatever the task writes into its YAML file",
+    "fromparjq-pub": "what a jq program makes of the parameters",
+    "manual-instructions-pub": "what a person types after the run",
+}
+
+
+def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[str]:
+    """Return the lines that ``describe`` prints for people."""
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    lines = [f"{bold}{name}{plain}"]
+    facts = [("process", found["process_type"]), ("environment", found["environment_type"]), ("image", found["image"])]
+    lines += _columns([(key, str(value)) for key, value in facts if value])
+    if found["resources"]:
+        lines += _columns([("resources", ", ".join(_literal(resource) for resource in found["resources"]))])
+    lines += ["", f"{bold}parameters{plain}"]
+    lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
+    lines += ["", f"{bold}outputs{plain} ({found['publisher_type']})"]
+    if found["outputs"] is None:
+        return [*lines, f"  {_UNKNOWN_OUTPUTS.get(found['publisher_type'], 'known after the run')}"]
+    return lines + (_columns(list(found["outputs"].items())) or ["  (none)"])
+
+
+def _uses(parameter: dict[str, Any]) -> str:
+    used = ", ".join(dict.fromkeys(parameter["used"]))
+    published = ", ".join(parameter["published_as"])
+    return f"{used}; published as {published}" if published else used
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    from packtivity.cli.errors import printable
+
+    width = max((len(key) for key, _ in rows), default=0)
+    return [f"  {printable(key):{width}}  {printable(_one_line(text))}".rstrip() for key, text in rows]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def as_example(found: dict[str, Any], spec: str, file: str) -> str:
+    """Return the text of a parameter file to fill in."""
+    from packtivity.cli.errors import printable
+
+    lines = [
+        f"# Parameters for {printable(spec)}. Fill in, then run: packtivity-run {printable(spec)} {printable(file)}",
+        "# In values, {workdir} stands for the first --write directory, {readdir0} for the first --read directory.",
+    ]
+    for name, parameter in found["parameters"].items():
+        lines += ["", f"# {printable(_one_line(_uses(parameter)))}", _entry(name, parameter)]
+    if not found["parameters"]:
+        lines += ["", "# This task needs no parameters.", "{}"]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, parameter: dict[str, Any]) -> str:
+    import json
+
+    key = name if name.isidentifier() and name.isascii() and name.lower() not in _NOT_PLAIN else json.dumps(name)
+    if not parameter["published_as"]:
+        return f"{key}:"
+    # What is published is nearly always a file that the task makes; a list of them is for the user to write.
+    return f"{key}: {json.dumps('{workdir}/' + name)}"
+
+
+_NOT_PLAIN = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

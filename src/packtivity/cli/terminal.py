@@ -1,0 +1,204 @@
+"""What a person at a terminal sees: a live line while a task runs, the result as a table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packtivity.types import JSON, Completed, Execution
+
+_KEPT = 8192
+_UNICODE_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
+_CLEAR = "\r\x1b[K"
+
+
+def _environment(name: str) -> str:
+    from packtivity.settings import caller_environment
+
+    return caller_environment().get(name, "")
+
+
+def is_terminal(stream: Any) -> bool:
+    """Tell whether a person watches the stream; one that is closed is nobody's."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def can_steer(stream: Any) -> bool:
+    """Tell whether the cursor of the stream can be moved."""
+    return is_terminal(stream) and _environment("TERM") not in ("", "dumb")
+
+
+def wants_colour(stream: Any) -> bool:
+    """Tell whether the stream is a terminal whose user has not set ``NO_COLOR`` (no-color.org)."""
+    return can_steer(stream) and not _environment("NO_COLOR")
+
+
+def columns(stream: Any = None) -> int:
+    """Return the width of the terminal: ``COLUMNS``, what the terminal says, or 80."""
+    told = _environment("COLUMNS")
+    if told.isascii() and told.isdigit() and int(told) > 0:
+        return int(told)
+    try:
+        return os.get_terminal_size((stream or sys.__stdout__).fileno()).columns or 80  # type: ignore[union-attr]
+    except (OSError, ValueError, AttributeError):
+        return 80
+
+
+def can_show(stream: TextIO, text: str) -> bool:
+    """Tell whether the stream's encoding has the characters of ``text``."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people do: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def fitted(text: str, width: int) -> str:
+    """Cut text to what fits into ``width`` cells; wide characters take two, combining ones none."""
+    if width <= 0:
+        return ""
+    if text.isascii():
+        return text[:width]
+    from unicodedata import combining, east_asian_width
+
+    used = 0
+    for position, character in enumerate(text):
+        used += 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+        if used > width:
+            return text[:position]
+    return text
+
+
+class LiveLine:
+    """A reporter that keeps one line on a terminal: how long the task has been running and what it said last.
+
+    :param stream: a terminal, normally standard error.
+    :param label: what is running.
+    """
+
+    interval: float | None = 0.1
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self._stream = stream
+        self._label = label
+        self._tail = b""
+        self._frame = 0
+        self._shown = False
+        self._began = 0.0
+        self._frames = _UNICODE_FRAMES if can_show(stream, _UNICODE_FRAMES) else _ASCII_FRAMES
+
+    def started(self, execution: Execution) -> None:  # noqa: ARG002 - the reporter protocol
+        """Begin to count."""
+        from time import monotonic
+
+        self._began = monotonic()
+        self._draw()
+
+    def output(self, chunk: bytes) -> None:
+        """Remember the end of what the task wrote; it is drawn at the next tick."""
+        self._tail = (self._tail + chunk[-_KEPT:])[-_KEPT:]
+
+    def tick(self) -> None:
+        """Draw the line anew."""
+        self._frame += 1
+        self._draw()
+
+    def ended(self, completed: Completed) -> None:  # noqa: ARG002 - the reporter protocol
+        """Take the line away."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away; the next tick draws it again."""
+        if self._shown:
+            self._shown = False
+            self._write(_CLEAR)
+
+    def _draw(self) -> None:
+        from time import monotonic
+
+        text = f"{self._frames[self._frame % len(self._frames)]} {self._label} {duration(monotonic() - self._began)}"
+        said = last_line(self._tail)
+        if said:
+            text += f"  {said}"
+        # The last column stays empty: writing there makes some terminals wrap.
+        self._write(_CLEAR + self._encodable(fitted(text, columns(self._stream) - 1)))
+        self._shown = True
+
+    def _encodable(self, text: str) -> str:
+        encoding = self._stream.encoding or "ascii"
+        return text.encode(encoding, "replace").decode(encoding)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.interval = None  # the terminal has gone; the task goes on
+
+
+def last_line(data: bytes) -> str:
+    """Return the last line with something in it, cleaned of control sequences; progress bars use ``\\r``."""
+    for line in reversed(data.replace(b"\r", b"\n").split(b"\n")):
+        text = clean(line.decode("utf-8", "replace")).strip()
+        if text:
+            return text
+    return ""
+
+
+def clean(text: str) -> str:
+    """Return text without escape sequences (ECMA-48) and other characters that do not print."""
+    if "\x1b" in text:
+        import re
+
+        text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]?|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
+    text = text.replace("\t", " ")
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable())
+
+
+def rows(result: JSON, name: str = "") -> Iterator[tuple[str, str]]:
+    """Give a result's leaves as (name, text), names like ``outputs.files[0]``."""
+    if isinstance(result, dict) and result:
+        for key, value in result.items():
+            yield from rows(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(result, list) and result:
+        for position, value in enumerate(result):
+            yield from rows(value, f"{name}[{position}]")
+    else:
+        yield name, _shown(result)
+
+
+def _shown(value: JSON) -> str:
+    if isinstance(value, str) and value and value.isprintable():
+        return value
+    import json
+
+    return json.dumps(value)
+
+
+def table(result: JSON, *, colour: bool = False) -> list[str]:
+    """Return the lines of a table of the result's leaves; values are never cut, they are there to be copied."""
+    if result in ({}, None):
+        return ["  (nothing was published)"]
+    found = [(clean(name), text) for name, text in rows(result)]
+    width = max((len(name) for name, _ in found if len(name) <= 32), default=0)
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    return [f"  {bold}{name}{plain}{' ' * (width - len(name))}  {text}".rstrip() for name, text in found]

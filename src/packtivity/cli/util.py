@@ -1,0 +1,49 @@
+"""The commands ``packtivity-util pubtest`` and ``packtivity-util shell``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import command
+
+
+@command("pubtest", options.task, options.backend)
+def pubtest(**given: Any) -> None:
+    """Print what the task would publish, as far as that is known before running it.
+
+    Printed is the same line as by packtivity-run, or "None" if it is not known.
+    """
+    from packtivity.cli.inputs import TaskOptions
+    from packtivity.cli.running import find_backend, prepublish
+
+    task = TaskOptions.taken_from(given)
+    _, backend = find_backend(given["backend"])
+    click.echo(str(prepublish(backend, task.load_spec(), task.load_parameters(), task.load_state())))
+
+
+@command("shell", options.task, options.backend)
+def shell(**given: Any) -> None:
+    """Print one line that opens the task's interpreter where and how the task would run.
+
+    Run it with: eval "$(packtivity-util shell SPEC)"
+    """
+    from packtivity.cli.inputs import TaskOptions
+    from packtivity.cli.shellline import interactive
+    from packtivity.errors import EnvironmentUnavailable
+
+    task = TaskOptions.taken_from(given)
+    spec = task.load_spec()
+    task.load_parameters()
+    state = task.load_state()
+    environment = (spec["environment"] or {}).get("environment_type")
+    if environment != "localproc-env":
+        raise EnvironmentUnavailable(
+            f"no shell can be opened in the environment {environment or 'null'!r}",
+            hint="It works for localproc-env.",
+        )
+    state.ensure()
+    process = spec["process"] or {}
+    click.echo(interactive(process.get("interpreter", "sh"), state.readwrite[0] if state.readwrite else "."))

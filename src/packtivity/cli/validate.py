@@ -1,0 +1,111 @@
+"""The command ``packtivity-validate``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packtivity.spec import Report
+    from packtivity.spec.document import Document
+    from packtivity.types import Diagnostic
+
+
+class UnfitParameters(click.ClickException):
+    """The spec is valid, the parameters do not fit it."""
+
+    exit_code = 4
+
+
+@command(
+    "packtivity-validate",
+    options.spec,
+    options.parfiles,
+    options.parameter,
+    options.document,
+    options.schemaname,
+    options.show,
+    options.strict,
+    options.diagnostics_format,
+    options.version,
+)
+def validatecli(**given: Any) -> None:
+    """Check SPEC, and with PARFILES or -p the parameters it is to be run with.
+
+    Every mistake is told once, with its place and how to mend it. A valid SPEC gives the line "packtivity definition
+    is valid" and exit code 0; an invalid one gives exit code 1, parameters that do not fit give 4. Warnings change
+    the exit code only with --strict.
+    """
+    from packtivity.errors import UsageError
+
+    if given["show"] and given["format"] != "text":
+        raise UsageError("--show and --format cannot be used together", hint="Both print a document; ask twice.")
+    report = _inspect(given)
+    diagnostics = report.diagnostics
+    if _strict(given):
+        diagnostics = tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+    _tell(diagnostics, given["format"])
+    _judge(report, diagnostics)
+    if given["show"]:
+        import json
+
+        click.echo(json.dumps(report.spec))
+    elif given["format"] == "text":
+        from packtivity.cli.terminal import wants_colour
+
+        green = "green" if wants_colour(sys.stdout) else None
+        click.secho("packtivity definition is valid", fg=green)
+
+
+def _strict(given: dict[str, Any]) -> bool:
+    from packtivity.settings import value
+
+    return given["strict"] or bool(value("strict"))
+
+
+def _inspect(given: dict[str, Any]) -> Report:
+    from packtivity import spec
+    from packtivity.cli.parameters import parameter_document
+
+    parameters = None
+    if given["parfiles"] or given["parameter"]:
+        parameters = cast("Document", parameter_document(given["parfiles"], given["parameter"]))
+    return spec.inspect(
+        given["spec"],
+        given["toplevel"],
+        schemasource=given["schemasource"],
+        schemaname=given["schemaname"],
+        parameters=parameters,
+        offline=given["offline"] or None,
+    )
+
+
+def _tell(diagnostics: Sequence[Diagnostic], form: str) -> None:
+    from packtivity.cli.errors import complain, told
+
+    if form != "text":
+        click.echo(told(diagnostics, form))
+    elif diagnostics:
+        complain(told(diagnostics))
+
+
+def _judge(report: Report, diagnostics: Sequence[Diagnostic]) -> None:
+    """End the command if something is wrong."""
+    if not any(diagnostic.severity == "error" for diagnostic in diagnostics) and report.valid:
+        return
+    if report.valid and all(_about_parameters(report, d) for d in diagnostics if d.severity == "error"):
+        raise UnfitParameters("parameters not valid")
+    raise click.ClickException("packtivity definition not valid")
+
+
+def _about_parameters(report: Report, diagnostic: Diagnostic) -> bool:
+    position = diagnostic.position
+    return position is None or report.document is None or position.file != report.document.source

@@ -1,0 +1,92 @@
+"""Parameter and result documents without types: the order of the document is kept everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from packtivity.types import JSON
+
+
+class PureJsonModel(Document):
+    """A JSON document, as it is (behaviour of upstream 0.17.1's ``purejson``).
+
+    :param data: the document; never changed, nor kept.
+    :param modelspec: accepted because :class:`TypedLeafs` has one there; not used.
+    """
+
+    def __init__(self, data: Any, modelspec: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        self.data = plain_copy(data.json() if isinstance(data, Document) else data)
+
+    def __repr__(self) -> str:
+        return f"<JSON {self.data}>"
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.data[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.data[key]
+
+    def json(self) -> JSON:
+        """Return the document."""
+        return self.data
+
+    def typed(self) -> JSON:
+        """Return the document."""
+        return self.data
+
+    def copy(self) -> PureJsonModel:
+        """Return an independent document."""
+        return PureJsonModel(self.data)
+
+    def replace(self, path: Any, value: Any) -> None:
+        """Put ``value`` where the JSON pointer ``path`` points."""
+        if path.parts:
+            path.set(self.data, value)
+        else:
+            self.data = value
+
+    def map(self, function: Callable[[Any], Any]) -> PureJsonModel:
+        """Return a copy with ``function(leaf)`` in place of each leaf; takes time linear in the leaves."""
+        return PureJsonModel(map_leaves(self.data, function))
+
+    def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
+        """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""
+        data = plain_copy(self.data)
+        for pointer, _value in self.leafs():
+            reference = callback(pointer) if callback else pointer
+            if not pointer.parts:
+                return reference
+            pointer.set(data, reference)
+        return data
+
+    def leafs(self) -> Iterator[tuple[Any, Any]]:
+        """Give each leaf with its JSON pointer, in the order of the document."""
+        return leaf_iterator(self.data)
+
+    def resolve_ref(self, reference: Any) -> Any:
+        """Return what a JSON pointer points to."""
+        return reference.get(self.data)
+
+    def jq(self, jq_program: str, *, multiple_output: bool = False, text_output: bool = False) -> PureJsonModel:
+        """Return the first output of a jq program as a document, a list of all outputs, or their text.
+
+        :raises JqError: the program cannot be compiled, fails, or gives nothing.
+        """
+        from packtivity.datamodel.query import run_jq
+
+        found = run_jq(jq_program, self.data, multiple_output=multiple_output, text_output=text_output)
+        return PureJsonModel(found)

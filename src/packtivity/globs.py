@@ -1,0 +1,152 @@
+"""Finds paths by pattern, meaning what ``glob2`` 0.7 means (upstream 0.17.1 used it), at the speed of ``os.scandir``.
+
+``*`` and ``?`` do not match names that start with a dot. ``**`` gives everything below, at any depth: it leaves out
+what starts with a dot right below its base, but not further down, does not follow links, and does not give the base.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_MAGIC = frozenset("*?[")
+
+
+def glob(pattern: str) -> list[str]:
+    """Return the existing paths that match, sorted.
+
+    :param pattern: path with wildcards; relative to the current directory unless it is absolute. A path without
+        wildcards gives itself if it exists (as a dangling link, too); one that ends in ``/`` gives directories only.
+    :return: paths in the form of the pattern, relative or absolute. Directories that cannot be read count as empty.
+    """
+    return sorted(_matches(pattern, inner=False))
+
+
+def has_magic(pattern: str) -> bool:
+    """Say whether a pattern has wildcards."""
+    return not _MAGIC.isdisjoint(pattern)
+
+
+def _matches(pattern: str, *, inner: bool) -> Iterator[str]:
+    """Give matches; as the inner part of a longer pattern, only directories, and the base of ``**`` too."""
+    if not has_magic(pattern):
+        if os.path.lexists(pattern):
+            yield pattern
+        return
+    directory, name = os.path.split(pattern)
+    bases = _matches(directory, inner=True) if has_magic(directory) else iter((directory,))
+    for base in bases:
+        yield from _below(base, name, inner=inner)
+
+
+def _below(base: str, name: str, *, inner: bool) -> Iterator[str]:
+    """Resolve one path element against one directory."""
+    if name == "":
+        return iter((os.path.join(base, ""),) if os.path.isdir(base) else ())
+    if not has_magic(name):
+        path = os.path.join(base, name)
+        return iter((path,) if os.path.lexists(path) else ())
+    if name == "**":
+        return _everything(base, inner=inner)
+    return _listed(base, name, inner=inner)
+
+
+def _listed(base: str, name: str, *, inner: bool) -> Iterator[str]:
+    matches = _matcher(name)
+    hidden = name[0] == "."
+    prefix = os.path.join(base, "") if base else ""
+    for entry in _scan(base):
+        found = entry.name
+        if (hidden or found[0] != ".") and matches(found) and not (inner and not _is_dir(entry)):
+            yield prefix + found
+
+
+def _everything(base: str, *, inner: bool) -> Iterator[str]:
+    prefix = os.path.join(base, "") if base else ""
+    if inner:
+        yield prefix
+    pending = [(base, prefix)]
+    while pending:
+        directory, prefix = pending.pop()
+        top = directory is base
+        for entry in _scan(directory):
+            path = prefix + entry.name
+            if (not inner or _is_dir(entry)) and not (top and entry.name[0] == "."):
+                yield path
+            # What is hidden right below the base is left out with all it holds.
+            if entry.is_dir(follow_symlinks=False) and not (top and entry.name[0] == "."):
+                pending.append((path, path + "/"))
+
+
+def _scan(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory or os.curdir) as entries:
+            return list(entries)
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return []
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle
+        return False
+
+
+@lru_cache(maxsize=256)
+def _matcher(pattern: str) -> Callable[[str], object]:
+    if pattern.strip("*") == "":
+        return bool
+    try:
+        return re.compile(_translated(pattern)).match
+    except re.error:  # a range that runs backwards, such as [z-a]
+        return lambda _name: None
+
+
+def _translated(pattern: str) -> str:
+    """Turn a pattern into a regular expression that never takes exponential time: what a star took stays taken."""
+    first, *others = _pieces(pattern)
+    if not others:
+        return f"(?s:{first})\\Z"
+    *middle, last = others
+    return f"(?s:{first}{''.join(f'(?>.*?{piece})' for piece in middle if piece)}.*{last})\\Z"
+
+
+def _pieces(pattern: str) -> list[str]:
+    """Split a pattern at its stars, each piece translated."""
+    pieces = [""]
+    position = 0
+    while position < len(pattern):
+        character = pattern[position]
+        position += 1
+        if character == "*":
+            pieces.append("")
+        elif character == "?":
+            pieces[-1] += "."
+        elif character == "[" and (end := _end_of_set(pattern, position)) is not None:
+            pieces[-1] += _character_set(pattern[position:end])
+            position = end + 1
+        else:
+            pieces[-1] += re.escape(character)
+    return pieces
+
+
+def _end_of_set(pattern: str, start: int) -> int | None:
+    """Return where the ``]`` of a set stands; one that comes first belongs to the set."""
+    position = start + (pattern[start : start + 1] == "!")
+    position += pattern[position : position + 1] == "]"
+    end = pattern.find("]", position)
+    return None if end < 0 else end
+
+
+def _character_set(body: str) -> str:
+    negated = body[0] == "!"
+    body = re.sub(r"([\\\[&~|])", r"\\\1", body[1:] if negated else body)
+    if not negated and body[0] == "^":
+        body = "\\" + body
+    return f"[{'^' if negated else ''}{body}]"

@@ -1,0 +1,85 @@
+"""Environments: what to run in, completed with the parameters and the state.
+
+A handler is ``(environment, parameters, state) → environment``, a new document: the one given is never changed.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ParameterError
+from packtivity.handlers.documents import plain
+from packtivity.handlers.templates import given
+from packtivity.registry import DEFAULT, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.types import JSON
+
+    Handler = Callable[[Any, Any, Any], Any]
+
+environment: Registry[Handler] = Registry("environment", "packtivity.environments")
+handlers = environment.table
+
+
+def find(kind: str, implementation: str = DEFAULT) -> Handler:
+    """Return the handler of an environment type; one that nobody registered is left as it is (upstream 0.17.1).
+
+    :raises ConfigurationError: the type is known, but not in this implementation.
+    """
+    if kind in environment or implementation != DEFAULT:
+        return environment.find(kind, implementation)
+    return environment.find("default")
+
+
+@environment("docker-encapsulated")
+def docker_encapsulated(environment: Mapping[str, Any], parameters: Any, state: Any) -> dict[str, Any]:
+    """Fill in ``workdir`` and the contents of ``par_mounts``.
+
+    Each ``{jqscript, mountpath}`` becomes ``{mountpath, mountcontent}``: what jq prints for the parameters. ``env``
+    and ``envscript`` stay as they are.
+
+    :raises ParameterError: a jq program fails, or ``workdir`` names a directory that the state does not have.
+    """
+    built: dict[str, Any] = deepcopy(dict(environment))
+    if built.get("par_mounts"):
+        document = plain(parameters, state)
+        built["par_mounts"] = [_mounted(mount, document, at) for at, mount in enumerate(built["par_mounts"])]
+    if built.get("workdir") is not None and state is not None:
+        try:
+            built["workdir"] = state.contextualize_value(built["workdir"])
+        except ParameterError as error:
+            raise given(error, "environment.workdir") from None
+    return built
+
+
+def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:
+    program = mount["jqscript"]
+    try:
+        content = _printed(program, document)
+    except ValueError as error:
+        raise ParameterError(
+            f"environment.par_mounts[{at}].jqscript: jq program {program!r}: {str(error).strip()}",
+            hint="Try it on the parameter document with the jq command.",
+        ) from None
+    return {**{key: value for key, value in mount.items() if key != "jqscript"}, "mountcontent": content}
+
+
+def _printed(program: str, document: JSON) -> str:
+    """Return all that a jq program gives, one JSON value a line, byte for byte as upstream 0.17.1 wrote it."""
+    from json import dumps
+
+    import jq
+
+    return str(jq.compile(program).input(text=dumps(document)).text())
+
+
+@environment("localproc-env")
+@environment("noop-env")
+@environment("manual-instructions-env")
+@environment("default")
+def default(environment: Any, parameters: Any, state: Any) -> Any:  # noqa: ARG001 (a handler)
+    """Leave an environment as it is."""
+    return deepcopy(environment)

@@ -1,0 +1,298 @@
+"""Publishers: say as JSON what came out (upstream 0.17.1's rules).
+
+A handler is ``(publisher, parameters, state) → JSON``, in which typed leaves may stand as objects. ``state`` is
+``None`` for tasks that only publish. What is given is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import MissingParameter, ParameterError, PublishError
+from packtivity.handlers.documents import document, plain, typed
+from packtivity.handlers.templates import Values, fill, values_of
+from packtivity.registry import Registry, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.types import JSON, Path
+
+    Handler = Callable[[Any, Any, Any], Any]
+
+publisher: Registry[Handler] = Registry("publisher", "packtivity.publishers")
+handlers = publisher.table
+
+_ALWAYS_KNOWN = frozenset({"frompar-pub", "constant-pub"})
+_KNOWN_WITHOUT_GLOB = frozenset({"interpolated-pub", "fromparjq-pub"})
+
+
+def can_prepublish(publisher: Mapping[str, Any], state: Any) -> bool:
+    """Tell whether a result can be made before the task has run.
+
+    Always for frompar and constant. For interpolated and fromparjq without a state, and in a local state
+    (``LocalFSState`` itself) that has nothing to write in or where nothing is globbed. For all others never: what a
+    publisher from elsewhere looks at is not known.
+    """
+    kind = publisher["publisher_type"]
+    if kind in _ALWAYS_KNOWN:
+        return True
+    if kind not in _KNOWN_WITHOUT_GLOB:
+        return False
+    if not state:
+        return True
+    from packtivity.statecontexts import LocalFSState
+
+    return type(state) is LocalFSState and (not publisher.get("glob", False) or not state.readwrite)
+
+
+# --- from parameters -------------------------------------------------------------------------------------------
+
+
+@publisher("frompar-pub")
+def frompar(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+    """Put parameters into ``outputmap``: each leaf of it names one; ``null`` and ``false`` stay.
+
+    :raises MissingParameter: a leaf that no parameter is called.
+    """
+    from packtivity.datamodel import map_leaves
+
+    values = typed(parameters, state)
+    outputmap = publisher["outputmap"]
+    try:
+        return map_leaves(outputmap, lambda name: values[name])
+    except (LookupError, TypeError):
+        raise _not_given(outputmap, values) from None
+
+
+def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
+    """Find the leaf that names nothing, for the message."""
+    from packtivity.datamodel import iter_leaves
+
+    path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
+    near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
+    hint = f"Did you mean {near!r}? " if near else ""
+    return MissingParameter(
+        f"{_place('outputmap', path)}: no parameter is called {name!r}",
+        hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",
+    )
+
+
+def _gives(values: Any, name: Any) -> bool:
+    try:
+        values[name]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+def _place(key: str, path: Path) -> str:
+    return f"publisher.{key}" + "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in path)
+
+
+@publisher("constant-pub")
+def constant(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+    """Publish what the spec says."""
+    return deepcopy(publisher["publish"])
+
+
+@publisher("interpolated-pub")
+def interpolated(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+    """Fill the strings of ``publish`` with the parameters and ``{workdir}``; a parameter of that name wins.
+
+    With ``relative_paths``, a text that is no absolute path is one in the work directory. With ``glob``, the text
+    becomes the list of paths that match it, or stays as filled where none does.
+
+    :raises MissingParameter: a placeholder that no parameter gives.
+    :raises PublishError: ``relative_paths`` without a work directory.
+    """
+    from packtivity.datamodel import map_leaves
+
+    workdir = _workdir(state)
+    values = _with_workdir(values_of(typed(parameters, state)), workdir)
+    relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
+    template = publisher["publish"]
+
+    def filled(leaf: Any) -> Any:
+        if not isinstance(leaf, str):
+            return leaf
+        text = fill(leaf, values, "publisher.publish")
+        path = _absolute(text, workdir) if relative else text
+        return _globbed(path) or text if glob else path
+
+    return map_leaves(template, filled)
+
+
+def _with_workdir(values: Values, workdir: str | None) -> Values:
+    return values if workdir is None else Values(values.args, {"workdir": workdir, **values.names})
+
+
+def _absolute(text: str, workdir: str | None) -> str:
+    """Put the work directory before a text that does not begin like it.
+
+    Upstream 0.17.1 asks for the common prefix of the two *strings*: every absolute path has one.
+    """
+    if workdir is None:
+        raise _no_workdir("relative_paths")
+    return text if text and text[0] == workdir[0] else os.path.join(workdir, text)
+
+
+def _globbed(pattern: str) -> list[str]:
+    from packtivity.globs import glob
+
+    return glob(pattern)
+
+
+@publisher("fromparjq-pub")
+def fromparjq(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+    """Publish what a jq program makes of the parameters, its strings looked up in the state's directory.
+
+    That is the work directory, or the read-only directory where there is one alone. With ``relative_paths`` a string
+    is looked up there, otherwise as it is; what exists is published (``tryExact``), or what matches (``glob``).
+
+    :raises PublishError: the program cannot be compiled, fails, or gives nothing.
+    """
+    from packtivity.datamodel.query import JqError
+
+    try:
+        result = document(parameters, state).jq(publisher.get("script", "."))
+    except JqError as error:
+        raise PublishError(
+            f"publisher.script: {error.message}", hint="Try it on the parameter document with the jq command."
+        ) from None
+    directory = _lookup_directory(state)
+    return result if directory is None else _looked_up(publisher, result, directory)
+
+
+def _lookup_directory(state: Any) -> str | None:
+    workdir = _workdir(state)
+    if workdir is None and state and len(state.readonly) == 1:
+        return str(state.readonly[0])
+    return workdir
+
+
+def _looked_up(publisher: Mapping[str, Any], result: Any, directory: str) -> Any:
+    relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
+    exact = publisher.get("tryExact", True)
+
+    def found(leaf: Any) -> Any:
+        if not isinstance(leaf, str):
+            return leaf
+        path = os.path.join(directory, leaf) if relative else leaf
+        if exact and os.path.exists(path):
+            return path
+        return (_globbed(path) or leaf) if glob else leaf
+
+    # Documents with objects in them are mapped as they are, plain ones in the order that the program gave.
+    return result.map(found) if getattr(result, "leafmodel", None) else map_leaves(result.json(), found)
+
+
+# --- from files ------------------------------------------------------------------------------------------------
+
+
+def _workdir(state: Any) -> str | None:
+    """Return the directory that is called ``{workdir}``: the first that may be written in."""
+    return str(state.readwrite[0]) if state and state.readwrite else None
+
+
+def _required_workdir(state: Any, why: str) -> str:
+    workdir = _workdir(state)
+    if workdir is None:
+        raise _no_workdir(why)
+    return workdir
+
+
+def _no_workdir(why: str) -> PublishError:
+    return PublishError(
+        f"publisher: {why} needs a work directory, and this task has no read-write directory",
+        hint="Give one with -w DIR.",
+    )
+
+
+@publisher("fromglob-pub")
+def fromglob(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+    """List the paths in the work directory that match ``globexpression``, sorted.
+
+    :raises PublishError: there is no work directory.
+    """
+    workdir = _required_workdir(state, "fromglob-pub")
+    return {publisher["outputkey"]: _globbed(f"{workdir}/{publisher['globexpression']}")}
+
+
+@publisher("fromyaml-pub")
+def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+    """Publish what ``yamlfile``, written by the task into its work directory, says. Dates stay strings.
+
+    :raises PublishError: no such file, unreadable, not YAML, or not JSON data; with the position.
+    """
+    from packtivity.spec.yamltext import load_yaml
+
+    file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read()
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from None
+    try:
+        return load_yaml(content, file)
+    except ParameterError as error:
+        raise PublishError(f"publisher.yamlfile: {error.message}", hint=error.hint) from None
+
+
+def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    directory, name = os.path.split(file)
+    try:
+        near = nearest(name, os.listdir(directory))
+    except (OSError, ValueError):
+        near = None
+    hint = f"Did the task mean to write {name!r}, not {near!r}?" if near and near != name else "Look at the run log."
+    return PublishError(f"publisher.yamlfile: {file!r} cannot be read: {reason}", hint=hint)
+
+
+# --- from a person ---------------------------------------------------------------------------------------------
+
+
+@publisher("manual-instructions-pub")
+@publisher("manual-publishing")
+def manual_instructions(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+    """Publish the JSON document that a person types; upstream 0.17.1 has this as ``manual-publishing``.
+
+    :raises EnvironmentUnavailable: there is no person to ask.
+    """
+    from packtivity.handlers.manual import ask_for_json
+
+    return ask_for_json(publisher["instructions"])
+
+
+# --- what should be there --------------------------------------------------------------------------------------
+
+_NOT_ONE_PATH = frozenset("\n\0:;|")
+"""Characters of a text that is several paths, or a path with more behind it, such as ``file.root:tree``."""
+
+
+def declared_paths(publisher: Mapping[str, Any], result: Any, state: Any) -> list[tuple[Path, str]]:
+    """Return the strings of a published result that name a file or directory which should exist after the run.
+
+    Those are the absolute paths inside the state's directories; a text that may be anything else is left out, because
+    a false alarm is worse than none.
+
+    :return: where in the result, and the path.
+    """
+    from packtivity.datamodel import iter_leaves
+
+    if not state or publisher.get("publisher_type") == "fromglob-pub":
+        return []
+    directories = tuple(f"{directory.rstrip('/')}/" for directory in (*state.readwrite, *state.readonly))
+    return [
+        (path, leaf)
+        for path, leaf in iter_leaves(plain(result, state))
+        if isinstance(leaf, str) and leaf.startswith(directories) and _is_one_path(leaf, directories)
+    ]
+
+
+def _is_one_path(text: str, directories: tuple[str, ...]) -> bool:
+    inside = next(text[len(directory) :] for directory in directories if text.startswith(directory))
+    return _NOT_ONE_PATH.isdisjoint(inside) and not any(directory in inside for directory in directories)

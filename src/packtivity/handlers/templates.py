@@ -1,0 +1,83 @@
+"""Filling the placeholders of a spec with parameters; errors say where in the spec and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from packtivity.interpolate import MissingName, TemplateError, interpolate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packtivity.errors import ParameterError
+
+
+class Values(NamedTuple):
+    """What placeholders may use: ``args`` by position, ``names`` by name."""
+
+    args: Sequence[Any]
+    names: Mapping[str, Any]
+
+
+def values_of(document: Any) -> Values:
+    """Return the values a parameter document gives (upstream 0.17.1).
+
+    A mapping gives names, a list gives positions, anything else is ``{value}``.
+    """
+    if isinstance(document, dict):
+        return Values((), document)
+    if isinstance(document, list):
+        return Values(document, {})
+    return Values((), {"value": document})
+
+
+def joined(values: Values) -> Values:
+    """Return the values with lists written as words with spaces between, as commands want them."""
+    return Values([_joined(value) for value in values.args], {name: _joined(v) for name, v in values.names.items()})
+
+
+def _joined(value: Any) -> Any:
+    return " ".join(map(str, value)) if type(value) is list else value
+
+
+def fill(template: str, values: Values, where: str) -> str:
+    """Fill a template.
+
+    :param where: the key of the spec it stands at, for errors: ``process.cmd``.
+    :raises MissingParameter: a placeholder that no parameter gives (also a ``KeyError``).
+    :raises ParameterError: the template cannot be filled for another reason.
+    """
+    try:
+        return interpolate(template, values.args, values.names)
+    except (MissingName, TemplateError) as error:
+        _explain(error, values, where)
+        raise
+
+
+def _explain(error: MissingName | TemplateError, values: Values, where: str) -> None:
+    line = error.template.count("\n", 0, error.offset) + 1
+    place = f"{where}, line {line}" if "\n" in error.template.rstrip("\n") else where
+    what = error.message
+    if isinstance(error, MissingName) and error.name not in values.names:
+        what = f"placeholder {{{error.field}}}: no parameter is called {error.name!r}"
+        error.hint = f"{_remedy(error.name, values)}{error.hint}"
+    elif isinstance(error, IndexError) and not values.args:
+        what = f"placeholder {{{error.field}}}: the parameters have names, not positions"
+    error.message = f"{place}: {what}"
+    error.args = (error.message,)
+
+
+def _remedy(name: str, values: Values) -> str:
+    """Say how to give what is missing; directories are a frequent case with a remedy of its own."""
+    if name == "workdir" or name.startswith("readdir"):
+        return f"Directories have names in parameter values only: pass -p {name}='{{{name}}}'. "
+    if not isinstance(values.names, dict) or not values.names:
+        return f"There are no named parameters; pass -p {name}=VALUE. "
+    return f"Pass -p {name}=VALUE. "
+
+
+def given(error: ParameterError, where: str) -> ParameterError:
+    """Return the error with the place in the spec put before its message."""
+    error.message = f"{where}: {error.message}"
+    error.args = (error.message,)
+    return error

@@ -1,0 +1,305 @@
+"""Fills ``{placeholders}``: ``str.format`` of the original, kept away from Python's internals.
+
+Everything ``str.format`` accepts is accepted and gives the same text (upstream 0.17.1 calls it on specs and
+parameters), except that attributes that start with ``_``, callables, and absurd widths are errors.
+"""
+
+from __future__ import annotations
+
+from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import MissingParameter, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_WIDTH = 10_000
+"""Largest width or precision in a format spec: ``{x:999999999}`` is a mistake or an attack, never a layout."""
+
+ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
+
+_LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
+_INTERNALS = frozenset(
+    {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
+)
+
+
+class TemplateError(ParameterError, ValueError):
+    """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed.
+
+    :ivar template: the whole text.
+    :ivar offset: character at which the trouble stands.
+    :ivar field: the placeholder without its braces, empty for a lone brace.
+    """
+
+    def __init__(self, message: str, *, template: str, offset: int, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.template = template
+        self.offset = offset
+        self.field = field
+
+
+class MissingPosition(TemplateError, IndexError):
+    """``{}`` or ``{0}`` without a positional parameter, or ``{x[7]}`` of a shorter list."""
+
+
+class MissingAttribute(TemplateError, AttributeError):
+    """``{x.attr}`` of a value that has no such attribute."""
+
+
+class MissingName(MissingParameter):
+    """A placeholder that nothing gives.
+
+    :ivar name: what is missing: ``x`` of ``{x}``, ``x[key]`` when ``x`` is there and its key is not.
+    """
+
+    def __init__(self, message: str, *, name: str, template: str, offset: int, field: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+        self.template = template
+        self.offset = offset
+        self.field = field
+
+
+class _UnknownName(KeyError):
+    """No value has this name; other ``KeyError`` come from ``{x[key]}``."""
+
+
+class _Values:
+    """What a template may use, how far numbering has come, and how many placeholders were begun."""
+
+    __slots__ = ("args", "automatic", "begun", "busy", "manual", "names")
+
+    def __init__(self, args: Sequence[Any], names: Mapping[str, Any]) -> None:
+        self.args = args
+        self.names = names
+        self.automatic = 0
+        self.manual = False
+        self.begun = 0
+        self.busy = False
+
+    def first(self, key: str | int) -> Any:
+        """Return the value that a placeholder starts from."""
+        if isinstance(key, int):
+            if self.automatic:
+                raise ValueError("cannot switch from automatic field numbering to manual field specification")
+            self.manual = True
+            return self.args[key]
+        if key == "":
+            return self.args[self.next()]
+        try:
+            return self.names[key]
+        except KeyError:
+            raise _UnknownName(key) from None
+
+    def next(self) -> int:
+        """Number the next ``{}``."""
+        if self.manual:
+            raise ValueError("cannot switch from manual field specification to automatic field numbering")
+        self.automatic += 1
+        return self.automatic - 1
+
+
+def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any] | None = None) -> str:
+    """Fill a template.
+
+    :param args: values of ``{}`` and ``{0}``.
+    :param names: values of ``{name}``.
+    :raises MissingName: a name or key that nothing gives (also a ``KeyError``).
+    :raises MissingPosition: a position that nothing gives (also an ``IndexError``).
+    :raises TemplateError: anything else ``str.format`` refuses, or that reaches into Python (also a ``ValueError``).
+    """
+    if "{" not in template and "}" not in template:
+        return template
+    values = _Values(args, names or {})
+    try:
+        return _expand(template, values, _LEVELS)
+    except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
+        raise _explained(error, template, values) from None
+
+
+def render(template: str, args: Sequence[Any] = (), names: Mapping[str, Any] | None = None) -> str:
+    """Fill a template, with the bare errors of ``str.format``: for who goes on after one, many times a second."""
+    if "{" not in template and "}" not in template:
+        return template
+    return _expand(template, _Values(args, names or {}), _LEVELS)
+
+
+def _expand(template: str, values: _Values, levels: int) -> str:
+    if levels == 0:
+        raise ValueError("placeholders are nested too deeply")
+    names = values.names
+    pieces: list[str] = []
+    for literal, field, spec, conversion in formatter_parser(template):
+        if literal:
+            pieces.append(literal)
+        if field is None:
+            continue
+        if levels == _LEVELS:
+            values.begun += 1
+        if not spec and conversion is None and field in names and field.isidentifier():
+            value = names[field]
+            pieces.append(value if type(value) is str else format(value))
+        else:
+            pieces.append(_formatted(field, spec or "", conversion, values, levels))
+    return "".join(pieces)
+
+
+def _formatted(field: str, spec: str, conversion: str | None, values: _Values, levels: int) -> str:
+    values.busy = True
+    value = _converted(_found(field, values), conversion)
+    if "{" in spec:
+        spec = _expand(spec, values, levels - 1)
+        values.busy = True
+    _check_widths(spec)
+    text = format(value, spec)
+    values.busy = False
+    return text
+
+
+def _found(field: str, values: _Values) -> Any:
+    first, rest = formatter_field_name_split(field)
+    value = values.first(first)
+    for is_attribute, key in rest:
+        value = _attribute(value, key) if is_attribute else value[key]
+    return value
+
+
+def _attribute(value: Any, name: str) -> Any:
+    if name.startswith("_"):
+        raise ValueError(f"attribute {name!r} is private to Python")
+    found = getattr(value, name)
+    if callable(found) or type(found).__name__ in _INTERNALS:
+        raise ValueError(f"attribute {name!r} is not data")
+    return found
+
+
+def _converted(value: Any, conversion: str | None) -> Any:
+    if conversion is None:
+        return value
+    if conversion == "s":
+        return str(value)
+    if conversion == "r":
+        return repr(value)
+    if conversion == "a":
+        return ascii(value)
+    raise ValueError(f"unknown conversion !{conversion}; there are !s, !r and !a")
+
+
+def _check_widths(spec: str) -> None:
+    """Refuse a number above :data:`MAX_WIDTH` anywhere in a format spec, in any script's digits."""
+    if len(spec) < len(str(MAX_WIDTH)):
+        return
+    digits = "".join(character if character.isdecimal() else " " for character in spec)
+    for number in digits.split():
+        if len(number.lstrip("0")) > len(str(MAX_WIDTH)) or int(number) > MAX_WIDTH:
+            raise ValueError(f"width or precision {number[:20]} is above {MAX_WIDTH}")
+
+
+# --- explaining ------------------------------------------------------------------------------------------------
+
+
+def _explained(error: Exception, template: str, values: _Values) -> ParameterError:
+    """Turn an error of ``str.format`` into ours, which says where."""
+    try:
+        # Only as far as it came: a brace further on is not what it stumbled over, unless all before it was filled.
+        found = list(islice(_scan(template, nested=False), values.begun if values.busy else None))
+    except TemplateError as syntax:
+        return syntax
+    place = found[values.begun - 1]
+    where: dict[str, Any] = {"template": template, "offset": place.start, "field": place.field}
+    shown = f"placeholder {{{place.field}}}"
+    if isinstance(error, _UnknownName):
+        return _unknown_name(error.args[0], values, where)
+    if isinstance(error, KeyError):
+        key = error.args[0] if error.args else ""
+        return MissingName(f"{shown}: there is no key {key!r} in it", name=place.field, **where)
+    if isinstance(error, IndexError):
+        return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
+    if isinstance(error, AttributeError):
+        return MissingAttribute(f"{shown}: {error}", **where)
+    return TemplateError(f"{shown}: {error}", hint=ESCAPE_HINT, **where)
+
+
+def _unknown_name(name: str, values: _Values, where: dict[str, Any]) -> MissingName:
+    from packtivity.registry import nearest
+
+    near = nearest(name, values.names)
+    hint = f"Did you mean {{{near}}}? {ESCAPE_HINT}" if near else ESCAPE_HINT
+    return MissingName(f"placeholder {{{where['field']}}}: nothing is called {name!r}", name=name, hint=hint, **where)
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """One placeholder of a template.
+
+    :ivar name: the name it starts with: ``x`` of ``{x[key]:>5}``, a number for ``{0}``, empty for ``{}``.
+    :ivar field: all of it before ``!`` and ``:``.
+    :ivar start, end: characters of the template it takes up, braces included.
+    """
+
+    name: str
+    field: str
+    start: int
+    end: int
+
+
+def placeholders(template: str) -> list[Placeholder]:
+    """List the placeholders of a template, those inside format specs included, in order of their start.
+
+    :raises TemplateError: ``str.format`` could not read the template; ``offset`` says where.
+    """
+    if "{" not in template and "}" not in template:
+        return []
+    return list(_scan(template))
+
+
+def _scan(template: str, base: int = 0, *, nested: bool = True) -> Iterator[Placeholder]:
+    position = 0
+    parser = formatter_parser(template)
+    while True:
+        try:
+            part = next(parser, None)
+        except ValueError as error:
+            raise _lone_brace(template, position, base, error) from None
+        if part is None:
+            return
+        literal, field, spec, conversion = part
+        position += len(literal)
+        if field is None:
+            position += literal[-1:] in ("{", "}")  # an escaped brace is two characters in the template
+            continue
+        start = position
+        position += 1 + len(field) + (2 if conversion else 0)
+        has_spec = template[position] == ":"
+        spec_start = base + position + 1
+        position += 1 + (len(spec or "") + 1 if has_spec else 0)
+        yield Placeholder(_first_name(template, field, base + start), field, base + start, base + position)
+        if nested and spec and "{" in spec:
+            yield from _scan(spec, spec_start)
+
+
+def _first_name(template: str, field: str, offset: int) -> str:
+    try:
+        first, rest = formatter_field_name_split(field)
+        for _ in rest:
+            pass
+    except ValueError as error:
+        message = f"placeholder {{{field}}}: {error}"
+        raise TemplateError(message, template=template, offset=offset, field=field, hint=ESCAPE_HINT) from None
+    return str(first)
+
+
+def _lone_brace(template: str, position: int, base: int, error: ValueError) -> TemplateError:
+    """Say where the brace stands that ``str.format`` stumbles over: the first one not yet read."""
+    offset = min((at for at in (template.find("{", position), template.find("}", position)) if at >= 0), default=0)
+    excerpt = template[offset : offset + 30].partition("\n")[0]
+    return TemplateError(
+        f"brace that is not part of a placeholder at {excerpt!r}: {error}",
+        template=template,
+        offset=base + offset,
+        hint=ESCAPE_HINT,
+    )

@@ -1,0 +1,166 @@
+"""Documents: data together with where it is written.
+
+:func:`load_document` finds a spec in any of its sources and resolves its references; :func:`parse_document` reads
+a text at hand. Whether the data is a valid spec is the business of :mod:`packtivity.spec.validate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from packtivity.spec.refs import Expansion, Place, References, Unresolvable
+from packtivity.spec.sources import LocalFile, Location, locate, read_local
+from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
+from packtivity.types import JSON, Diagnostic, Path, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from packtivity.errors import InvalidSpec
+    from packtivity.settings import Settings
+
+__all__ = ["Document", "load_document", "load_yaml", "parse_document"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document, its references resolved.
+
+    :ivar data: plain JSON data with string keys; it belongs to the caller, who may change it.
+    :ivar source: path or address of the file it begins in, for people.
+    :ivar problems: warnings found while loading (``duplicate-key``, ``date-as-string``, ``not-json``).
+    """
+
+    data: JSON
+    source: str
+    problems: tuple[Diagnostic, ...] = ()
+    _references: References | None = field(default=None, repr=False, compare=False)
+    _root: Place | None = field(default=None, repr=False, compare=False)
+
+    def position(self, path: Path, *, key: bool = False) -> Position | None:
+        """Return where a value is written, be it in another file or behind an alias.
+
+        :param path: keys and list positions from the root of :attr:`data` as it was loaded.
+        :param key: ask for the key of the value instead, where it has one.
+        :return: ``None`` for what is written nowhere, such as a default that was filled in.
+        """
+        from packtivity.spec.positions import position_at
+
+        place = self._place(path[:-1] if key else path)
+        if place is None or self._references is None:
+            return None
+        at = (*place.path, *path[-1:]) if key else place.path
+        return position_at(self._references.open(place.file), at, key=key)
+
+    def offset_position(self, path: Path, offset: int) -> Position | None:
+        """Return where a character of a string is written.
+
+        :param offset: which character, from 0.
+        :return: exact for every character that is not blank, whatever the style of the string.
+        """
+        from packtivity.spec.positions import offset_position_at
+
+        place = self._place(path)
+        if place is None or self._references is None:
+            return None
+        return offset_position_at(self._references.open(place.file), place.path, offset)
+
+    def excerpt(self, position: Position) -> str:
+        """Return the line of the source a position is on, without its newline; empty when there is none."""
+        files = self._references.files.values() if self._references else ()
+        return next((file.line(position.line) for file in files if file.source == position.file), "")
+
+    def _place(self, path: Path) -> Place | None:
+        """Return where a value really stands, all references on the way followed."""
+        if self._root is None or self._references is None:
+            return None
+        place = self._references.follow(self._root)
+        for part in path:
+            try:
+                value = place.value[part]
+            except (LookupError, TypeError):
+                return None
+            place = self._references.follow(Place(place.file, (*place.path, part), value))
+        return place
+
+
+def load_document(
+    spec: str, toplevel: str | None = None, *, offline: bool | None = None, settings: Settings | None = None
+) -> Document:
+    """Load a spec and everything it refers to.
+
+    :param spec: path below ``toplevel``, absolute path or address, with ``#/pointer`` for a place inside.
+    :param toplevel: directory or source (``https://…``, ``github:…``, ``gitlab-cern:…``, ``from-github/…``); by
+        default the current directory.
+    :param offline: take remote documents from the cache only; by default as the settings say.
+    :param settings: by default those of the environment.
+    :raises LoadError: the spec, or a remote document it refers to, cannot be fetched.
+    :raises InvalidSpec: it cannot be read, or refers to what is not there; with every mistake found.
+    """
+    if settings is None:
+        from packtivity.settings import current
+
+        settings = current()
+    file, fragment = locate(spec, toplevel, settings)
+    try:
+        return _resolved(References(_reader(settings, offline)), file, fragment)
+    except BadText as error:
+        raise _invalid(error.diagnostics) from None
+
+
+def parse_document(text: str | bytes, source: str) -> Document:
+    """Read a text at hand, a parameter file say. A key ``$ref`` means nothing here.
+
+    :param source: its name in positions.
+    :raises InvalidSpec: it cannot be read; with every mistake found.
+    """
+    try:
+        parsed = parse(text, source)
+    except BadText as error:
+        raise _invalid(error.diagnostics) from None
+    file = LocalFile(source, source)
+    references = _Plain(lambda _: parsed)
+    return Document(parsed.data, source, parsed.problems, references, Place(file, (), references.open(file).data))
+
+
+class _Plain(References):
+    """The one file of a text at hand, in which nothing is a reference."""
+
+    def follow(self, place: Place) -> Place:
+        return place
+
+
+def _reader(settings: Settings, offline: bool | None) -> Callable[[Location], Parsed]:
+    def read(file: Location) -> Parsed:
+        if isinstance(file, LocalFile):
+            return parse(read_local(file), file.shown)
+        from packtivity.spec.fetch import fetch
+
+        return parse(fetch(file, settings, offline=settings.offline if offline is None else offline), file.shown)
+
+    return read
+
+
+def _resolved(references: References, file: Location, fragment: str) -> Document:
+    parsed = references.open(file)
+    try:
+        root = references.point(file, fragment)
+    except Unresolvable as error:
+        raise BadText([Diagnostic("error", error.code, error.message, expected=error.near, hint=error.hint)]) from None
+    data = root.value
+    if parsed.references:
+        expansion = Expansion(references)
+        data = expansion.expand(root)
+        if expansion.problems:
+            raise BadText(expansion.problems)
+    problems = tuple(problem for one in references.files.values() for problem in one.problems)
+    return Document(data, parsed.source, problems, references, root)
+
+
+def _invalid(diagnostics: Sequence[Diagnostic]) -> InvalidSpec:
+    from packtivity.errors import InvalidSpec
+
+    first = diagnostics[0]
+    place = f"{first.position}: " if first.position else ""
+    return InvalidSpec(place + first.message, diagnostics, hint=first.hint)

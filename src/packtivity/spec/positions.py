@@ -1,0 +1,121 @@
+"""Where in a text a value stands, found when somebody asks: the straight path pays nothing for it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from packtivity.spec.yamlnodes import key_text, pairs
+from packtivity.spec.yamltext import Parsed, locate
+from packtivity.types import Path, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
+_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
+_BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
+
+
+def position_at(parsed: Parsed, path: Path, *, key: bool = False) -> Position | None:
+    """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there."""
+    found = _find(parsed.node(), path)
+    node = found and (found[0] if key and found[0] is not None else found[1])
+    return Position(parsed.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
+
+
+def _find(node: Any, path: Path) -> tuple[Any, Any] | None:
+    """Return key node (or ``None``) and value node at a path."""
+    key: Any = None
+    for part in path:
+        step = _child(node, part)
+        if step is None:
+            return None
+        key, node = step
+    return key, node
+
+
+def _child(node: Any, part: str | int) -> tuple[Any, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        entries = pairs(node)
+        if part in {0, 1} and len(entries) == 1:  # an item of !!omap became a list of key and value
+            return None, entries[0][part]
+        return next(((key, value) for key, value in reversed(entries) if key_text(key) == part), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
+        return None, node.value[part]
+    return None
+
+
+def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | None:
+    """Return where one character of the string at ``path`` is written.
+
+    :param offset: counted in characters from 0; past the end means the end.
+    :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
+        the beginning of the value when it is no string.
+    """
+    found = _find(parsed.node(), path)
+    if found is None:
+        return None
+    node = found[1]
+    if not isinstance(node, yaml.ScalarNode):
+        return position_at(parsed, path)
+    index = _source_index(parsed.text, node, offset)
+    return locate(parsed.text, parsed.source, index)[0]
+
+
+def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
+    """Align the characters that are not blank: folding and indentation change blanks only."""
+    value = node.value[:offset]
+    nth = sum(1 for character in value if character not in _SPACE)
+    start, written = node.start_mark.index, _written(text, node)
+    if node.value[offset : offset + 1] and node.value[offset] not in _SPACE:
+        for seen, index in enumerate(written):
+            if seen == nth:
+                return index
+        return start
+    # A blank: as far behind the last character before it as in the value.
+    blanks = len(value) - len(value.rstrip("".join(_SPACE)))
+    last = start
+    for seen, index in enumerate(written, 1):
+        last = index
+        if seen == nth:
+            return min(index + 1 + blanks, node.end_mark.index)
+    return last
+
+
+def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
+    """Yield where each character of a scalar that is not blank is written."""
+    start, end = node.start_mark.index, node.end_mark.index
+    if node.style in {"|", ">"}:
+        start = locate_end_of_line(text, start)
+    elif node.style in {"'", '"'}:
+        start, end = start + 1, end - 1
+    if node.style == '"':
+        yield from _double_quoted(text, start, end)
+        return
+    index = start
+    while index < end:
+        if text[index] not in _SPACE:
+            yield index
+        index += 2 if node.style == "'" and text[index] == "'" else 1
+
+
+def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
+    for match in _ESCAPE.finditer(text, start, end):
+        token = match[0]
+        if token[0] != "\\":
+            blank = token in _SPACE
+        elif len(token) > 3:
+            blank = chr(int(f"0x{token[2:]}", 0)) in _SPACE
+        else:
+            blank = token[1:] in _BLANK_ESCAPES
+        if not blank:
+            yield match.start()
+
+
+def locate_end_of_line(text: str, start: int) -> int:
+    """Return the offset behind the line that ``start`` is on."""
+    found = re.compile("\r\n|[\n\r\x85\u2028\u2029]").search(text, start)
+    return found.end() if found else len(text)

@@ -1,0 +1,89 @@
+"""What PyYAML says about a text it cannot read, said to a person: where, why, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from packtivity.registry import nearest
+from packtivity.spec.yamltext import MAX_DEPTH, locate
+from packtivity.types import Diagnostic
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ANCHOR = re.compile(r"&([\w-]+)")
+_TAB = "Indent with spaces: YAML does not allow tabs there."
+_QUOTE = "Put the value in quotes, or write it as a block after '|'."
+_BLOCK = (
+    "Look at the indentation, and at quotes and braces: a value that begins with '{', '[', '\"' or \"'\" has to be "
+    "all of it inside; put such a value in quotes, or write it as a block after '|'."
+)
+
+
+def explain(error: Exception, text: str, source: str) -> Diagnostic:
+    """Return what to tell the user about a text that :mod:`yaml` refused."""
+    if isinstance(error, RecursionError):
+        message = f"lists and mappings stand more than {MAX_DEPTH} deep inside each other"
+        return _told(text, source, 0, "too-deep", message, "Write it flatter.")
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable:
+        message = f"character U+{ord(unprintable[0]):04X} is not allowed in YAML"
+        hint = 'Remove it; inside double quotes it can be written as an escape such as "\\x07".'
+        return _told(text, source, unprintable.start(), "invalid-character", message, hint)
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return _told(text, source, 0, "yaml-syntax", f"not YAML: {error}", "")
+    return _marked(error, text, source)
+
+
+def _told(text: str, source: str, offset: int, code: str, message: str, hint: str) -> Diagnostic:
+    position, excerpt = locate(text, source, min(offset, len(text)))
+    return Diagnostic("error", code, message, position=position, excerpt=excerpt, hint=hint)
+
+
+def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
+    problem = str(error.problem or error.context or "")
+    mark: Any = error.problem_mark or error.context_mark
+    offset = mark.index if mark else 0
+    if problem == "found unexpected end of stream" and error.context_mark:
+        message = "this quote is opened and never closed"
+        hint = 'Close it; a quote inside single quotes is written twice, inside double quotes as \\".'
+        return _told(text, source, error.context_mark.index, "yaml-syntax", message, hint)
+    if problem.startswith("found undefined alias"):
+        return _undefined_alias(text, source, offset)
+    message, hint = _said(problem, text[offset : offset + 1])
+    if error.context and problem != error.context:
+        message = f"{message} ({error.context}{_since(error, offset)})"
+    return _told(text, source, offset, "yaml-syntax", message, hint)
+
+
+def _since(error: yaml.MarkedYAMLError, offset: int) -> str:
+    mark: Any = error.context_mark
+    return f" that begins at line {mark.line + 1}" if mark and mark.index != offset else ""
+
+
+def _said(problem: str, character: str) -> tuple[str, str]:
+    if "cannot start any token" in problem:
+        return _bad_start(character)
+    if problem.startswith("mapping values are not allowed"):
+        return "a ': ' is not allowed inside a plain value", _QUOTE
+    if problem == "but found another document":
+        return "a second document begins here, and one is expected", "Remove '---', or keep one document in each file."
+    if problem.startswith("found duplicate anchor"):
+        return problem, "Give each anchor a name of its own."
+    return f"not YAML: {problem}", _BLOCK if "expected" in problem or "could not find" in problem else ""
+
+
+def _bad_start(character: str) -> tuple[str, str]:
+    if character == "\t":
+        return "a tab stands where indentation or a value is expected", _TAB
+    return f"no plain value may begin with {character!r}", _QUOTE
+
+
+def _undefined_alias(text: str, source: str, offset: int) -> Diagnostic:
+    found = re.compile(r"\*([^\s,\[\]{}]*)").match(text, offset)
+    name = found[1] if found else ""
+    near = nearest(name, _ANCHOR.findall(text))
+    message = f"*{name} stands for the anchor &{name}, and there is none before it"
+    hint = f"Did you mean *{near}?" if near else "If text is meant (a pattern, say), put it in quotes."
+    return _told(text, source, offset, "yaml-syntax", message, hint)

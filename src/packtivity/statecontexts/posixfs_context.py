@@ -1,0 +1,295 @@
+"""States on a file system: directories to read and write, and the names they have in ``{placeholders}``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import MissingParameter, ParameterError, StateError
+from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from packtivity.types import JSON
+
+WORKDIR = "workdir"
+METADIR = "_packtivity"
+
+
+class InvalidState(StateError, TypeError):
+    """A state is described in a form that cannot be used (also a ``TypeError``, as in upstream 0.17.1)."""
+
+
+class LocalFSState:
+    """Directories of a file system that this process sees.
+
+    The *work directory* is the first read-write directory given, everywhere: ``{workdir}``, :attr:`readwrite`,
+    :attr:`metadir`. Read-only directories are called ``readdir0``, ``readdir1`` … in the order given, unless they
+    have names.
+
+    :param readwrite: paths, or mappings with ``path`` and maybe ``name``. A mapping named ``workdir`` is the work
+        directory wherever it stands, so that a state read back from its JSON is the same.
+    :param readonly: likewise.
+    :param dependencies: states whose read-write directories (or, without any, read-only ones) are to be read.
+    :param identifier: any text that names this state.
+    :raises InvalidState: an argument has another form.
+    """
+
+    def __init__(
+        self,
+        readwrite: Sequence[Any] | None = None,
+        readonly: Sequence[Any] | None = None,
+        dependencies: Iterable[Any] | None = None,
+        identifier: str = "unidentified_state",
+    ) -> None:
+        self._identifier = identifier
+        writable = [_directory(given) for given in _sequence(readwrite, "readwrite")]
+        readable = [_directory(given) for given in _sequence(readonly, "readonly")]
+        readable += [{"path": os.path.realpath(path)} for state in dependencies or () for path in _to_read(state)]
+        named = [
+            directory if "name" in directory or isinstance(given, dict) else {**directory, "name": f"readdir{number}"}
+            for number, (directory, given) in enumerate(
+                zip(readable, [*(readonly or ()), *([""] * len(readable))], strict=False)
+            )
+        ]
+        _name_workdir(writable)
+        # Sorted by path, as upstream has them in the JSON that caches are keyed by.
+        self._readwrite = sorted(writable, key=_path)
+        self._readonly = sorted(named, key=_path)
+        self.dirnames = {entry["name"]: entry["path"] for entry in self._named_directories()}
+        self.datamodel: Mapping[str, Any] | None = None
+
+    def _named_directories(self) -> list[dict[str, Any]]:
+        """List the directories that have names; where two share one, the later counts, and the workdir is last."""
+        workdir = [entry for entry in self._readwrite if entry.get("name") == WORKDIR]
+        return [entry for entry in (*self._readwrite, *self._readonly, *workdir) if "name" in entry]
+
+    def __repr__(self) -> str:
+        return f"<LocalFSState rw: {self.readwrite}, ro: {self.readonly}>"
+
+    # --- directories ---
+
+    @property
+    def readwrite(self) -> list[str]:
+        """Real paths of the read-write directories: first the work directory, then the others by path."""
+        first = sorted(self._readwrite, key=lambda entry: entry.get("name") != WORKDIR)
+        return [entry["path"] for entry in first]
+
+    @property
+    def readonly(self) -> list[str]:
+        """Real paths of the read-only directories, by path."""
+        return [entry["path"] for entry in self._readonly]
+
+    @property
+    def metadir(self) -> str | None:
+        """Directory for logs and records, ``None`` without a work directory."""
+        readwrite = self.readwrite
+        return f"{readwrite[0]}/{METADIR}" if readwrite else None
+
+    def identifier(self) -> str:
+        """Return the text that names this state."""
+        return self._identifier
+
+    def ensure(self) -> None:
+        """Make the read-write directories and the one for logs; nothing to do without any.
+
+        :raises StateError: one cannot be made.
+        """
+        metadir = self.metadir
+        for path in (*self.readwrite, *([metadir] if metadir else [])):
+            try:
+                os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                raise _unusable("read-write", path, "cannot be made", error) from None
+
+    def check(self) -> None:
+        """Check that each directory that is there can be used, and that each read-only one is there.
+
+        :raises StateError: one is missing, is not a directory, or cannot be read or written.
+        """
+        for path in self.readonly:
+            _check_usable("read-only", path, os.R_OK | os.X_OK)
+        for path in self.readwrite:
+            if os.path.lexists(path):
+                _check_usable("read-write", path, os.R_OK | os.W_OK | os.X_OK)
+
+    def reset(self) -> None:
+        """Empty the read-write directories, except for read-only directories inside them; make those that are missing.
+
+        Links are removed, not followed.
+
+        :raises StateError: a directory is the root of the file system or a home directory, has become a link since,
+            or cannot be emptied.
+        """
+        from packtivity.statecontexts.erase import empty_directory
+
+        for path in self.readwrite:
+            empty_directory(path, keep=self.readonly)
+        self.ensure()
+
+    def state_hash(self) -> str:
+        """Return the SHA-1 of all directories that are there, contents included, as 40 hexadecimal digits.
+
+        :raises StateError: something in them cannot be read.
+        """
+        from hashlib import sha1
+        from json import dumps
+
+        readable = [_hash(path) for path in self.readonly if os.path.isdir(path)]
+        writable = [_hash(entry["path"]) for entry in self._readwrite if os.path.isdir(entry["path"])]
+        return sha1(dumps([readable, writable]).encode(), usedforsecurity=False).hexdigest()
+
+    # --- parameters ---
+
+    def contextualize_value(self, value: Any) -> Any:
+        """Fill ``{workdir}`` and the other directories' names into a string; anything else stays as it is.
+
+        A string with ``{}``, ``{0}`` or an attribute that a path has not stays as it is, too (upstream 0.17.1).
+
+        :raises MissingName: a placeholder that names no directory.
+        :raises TemplateError: a lone brace, or another mistake in a placeholder.
+        """
+        if not isinstance(value, str):
+            return value
+        try:
+            return render(value, (), self.dirnames)
+        except (IndexError, AttributeError):
+            return value
+        except (LookupError, ValueError, TypeError, ArithmeticError):
+            return interpolate(value, (), self.dirnames)  # again, for the error that explains
+
+    def model(self, data: Any) -> Any:
+        """Return a copy of a parameter document, each leaf contextualised; ``data`` stays as it is.
+
+        :raises MissingName: a leaf has a placeholder that names no directory; the message names the leaf.
+        :raises TemplateError: a leaf has a lone brace; likewise.
+        """
+        if not hasattr(data, "map"):
+            return self._model_slowly(data)
+        try:
+            return data.map(self.contextualize_value)
+        except (MissingName, TemplateError) as error:
+            raise self._located(error, data) from None
+
+    def _model_slowly(self, data: Any) -> Any:
+        """Contextualise a document of somebody else's class."""
+        data = data.copy()
+        for pointer, value in data.leafs():
+            data.replace(pointer, self.contextualize_value(value))
+        return data
+
+    def _located(self, error: MissingName | TemplateError, data: Any) -> ParameterError:
+        """Name the parameter in an error about its value."""
+        path = next((pointer.path for pointer, value in data.leafs() if value == error.template), "")
+        message = f"parameter {path.lstrip('/') or 'document'}: {error.template[:200]!r}: {error.message}"
+        if isinstance(error, MissingParameter):
+            known = ", ".join(f"{{{name}}}" for name in self.dirnames)
+            return MissingName(
+                message,
+                name=error.name,
+                template=error.template,
+                offset=error.offset,
+                field=error.field,
+                hint=f"{error.hint} This state has: {known or 'no directories'}.",
+            )
+        return TemplateError(
+            message, template=error.template, offset=error.offset, field=error.field, hint=error.hint or ESCAPE_HINT
+        )
+
+    # --- JSON ---
+
+    def json(self) -> JSON:
+        """Return the state as JSON, directories sorted by path."""
+        return {
+            "state_type": "localfs",
+            "identifier": self.identifier(),
+            "readwrite": [dict(entry) for entry in self._readwrite],
+            "readonly": [dict(entry) for entry in self._readonly],
+        }
+
+    @classmethod
+    def fromJSON(cls, jsondata: Mapping[str, Any]) -> LocalFSState:
+        """Make a state from its JSON.
+
+        :raises InvalidState: the JSON has another form.
+        """
+        try:
+            identifier, readwrite, readonly = (jsondata[key] for key in ("identifier", "readwrite", "readonly"))
+        except (KeyError, TypeError):
+            raise InvalidState(
+                f"state document {str(jsondata)[:200]} lacks one of identifier, readwrite, readonly",
+                hint="Write what LocalFSState.json() gives.",
+            ) from None
+        return cls(identifier=identifier, readwrite=readwrite, readonly=readonly)
+
+
+def _sequence(given: Sequence[Any] | None, what: str) -> Sequence[Any]:
+    if given is None:
+        return ()
+    if not isinstance(given, (list, tuple)):
+        raise InvalidState(
+            f"{what} of a state is a list of directories, not {type(given).__name__}: {str(given)[:200]!r}",
+            hint=f"Write [{given!r}]." if isinstance(given, str) else "",
+        )
+    return given
+
+
+def _directory(given: Any) -> dict[str, Any]:
+    """Return a directory as a mapping of its own with a real path."""
+    try:
+        if isinstance(given, dict):
+            return {**given, "path": os.path.realpath(given["path"])}
+        return {"path": os.path.realpath(os.fspath(given))}
+    except (KeyError, TypeError, ValueError):
+        raise InvalidState(
+            f"a directory of a state is a path or {{path, name}}, not {str(given)[:200]!r}",
+            hint="Give an absolute path.",
+        ) from None
+
+
+def _path(entry: dict[str, Any]) -> str:
+    path: str = entry["path"]
+    return path
+
+
+def _to_read(state: Any) -> list[str]:
+    """Return what there is to read of a state; sorted for ours, because upstream numbers them in that order."""
+    found = list(state.readwrite or state.readonly)
+    return sorted(found) if isinstance(state, LocalFSState) else found
+
+
+def _name_workdir(directories: list[dict[str, Any]]) -> None:
+    """Give the work directory its name, unless one has it already."""
+    if directories and not any(entry.get("name") == WORKDIR for entry in directories):
+        directories[0]["name"] = WORKDIR
+
+
+def _hash(path: str) -> str:
+    from packtivity.statecontexts.treehash import tree_hash
+
+    try:
+        return tree_hash(path)
+    except OSError as error:
+        raise StateError(
+            f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
+            hint="Make everything in it readable.",
+        ) from None
+
+
+def _check_usable(kind: str, path: str, mode: int) -> None:
+    if not os.path.lexists(path):
+        raise StateError(
+            f"{kind} directory {path} does not exist", hint="Make it, or give the directory that is meant."
+        )
+    if not os.path.isdir(path):
+        raise StateError(f"{kind} directory {path} is not a directory", hint="Give the directory that is meant.")
+    if not os.access(path, mode):
+        verb = "read and written" if mode & os.W_OK else "read"
+        raise StateError(f"{kind} directory {path} cannot be {verb}", hint="Change its permissions (chmod).")
+
+
+def _unusable(kind: str, path: str, what: str, error: OSError) -> StateError:
+    return StateError(
+        f"{kind} directory {path} {what}: {error.strerror}", hint="Give a directory that you may write to."
+    )

@@ -1,0 +1,402 @@
+"""The straight line: parameters, state, job, environment, run, publish. The same code on every backend.
+
+A task is spec, parameters, state, metadata and configuration. As one JSON document it is the only thing that ever
+crosses a process boundary; a worker gives that document to :func:`run_task`. Function names and arguments up to
+:func:`run_packtivity` are those of upstream 0.17.1, because REANA and yadage call them one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ConfigurationError, MissingOutput, MissingParameter, PacktivityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from packtivity.handlers.config import ExecutionConfig, packconfig
+    from packtivity.types import JSON, Diagnostic, Execution, Parameters
+
+VERSION = 1
+"""Version of the task document; a reader refuses what is newer."""
+
+SYNC_NAME = "packtivity_syncbackend"
+"""Name of log files when a task runs here and now and the caller gives none."""
+
+ASYNC_NAME = "packtivity"
+"""The same, for tasks on an asynchronous backend."""
+
+_RUNS_NOTHING = frozenset({"noop-env", "test-env"})
+_NEVER_CHANGES = frozenset({"frompar-pub", "constant-pub"})
+_MAY_CHANGE = frozenset({"interpolated-pub", "fromparjq-pub"})
+
+
+def load_packtivity(
+    spec: str, toplevel: str | None = None, schemasource: Any = None, validate: bool = True
+) -> dict[str, Any]:
+    """Load and validate a spec; see :func:`packtivity.spec.load`.
+
+    :param toplevel: directory or remote source that ``spec`` is relative to, by default the current directory.
+    """
+    from packtivity.spec import load
+
+    return load(spec, toplevel, schemasource=schemasource, validate=validate)
+
+
+# --- the steps -------------------------------------------------------------------------------------------------
+
+
+def build_job(process: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> JSON:
+    """Render a process: ``{"command"}`` or ``{"script", "interpreter"}``.
+
+    :raises ParameterError: the template and the parameters do not go together.
+    """
+    from packtivity.handlers.process_handlers import process as registry
+
+    kind = process["process_type"]
+    return registry.find(kind, pack_config.get_impl("process", kind))(process, parameters, state)
+
+
+def build_env(environment: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> JSON:
+    """Return the environment with everything filled in that depends on parameters and state."""
+    from packtivity.handlers.environment_handlers import environment as registry
+
+    kind = environment["environment_type"]
+    if kind not in registry:
+        kind = "default"
+    return registry.find(kind, pack_config.get_impl("environment", environment["environment_type"]))(
+        environment, parameters, state
+    )
+
+
+def run_in_env(
+    job: JSON,
+    environment: Mapping[str, Any],
+    state: Any,
+    metadata: Any,
+    pack_config: packconfig,
+    exec_config: ExecutionConfig,
+) -> Any:
+    """Run a rendered job in its environment, and return when it has succeeded.
+
+    :raises TaskFailed: it failed.
+    """
+    from packtivity.handlers.execution_handlers import executor as registry
+
+    kind = environment["environment_type"]
+    return registry.find(kind, pack_config.get_impl("executor", kind))(exec_config, environment, state, job, metadata)
+
+
+def publish(
+    publisher: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig, datamodel: Any = None
+) -> Parameters:
+    """Return the result that a publisher makes of parameters (plain data will do) and state.
+
+    :raises PublishError: it cannot be made.
+    """
+    from packtivity.handlers.publisher_handlers import publisher as registry
+
+    create, model = _create(datamodel), state.datamodel if state else None
+    kind = publisher["publisher_type"]
+    handler = registry.find(kind, pack_config.get_impl("publisher", kind))
+    if not hasattr(parameters, "typed"):
+        parameters = create(parameters, model)
+    published: Parameters = create(handler(publisher, parameters, state), model)
+    return published
+
+
+def finalize_inputs(parameters: Any, state: Any, datamodel: Any = None) -> tuple[Any, Any]:
+    """Return the parameters with the state's directories put in, and the state; doing it twice changes nothing."""
+    if not state:
+        return _create(datamodel)(parameters, None), state
+    return state.model(_create(datamodel)(parameters, state.datamodel)), state
+
+
+def finalize_outputs(pubdata: Any) -> Any:
+    """Return the result as it is; a place to hold on to, which upstream 0.17.1 has."""
+    return pubdata
+
+
+def _create(datamodel: Any) -> Any:
+    if datamodel is None:
+        from packtivity import datamodel
+    return datamodel.create
+
+
+def prepublish(spec: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> Parameters | None:
+    """Return the result before anything runs where the publisher allows it, else None."""
+    publisher = spec["publisher"]
+    if not _is_known_before(publisher, state):
+        return None
+    parameters, state = finalize_inputs(parameters, state)
+    return publish(publisher, parameters, state, pack_config)
+
+
+def _is_known_before(publisher: Mapping[str, Any], state: Any) -> bool:
+    kind = publisher["publisher_type"]
+    if kind in _NEVER_CHANGES:
+        return True
+    if kind not in _MAY_CHANGE:
+        return False
+    if not state:
+        return True
+    from packtivity.statecontexts.posixfs_context import LocalFSState
+
+    # Exactly this class, as upstream: one derived from it may keep its files where nobody here can see them.
+    return type(state) is LocalFSState and (not publisher.get("glob") or not state.readwrite)
+
+
+def acquire_job_env(
+    spec: Mapping[str, Any],
+    parameters: Any,
+    state: Any,
+    metadata: Any,  # noqa: ARG001 - callers give it by position
+    config: packconfig,
+) -> tuple[JSON, JSON]:
+    """Return job and environment ready to run; ``(None, None)`` for a spec that only publishes."""
+    if spec["process"] and spec["environment"]:
+        job = build_job(spec["process"], parameters, state, config)
+        return job, build_env(spec["environment"], parameters, state, config)
+    return None, None
+
+
+# --- all of them -----------------------------------------------------------------------------------------------
+
+
+def run_packtivity(
+    spec: Mapping[str, Any],
+    parameters: Any,
+    state: Any,
+    metadata: Any,
+    pack_config: packconfig,
+    exec_config: ExecutionConfig,
+) -> Any:
+    """Run a task and return its result.
+
+    :param metadata: ``{"name": …}`` names the log files.
+    :raises TaskFailed: what the spec runs failed.
+    :raises MissingParameter: process or publisher uses a parameter that was not given; nothing has run then.
+    :raises MissingOutput: under strict, a published path is not there.
+    """
+    from packtivity.tasklog import setup_logging_topic
+
+    with setup_logging_topic(exec_config, metadata, state, "step", return_logger=True) as log:
+        try:
+            parameters, state = finalize_inputs(parameters, state)
+            job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
+            ran = False
+            if job and env:
+                _check_publishable(spec["publisher"], parameters, pack_config)
+                run_in_env(job, env, state, metadata, pack_config, exec_config)
+                ran = env["environment_type"] not in _RUNS_NOTHING and not exec_config.dry_run()
+            result = _published(spec, parameters, state, pack_config, dry=bool(job) and exec_config.dry_run())
+            log.info("publishing data: %s", result)
+            if ran:
+                _check_outputs(spec["publisher"], result, state, exec_config, log)
+        except BaseException as error:
+            _log_failure(log, error)
+            raise
+        return result
+
+
+def _published(spec: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig, *, dry: bool) -> Any:
+    """Publish; after a dry run only what is known without one."""
+    if dry:
+        known = prepublish(spec, parameters, state, pack_config)
+        return _create(None)({}, state.datamodel if state else None) if known is None else known
+    return finalize_outputs(publish(spec["publisher"], parameters, state, pack_config))
+
+
+def _log_failure(log: Any, error: BaseException) -> None:
+    """Write to the step log what went wrong; when that cannot be written either, ``error`` stays what is raised."""
+    try:
+        if isinstance(error, PacktivityError):
+            log.error("%s: %s", type(error).__name__, error)
+        elif isinstance(error, Exception):
+            log.error("the task raised an error", exc_info=error)
+        else:
+            log.error("interrupted: %s", type(error).__name__)
+    except PacktivityError as second:
+        error.add_note(str(second))
+
+
+# --- checks ----------------------------------------------------------------------------------------------------
+
+
+def _check_publishable(publisher: Mapping[str, Any], parameters: Any, pack_config: packconfig) -> None:
+    """Find out before a long run, not after it, that a parameter the publisher needs was not given."""
+    kind = publisher["publisher_type"]
+    if kind not in {"frompar-pub", "interpolated-pub"} or pack_config.get_impl("publisher", kind) != "default":
+        return
+    given = parameters.json()
+    if not isinstance(given, dict):
+        return
+    for where, name in _needed(publisher, kind):
+        if name not in given:
+            raise _missing(kind, where, name, given)
+
+
+def _needed(publisher: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    from packtivity.datamodel import iter_leaves
+
+    root = "outputmap" if kind == "frompar-pub" else "publish"
+    for path, leaf in iter_leaves(publisher[root]):
+        if not isinstance(leaf, str):
+            continue
+        if kind == "frompar-pub":
+            yield (root, *path), leaf
+        elif "{" in leaf:
+            from packtivity.interpolate import placeholders
+
+            names = {found.name for found in placeholders(leaf)} - {"workdir", ""}
+            yield from (((root, *path), name) for name in sorted(names) if not name.isdigit())
+
+
+def _missing(kind: str, where: tuple[str | int, ...], name: str, given: Mapping[str, Any]) -> MissingParameter:
+    from packtivity.registry import nearest
+
+    near = nearest(name, given)
+    said = f"Did you mean {near!r}? " if near else ""
+    place = "/".join(map(str, ("publisher", *where)))
+    return MissingParameter(
+        f"{place}: {kind} publishes the parameter {name!r}, which was not given",
+        hint=f"{said}Given are: {', '.join(map(repr, given)) or 'none'}. Nothing has been run.",
+    )
+
+
+def _check_outputs(
+    publisher: Mapping[str, Any], result: Any, state: Any, exec_config: ExecutionConfig, log: Any
+) -> None:
+    """Look whether published paths inside the read-write directories are there.
+
+    :raises MissingOutput: one is not, under strict.
+    """
+    if publisher["publisher_type"] == "fromglob-pub" or not (state and state.readwrite):
+        return
+    found = list(_missing_outputs(result.json(), state.readwrite))
+    for diagnostic in found:
+        log.warning("%s", diagnostic.message)
+        if exec_config.warn is not None:
+            exec_config.warn(diagnostic)
+    if found and exec_config.strict:
+        raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
+
+
+def _missing_outputs(result: JSON, directories: list[str]) -> Iterator[Diagnostic]:
+    from os.path import exists
+
+    from packtivity.datamodel import iter_leaves
+    from packtivity.types import Diagnostic
+
+    inside = tuple(f"{directory.rstrip('/')}/" for directory in directories)
+    for path, leaf in iter_leaves(result):
+        if isinstance(leaf, str) and leaf.startswith(inside) and not exists(leaf):
+            where = "/".join(map(str, path))
+            yield Diagnostic(
+                "warning",
+                "missing-output",
+                f"published path {leaf!r} ({where or 'the whole result'}) is not there after the run",
+                path,
+                hint="Does the command write it under that name, into that directory?",
+            )
+
+
+# --- the document ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything needed to run a task anywhere, as plain data.
+
+    :ivar state: ``state.json()``; None for a task that only publishes.
+    :ivar datamodel: leaf types, where the state has them and they are plain data.
+    :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
+    """
+
+    spec: JSON
+    parameters: JSON
+    state: JSON = None
+    metadata: JSON = field(default_factory=lambda: {"name": ASYNC_NAME})
+    config: JSON = field(default_factory=dict)
+    datamodel: JSON = None
+
+    @classmethod
+    def of(cls, spec: Any, parameters: Any, state: Any, metadata: Any = None, config: Any = None) -> Task:
+        """Make a task of live objects."""
+        return cls(
+            spec=spec,
+            parameters=parameters.json() if hasattr(parameters, "json") else parameters,
+            state=state.json() if state else None,
+            metadata=metadata or {"name": ASYNC_NAME},
+            config=config or {},
+            datamodel=getattr(state, "datamodel", None),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task document."""
+        document = {name: getattr(self, name) for name in self.__slots__}
+        return {"version": VERSION, **document}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Task:
+        """Read a task document.
+
+        :raises ConfigurationError: it is none, or from a newer version.
+        """
+        version = document.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise ConfigurationError(
+                f"task document has version {version!r}, and this packtivity reads up to {VERSION}",
+                hint="Install the same packtivity where tasks are submitted and where they run.",
+            )
+        missing = [name for name in ("spec", "parameters") if name not in document]
+        if missing:
+            raise ConfigurationError(f"task document has no {' and no '.join(missing)}")
+        return cls(**{name: document[name] for name in cls.__slots__ if name in document})
+
+
+def configure(config: Mapping[str, Any] | None) -> tuple[packconfig, ExecutionConfig]:
+    """Make the two configurations of the one that backends take; ``config`` stays as it is."""
+    from packtivity.handlers.config import ExecutionConfig, packconfig
+
+    rest = dict(config or {})
+    execution = rest.pop("exec", None)
+    return packconfig(**rest), execution if isinstance(execution, ExecutionConfig) else ExecutionConfig(execution)
+
+
+def run_task(document: Task | Mapping[str, Any]) -> Any:
+    """Run a task that arrived as a document and return its result; what a worker does.
+
+    :raises PacktivityError: as :func:`run_packtivity`.
+    """
+    from packtivity.statecontexts import load_state
+
+    task = document if isinstance(document, Task) else Task.from_json(document)
+    state = load_state(task.state) if task.state else None
+    if state is not None and task.datamodel is not None:
+        state.datamodel = task.datamodel
+    pack_config, exec_config = configure(task.config)
+    return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)
+
+
+def plan_task(
+    spec: Mapping[str, Any],
+    parameters: Any,
+    state: Any,
+    metadata: Any,
+    pack_config: packconfig,
+    exec_config: ExecutionConfig,
+) -> Execution | None:
+    """Return exactly what running the task would run; None when it would start no process.
+
+    :raises EnvironmentUnavailable: the environment is not there.
+    :raises ParameterError: the template and the parameters do not go together.
+    """
+    from packtivity.handlers.execution_handlers import plan
+
+    parameters, state = finalize_inputs(parameters, state)
+    job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
+    if not (job and env) or pack_config.get_impl("executor", env["environment_type"]) != "default":
+        return None
+    return plan(exec_config, env, state, job)
