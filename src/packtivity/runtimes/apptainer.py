@@ -1,0 +1,90 @@
+"""Apptainer and Singularity: no daemon, the task is a child of ours and runs as the caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packtivity.errors import ParameterError
+from packtivity.runtimes.base import Launch, Runtime, mount_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packtivity.types import Execution, Limits
+
+
+class Apptainer(Runtime):
+    """Apptainer. Images are SIF files in our cache, or folders."""
+
+    name = "apptainer"
+    install = "https://apptainer.org/docs/admin/main/installation.html"
+    runs_folders = True
+    runs_sif = True
+    has_store = False
+    needs_scratch = True
+
+    def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
+        """Return ``apptainer exec …``."""
+        argv = with_variables(self.variables(execution), execution.argv)
+        return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)
+
+    def variables(self, execution: Execution) -> dict[str, str]:
+        """Return the variables to set inside."""
+        return {"USER": self.host.user, **execution.env}
+
+    def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
+        # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
+        yield "--containall"
+        if launch.scratch:
+            yield from ("--workdir", launch.scratch)
+        yield from ("--pwd", execution.workdir or launch.workdir or "/")
+        if execution.network == "none":
+            yield from ("--net", "--network", "none")
+        elif execution.network not in (None, "default", "host"):
+            raise self.refusal(f"join the network {execution.network!r}", "Use --network none, host or default.")
+        yield from self._limits(execution.limits)
+        yield from execution.options
+        for mount in execution.mounts:
+            if mount.kind == "volume":
+                raise self.refusal(
+                    f"mount the volume {mount.source!r}", "Unset PACKTIVITY_CVMFS_SOURCE to bind /cvmfs instead."
+                )
+            # Propagation is Docker's notion; here mounts always follow those of the host.
+            yield from ("--mount", mount_value(mount, readonly="ro", propagation=False))
+
+    def _limits(self, limits: Limits) -> Iterator[str]:
+        if limits.cpus is not None:
+            yield from ("--cpus", f"{limits.cpus:g}")
+        if limits.memory is not None:
+            yield from ("--memory", str(limits.memory), "--memory-swap", str(limits.memory))
+        if limits.gpus is not None:
+            yield "--nv"
+
+    def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
+        """Return ``apptainer pull FILE IMAGE``."""
+        return (self.program, "pull", "--force", target, image if "://" in image else f"docker://{image}")
+
+
+class Singularity(Apptainer):
+    """SingularityCE and Apptainer's other name."""
+
+    name = "singularity"
+    install = "https://docs.sylabs.io"
+    tested = False
+
+
+def with_variables(variables: dict[str, str], argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Put variables in front of a program by way of a shell inside the container.
+
+    Apptainer's own ways to set variables (``--env``, ``APPTAINERENV_``) let a shell evaluate ``$(…)`` in values.
+
+    :raises ParameterError: a name is none that a shell can set.
+    """
+    for name in variables:
+        if not (name.isidentifier() and name.isascii()):
+            raise ParameterError(f"environment.env: a shell cannot set the variable {name!r}", hint="Rename it.")
+    if not variables:
+        return argv
+    names = " ".join(f'{name}="${{{at}}}"' for at, name in enumerate(variables, 1))
+    setting = f'export {names}; shift {len(variables)}; exec "$@"'
+    return ("sh", "-c", setting, "sh", *variables.values(), *argv)
