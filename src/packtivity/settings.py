@@ -268,3 +268,10 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
 def caller_environment() -> dict[str, str]:
     """Return a copy of this process's environment, for the processes it starts."""
     return dict(os.environ)
+
+
+def temporary_dir(environ: Mapping[str, str] | None = None) -> str:
+    """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path, else ``/tmp``."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("TMPDIR", "")
+    return chosen if os.path.isabs(chosen) else "/tmp"  # noqa: S108 - each run makes a folder of its own in it

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from packtivity.errors import ParameterError
 from packtivity.runtimes.base import Launch, Runtime, mount_value
+from packtivity.runtimes.images import is_loopback, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from packtivity.types import Execution, Limits
 
@@ -31,6 +32,17 @@ class Apptainer(Runtime):
     def variables(self, execution: Execution) -> dict[str, str]:
         """Return the variables to set inside."""
         return {"USER": self.host.user, **execution.env}
+
+    def client_env(self, execution: Execution, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return ``APPTAINERENV_NAME`` for each variable to pass.
+
+        :raises ParameterError: a value has characters that Apptainer would let a shell evaluate.
+        """
+        values = {name: environ[name] for name in execution.pass_env if name in environ}
+        for name, value in values.items():
+            if any(character in value for character in "$`\\\"\n"):
+                raise ParameterError(f"{self.name} cannot pass {name} on: its value has characters special to a shell")
+        return {f"{self.name.upper()}ENV_{name}": value for name, value in values.items()}
 
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
@@ -62,7 +74,8 @@ class Apptainer(Runtime):
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return ``apptainer pull FILE IMAGE``."""
-        return (self.program, "pull", "--force", target, image if "://" in image else f"docker://{image}")
+        plain = ("--no-https",) if is_loopback(parse(image).registry) else ()
+        return (self.program, "pull", "--force", *plain, target, image if "://" in image else f"docker://{image}")
 
 
 class Singularity(Apptainer):

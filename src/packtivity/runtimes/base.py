@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 from packtivity.errors import EnvironmentUnavailable, ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.types import Execution, Mount
 
 CONTAINER_HOME = "/tmp"  # noqa: S108 - inside a container, where every user may write
@@ -86,6 +88,10 @@ class Runtime:
         :raises ParameterError: a path cannot be written in the tool's syntax; the message names it.
         """
         raise NotImplementedError
+
+    def client_env(self, execution: Execution, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        """Return variables to add to the tool's own environment, so that ``pass_env`` reaches the inside."""
+        return {}
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return the arguments that fetch an image; ``target`` is the file for tools without a store."""

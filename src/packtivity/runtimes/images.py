@@ -111,6 +111,12 @@ def parse(image: str) -> Reference:
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
 
 
+def is_loopback(registry: str) -> bool:
+    """Return whether a registry is on this machine, and so spoken to without encryption, as Docker does."""
+    host = registry.rpartition(":")[0] or registry
+    return host == "localhost" or host.startswith("127.") or host == "[::1]"
+
+
 def matching_digest(image: str, repo_digests: list[str]) -> str:
     """Return the digest that belongs to an image's repository, out of what ``image inspect`` says; empty if none."""
     wanted = parse(image)

@@ -251,6 +251,41 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
+def start_helper(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            bufsize=0,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _start_error(error, Execution(argv)) from error
+
+
+def attach(argv: tuple[str, ...]) -> int:
+    """Run a program that has our terminal, and return its exit code (negative for a signal).
+
+    It stays in our process group: what a person types, Ctrl-C included, is for the program.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
+    try:
+        return subprocess.run(argv, check=False).returncode
+    except OSError as error:
+        raise _start_error(error, Execution(argv)) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # --- starting --------------------------------------------------------------------------------------------------
 
 _RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
