@@ -134,6 +134,11 @@ def download(ask: Ask) -> Answer:
     """
     if ask.token and not re.fullmatch(r"[\x21-\x7e]+", ask.token):
         raise LoadError(f"{_VARIABLE} has characters that no token has", hint="Set it anew, without blanks in it.")
+    for name, url in ((ask.shown, ask.url), ("PACKTIVITY_GITLAB_HOST", ask.token_host)):
+        try:
+            origin(url)
+        except ValueError as error:
+            raise LoadError(f"{name} is no address: {error}", hint="The form is https://HOST[:PORT]/PATH.") from None
     exchange = _Exchange(ask)
     exchange.start()
     exchange.join(ask.timeout)
