@@ -10,7 +10,7 @@ mkdir -p "$out"
 step() { # NAME [ARGUMENTS...]: run NAME.yml in its own directory and keep what it publishes in NAME.json
   local name=$1
   shift
-  echo "== $name"
+  echo "== $name" >&2
   packtivity-run "$here/$name.yml" "$@" -r "$here/code" -w "$out/$name" -o "$out/$name.json"
 }
 
