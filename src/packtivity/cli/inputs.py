@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.types import Diagnostic
 
 
-@dataclass(frozen=True, slots=True)
 class TaskOptions:
     """The values of the options that every command on a task has; see :mod:`packtivity.cli.options`."""
 
-    spec: str
-    parfiles: tuple[str, ...]
-    parameter: tuple[str, ...]
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-    state: str
-    toplevel: str | None
-    schemasource: str | None
-    offline: bool
-    strict: bool
-    validate: bool
-    verbosity: str
-
-    @classmethod
-    def taken_from(cls, given: dict[str, Any]) -> TaskOptions:
-        """Take the values of these options out of ``given``; the command's own ones stay."""
-        return cls(**{name: given.pop(name) for name in cls.__slots__})
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.spec: str = given["spec"]
+        self.parfiles: tuple[str, ...] = given["parfiles"]
+        self.parameter: tuple[str, ...] = given["parameter"]
+        self.read: tuple[str, ...] = given["read"]
+        self.write: tuple[str, ...] = given["write"]
+        self.state: str = given["state"]
+        self.toplevel: str | None = given["toplevel"]
+        self.schemasource: str | None = given["schemasource"]
+        self.offline: bool = given["offline"]
+        self.strict: bool = given["strict"]
+        self.validate: bool = given["validate"]
+        self.verbosity: str = given["verbosity"]
 
     def is_strict(self) -> bool:
         """Return whether warnings are errors."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
@@ -12,6 +12,8 @@ from packtivity.cli.errors import CannotWrite, complain, warn
 from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.cli.terminal import LiveLine
     from packtivity.types import Diagnostic
 
@@ -19,30 +21,33 @@ _POLL = (0.005, 0.5)
 """Seconds between questions to an asynchronous backend: at first, and at most."""
 
 
-@dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The values of the options that only ``packtivity-run`` has; see :mod:`packtivity.cli.run`."""
+    """The values of the options that only ``packtivity-run`` has; see :mod:`packtivity.cli.run`.
 
-    backend: str
-    asyncwait: bool
-    proxyfile: str
-    outfile: str | None
-    timeout: float | None
-    clean_env: bool
-    pass_env: tuple[str, ...]
-    print_command: bool
-    dry_run: bool
-    quiet: bool
+    Not a dataclass, because making one takes longer than parsing the command line.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.backend: str = given["backend"]
+        self.asyncwait: bool = given["asyncwait"]
+        self.proxyfile: str = given["proxyfile"]
+        self.outfile: str | None = given["outfile"]
+        self.timeout: float | None = given["timeout"]
+        self.clean_env: bool = given["clean_env"]
+        self.pass_env: tuple[str, ...] = given["pass_env"]
+        self.print_command: bool = given["print_command"]
+        self.dry_run: bool = given["dry_run"]
+        self.quiet: bool = given["quiet"]
 
 
-def run(given: dict[str, Any]) -> None:
+def run(given: Mapping[str, Any]) -> None:
     """Carry out ``packtivity-run``.
 
     :param given: the values of all its options.
     :raises PacktivityError: whatever went wrong.
     """
-    task = TaskOptions.taken_from(given)
-    options = RunOptions(**given)
+    task = TaskOptions(given)
+    options = RunOptions(given)
     _check(options)
     start_logging(task.verbosity)
     spec, parameters, state = checked(task)
@@ -55,6 +60,7 @@ def run(given: dict[str, Any]) -> None:
         return
     from packtivity.cli.signals import like_interrupts
 
+    gc.enable()  # off while the command starts; what comes now may take hours, and may be a plug-in's
     with like_interrupts():
         _run(spec, parameters, state, synchronous, backend, options)
 

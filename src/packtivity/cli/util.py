@@ -18,7 +18,7 @@ def pubtest(**given: Any) -> None:
     """
     from packtivity.cli.inputs import TaskOptions, find_backend, start_logging
 
-    task = TaskOptions.taken_from(given)
+    task = TaskOptions(given)
     start_logging(task.verbosity)
     _, backend = find_backend(given["backend"])
     click.echo(str(backend.prepublish(task.load_spec(), task.load_parameters(), task.load_state())))
@@ -34,7 +34,7 @@ def shell(**given: Any) -> None:
     from packtivity.cli.shellline import interactive
     from packtivity.errors import EnvironmentUnavailable
 
-    task = TaskOptions.taken_from(given)
+    task = TaskOptions(given)
     spec = task.load_spec()
     task.load_parameters()
     state = task.load_state()
