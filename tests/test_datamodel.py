@@ -318,6 +318,11 @@ def test_jq_keeps_numbers_that_pass_through_exactly(kind: Any, program: str) -> 
     assert [(type(number), repr(number)) for number in found] == [(type(number), repr(number)) for number in EXACT]
 
 
+def test_strings_that_look_like_numbers_on_their_way_through_jq_stay_strings() -> None:
+    data = ["number33506076658023644.0", "number'1.0", 33506076658023644.0, '"3.3506076658023644e+16']
+    assert TypedLeafs(data).jq("map(.)").json() == data
+
+
 @given(DOCUMENTS)
 @example({"\ud800": "\udfff"})
 def test_the_identity_program_is_exact(data: Any) -> None:

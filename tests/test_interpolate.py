@@ -58,6 +58,9 @@ def _format(template: str) -> str | type[Exception]:
 @given(TEMPLATES)
 @example("{x!r:>{w}}{}{n:{w}}")
 @example("}{")
+@example("{0}{}")
+@example("{}{0}")
+@example("{x:{}}{0}")
 @example("{:{:{}}}")
 @example("{{}}{{{x}}}")
 def test_means_what_str_format_means(template: str) -> None:
