@@ -130,11 +130,12 @@ def _lint(
 ) -> list[Diagnostic]:
     from packtivity.spec import lint
 
-    given = parameters.data if parameters else None
-    found = lint.lint_spec(document, filled, lint.names_of(given))
-    if parameters:
-        found += lint.lint_parameters(filled, parameters, state_names, document=document)
-    return found
+    if parameters is None:
+        return lint.lint_spec(document, filled)
+    return [
+        *lint.lint_spec(document, filled, lint.names_of(parameters.data)),
+        *lint.lint_parameters(filled, parameters, state_names, document=document),
+    ]
 
 
 def editor_schema() -> dict[str, Any]:

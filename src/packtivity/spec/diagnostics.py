@@ -135,6 +135,8 @@ class Finding:
 class Located(Protocol):
     """What knows where the values of a document stand: :class:`packtivity.spec.document.Document`."""
 
+    @property
+    def source(self) -> str: ...  # noqa: D102
     def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
     def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
     def excerpt(self, position: Position) -> str: ...  # noqa: D102
@@ -149,17 +151,23 @@ def locate(finding: Finding, document: Located | None) -> Diagnostic:
         message=finding.message,
         path=finding.path,
         position=position,
-        excerpt=document.excerpt(position) if position is not None and document is not None else "",
+        excerpt=document.excerpt(position) if document is not None and position is not None else "",
         expected=finding.expected,
         hint=finding.hint,
     )
 
 
-def _position(finding: Finding, document: Located) -> Position | None:
+def _position(finding: Finding, document: Located) -> Position:
+    """Return the place of a finding, or of the nearest value around it that is written anywhere."""
+    path = finding.path
     if finding.offset is not None:
-        return document.offset_position(finding.path, finding.offset)
-    at_key = finding.at_key and bool(finding.path)
-    return document.position(finding.path, key=at_key)
+        place = document.offset_position(path, finding.offset)
+    else:
+        place = document.position(path, key=finding.at_key and bool(path))
+    while place is None and path:
+        path = path[:-1]
+        place = document.position(path)
+    return place or Position(document.source, 1, 1)
 
 
 def arrange(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
 
-def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[str] = ()) -> list[Diagnostic]:
+def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[str] | None = None) -> list[Diagnostic]:
     """Return warnings about a spec alone.
 
     :param document: where it was read from, for places.
     :param spec: valid, with defaults filled.
-    :param given: names of parameters that are known to be given; braces around them are placeholders.
+    :param given: names of the parameters, when they are known; braces around them are placeholders.
     """
-    names = frozenset(given)
+    names = None if given is None else frozenset(given)
     found = [*template_findings(spec, names), *environment_findings(spec), *jq_findings(spec)]
     return arrange(locate(finding, document) for finding in found)
 

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from packtivity.interpolate import Placeholder
 
 
-def template_findings(spec: dict[str, Any], given: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """Yield what is said of a spec's templates; ``given`` are names of parameters that are known to be given."""
-    positional_is_wrong = bool(needs(spec)) or bool(given)
+def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:
+    """Yield what is said of a spec's templates.
+
+    :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
+    """
+    all_have_names = given is None and bool(needs(spec))
     for template in templates(spec):
-        yield from brace_findings(template, given)
+        yield from brace_findings(template, given or frozenset())
         for placeholder in braces(template.text).names:
-            if is_positional(placeholder):
-                if positional_is_wrong and template.source == "process":
-                    yield _positional(placeholder, template)
-            elif placeholder.name not in given:
-                yield from _odd_name(placeholder, template)
+            if not is_positional(placeholder):
+                if placeholder.name not in (given or ()):
+                    yield from _odd_name(placeholder, template)
+            elif all_have_names and template.source != "state":
+                yield positional_finding(placeholder, template)
 
 
 def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
@@ -52,7 +55,8 @@ def _doubled(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _positional(placeholder: Placeholder, template: Template) -> Finding:
+def positional_finding(placeholder: Placeholder, template: Template) -> Finding:
+    """Return what is said of ``{}`` where parameters have names."""
     shown = f"{{{placeholder.field}}}"
     message = f"{shown} is filled from a list of parameters, but this task's parameters have names"
     hint = f"Write {{{shown}}} if the braces are meant as they are, else name the parameter."

@@ -8,7 +8,7 @@ from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding
-from packtivity.spec.rules_braces import brace_findings
+from packtivity.spec.rules_braces import brace_findings, positional_finding
 from packtivity.spec.templates import (
     WORKDIR,
     Template,
@@ -51,6 +51,7 @@ class ParameterCheck:
     def of_spec(self) -> Iterator[Finding]:
         """Yield what is wrong in the spec."""
         yield from self._placeholder_findings()
+        yield from self._positional_findings()
         yield from self._outputmap_findings()
         yield from self._publisher_findings()
 
@@ -110,6 +111,16 @@ class ParameterCheck:
         except ParameterError as error:
             message = f"{text} cannot be filled with the value given: {error.message}"
             yield Finding("unfillable-placeholder", message, template.path, offset=placeholder.start, hint=error.hint)
+
+    def _positional_findings(self) -> Iterator[Finding]:
+        for template in templates(self.spec):
+            found = braces(template.text).names if template.source != "state" else ()
+            for number, placeholder in enumerate(one for one in found if is_positional(one)):
+                if not isinstance(self.parameters, list):
+                    yield positional_finding(placeholder, template)
+                elif int(placeholder.name or number) >= len(self.parameters):
+                    message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
+                    yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
 
     def _outputmap_findings(self) -> Iterator[Finding]:
         told = set(self._misspelt.values())

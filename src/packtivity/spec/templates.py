@@ -17,7 +17,9 @@ Source = Literal["process", "publisher", "state"]
 
 WORKDIR = "workdir"
 _TEXT_KEY = {"string-interpolated-cmd": "cmd", "interpolated-script-cmd": "script"}
-_PLAUSIBLE = re.compile(r"[^\W\d][\w.-]*\Z")
+_NAME = re.compile(r"[^\W\d][\w.-]*\Z")
+# What may follow a name: a conversion, and a format spec that some JSON value takes (or one with placeholders in it).
+_AFTER_NAME = re.compile(r"(![rsa])?(:(.?[<>=^])?[-+ ]?z?#?0?\d*[_,]?(\.\d+)?[bcdeEfFgGnosxX%]?|:.*\{.*)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +147,15 @@ def braces(text: str) -> Braces:
         else:
             (pending if text[at] == "{" else lone).append(at)
         text = f"{text[:at]} {text[at + 1 :]}"
-    names = tuple(one for one in found if _plausible(one))
-    literal += [(one.start, one.end) for one in found if not _plausible(one)]
+    names = tuple(one for one in found if _plausible(one, text))
+    literal += [(one.start, one.end) for one in found if one not in names]
     return Braces(names, tuple(sorted(literal)), tuple(sorted([*lone, *pending])))
 
 
-def _plausible(placeholder: Placeholder) -> bool:
+def _plausible(placeholder: Placeholder, text: str) -> bool:
+    rest = text[placeholder.start + 1 + len(placeholder.field) : placeholder.end - 1]
+    if not _AFTER_NAME.match(rest):
+        return False
     if is_positional(placeholder):
         return placeholder.field == placeholder.name or placeholder.field.startswith(f"{placeholder.name}[")
-    return bool(_PLAUSIBLE.match(placeholder.name))
+    return bool(_NAME.match(placeholder.name))

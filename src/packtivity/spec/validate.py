@@ -157,7 +157,9 @@ def _outline(value: JSON, schema: dict[str, Any]) -> JSON:
         return [_outline(item, known) for item in value] if known else []
     if isinstance(value, str):
         return _ascii(value)
-    return 0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    if value is None or isinstance(value, bool):
+        return value
+    return 0 if isinstance(value, (int, float)) else None
 
 
 def _ascii(text: str) -> str:
