@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT / ".oracle" / "bin" / "python"
@@ -37,3 +41,32 @@ def corpus() -> list[dict[str, Any]]:
         pytest.skip(f"the corpus of real specs is not here: {CORPUS}")
     with CORPUS.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+class Conversation:
+    """A process that answers questions: one JSON document a line, each way."""
+
+    def __init__(self, interpreter: str, script: Path) -> None:
+        self.process = subprocess.Popen(
+            [interpreter, "-W", "ignore", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, operation: str, **question: Any) -> Any:
+        """Return the answer; ``{"error": CLASS}`` where the original raised."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"operation": operation, **question}).encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def end(self) -> None:
+        """Close its input, which ends it, and wait."""
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def data_oracle(oracle: str) -> Iterator[Conversation]:
+    """The data model, states and globs of packtivity 0.17.1 in one process."""
+    conversation = Conversation(oracle, ROOT / "tests" / "oracles" / "data.py")
+    yield conversation
+    conversation.end()

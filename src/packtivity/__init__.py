@@ -5,9 +5,10 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing for this would cost more than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from packtivity import errors
     from packtivity.api import Submission, load, load_packtivity, pack_object, run, submit
     from packtivity.datamodel import TypedLeafs

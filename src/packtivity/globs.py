@@ -2,6 +2,8 @@
 
 ``*`` and ``?`` do not match names that start with a dot. ``**`` gives everything below, at any depth: it leaves out
 what starts with a dot right below its base, but not further down, does not follow links, and does not give the base.
+A path element with wildcards matches in either case, ``*.ROOT`` finds ``a.root`` (``glob2.glob`` drops its argument
+``case_sensitive`` on the way); one without is matched exactly.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ def _matcher(pattern: str) -> Callable[[str], object]:
     if pattern.strip("*") == "":
         return bool
     try:
-        return re.compile(_translated(pattern)).match
+        return re.compile(_translated(pattern), re.IGNORECASE).match
     except re.error:  # a range that runs backwards, such as [z-a]
         return lambda _name: None
 

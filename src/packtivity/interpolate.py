@@ -114,7 +114,11 @@ def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any
     """
     if "{" not in template and "}" not in template:
         return template
-    values = _Values(args, names or {})
+    names = names or {}
+    simple = _with_plain_names(template, names)
+    if simple is not None:
+        return simple
+    values = _Values(args, names)
     try:
         return _expand(template, values, _LEVELS)
     except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
@@ -125,13 +129,30 @@ def render(template: str, args: Sequence[Any] = (), names: Mapping[str, Any] | N
     """Fill a template, with the bare errors of ``str.format``: for who goes on after one, many times a second."""
     if "{" not in template and "}" not in template:
         return template
-    return _expand(template, _Values(args, names or {}), _LEVELS)
+    names = names or {}
+    simple = _with_plain_names(template, names)
+    return _expand(template, _Values(args, names), _LEVELS) if simple is None else simple
+
+
+def _with_plain_names(template: str, names: Mapping[str, Any]) -> str | None:
+    """Fill a template that has nothing but ``{name}`` of strings, the common case; ``None`` for any other."""
+    pieces = []
+    try:
+        for literal, field, spec, conversion in formatter_parser(template):
+            pieces.append(literal)
+            if field is not None:
+                value = names.get(field)
+                if spec or conversion or type(value) is not str or not field.isidentifier():
+                    return None
+                pieces.append(value)
+    except ValueError:
+        return None
+    return "".join(pieces)
 
 
 def _expand(template: str, values: _Values, levels: int) -> str:
     if levels == 0:
         raise ValueError("placeholders are nested too deeply")
-    names = values.names
     pieces: list[str] = []
     for literal, field, spec, conversion in formatter_parser(template):
         if literal:
@@ -140,11 +161,7 @@ def _expand(template: str, values: _Values, levels: int) -> str:
             continue
         if levels == _LEVELS:
             values.begun += 1
-        if not spec and conversion is None and field in names and field.isidentifier():
-            value = names[field]
-            pieces.append(value if type(value) is str else format(value))
-        else:
-            pieces.append(_formatted(field, spec or "", conversion, values, levels))
+        pieces.append(_formatted(field, spec or "", conversion, values, levels))
     return "".join(pieces)
 
 

@@ -28,8 +28,6 @@ ASYNC_NAME = "packtivity"
 """The same, for tasks on an asynchronous backend."""
 
 _RUNS_NOTHING = frozenset({"noop-env", "test-env"})
-_NEVER_CHANGES = frozenset({"frompar-pub", "constant-pub"})
-_MAY_CHANGE = frozenset({"interpolated-pub", "fromparjq-pub"})
 
 
 def load_packtivity(
@@ -60,14 +58,10 @@ def build_job(process: Mapping[str, Any], parameters: Any, state: Any, pack_conf
 
 def build_env(environment: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> JSON:
     """Return the environment with everything filled in that depends on parameters and state."""
-    from packtivity.handlers.environment_handlers import environment as registry
+    from packtivity.handlers.environment_handlers import find
 
     kind = environment["environment_type"]
-    if kind not in registry:
-        kind = "default"
-    return registry.find(kind, pack_config.get_impl("environment", environment["environment_type"]))(
-        environment, parameters, state
-    )
+    return find(kind, pack_config.get_impl("environment", kind))(environment, parameters, state)
 
 
 def run_in_env(
@@ -126,25 +120,13 @@ def _create(datamodel: Any) -> Any:
 
 def prepublish(spec: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> Parameters | None:
     """Return the result before anything runs where the publisher allows it, else None."""
+    from packtivity.handlers.publisher_handlers import can_prepublish
+
     publisher = spec["publisher"]
-    if not _is_known_before(publisher, state):
+    if not can_prepublish(publisher, state):
         return None
     parameters, state = finalize_inputs(parameters, state)
     return publish(publisher, parameters, state, pack_config)
-
-
-def _is_known_before(publisher: Mapping[str, Any], state: Any) -> bool:
-    kind = publisher["publisher_type"]
-    if kind in _NEVER_CHANGES:
-        return True
-    if kind not in _MAY_CHANGE:
-        return False
-    if not state:
-        return True
-    from packtivity.statecontexts.posixfs_context import LocalFSState
-
-    # Exactly this class, as upstream: one derived from it may keep its files where nobody here can see them.
-    return type(state) is LocalFSState and (not publisher.get("glob") or not state.readwrite)
 
 
 def acquire_job_env(
@@ -268,13 +250,11 @@ def _missing(kind: str, where: tuple[str | int, ...], name: str, given: Mapping[
 def _check_outputs(
     publisher: Mapping[str, Any], result: Any, state: Any, exec_config: ExecutionConfig, log: Any
 ) -> None:
-    """Look whether published paths inside the read-write directories are there.
+    """Look whether published paths inside the state's directories are there.
 
     :raises MissingOutput: one is not, under strict.
     """
-    if publisher["publisher_type"] == "fromglob-pub" or not (state and state.readwrite):
-        return
-    found = list(_missing_outputs(result.json(), state.readwrite))
+    found = list(_missing_outputs(publisher, result, state))
     for diagnostic in found:
         log.warning("%s", diagnostic.message)
         if exec_config.warn is not None:
@@ -283,20 +263,19 @@ def _check_outputs(
         raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
 
 
-def _missing_outputs(result: JSON, directories: list[str]) -> Iterator[Diagnostic]:
+def _missing_outputs(publisher: Mapping[str, Any], result: Any, state: Any) -> Iterator[Diagnostic]:
     from os.path import exists
 
-    from packtivity.datamodel import iter_leaves
+    from packtivity.handlers.publisher_handlers import declared_paths
     from packtivity.types import Diagnostic
 
-    inside = tuple(f"{directory.rstrip('/')}/" for directory in directories)
-    for path, leaf in iter_leaves(result):
-        if isinstance(leaf, str) and leaf.startswith(inside) and not exists(leaf):
+    for path, declared in declared_paths(publisher, result, state):
+        if not exists(declared):
             where = "/".join(map(str, path))
             yield Diagnostic(
                 "warning",
                 "missing-output",
-                f"published path {leaf!r} ({where or 'the whole result'}) is not there after the run",
+                f"published path {declared!r} ({where or 'the whole result'}) is not there after the run",
                 path,
                 hint="Does the command write it under that name, into that directory?",
             )

@@ -29,10 +29,18 @@ def checkproxy(jsonfiles: tuple[str, ...]) -> None:
 def _check(name: str) -> None:
     import json
 
-    from packtivity.backendutils import load_proxy
+    from packtivity.backends.registry import load_proxy
     from packtivity.cli.errors import printable, warn
+    from packtivity.errors import ProxyError
+    from packtivity.plugins import enable_plugins
 
-    proxy, backend = load_proxy(_read(name), best_effort_backend=True)
+    enable_plugins()
+    proxy, backend = load_proxy(_read(name), best_effort_backend=True, raise_on_unknown=True)
+    if backend is None:
+        raise ProxyError(
+            f"proxy file {name}: nobody here knows the backend of a {type(proxy).__name__}",
+            hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
+        )
     if not backend.ready(proxy):
         click.echo("ready: False")
         return
@@ -44,7 +52,8 @@ def _check(name: str) -> None:
         return
     reason = backend.fail_info(proxy)
     if reason:
-        warn("the task failed: " + "\n  ".join(printable(line) for line in str(reason).splitlines()))
+        text = ": ".join(map(str, reason)) if isinstance(reason, tuple) else str(reason)
+        warn("the task failed: " + "\n  ".join(printable(line) for line in text.splitlines()))
 
 
 def _plain(result: Any) -> Any:

@@ -23,7 +23,6 @@ SIGNALLED = 128
 
 _INTERRUPT, _BROKEN_PIPE = 2, 13
 _ENDS = {1: "the terminal went away", 2: "interrupted", 15: "terminated"}
-_SHOWN_LINES = 20
 
 
 class CannotWrite(errors.PacktivityError):
@@ -97,17 +96,15 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def explain(error: errors.PacktivityError) -> str:
-    """Return the message for an error: diagnostics, what failed, the last output, where the log lies."""
-    lines = [f"error: {error}"]
-    output = getattr(error, "output", None)
-    if output:
-        shown = str(output).rstrip("\n").split("\n")[-_SHOWN_LINES:]
-        lines += ["  last lines of its output:", *(f"    | {printable(line)}" for line in shown)]
-    if getattr(error, "log", None):
-        lines.append(f"  log: {error.log}")  # type: ignore[attr-defined]
-    if getattr(error, "diagnostics", None):
-        lines.insert(0, told(error.diagnostics))  # type: ignore[attr-defined]
-    return "\n".join(lines)
+    """Return the message for an error; where there are diagnostics, they say everything."""
+    diagnostics = getattr(error, "diagnostics", None)
+    if not diagnostics:
+        return f"error: {error}"
+    return f"{told(diagnostics)}\nerror: {_whats_wrong(error)}"
+
+
+def _whats_wrong(error: errors.PacktivityError) -> str:
+    return "parameters cannot be read" if isinstance(error, errors.ParameterError) else "the spec is not valid"
 
 
 def printable(text: str) -> str:

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.types import Diagnostic
 
 
-@dataclass(frozen=True, slots=True)
 class TaskOptions:
     """The values of the options that every command on a task has; see :mod:`packtivity.cli.options`."""
 
-    spec: str
-    parfiles: tuple[str, ...]
-    parameter: tuple[str, ...]
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-    state: str
-    toplevel: str | None
-    schemasource: str | None
-    offline: bool
-    strict: bool
-    validate: bool
-    verbosity: str
-
-    @classmethod
-    def taken_from(cls, given: dict[str, Any]) -> TaskOptions:
-        """Take the values of these options out of ``given``; the command's own ones stay."""
-        return cls(**{name: given.pop(name) for name in cls.__slots__})
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.spec: str = given["spec"]
+        self.parfiles: tuple[str, ...] = given["parfiles"]
+        self.parameter: tuple[str, ...] = given["parameter"]
+        self.read: tuple[str, ...] = given["read"]
+        self.write: tuple[str, ...] = given["write"]
+        self.state: str = given["state"]
+        self.toplevel: str | None = given["toplevel"]
+        self.schemasource: str | None = given["schemasource"]
+        self.offline: bool = given["offline"]
+        self.strict: bool = given["strict"]
+        self.validate: bool = given["validate"]
+        self.verbosity: str = given["verbosity"]
 
     def is_strict(self) -> bool:
         """Return whether warnings are errors."""
@@ -115,8 +111,32 @@ def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
             raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
 
 
-def missing_directories(state: Any) -> list[Diagnostic]:
-    """Return a warning for each directory to read that is not there."""
+def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Return spec, parameters and state of a task, and say what is doubtful about them.
+
+    :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
+    """
+    spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
+    found = [*_missing_directories(state), *_lint(spec, parameters, state)]
+    if found:
+        from packtivity.cli.errors import complain, told
+
+        complain(told(found))
+        if task.is_strict():
+            raise errors.ParameterError("not run, because warnings are errors under --strict")
+    return spec, parameters, state
+
+
+def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
+    from packtivity.spec.lint import lint_parameters
+
+    return lint_parameters(spec, parameters, getattr(state, "dirnames", None))
+
+
+def _missing_directories(state: Any) -> list[Diagnostic]:
+    missing = [path for path in state.readonly if not os.path.isdir(path)]
+    if not missing:
+        return []
     from packtivity.types import Diagnostic
 
     return [
@@ -126,9 +146,22 @@ def missing_directories(state: Any) -> list[Diagnostic]:
             f"directory to read {path} {'is not a directory' if os.path.exists(path) else 'does not exist'}",
             hint="Correct --read (or the state file's readonly).",
         )
-        for path in state.readonly
-        if not os.path.isdir(path)
+        for path in missing
     ]
+
+
+def find_backend(name: str) -> tuple[bool, Any]:
+    """Return whether a backend is synchronous, and the backend, plug-ins considered.
+
+    :raises BackendError: there is none of that name, or it cannot be started.
+    """
+    from packtivity.backends.registry import backend_from_string
+
+    if settings.value("plugins"):
+        from packtivity.plugins import enable_plugins
+
+        enable_plugins()
+    return backend_from_string(name)
 
 
 def start_logging(level: str) -> None:

@@ -1,30 +1,9 @@
-"""Planned runs as text that a POSIX shell understands."""
+"""The line that opens an interpreter where a task would run."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from packtivity.types import Execution
-
-
-def line(execution: Execution) -> str:
-    """Return what does in a shell exactly what the execution does: directory, environment, standard input, argv."""
-    command = shlex.join(execution.argv)
-    settings = [f"{name}={value}" for name, value in sorted(execution.env.items())]
-    if not execution.inherit_env:
-        command = shlex.join(["env", "-i", *settings]) + " " + command
-    elif settings:
-        command = shlex.join(["env", *settings]) + " " + command
-    if execution.stdin:
-        command = f"{_source(execution.stdin)} | {command}"
-    else:
-        command += " </dev/null"
-    if execution.workdir:
-        command = f"cd {shlex.quote(execution.workdir)} && {command}"
-    return command
 
 
 def interactive(interpreter: str, workdir: str) -> str:
@@ -34,13 +13,6 @@ def interactive(interpreter: str, workdir: str) -> str:
     ``packtivity-util shell`` do with it.
     """
     return shlex.join(["sh", "-c", f"cd {_ascii_word(workdir)} && exec {interpreter}"])
-
-
-def _source(data: bytes) -> str:
-    try:
-        return f"printf %s {shlex.quote(data.decode())}"
-    except UnicodeDecodeError:
-        return f"printf %b '{_octal(data)}'"
 
 
 def _ascii_word(text: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from packtivity.types import JSON, Completed, Execution
 
@@ -131,6 +131,27 @@ class LiveLine:
         if self._shown:
             self._shown = False
             self._write(_CLEAR)
+
+    def around(self, function: Callable[[Any], None] | None) -> Callable[[Any], None]:
+        """Return ``function`` such that what it prints does not run into the line."""
+
+        def printing(argument: Any) -> None:
+            self.clear()
+            if function is not None:
+                function(argument)
+
+        return printing
+
+    def guard_logging(self) -> None:
+        """Keep log lines on the same terminal apart from the line."""
+        import logging
+
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._make_room)
+
+    def _make_room(self, _record: Any) -> bool:
+        self.clear()
+        return True
 
     def _draw(self) -> None:
         from time import monotonic

@@ -16,12 +16,12 @@ def pubtest(**given: Any) -> None:
 
     Printed is the same line as by packtivity-run, or "None" if it is not known.
     """
-    from packtivity.cli.inputs import TaskOptions
-    from packtivity.cli.running import find_backend, prepublish
+    from packtivity.cli.inputs import TaskOptions, find_backend, start_logging
 
-    task = TaskOptions.taken_from(given)
+    task = TaskOptions(given)
+    start_logging(task.verbosity)
     _, backend = find_backend(given["backend"])
-    click.echo(str(prepublish(backend, task.load_spec(), task.load_parameters(), task.load_state())))
+    click.echo(str(backend.prepublish(task.load_spec(), task.load_parameters(), task.load_state())))
 
 
 @command("shell", options.task, options.backend)
@@ -34,7 +34,7 @@ def shell(**given: Any) -> None:
     from packtivity.cli.shellline import interactive
     from packtivity.errors import EnvironmentUnavailable
 
-    task = TaskOptions.taken_from(given)
+    task = TaskOptions(given)
     spec = task.load_spec()
     task.load_parameters()
     state = task.load_state()

@@ -64,35 +64,37 @@ def leaf_iterator(jsonable: Any) -> Iterator[tuple[Any, Any]]:
         yield jsonpointer.JsonPointer.from_parts(path), value
 
 
-def map_leaves(data: Any, function: Callable[[Any], Any]) -> Any:
+def map_leaves(data: Any, function: Callable[[Any], Any], *, sort_keys: bool = False) -> Any:
     """Return the document with ``function(leaf)`` in place of each leaf; ``data`` stays as it is.
 
     ``null`` and ``false`` stay, except as the whole document. Tuples become lists.
 
+    :param sort_keys: sort the keys of each mapping, which must be strings.
     :raises ParameterError: the document is nested too deeply.
     """
     if not isinstance(data, CONTAINERS):
         return function(data)
     try:
-        return _mapped(data, function)
+        return _mapped(data, function, sort_keys)
     except RecursionError:
         raise ParameterError(TOO_DEEP) from None
 
 
-def _mapped(data: Any, function: Callable[[Any], Any]) -> Any:
+def _mapped(data: Any, function: Callable[[Any], Any], sort_keys: bool) -> Any:
     # Loops, not comprehensions: those take up a second level of the recursion limit before Python 3.12.
     if isinstance(data, dict):
         result = {}
-        for key, value in data.items():
+        for key in sorted(data) if sort_keys else data:
+            value = data[key]
             if isinstance(value, CONTAINERS):
-                result[key] = _mapped(value, function)
+                result[key] = _mapped(value, function, sort_keys)
             else:
                 result[key] = value if value is None or value is False else function(value)
         return result
     items = []
     for value in data:
         if isinstance(value, CONTAINERS):
-            items.append(_mapped(value, function))
+            items.append(_mapped(value, function, sort_keys))
         else:
             items.append(value if value is None or value is False else function(value))
     return items

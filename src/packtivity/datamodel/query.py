@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from packtivity.datamodel.leaves import map_leaves
 from packtivity.errors import ParameterError, PublishError
 
 if TYPE_CHECKING:
@@ -44,18 +45,40 @@ def run_jq(program: str, data: JSON, *, multiple_output: bool = False, text_outp
 
 
 def _outputs(program: str, data: JSON) -> Iterator[JSON]:
-    from json import dumps, loads
+    from json import loads
 
     compiled, as_text = _compiled(program)
     try:
-        text = dumps(data)
-    except TypeError as error:
-        raise ParameterError(f"jq program cannot be given its input: {error}") from None
-    try:
-        for output in compiled.input(text=text):
+        for output in compiled.input(text=_input_text(data)):
             yield loads(output, parse_float=_number) if as_text else output
     except ValueError as error:
         raise JqError(f"jq program fails: {program}\n  {error}") from None
+
+
+def _input_text(data: JSON) -> str:
+    """Write a document for jq, so that it gives each number back in a form that Python reads as it was.
+
+    :raises ParameterError: it is no JSON.
+    """
+    import re
+    from json import dumps
+
+    try:
+        text = dumps(data)
+        if not re.search(r"\d\.\d{16}e\+16", text):
+            return text
+        # jq drops the exponent of 1.2345678901234567e+16, which makes it an integer: write it with a point instead.
+        mark = "number"
+        while mark in text:
+            mark += "'"
+        marked = dumps(map_leaves(data, lambda leaf: f"{mark}{leaf:.1f}" if _loses_point(leaf) else leaf))
+    except TypeError as error:
+        raise ParameterError(f"jq program cannot be given its input: {error}") from None
+    return re.sub(f'"{mark}(-?\\d+\\.0)"', r"\1", marked)
+
+
+def _loses_point(leaf: Any) -> bool:
+    return isinstance(leaf, float) and 1e16 <= abs(leaf) < 1e17
 
 
 def _number(text: str) -> float | int:
@@ -103,9 +126,14 @@ def find_jsonpath(expression: str, data: Any) -> list[Any]:
 
 @lru_cache(maxsize=128)
 def _parsed(expression: str) -> Any:
+    import warnings
+
     from jsonpath_ng.parser import parse
 
     try:
-        return parse(expression)
+        with warnings.catch_warnings():
+            # `|` is deprecated there, but specs have it, and who runs one cannot help it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return parse(expression)
     except Exception as error:  # noqa: BLE001 - the parser raises bare Exception, too
         raise JsonPathError(f"JSONPath expression cannot be read: {expression}\n  {error}") from None

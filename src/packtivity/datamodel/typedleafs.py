@@ -95,7 +95,9 @@ class TypedLeafs(Document):
 
     def map(self, function: Callable[[Any], Any]) -> TypedLeafs:
         """Return a copy with ``function(leaf)`` in place of each leaf; takes time linear in the leaves."""
-        return TypedLeafs(map_leaves(self.typed(), function), self.leafmodel)
+        if self._has_objects():
+            return TypedLeafs(map_leaves(self.typed(), function), self.leafmodel)
+        return TypedLeafs(map_leaves(self._data, function, sort_keys=True), self.leafmodel)
 
     def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
         """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""

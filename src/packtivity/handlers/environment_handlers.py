@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
 from packtivity.handlers.documents import plain
-from packtivity.handlers.templates import given
+from packtivity.handlers.templates import Values, fill, given
 from packtivity.registry import DEFAULT, Registry
 
 if TYPE_CHECKING:
@@ -47,12 +47,18 @@ def docker_encapsulated(environment: Mapping[str, Any], parameters: Any, state: 
     if built.get("par_mounts"):
         document = plain(parameters, state)
         built["par_mounts"] = [_mounted(mount, document, at) for at, mount in enumerate(built["par_mounts"])]
-    if built.get("workdir") is not None and state is not None:
-        try:
-            built["workdir"] = state.contextualize_value(built["workdir"])
-        except ParameterError as error:
-            raise given(error, "environment.workdir") from None
+    if built.get("workdir") is not None:
+        built["workdir"] = _contextualized(built["workdir"], state)
     return built
+
+
+def _contextualized(workdir: str, state: Any) -> Any:
+    if state is None:
+        return fill(workdir, Values((), {}), "environment.workdir")
+    try:
+        return state.contextualize_value(workdir)
+    except ParameterError as error:
+        raise given(error, "environment.workdir") from None
 
 
 def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:

@@ -244,13 +244,16 @@ def _short(execution: Execution) -> str:
     argv = execution.argv
     text = argv[2] if argv[:2] == ("sh", "-c") and len(argv) == 3 else " ".join(argv)
     lines = text.strip().splitlines() or [""]
-    line = lines[0] if len(lines) == 1 else f"{lines[0]} …"
+    line = _printable(lines[0]) + (" …" if len(lines) > 1 else "")
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def _last_lines(tail: bytes) -> str:
-    lines = tail.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
-    return "\n".join("".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines)
+    return "\n".join(map(_printable, tail.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() or c == "\t" else "�" for c in line)
 
 
 def _indented(text: str) -> str:

@@ -209,9 +209,10 @@ def _parse(text: str, person: Interaction) -> tuple[JSON] | None:
         return (json.loads(text, parse_constant=_refuse_constant),)
     except json.JSONDecodeError as error:
         person.show(_marked(error.doc, error.lineno, error.colno, error.msg))
-    except (ValueError, RecursionError) as error:
-        reason = str(error) or "nested too deeply"
-        person.show(f"This is not JSON: {reason}. Please type it again.")
+    except ValueError as error:
+        person.show(f"This is not JSON: {error}. Please type it again.")
+    except RecursionError:
+        person.show("This document is nested too deeply. Please type it again.")
     return None
 
 

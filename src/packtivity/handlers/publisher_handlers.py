@@ -10,6 +10,7 @@ import os
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from packtivity.datamodel import iter_leaves, map_leaves
 from packtivity.errors import MissingParameter, ParameterError, PublishError
 from packtivity.handlers.documents import document, plain, typed
 from packtivity.handlers.templates import Values, fill, values_of
@@ -57,8 +58,6 @@ def frompar(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
     :raises MissingParameter: a leaf that no parameter is called.
     """
-    from packtivity.datamodel import map_leaves
-
     values = typed(parameters, state)
     outputmap = publisher["outputmap"]
     try:
@@ -69,8 +68,6 @@ def frompar(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
 def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
     """Find the leaf that names nothing, for the message."""
-    from packtivity.datamodel import iter_leaves
-
     path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
     hint = f"Did you mean {near!r}? " if near else ""
@@ -108,8 +105,6 @@ def interpolated(publisher: Mapping[str, Any], parameters: Any, state: Any) -> J
     :raises MissingParameter: a placeholder that no parameter gives.
     :raises PublishError: ``relative_paths`` without a work directory.
     """
-    from packtivity.datamodel import map_leaves
-
     workdir = _workdir(state)
     values = _with_workdir(values_of(typed(parameters, state)), workdir)
     relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
@@ -281,8 +276,6 @@ def declared_paths(publisher: Mapping[str, Any], result: Any, state: Any) -> lis
 
     :return: where in the result, and the path.
     """
-    from packtivity.datamodel import iter_leaves
-
     if not state or publisher.get("publisher_type") == "fromglob-pub":
         return []
     directories = tuple(f"{directory.rstrip('/')}/" for directory in (*state.readwrite, *state.readonly))

@@ -58,7 +58,7 @@ def _explain(error: MissingName | TemplateError, values: Values, where: str) -> 
     line = error.template.count("\n", 0, error.offset) + 1
     place = f"{where}, line {line}" if "\n" in error.template.rstrip("\n") else where
     what = error.message
-    if isinstance(error, MissingName) and error.name not in values.names:
+    if isinstance(error, MissingName) and "[" not in error.name:  # otherwise a key inside a value is missing
         what = f"placeholder {{{error.field}}}: no parameter is called {error.name!r}"
         error.hint = f"{_remedy(error.name, values)}{error.hint}"
     elif isinstance(error, IndexError) and not values.args:

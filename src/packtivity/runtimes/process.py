@@ -26,6 +26,7 @@ from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -50,7 +51,10 @@ class OutputLog(Protocol):
 
 
 class Cancellation:
-    """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times."""
+    """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times.
+
+    Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
+    """
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -68,9 +72,20 @@ class Cancellation:
                 self.cancelled = True
                 os.close(self._write)
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Cancel and give the descriptor back; may be called again."""
         self.cancel()
-        os.close(self._read)
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    __del__ = close
 
 
 def run(
@@ -86,6 +101,9 @@ def run(
     Returns when the main process has ended: background processes that keep the pipe open are not waited for but
     ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, ``INT``, ``TERM`` and ``KILL`` go to
     the whole group, ``grace`` seconds apart, before the error is raised; a second ``KeyboardInterrupt`` skips a wait.
+
+    ``max_rss`` is never below this program's own size, because the kernel counts a process from before its program
+    is loaded.
 
     :param grace: seconds between the signals.
     :raises EnvironmentUnavailable: the program cannot be started.

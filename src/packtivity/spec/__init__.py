@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from packtivity.spec.document import Document
     from packtivity.types import JSON, Diagnostic
 
@@ -94,18 +96,20 @@ def inspect(
     schemasource: Any = None,
     schemaname: str = SCHEMA_NAME,
     parameters: Document | None = None,
+    state_names: Iterable[str] | None = None,
     offline: bool | None = None,
 ) -> Report:
     """Read a spec and say everything there is to say about it; arguments as for :func:`load`.
 
     :param parameters: parameter document the spec is to be run with, to compare placeholders with.
+    :param state_names: names of the state's directories, ``None`` when they are not known.
     :raises LoadError: a document cannot be fetched.
     :raises ConfigurationError: ``schemasource`` cannot be used.
     """
     from packtivity.errors import InvalidSpec
     from packtivity.spec.diagnostics import arrange
     from packtivity.spec.document import load_document
-    from packtivity.spec.validate import check
+    from packtivity.spec.validate import accepts, check
 
     try:
         document = load_document(spec, toplevel, offline=offline)
@@ -116,10 +120,22 @@ def inspect(
     if mistakes:
         return Report(None, document, tuple(arrange([*found, *mistakes])))
     filled = _filled(document.data, schemasource, schemaname)
+    if accepts(document.data):
+        found += _lint(document, filled, parameters, state_names)
+    return Report(filled, document, tuple(arrange(found)))
+
+
+def _lint(
+    document: Document, filled: dict[str, Any], parameters: Document | None, state_names: Iterable[str] | None
+) -> list[Diagnostic]:
     from packtivity.spec import lint
 
-    found += lint.lint_spec(document, filled, parameters)
-    return Report(filled, document, tuple(arrange(found)))
+    if parameters is None:
+        return lint.lint_spec(document, filled)
+    return [
+        *lint.lint_spec(document, filled, lint.names_of(parameters.data)),
+        *lint.lint_parameters(filled, parameters, state_names, document=document),
+    ]
 
 
 def editor_schema() -> dict[str, Any]:

@@ -30,17 +30,26 @@ CODES: dict[str, Code] = {
     "yaml-syntax": Code(
         "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
     ),
-    "not-text": Code("error", "The file is not UTF-8 or UTF-16 text.", "Save it as UTF-8."),
-    "not-json": Code(
-        "error", "A value has no form in JSON.", "Write it as text, number, true, false, null, list or mapping."
+    "invalid-character": Code(
+        "error", "A character or byte that no text file has: not UTF-8, or a control character.", "Save it as UTF-8."
     ),
+    "not-json": Code(
+        "error", "A value has no form in JSON (not-a-number and infinity are only warned of).", "Write another value."
+    ),
+    "unknown-tag": Code("error", "A YAML tag such as `!python/object` that is not for data.", "Remove the tag."),
+    "bad-merge": Code("error", "`<<` merges something that is no mapping.", "Merge an anchored mapping."),
+    "circular-alias": Code("error", "A YAML alias stands inside the value that it repeats.", "Write the value out."),
     "too-deep": Code("error", "Lists and mappings are nested too deeply.", "Flatten the document."),
+    "too-large": Code("error", "Aliases or references blow the document up beyond all use.", "Repeat less."),
     "duplicate-key": Code(
         "warning", "A key stands twice in one mapping; the last one counts.", "Remove or rename one of them."
     ),
     "date-as-string": Code("warning", "A value looks like a date; it is taken as text.", "Put it in quotes."),
     "unresolvable-reference": Code(
         "error", "A `$ref` names a file or place that is not there.", "Correct it; it is relative to its own file."
+    ),
+    "reference-not-allowed": Code(
+        "error", "A `$ref` in a remote document names a file of this machine.", "Refer to a remote document."
     ),
     "circular-reference": Code("error", "A `$ref` leads back to itself.", "Break the circle."),
     # shape
@@ -84,6 +93,9 @@ CODES: dict[str, Code] = {
         "`{}` or `{0}`, which only a list of parameters fills, in a spec whose parameters have names.",
         "Name the parameter, or write `{{}}`.",
     ),
+    "unfillable-placeholder": Code(
+        "warning", "A placeholder that the given value cannot fill, such as `{x:d}` with a text.", "Change either."
+    ),
     "forbidden-placeholder": Code(
         "warning", "A placeholder that reaches for Python internals.", "Use the parameter's own keys."
     ),
@@ -123,6 +135,8 @@ class Finding:
 class Located(Protocol):
     """What knows where the values of a document stand: :class:`packtivity.spec.document.Document`."""
 
+    @property
+    def source(self) -> str: ...  # noqa: D102
     def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
     def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
     def excerpt(self, position: Position) -> str: ...  # noqa: D102
@@ -137,17 +151,23 @@ def locate(finding: Finding, document: Located | None) -> Diagnostic:
         message=finding.message,
         path=finding.path,
         position=position,
-        excerpt=document.excerpt(position) if position is not None and document is not None else "",
+        excerpt=document.excerpt(position) if document is not None and position is not None else "",
         expected=finding.expected,
         hint=finding.hint,
     )
 
 
-def _position(finding: Finding, document: Located) -> Position | None:
+def _position(finding: Finding, document: Located) -> Position:
+    """Return the place of a finding, or of the nearest value around it that is written anywhere."""
+    path = finding.path
     if finding.offset is not None:
-        return document.offset_position(finding.path, finding.offset)
-    at_key = finding.at_key and bool(finding.path)
-    return document.position(finding.path, key=at_key)
+        place = document.offset_position(path, finding.offset)
+    else:
+        place = document.position(path, key=finding.at_key and bool(path))
+    while place is None and path:
+        path = path[:-1]
+        place = document.position(path)
+    return place or Position(document.source, 1, 1)
 
 
 def arrange(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

@@ -1,20 +1,79 @@
-"""Remote documents, over the network or from the cache."""
+"""Remote documents: from the cache where that is right, else over the network.
+
+A commit never changes, so what was fetched of one is never asked for again; anything else is asked for each time,
+at the cost of a short answer where the server knows versions (``ETag``). Nothing old is used silently.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from packtivity.errors import LoadError
+from packtivity.registry import nearest
+from packtivity.settings import default_cache_dir
+from packtivity.spec.cache import Cache, Entry
+from packtivity.spec.sources import GitLabFile, WebFile
 
 if TYPE_CHECKING:
     from packtivity.settings import Settings
-    from packtivity.spec.sources import GitLabFile, WebFile
+
+_COMMIT = re.compile(r"[0-9a-fA-F]{40}")
 
 
 def fetch(file: WebFile | GitLabFile, settings: Settings, *, offline: bool) -> bytes:
     """Return the content of a remote document.
 
-    :raises LoadError: always, so far.
+    :param offline: take it from the cache or not at all.
+    :raises LoadError: it cannot be had, with the reason.
     """
-    del settings, offline
-    raise LoadError(f"{file.shown}: remote documents cannot be read yet")
+    cache = Cache(settings.cache_dir or default_cache_dir())
+    kept = cache.find(file.url)
+    if kept and (offline or is_pinned(file, settings)):
+        return kept.content
+    if offline:
+        raise _not_kept(file.shown, cache)
+    try:
+        entry = _asked(file, settings, kept)
+    except LoadError as error:
+        if kept:
+            error.hint = f"{error.hint} --offline would use the copy of {kept.fetched}.".lstrip()
+        raise
+    cache.keep(file.url, file.shown, entry)
+    return entry.content
+
+
+def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
+    """Tell whether a place names a commit (40 hexadecimal digits), which never changes."""
+    if isinstance(file, GitLabFile):
+        return bool(_COMMIT.fullmatch(file.ref))
+    host = settings.github_raw_host.rstrip("/") + "/"
+    parts = file.url.removeprefix(host).split("/") if file.url.startswith(host) else []
+    return len(parts) > 3 and bool(_COMMIT.fullmatch(parts[2]))
+
+
+def _asked(file: WebFile | GitLabFile, settings: Settings, kept: Entry | None) -> Entry:
+    import time
+
+    from packtivity.spec.download import Ask, download
+
+    ask = Ask(
+        url=file.url,
+        shown=file.shown,
+        token=(settings.load_token or "").strip() or None,
+        token_host=settings.gitlab_host,
+        etag=kept.etag if kept else "",
+        timeout=settings.download_timeout,
+        limit=settings.download_limit,
+    )
+    answer = download(ask)
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    if answer.content is None and kept:
+        return Entry(kept.content, kept.etag, now)
+    return Entry(answer.content or b"", answer.etag, now)
+
+
+def _not_kept(shown: str, cache: Cache) -> LoadError:
+    near = nearest(shown, cache.addresses())
+    hint = f"The cache has {near}." if near else "Load it once without --offline (PACKTIVITY_OFFLINE)."
+    return LoadError(f"{shown}: not in the cache ({cache.directory}), and offline nothing is fetched", hint=hint)

@@ -20,6 +20,8 @@ def read_json(text: str) -> tuple[JSON, bool] | None:
 
     That is the case when it is no JSON, and whenever there is something to say about it.
     """
+    if any(line_break in text for line_break in "\x85\u2028\u2029"):
+        return None  # YAML 1.1 folds lines there, even inside a string
     try:
         data = json.loads(text, object_pairs_hook=_mapping, parse_float=_number, parse_constant=str)
     except (ValueError, RecursionError):

@@ -22,6 +22,7 @@ LOCAL_LIMIT = 67_108_864
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SECRET = re.compile(r"([?&][^=&#]*(?:token|secret|passw|key|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _FROM_GITHUB = "lukasheinrich/yadage-workflows/master"
 _FORM = "{0}:USER/REPOSITORY[@BRANCH_OR_COMMIT][:FOLDER]"
 
@@ -88,8 +89,8 @@ class WebFile:
 
     @property
     def shown(self) -> str:
-        """Return the address without any password in it."""
-        return re.sub(r"(?<=://)[^/@]*@", "", self.url)
+        """Return the address without any password or token in it."""
+        return _SECRET.sub(r"\1…", re.sub(r"(?<=://)[^/@]*@", "", self.url))
 
     def join(self, reference: str) -> Location:
         """Return what a reference without its fragment names, seen from this document.
@@ -196,6 +197,8 @@ def locate(spec: str, toplevel: str | None, settings: Settings) -> tuple[Locatio
         if source.count(":") != 1:
             raise LoadError(f"{source}:{spec}: which file?", hint="Write " + _FORM.format("github") + " and the file.")
         toplevel = source
+    if not spec or spec[0] == "#":
+        raise LoadError(f"{spec!r} names no file", hint="Name the spec file, then '#/pointer' for a place inside.")
     return _base(toplevel, settings).split(spec)
 
 
@@ -217,6 +220,8 @@ def _base(toplevel: str | None, settings: Settings) -> Location:
     if not os.path.isdir(toplevel or "."):
         if toplevel.startswith("from-github/"):
             return WebFile(_raw_url(settings, _FROM_GITHUB + "/" + toplevel.removeprefix("from-github/").strip("/")))
+        if toplevel.startswith("file://"):
+            return _base(_unquoted(toplevel[len("file://") :]), settings)
         if toplevel.startswith("from-cap"):
             message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
             raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")

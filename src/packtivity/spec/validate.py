@@ -74,7 +74,51 @@ def _accepts_part(kind: str, part: JSON) -> bool:
     if not isinstance(part, dict):
         return part is None and nullable(kind)
     form = stated_branch(kind, part)
-    return form is not None and next(violations(form, part), None) is None
+    if form is None:
+        return False
+    told = {type_key(kind): form.name, **part}
+    return _surely_keeps(told, form.schema) or next(violations(form, part), None) is None
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "number": (int, float),
+    "null": (type(None),),
+}
+_ANNOTATIONS = frozenset({"$schema", "default", "description", "examples", "title"})
+
+
+def _surely_keeps(value: JSON, schema: dict[str, Any]) -> bool:
+    """Return True for a value that keeps to a schema of the few keywords the bundled ones use.
+
+    Importing a JSON Schema library takes longer than everything else there is to do for a valid spec. False says
+    nothing: the library decides then.
+    """
+    return all(_surely_meets(value, keyword, wanted, schema) for keyword, wanted in schema.items())
+
+
+def _surely_meets(value: JSON, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
+    match keyword:
+        case "type":
+            names = [wanted] if isinstance(wanted, str) else wanted
+            return any(type(value) in _TYPES.get(name, ()) for name in names)
+        case "enum":
+            return isinstance(value, str) and value in wanted
+        case "required":
+            return isinstance(value, dict) and all(key in value for key in wanted)
+        case "additionalProperties":
+            known = schema.get("properties", {})
+            return wanted is False and isinstance(value, dict) and all(key in known for key in value)
+        case "properties":
+            return isinstance(value, dict) and all(
+                _surely_keeps(value[key], schema) for key, schema in wanted.items() if key in value
+            )
+        case "items":
+            return isinstance(value, list) and all(_surely_keeps(item, wanted) for item in value)
+    return keyword in _ANNOTATIONS
 
 
 def stated_branch(kind: str, part: dict[str, Any]) -> Branch | None:
@@ -113,7 +157,9 @@ def _outline(value: JSON, schema: dict[str, Any]) -> JSON:
         return [_outline(item, known) for item in value] if known else []
     if isinstance(value, str):
         return _ascii(value)
-    return 0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    if value is None or isinstance(value, bool):
+        return value
+    return 0 if isinstance(value, (int, float)) else None
 
 
 def _ascii(text: str) -> str:

@@ -154,7 +154,8 @@ def parse(content: bytes | str, source: str) -> Parsed:
         found = read_json(text)
         if found is not None:
             return Parsed(text, source, found[0], references=found[1])
-    from packtivity.spec.yamlnodes import Reader, compose
+    from packtivity.spec.yamldata import Reader
+    from packtivity.spec.yamlnodes import compose
 
     node = compose(text, source)
     reader = Reader(text, source)

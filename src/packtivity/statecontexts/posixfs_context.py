@@ -45,18 +45,15 @@ class LocalFSState:
     ) -> None:
         self._identifier = identifier
         writable = [_directory(given) for given in _sequence(readwrite, "readwrite")]
-        readable = [_directory(given) for given in _sequence(readonly, "readonly")]
-        readable += [{"path": os.path.realpath(path)} for state in dependencies or () for path in _to_read(state)]
-        named = [
-            directory if "name" in directory or isinstance(given, dict) else {**directory, "name": f"readdir{number}"}
-            for number, (directory, given) in enumerate(
-                zip(readable, [*(readonly or ()), *([""] * len(readable))], strict=False)
-            )
+        to_read = [
+            *_sequence(readonly, "readonly"),
+            *(path for state in dependencies or () for path in _to_read(state)),
         ]
+        readable = [_directory(given, f"readdir{number}") for number, given in enumerate(to_read)]
         _name_workdir(writable)
         # Sorted by path, as upstream has them in the JSON that caches are keyed by.
         self._readwrite = sorted(writable, key=_path)
-        self._readonly = sorted(named, key=_path)
+        self._readonly = sorted(readable, key=_path)
         self.dirnames = {entry["name"]: entry["path"] for entry in self._named_directories()}
         self.datamodel: Mapping[str, Any] | None = None
 
@@ -235,17 +232,18 @@ def _sequence(given: Sequence[Any] | None, what: str) -> Sequence[Any]:
     return given
 
 
-def _directory(given: Any) -> dict[str, Any]:
-    """Return a directory as a mapping of its own with a real path."""
+def _directory(given: Any, name: str | None = None) -> dict[str, Any]:
+    """Return a directory as a mapping of its own with a real path; ``name`` is for one given as a path."""
     try:
         if isinstance(given, dict):
             return {**given, "path": os.path.realpath(given["path"])}
-        return {"path": os.path.realpath(os.fspath(given))}
+        path = os.path.realpath(os.fspath(given))
     except (KeyError, TypeError, ValueError):
         raise InvalidState(
             f"a directory of a state is a path or {{path, name}}, not {str(given)[:200]!r}",
             hint="Give an absolute path.",
         ) from None
+    return {"path": path, "name": name} if name else {"path": path}
 
 
 def _path(entry: dict[str, Any]) -> str:

@@ -1,0 +1,67 @@
+"""Sessions that need environments of their own: `nox -l` lists them. Day to day, `make` is enough."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    session.install("-e", ".", *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def oldest(session: nox.Session) -> None:
+    """Run the tests with the oldest dependencies that pyproject.toml allows."""
+    session.install("-e", ".", *group("test"), "-c", "tests/oldest-constraints.txt")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("pin", ["jsonschema==3.2.0", "jsonschema<=4.9.1"])
+def beside(session: nox.Session, pin: str) -> None:
+    """Run the tests beside the jsonschema that workflow engines pin."""
+    session.install("-e", ".", *group("test"), pin)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types, layers and packaging."""
+    session.install("-e", ".", *group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("repo-review", ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; `nox -s docs -- linkcheck` checks its links."""
+    session.install("-e", ".", *group("docs"))
+    builder = session.posargs[0] if session.posargs else "html"
+    session.run("sphinx-build", "-W", "--keep-going", "-b", builder, "docs", f"docs/_build/{builder}")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist and the wheel and check their metadata."""
+    session.install("build", "twine")
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", "dist/*")

@@ -1,0 +1,56 @@
+"""What commands say about a result: today's lines for programs, a table for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from packtivity.types import JSON
+
+
+class Output:
+    """Standard output of ``packtivity-run``.
+
+    When it is no terminal, the lines are word for word those of upstream 0.17.1.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._person = stream.isatty()
+        self._stream = stream
+        if stream.errors == "strict" and hasattr(stream, "reconfigure"):
+            # A result must not be lost because the terminal cannot show one of its characters.
+            stream.reconfigure(errors="backslashreplace")
+
+    def prepublished(self, result: Any) -> None:
+        """Tell the result that is known before the run; a person waits for the final one."""
+        if not (self._quiet or self._person):
+            click.echo(f"{result} (prepublished)")
+
+    def result(self, result: Any, state: Any, *, suffix: bool) -> None:
+        """Tell the result.
+
+        :param suffix: whether it was prepublished, too.
+        """
+        if self._quiet:
+            return
+        if not self._person:
+            click.echo(f"{result} (post-run)" if suffix else str(result))
+            return
+        from packtivity.cli.terminal import table, wants_colour
+
+        data = result.json() if hasattr(result, "json") else result
+        click.echo("\n".join(["published:", *table(data, colour=wants_colour(self._stream)), *_logs(state)]))
+
+    def proxy(self, document: JSON) -> None:
+        """Tell the handle of a submitted task."""
+        import json
+
+        if not self._quiet:
+            click.echo(f"proxy-json {json.dumps(document)}")
+
+
+def _logs(state: Any) -> list[str]:
+    return [f"logs: {state.metadir}"] if state.metadir else []

@@ -1,0 +1,191 @@
+"""What ``packtivity-run`` does: prepare, look at what may be wrong, run or submit, print."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from packtivity import errors
+from packtivity.cli.errors import CannotWrite, complain, warn
+from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.cli.terminal import LiveLine
+    from packtivity.types import Diagnostic
+
+_POLL = (0.005, 0.5)
+"""Seconds between questions to an asynchronous backend: at first, and at most."""
+
+
+class RunOptions:
+    """The values of the options that only ``packtivity-run`` has; see :mod:`packtivity.cli.run`.
+
+    Not a dataclass, because making one takes longer than parsing the command line.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.backend: str = given["backend"]
+        self.asyncwait: bool = given["asyncwait"]
+        self.proxyfile: str = given["proxyfile"]
+        self.outfile: str | None = given["outfile"]
+        self.timeout: float | None = given["timeout"]
+        self.clean_env: bool = given["clean_env"]
+        self.pass_env: tuple[str, ...] = given["pass_env"]
+        self.print_command: bool = given["print_command"]
+        self.dry_run: bool = given["dry_run"]
+        self.quiet: bool = given["quiet"]
+
+
+def run(given: Mapping[str, Any]) -> None:
+    """Carry out ``packtivity-run``.
+
+    :param given: the values of all its options.
+    :raises PacktivityError: whatever went wrong.
+    """
+    task = TaskOptions(given)
+    options = RunOptions(given)
+    _check(options)
+    start_logging(task.verbosity)
+    spec, parameters, state = checked(task)
+    synchronous, backend = find_backend(options.backend)
+    _configure(backend, task, options)
+    if options.print_command or options.dry_run:
+        from packtivity.cli.planning import show_plan
+
+        show_plan(spec, parameters, state, backend, brief=options.print_command)
+        return
+    from packtivity.cli.signals import like_interrupts
+
+    gc.enable()  # off while the command starts; what comes now may take hours, and may be a plug-in's
+    with like_interrupts():
+        _run(spec, parameters, state, synchronous, backend, options)
+
+
+def _check(options: RunOptions) -> None:
+    """Refuse before the run what would only fail after it."""
+    if options.pass_env and not options.clean_env:
+        raise errors.UsageError("--pass-env has no meaning without --clean-env")
+    if options.print_command and options.dry_run:
+        raise errors.UsageError("--print-command and --dry-run cannot be used together")
+    for name in (options.outfile, None if options.asyncwait else options.proxyfile):
+        directory = os.path.dirname(name or "") or "."
+        if name and (os.path.isdir(name) or not os.access(directory, os.W_OK)):
+            raise CannotWrite(f"{name} cannot be written", hint=f"Is {directory} a directory that you may write to?")
+
+
+def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
+    """Hand over what the options say about how the task is run."""
+    from packtivity.handlers.config import ExecutionConfig
+
+    config = getattr(backend, "exec_config", None)
+    if not isinstance(config, ExecutionConfig):
+        _warn_unused(options)
+        return
+    wanted: dict[str, Any] = {"timeout": options.timeout, "strict": task.strict, "clean_env": options.clean_env}
+    changes = {name: value for name, value in wanted.items() if value}
+    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
+    level = "CRITICAL" if task.verbosity == "ERROR" else task.verbosity
+    made = ExecutionConfig({"logging_level": level, **config.config}, warn=show_warning, **changes)
+    backend.exec_config = made.replace(pass_env=options.pass_env) if options.pass_env else made
+
+
+def _warn_unused(options: RunOptions) -> None:
+    for name in ("timeout", "clean_env"):
+        if getattr(options, name):
+            warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
+
+
+def show_warning(diagnostic: Diagnostic) -> None:
+    """Print a warning that came up while the task ran."""
+    from packtivity.cli.errors import told
+
+    complain(told([diagnostic]))
+
+
+# --- running and printing --------------------------------------------------------------------------------------
+
+
+def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any, options: RunOptions) -> None:
+    from packtivity import datamodel
+    from packtivity.cli.output import Output
+
+    state.ensure()
+    output = Output(sys.stdout, quiet=options.quiet)
+    known = backend.prepublish(spec, parameters, state)
+    if known is not None:
+        output.prepublished(known)
+    document = datamodel.create(parameters, state.datamodel)
+    live = _watch(backend, options)
+    try:
+        if synchronous:
+            result = backend.run(spec, document, state)
+        else:
+            proxy = backend.submit(spec, document, state, metadata={"name": "packtivity"})
+            if not options.asyncwait:
+                _submitted(proxy, backend, output, options)
+                return
+            result = _waited_for(proxy, backend, live)
+    finally:
+        if live is not None:
+            live.clear()
+    output.result(result, state, suffix=known is not None)
+    if options.outfile:
+        _write_json(options.outfile, _plain(result))
+
+
+def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
+    """Put a live line on the terminal, if a person is there to see it."""
+    if options.quiet or not (sys.stderr.isatty() or sys.stdout.isatty()):
+        return None
+    from packtivity.cli.terminal import LiveLine, can_steer
+
+    stream = next((stream for stream in (sys.stderr, sys.stdout) if can_steer(stream)), None)
+    if stream is None:
+        return None
+    live = LiveLine(stream, "running")
+    config = getattr(backend, "exec_config", None)
+    if config is not None:
+        config.reporter = live
+        config.warn = live.around(config.warn)
+    live.guard_logging()
+    return live
+
+
+def _waited_for(proxy: Any, backend: Any, live: LiveLine | None) -> Any:
+    """Return the result of a submitted task; whoever asks too often is a burden to the engine."""
+    from threading import Event
+
+    pause, idle = _POLL[0], Event()
+    while not backend.ready(proxy):
+        idle.wait(pause)
+        pause = min(pause * 1.5, _POLL[1])
+        if live is not None:
+            live.tick()
+    return backend.result(proxy)
+
+
+def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> None:
+    document = proxy.json()
+    output.proxy(document)
+    _write_json(options.proxyfile, document)
+    if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
+        _, message = backend.fail_info(proxy)
+        warn(f"the task has run and failed: {message}")
+
+
+def _plain(result: Any) -> Any:
+    return result.json() if hasattr(result, "json") else result
+
+
+def _write_json(name: str, document: Any) -> None:
+    import json
+
+    try:
+        with open(name, "w", encoding="utf-8") as file:
+            file.write(json.dumps(document))
+    except OSError as error:
+        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None

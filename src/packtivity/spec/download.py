@@ -1,0 +1,259 @@
+"""One document over HTTP: bounded in time, size and number of redirects, and with the token for one host only."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from packtivity.errors import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REDIRECTS = 5
+_CONNECT_SECONDS = 10.0
+_CHUNK = 16_384
+_VARIABLE = "YADAGE_SCHEMA_LOAD_TOKEN"
+_HTML = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to fetch, and within which bounds.
+
+    :ivar shown: the address, for people.
+    :ivar token: sent as ``PRIVATE-TOKEN``, to ``token_host`` only.
+    :ivar token_host: scheme, host and port the token belongs to, as an address.
+    :ivar etag: version at hand; the server need not send that again.
+    :ivar timeout: seconds the whole exchange may take.
+    :ivar limit: bytes the document may have when unpacked.
+    """
+
+    url: str
+    shown: str
+    token: str | None = field(repr=False)
+    token_host: str
+    etag: str
+    timeout: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came.
+
+    :ivar content: the document, ``None`` when the version at hand is still current.
+    """
+
+    content: bytes | None
+    etag: str
+
+
+class _Exchange(threading.Thread):
+    """The exchange itself, apart, so that neither name lookup nor a trickling server can make it last."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__(name="packtivity-download", daemon=True)
+        self.ask = ask
+        self.given_up = threading.Event()
+        self.outcome: Answer | LoadError | None = None
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._follow()
+        except LoadError as error:
+            self.outcome = error
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            # No cause is kept: requests' errors hold the request, and that holds the token.
+            self.outcome = _explained(error, self.ask)
+
+    def _follow(self) -> Answer:
+        url = self.ask.url
+        with requests.Session() as session:
+            for _ in range(_REDIRECTS + 1):
+                with session.get(
+                    url,
+                    headers=self._headers(url),
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=(min(_CONNECT_SECONDS, self.ask.timeout), self.ask.timeout),
+                ) as response:
+                    if not response.is_redirect:
+                        return self._answer(response)
+                    url = _redirected(url, response.headers["location"], self.ask)
+        raise LoadError(
+            f"{self.ask.shown}: redirected more than {_REDIRECTS} times", hint="Is a login needed to see it?"
+        )
+
+    def _headers(self, url: str) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "packtivity"}
+        if self.ask.etag:
+            headers["If-None-Match"] = self.ask.etag
+        if self.ask.token and origin(url) == origin(self.ask.token_host):
+            headers["PRIVATE-TOKEN"] = self.ask.token
+        return headers
+
+    def _answer(self, response: requests.Response) -> Answer:
+        if response.status_code == 304 and self.ask.etag:
+            return Answer(None, self.ask.etag)
+        if response.status_code != 200:
+            raise _refused(response, self.ask)
+        if int(response.headers.get("Content-Length") or 0) > self.ask.limit:
+            raise _too_large(self.ask)
+        content = b"".join(self._chunks(response))
+        if content.lstrip()[:15].lower().startswith(_HTML):
+            raise LoadError(
+                f"{self.ask.shown}: the server sent a web page instead of YAML or JSON",
+                hint=f"Is it the address of the raw file? A login page needs a token ({_VARIABLE} for GitLab).",
+            )
+        return Answer(content, response.headers.get("ETag", ""))
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """Yield the unpacked document piece by piece, at most one piece more than it may have."""
+        size = 0
+        for chunk in response.iter_content(_CHUNK):
+            size += len(chunk)
+            if size > self.ask.limit:
+                raise _too_large(self.ask)
+            if self.given_up.is_set():
+                return
+            yield chunk
+
+
+def download(ask: Ask) -> Answer:
+    """Fetch one document.
+
+    :raises LoadError: it does not come, for whatever reason, within the bounds.
+    """
+    if ask.token and not re.fullmatch(r"[\x21-\x7e]+", ask.token):
+        raise LoadError(f"{_VARIABLE} has characters that no token has", hint="Set it anew, without blanks in it.")
+    for name, url in ((ask.shown, ask.url), ("PACKTIVITY_GITLAB_HOST", ask.token_host)):
+        try:
+            origin(url)
+        except ValueError as error:
+            raise LoadError(f"{name} is no address: {error}", hint="The form is https://HOST[:PORT]/PATH.") from None
+    exchange = _Exchange(ask)
+    exchange.start()
+    exchange.join(ask.timeout)
+    if exchange.is_alive() or exchange.outcome is None:
+        exchange.given_up.set()
+        raise _too_slow(ask)
+    if isinstance(exchange.outcome, LoadError):
+        raise exchange.outcome
+    return exchange.outcome
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of an address (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _redirected(url: str, target: str, ask: Ask) -> str:
+    there = urljoin(url, target)
+    scheme = urlsplit(there).scheme
+    if scheme not in {"http", "https"}:
+        raise LoadError(f"{ask.shown}: the server redirects to an address that is not http or https ({scheme}:)")
+    if scheme == "http" and urlsplit(url).scheme == "https":
+        host = urlsplit(there).hostname
+        raise LoadError(f"{ask.shown}: the server redirects from https to plain http ({host})", hint=_TRUST)
+    return there
+
+
+_TRUST = "Name the http address itself if you trust it."
+
+
+def _refused(response: requests.Response, ask: Ask) -> LoadError:
+    status = response.status_code
+    said = _said(response)
+    return LoadError(
+        f"{ask.shown}: the server answers {status} {response.reason or ''}".rstrip() + said, hint=_advice(status, ask)
+    )
+
+
+def _said(response: requests.Response) -> str:
+    """Return what GitLab says in its answer, which tells a missing project from a missing file."""
+    if "json" not in response.headers.get("Content-Type", ""):
+        return ""
+    found = re.search(rb'"(?:message|error)"\s*:\s*"([ -~]{1,100}?)"', next(response.iter_content(2000), b""))
+    return f" ({found[1].decode()})" if found else ""
+
+
+def _advice(status: int, ask: Ask) -> str:
+    gitlab = origin(ask.url) == origin(ask.token_host)
+    if status in {401, 403}:
+        if gitlab and ask.token:
+            return f"The token in {_VARIABLE} is wrong, expired, or may not read this repository."
+        return (
+            f"It needs a login: set {_VARIABLE}." if gitlab else "It needs a login, which is possible for GitLab only."
+        )
+    if status == 404 and gitlab and not ask.token:
+        return f"Check repository, branch and path; a private repository answers like this without {_VARIABLE}."
+    if status in {404, 410}:
+        return "Check the repository, the branch (@BRANCH) and the path."
+    if status == 429:
+        return "The server gets too many requests from here; wait, or name a commit: those are fetched once only."
+    return "The server has trouble; try again later." if status >= 500 else "Check the address."
+
+
+def _too_large(ask: Ask) -> LoadError:
+    hint = "Is it the right address? If so, raise PACKTIVITY_DOWNLOAD_LIMIT."
+    return LoadError(f"{ask.shown}: larger than {ask.limit:,} bytes", hint=hint)
+
+
+def _too_slow(ask: Ask) -> LoadError:
+    hint = "Check the network; if the server is that slow, raise PACKTIVITY_DOWNLOAD_TIMEOUT."
+    return LoadError(f"{ask.shown}: did not arrive within {ask.timeout:g} seconds", hint=hint)
+
+
+def _explained(error: Exception, ask: Ask) -> LoadError:
+    """Say why there was no answer, in words that hold nothing of the request."""
+    host = urlsplit(ask.url).hostname
+    causes = list(_causes(error))
+    if isinstance(error, requests.exceptions.Timeout):
+        return _too_slow(ask)
+    if isinstance(error, requests.exceptions.SSLError):
+        hint = "Check date and certificates of this machine; REQUESTS_CA_BUNDLE names a file of further authorities."
+        return LoadError(f"{ask.shown}: the secure connection to {host} fails ({_reason(causes)})", hint=hint)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return LoadError(f"{ask.shown}: the proxy cannot be reached", hint="Check HTTPS_PROXY and NO_PROXY.")
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return LoadError(f"{ask.shown}: no host is called {host}", hint=_NETWORK)
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return LoadError(f"{ask.shown}: {host} refuses the connection", hint=_NETWORK)
+    if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return LoadError(f"{ask.shown}: the connection to {host} broke ({_reason(causes)})", hint="Try again.")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return LoadError(f"{ask.shown}: the server sends damaged compressed data", hint="Try again later.")
+    return LoadError(f"{ask.shown}: cannot be fetched ({_reason(causes)})", hint="Check the address.")
+
+
+_NETWORK = "Check the spelling and the network; --offline takes what the cache has."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it, which urllib3 keeps in several ways."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """Return the words of the operating system, or else the kind of error."""
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    return type(causes[-1]).__name__

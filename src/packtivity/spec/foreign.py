@@ -1,0 +1,257 @@
+"""Validation with somebody else's schemas (``-c/--schemasource``), by the rules of Python's jsonschema.
+
+The directory is laid out as yadage-schemas is: ``DIR/packtivity/packtivity-schema.json``, whose ``$ref`` are relative
+to the file that holds them. All files are put into one schema first, so that any jsonschema from 3.2 on will do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from json import loads
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import ConfigurationError, LoadError
+from packtivity.spec.diagnostics import Finding, dotted, locate
+from packtivity.spec.words import article, json_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from packtivity.spec.document import Document
+    from packtivity.types import JSON, Diagnostic
+
+FROM_GITHUB = "from-github"
+_REPOSITORY = "yadage/yadage-schemas"
+_METASCHEMAS = "http://json-schema.org/"  # every jsonschema carries these
+
+
+def check(document: Document, schemasource: Any, schemaname: str) -> list[Diagnostic]:
+    """Return every mistake by the schema ``schemaname`` in ``schemasource``, where it stands.
+
+    :raises LoadError: a schema file cannot be read.
+    :raises ConfigurationError: a schema file is not a JSON Schema.
+    """
+    # Upstream 0.17.1 fills the defaults first and validates what it got: a filled type key counts as given.
+    validator = _plain_validator(*_key(schemasource, schemaname))
+    errors = _errors(validator, fill_defaults(document.data, schemasource, schemaname))
+    if errors:
+        # What a branch filled in passing is no mistake of the author's.
+        errors = _errors(validator, document.data) or errors
+    return [locate(finding, document) for finding in _findings(errors)]
+
+
+def fill_defaults(data: JSON, schemasource: Any, schemaname: str) -> JSON:
+    """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
+    from packtivity.spec.validate import copy
+
+    filled = copy(data)
+    _errors(_filling_validator(*_key(schemasource, schemaname)), filled)
+    return copy(filled)
+
+
+def _errors(validator: Any, data: JSON) -> list[Any]:
+    try:
+        return list(validator.iter_errors(data))
+    except re.error as error:
+        raise ConfigurationError(f"the schema has a bad regular expression {error.pattern!r}: {error}") from None
+    except RecursionError:
+        raise ConfigurationError("the schema refers to itself without end") from None
+
+
+def _key(schemasource: Any, schemaname: str) -> tuple[str, str]:
+    source = os.fspath(schemasource)
+    return (source if source == FROM_GITHUB else os.path.abspath(source)), schemaname
+
+
+@cache
+def _plain_validator(source: str, schemaname: str) -> Any:
+    from jsonschema import Draft4Validator
+    from jsonschema.exceptions import SchemaError
+
+    schema = bundle(source, schemaname)
+    try:
+        Draft4Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ConfigurationError(f"{source}: {schemaname} is not a JSON Schema: {error.message}") from None
+    return Draft4Validator(schema)
+
+
+@cache
+def _filling_validator(source: str, schemaname: str) -> Any:
+    from jsonschema import Draft4Validator
+    from jsonschema.validators import extend
+
+    check_properties = Draft4Validator.VALIDATORS["properties"]
+
+    def fill(validator: Any, properties: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        """Fill defaults where all properties are right, which is how upstream 0.17.1 finds the branch to fill."""
+        errors = list(check_properties(validator, properties, instance, schema))
+        yield from errors
+        if not errors and isinstance(instance, dict):
+            for key, subschema in properties.items():
+                if "default" in subschema:
+                    instance.setdefault(key, subschema["default"])
+
+    return extend(  # type: ignore[no-untyped-call]
+        Draft4Validator, {"properties": fill}
+    )(_plain_validator(source, schemaname).schema)
+
+
+# --- schema files ----------------------------------------------------------------------------------------------
+
+
+def bundle(source: str, schemaname: str) -> dict[str, Any]:
+    """Return a schema and all the files it refers to as one schema without references to files.
+
+    :param source: directory, or ``from-github`` for the yadage-schemas of the day.
+    :param schemaname: schema inside it, without ``.json``.
+    :raises LoadError: a file cannot be read.
+    :raises ConfigurationError: a file is not JSON.
+    """
+    collected = _Bundle(source)
+    root = collected.add(f"{schemaname}.json")
+    while collected.waiting:
+        collected.embed(collected.waiting.pop())
+    collected.check_targets()
+    return {"$ref": f"#/definitions/{root}", "definitions": collected.definitions}
+
+
+class _Bundle:
+    """Files met so far, by their path inside the schema directory."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.names: dict[str, str] = {}
+        self.definitions: dict[str, Any] = {}
+        self.waiting: list[str] = []
+        self.targets: dict[str, str] = {}
+
+    def add(self, file: str) -> str:
+        """Return the name of the definition that stands for a file."""
+        if file not in self.names:
+            self.names[file] = f"file{len(self.names)}"
+            self.waiting.append(file)
+        return self.names[file]
+
+    def embed(self, file: str) -> None:
+        """Read a file and take it in."""
+        schema = self._rewritten(_read(self.source, file), file)
+        if not isinstance(schema, dict):
+            raise ConfigurationError(f"{_shown(self.source, file)} is not a JSON Schema: it is no object")
+        # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
+        schema.pop("$schema", None)
+        schema.pop("id", None)
+        self.definitions[self.names[file]] = schema
+
+    def check_targets(self) -> None:
+        """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
+        from jsonpointer import JsonPointerException, resolve_pointer
+
+        for target, said in self.targets.items():
+            try:
+                resolve_pointer({"definitions": self.definitions}, target)
+            except JsonPointerException:
+                raise ConfigurationError(f"{said} leads nowhere") from None
+
+    def _rewritten(self, schema: Any, file: str) -> Any:
+        if isinstance(schema, list):
+            return [self._rewritten(item, file) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and not reference.startswith(_METASCHEMAS):
+            return {"$ref": self._target(reference, file)}
+        return {key: self._rewritten(value, file) for key, value in schema.items()}
+
+    def _target(self, reference: str, file: str) -> str:
+        said = f"{_shown(self.source, file)}: $ref {reference!r}"
+        if "://" in reference:
+            raise ConfigurationError(f"{said} is no file of the schema directory")
+        name, _, pointer = reference.partition("#")
+        other = os.path.normpath(os.path.join(os.path.dirname(file), name)) if name else file
+        target = f"/definitions/{self.add(other)}{pointer}"
+        self.targets[target] = said
+        return f"#{target}"
+
+
+def _read(source: str, file: str) -> Any:
+    text = _from_github(file) if source == FROM_GITHUB else _from_directory(source, file)
+    try:
+        return loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{_shown(source, file)} is not JSON: {error}") from None
+
+
+def _shown(source: str, file: str) -> str:
+    return f"{source}: {file}" if source == FROM_GITHUB else os.path.join(source, file)
+
+
+def _from_directory(source: str, file: str) -> bytes:
+    try:
+        with open(os.path.join(source, file), "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        raise LoadError(
+            f"schema {os.path.join(source, file)} cannot be read: {error.strerror}",
+            hint="-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it.",
+        ) from None
+
+
+def _from_github(file: str) -> bytes:
+    from packtivity.settings import current
+    from packtivity.spec.fetch import fetch
+    from packtivity.spec.sources import locate as locate_source
+
+    settings = current()
+    location, _ = locate_source(f"schemas/{file}", f"github:{_REPOSITORY}@main", settings)
+    text: bytes = fetch(location, settings, offline=settings.offline)  # type: ignore[arg-type]
+    return text
+
+
+# --- words -----------------------------------------------------------------------------------------------------
+
+
+def _findings(errors: Iterable[Any]) -> Iterator[Finding]:
+    for error in errors:
+        best = _best_branch(error)
+        if best:
+            yield from _findings(best)
+        else:
+            yield _finding(error)
+
+
+def _best_branch(error: Any) -> list[Any]:
+    """Return the errors of the one alternative that was meant: whose type key, an ``enum``, is right."""
+    by_branch: dict[int, list[Any]] = {}
+    for inner in error.context or ():
+        by_branch.setdefault(inner.schema_path[0], []).append(inner)
+    meant = [errors for errors in by_branch.values() if not any(_is_discriminator(inner) for inner in errors)]
+    return meant[0] if len(meant) == 1 else []
+
+
+def _is_discriminator(error: Any) -> bool:
+    """Return whether an error says that another alternative was meant: a wrong enum, or not even a mapping."""
+    return error.validator == "enum" or (error.validator == "type" and not error.path)
+
+
+_MANY = {"oneOf": "exactly one of the forms that the schema has", "anyOf": "one of the forms that the schema has"}
+
+
+def _finding(error: Any) -> Finding:
+    path = tuple(error.absolute_path)
+    where, keyword = dotted(path) or "the document", error.validator
+    if keyword in _MANY:
+        message, expected = f"{where} is {article(json_type(error.instance))} of no known form", _MANY[keyword]
+    else:
+        message, expected = (
+            f"{where}: {_shortened(error.message)}",
+            f"{keyword}: {_shortened(str(error.validator_value))}",
+        )
+    at_key = keyword in {"required", "additionalProperties", *_MANY} and bool(path) and isinstance(path[-1], str)
+    return Finding("schema-violation", message, path, at_key=at_key, expected=expected)
+
+
+def _shortened(text: str, widest: int = 160) -> str:
+    return text if len(text) <= widest else f"{text[: widest - 1]}…"

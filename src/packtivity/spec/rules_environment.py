@@ -1,0 +1,82 @@
+"""Environments that cannot work as written: doubled image tags, misspelt resources, half mounts, broken jq programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.registry import nearest
+from packtivity.spec.diagnostics import Finding
+from packtivity.spec.templates import jq_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
+"""Words of upstream 0.17.1; the rest are REANA's one-key mappings."""
+
+_REANA = {
+    "": ("kerberos", "voms_proxy", "rucio", "unpacked_img", "compute_backend"),
+    "kubernetes_": ("uid", "cpu_request", "cpu_limit", "memory_request", "memory_limit", "job_timeout"),
+    "htcondor_": ("max_runtime", "accounting_group", "request_cpus", "request_memory", "request_disk", "requirements"),
+    "slurm_": ("partition", "time"),
+    "c4p_": ("cpu_cores", "memory_limit", "additional_requirements"),
+}
+RESOURCE_KEYS = tuple(prefix + name for prefix, names in _REANA.items() for name in names)
+"""Keys of one-key resources that REANA reads."""
+
+
+def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what is said of a container environment."""
+    environment = spec["environment"] or {}
+    if environment.get("environment_type") == "docker-encapsulated":
+        yield from _image_findings(environment)
+        yield from _resource_findings(environment["resources"])
+        yield from _mount_findings(environment["par_mounts"])
+
+
+def _image_findings(environment: Mapping[str, Any]) -> Iterator[Finding]:
+    image, tag = environment["image"], environment["imagetag"]
+    name, colon, given = image.rpartition(":")
+    if "@" in image or not colon or "/" in given:
+        return
+    message = f"image {image!r} has a tag already; with imagetag it becomes {f'{image}:{tag}'!r}"
+    hint = f'Write\nimage: {name}\nimagetag: "{given}"'
+    yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
+
+
+def _resource_findings(resources: list[Any]) -> Iterator[Finding]:
+    for index, resource in enumerate(resources):
+        known, names = (RESOURCES, [resource]) if isinstance(resource, str) else (RESOURCE_KEYS, list(resource or ()))
+        for name in names:
+            if name not in known:
+                near = nearest(name, known)
+                path = ("environment", "resources", index)
+                yield Finding(
+                    "unknown-resource",
+                    f"nothing understands the resource {name!r}",
+                    path if isinstance(resource, str) else (*path, name),
+                    at_key=not isinstance(resource, str),
+                    expected=near or ", ".join(known),
+                    hint=f"Did you mean {near!r}?" if near else "",
+                )
+
+
+def _mount_findings(mounts: list[dict[str, Any]]) -> Iterator[Finding]:
+    for index, mount in enumerate(mounts):
+        path = ("environment", "par_mounts", index)
+        for key in ("mountpath", "jqscript"):
+            if key not in mount:
+                hint = f"Add {key}; both 'mountpath' and 'jqscript' are needed."
+                yield Finding("incomplete-mount", f"this entry has no {key!r}", path, expected=key, hint=hint)
+
+
+def jq_findings(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield the jq programs that do not compile; jq is imported only if there are any."""
+    for path, program in jq_programs(spec):
+        import jq
+
+        try:
+            jq.compile(program)
+        except ValueError as error:
+            why = str(error).strip().partition("\n")[0].removeprefix("jq: error: ")
+            yield Finding("bad-jq", f"not a jq program: {why}", path, hint="Try it with jq on the parameter file.")

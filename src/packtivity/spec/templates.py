@@ -1,0 +1,161 @@
+"""Where a spec has templates, which placeholders and which literal braces stand in them, what it asks for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from packtivity.interpolate import Placeholder, TemplateError, placeholders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packtivity.types import JSON, Path
+
+Source = Literal["process", "publisher", "state"]
+
+WORKDIR = "workdir"
+_TEXT_KEY = {"string-interpolated-cmd": "cmd", "interpolated-script-cmd": "script"}
+_NAME = re.compile(r"[^\W\d][\w.-]*\Z")
+# What may follow a name: a conversion, and a format spec that some JSON value takes (or one with placeholders in it).
+_AFTER_NAME = re.compile(r"(![rsa])?(:(.?[<>=^])?[-+ ]?z?#?0?\d*[_,]?(\.\d+)?[bcdeEfFgGnosxX%]?|:.*\{.*)?\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text of a spec in which placeholders are replaced.
+
+    :ivar source: where the values come from: parameters (``process``), parameters and the work directory
+        (``publisher``), or the names of the state's directories (``state``).
+    """
+
+    path: Path
+    text: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Braces:
+    """The braces of one text.
+
+    :ivar names: placeholders that may be meant as such.
+    :ivar literal: starts and ends of what stands in braces and cannot be the name of a parameter.
+    :ivar lone: offsets of braces without a partner.
+    """
+
+    names: tuple[Placeholder, ...]
+    literal: tuple[tuple[int, int], ...]
+    lone: tuple[int, ...]
+
+
+def templates(spec: dict[str, Any]) -> Iterator[Template]:
+    """Yield the templates of a valid spec in the order process, environment, publisher."""
+    process = spec.get("process") or {}
+    key = _TEXT_KEY.get(process.get("process_type", ""))
+    if key:
+        yield Template(("process", key), process[key], "process")
+    workdir = (spec.get("environment") or {}).get("workdir")
+    if isinstance(workdir, str):
+        yield Template(("environment", "workdir"), workdir, "state")
+    publisher = spec["publisher"]
+    if publisher["publisher_type"] == "interpolated-pub":
+        for path, text in strings(publisher["publish"], ("publisher", "publish")):
+            yield Template(path, text, "publisher")
+
+
+def strings(data: JSON, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield every string of a document with its path; keys are no strings here."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from strings(value, (*path, key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from strings(value, (*path, index))
+
+
+def named_parameters(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield the parameters that a ``frompar-pub`` publishes."""
+    publisher = spec["publisher"]
+    if publisher["publisher_type"] == "frompar-pub":
+        yield from strings(publisher["outputmap"], ("publisher", "outputmap"))
+
+
+def jq_programs(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield the jq programs of a spec; they may use any parameter."""
+    mounts = (spec.get("environment") or {}).get("par_mounts", [])
+    for index, mount in enumerate(mounts):
+        if isinstance(mount.get("jqscript"), str):
+            yield ("environment", "par_mounts", index, "jqscript"), mount["jqscript"]
+    if spec["publisher"]["publisher_type"] == "fromparjq-pub":
+        yield ("publisher", "script"), spec["publisher"]["script"]
+
+
+def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
+    """Return the parameters that a valid spec asks for by name, in order of appearance, with where each is used.
+
+    Parameters that only a jq program uses are not known. Braces that cannot be a parameter's name are left out.
+    """
+    found: dict[str, list[Path]] = {}
+    for template in templates(spec):
+        for placeholder in braces(template.text).names:
+            if is_parameter(placeholder, template):
+                _note(found, placeholder.name, template.path)
+    for path, name in named_parameters(spec):
+        _note(found, name, path)
+    return found
+
+
+def _note(found: dict[str, list[Path]], name: str, path: Path) -> None:
+    paths = found.setdefault(name, [])
+    if path not in paths:
+        paths.append(path)
+
+
+def is_parameter(placeholder: Placeholder, template: Template) -> bool:
+    """Return whether a placeholder is filled by a parameter, and by name."""
+    if template.source == "state" or is_positional(placeholder) or is_shell(placeholder, template.text):
+        return False
+    return not (template.source == "publisher" and placeholder.name == WORKDIR)
+
+
+def is_positional(placeholder: Placeholder) -> bool:
+    """Return whether a placeholder is ``{}`` or ``{0}``."""
+    return placeholder.name == "" or placeholder.name.isdigit()
+
+
+def is_shell(placeholder: Placeholder, text: str) -> bool:
+    """Return whether a placeholder is a shell variable: ``${NAME}``."""
+    return text[: placeholder.start].endswith("$") and not placeholder.name.islower()
+
+
+def braces(text: str) -> Braces:
+    """Sort out the braces of a text; never raises."""
+    pending: list[int] = []
+    literal: list[tuple[int, int]] = []
+    lone: list[int] = []
+    while True:
+        try:
+            found = placeholders(text)
+            break
+        except TemplateError as error:
+            at = error.offset
+        if text[at] == "}" and pending:
+            literal.append((pending.pop(), at + 1))
+        else:
+            (pending if text[at] == "{" else lone).append(at)
+        text = f"{text[:at]} {text[at + 1 :]}"
+    names = tuple(one for one in found if _plausible(one, text))
+    literal += [(one.start, one.end) for one in found if one not in names]
+    return Braces(names, tuple(sorted(literal)), tuple(sorted([*lone, *pending])))
+
+
+def _plausible(placeholder: Placeholder, text: str) -> bool:
+    rest = text[placeholder.start + 1 + len(placeholder.field) : placeholder.end - 1]
+    if not _AFTER_NAME.match(rest):
+        return False
+    if is_positional(placeholder):
+        return placeholder.field == placeholder.name or placeholder.field.startswith(f"{placeholder.name}[")
+    return bool(_NAME.match(placeholder.name))

@@ -1,0 +1,221 @@
+"""Random documents from the grammar of specs: our verdict and defaults beside those of yadage-schemas 0.11.1.
+
+A few hundred documents by default; ``PACKTIVITY_SOAK_SECONDS=300`` keeps drawing for five minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from packtivity.spec import editor_schema, explain
+from packtivity.spec.branches import KINDS, branches, type_key, type_names
+from packtivity.spec.diagnostics import locate
+from packtivity.spec.validate import accepts, fill_defaults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOAK = float(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
+
+ORACLE_PROGRAM = """
+import json, sys
+from jsonschema import Draft4Validator
+from yadageschemas import schemadir
+from yadageschemas.dialects.raw_with_defaults import DefaultValidatingDraft4Validator
+from yadageschemas.utils import schema_and_refresolver
+
+schema, resolver = schema_and_refresolver("packtivity/packtivity-schema", schemadir)
+filling = DefaultValidatingDraft4Validator(schema, resolver=resolver)
+plain = Draft4Validator(schema, resolver=resolver)
+for line in sys.stdin:
+    data = json.loads(line)
+    filling.validate(data)
+    print(json.dumps({"valid": plain.is_valid(data), "loaded": data}), flush=True)
+"""
+
+# --- documents -------------------------------------------------------------------------------------------------
+
+texts = st.sampled_from(["", "x", "{a} {b}", "{workdir}/*", "ü", "\U0001f600", "\ud800", "null", "1"])
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, 1, -1, 1.0, 0.5, 10**30, 1e300, float("inf"), float("nan")]),
+    texts,
+)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2), max_leaves=4
+)
+VALUES = {
+    "string": texts,
+    "boolean": st.booleans(),
+    "number": st.sampled_from([0, 2.5, float("nan"), 10**400]),
+    "array": st.lists(anything, max_size=2),
+    "object": st.dictionaries(texts, anything, max_size=2),
+    "null": st.none(),
+}
+ALL_KEYS = sorted({key for kind in KINDS for form in branches(kind) for key in form.properties})
+keys = st.sampled_from([*ALL_KEYS, *KINDS, "extra", "Cmd", "process-type", "\ud800"])
+mounts = st.lists(
+    st.dictionaries(st.sampled_from(["jqscript", "mountpath", "other"]), texts | anything, max_size=3), max_size=2
+)
+
+
+def right_value(key: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if key == "par_mounts":
+        return mounts
+    types = schema["type"]
+    return st.one_of(*(VALUES[name] for name in ([types] if isinstance(types, str) else types)))
+
+
+@st.composite
+def parts(draw: st.DrawFn, kind: str) -> Any:
+    """Draw one part: mostly right, with up to two things done to it."""
+    if draw(st.integers(0, 15)) == 0:
+        return draw(anything)
+    form = draw(st.sampled_from(branches(kind)))
+    optional = [key for key in form.properties if key not in form.required]
+    chosen = [*form.required, *draw(st.lists(st.sampled_from(optional), unique=True) if optional else st.just([]))]
+    part = {key: draw(right_value(key, form.properties[key])) for key in draw(st.permutations(chosen))}
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 1, 2]))):
+        spoil(draw, kind, part)
+    return part
+
+
+def spoil(draw: st.DrawFn, kind: str, part: dict[str, Any]) -> None:
+    what = draw(st.sampled_from(["drop", "drop type", "add", "change", "retype"]))
+    if what == "drop" and part:
+        del part[draw(st.sampled_from(list(part)))]
+    elif what == "drop type":
+        part.pop(type_key(kind), None)
+    elif what == "add":
+        part[draw(keys)] = draw(anything)
+    elif what == "change" and part:
+        part[draw(st.sampled_from(list(part)))] = draw(anything)
+    else:
+        part[type_key(kind)] = draw(st.sampled_from([name for one in KINDS for name in type_names(one)]))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Any:
+    document = {kind: draw(parts(kind)) for kind in draw(st.permutations(KINDS))}
+    match draw(st.integers(0, 30)):
+        case 0:
+            del document[draw(st.sampled_from(KINDS))]
+        case 1:
+            document[draw(keys)] = draw(anything)
+        case 2:
+            return draw(anything)
+        case 3 | 4:
+            document[draw(st.sampled_from(KINDS))] = None
+    return document
+
+
+def canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True)
+
+
+# --- comparison ------------------------------------------------------------------------------------------------
+
+
+class Original:
+    """The schema files and defaults of yadage-schemas 0.11.1, in a process of their own."""
+
+    def __init__(self, interpreter: str) -> None:
+        self.process = subprocess.Popen(
+            [interpreter, "-c", ORACLE_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, document: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(document) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def original(oracle: str) -> Iterator[Original]:
+    started = Original(oracle)
+    yield started
+    started.close()
+
+
+def drawing(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+def test_verdict_and_defaults_are_those_of_the_original(original: Original) -> None:
+    verdicts = []
+
+    @drawing(400)
+    @given(documents())
+    def compare(document: Any) -> None:
+        answer = original(document)
+        assert accepts(document) == answer["valid"]
+        verdicts.append(answer["valid"])
+        if answer["valid"]:
+            filled = fill_defaults(document)
+            assert canonical(filled) == canonical(answer["loaded"])
+            assert [list(filled[kind] or ()) for kind in filled] == [
+                list(part or ()) for part in answer["loaded"].values()
+            ]
+
+    until = time.monotonic() + SOAK
+    compare()
+    while time.monotonic() < until:
+        compare()
+    assert 0.15 < sum(verdicts) / len(verdicts) < 0.85, "the grammar should draw both valid and invalid documents"
+
+
+@drawing(400)
+@given(documents())
+def test_every_rejected_document_is_explained_and_only_those(document: Any) -> None:
+    if accepts(document):
+        return
+    findings = explain.mistakes(document)
+    assert findings
+    assert all(locate(finding, None).severity == "error" for finding in findings)
+    assert len(findings) == len({(finding.path, finding.message) for finding in findings})
+
+
+@drawing(400)
+@given(documents())
+def test_editor_schema_agrees_with_the_branches(document: Any) -> None:
+    validator = EDITOR
+    assert validator.is_valid(document) == accepts(document)
+
+
+EDITOR = jsonschema.Draft7Validator(editor_schema())
+
+
+@drawing(200)
+@given(documents())
+def test_filling_defaults_leaves_the_document_alone(document: Any) -> None:
+    before = canonical(document)
+    filled = fill_defaults(document)
+    assert canonical(document) == before
+    if isinstance(filled, dict):
+        for part in filled.values():
+            if isinstance(part, dict):
+                part["touched"] = True
+    assert canonical(document) == before
