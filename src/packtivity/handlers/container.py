@@ -105,9 +105,7 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: Any, metadata: Any) -
     os.replace(temporary, path)
 
 
-def _refuse_out_of_memory(
-    runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None
-) -> None:
+def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:
     if not supervise.is_out_of_memory(runtime, execution, ended):
         return
     limit = execution.limits.memory

@@ -40,7 +40,7 @@ class Apptainer(Runtime):
         """
         values = {name: environ[name] for name in execution.pass_env if name in environ}
         for name, value in values.items():
-            if any(character in value for character in "$`\\\"\n"):
+            if any(character in value for character in '$`\\"\n'):
                 raise ParameterError(f"{self.name} cannot pass {name} on: its value has characters special to a shell")
         return {f"{self.name.upper()}ENV_{name}": value for name, value in values.items()}
 

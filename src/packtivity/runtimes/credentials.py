@@ -52,7 +52,7 @@ class Credential:
 def find(environ: Mapping[str, str], uid: int) -> dict[str, Credential]:
     """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``."""
     found = {}
-    cache = environ.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")  # noqa: S108 - the libraries' own default
+    cache = environ.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
     scheme, _, path = cache.rpartition(":")
     if scheme in ("", "FILE") and os.path.isfile(path):
         ends = kerberos_end(_read(path))
@@ -160,7 +160,8 @@ def _not_after(der: bytes) -> float:
     """Find the validity of a certificate: the first two times in it, of which the second is its end."""
     import calendar
 
-    times, position = [], 0
+    times: list[int] = []
+    position = 0
     while len(times) < 2:
         tag, start, length = _element(der, position)
         if tag in (0x17, 0x18):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from packtivity import errors
 from packtivity.runtimes import process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.lifeline import Lifeline, new_name
-from packtivity.settings import caller_environment
+from packtivity.settings import caller_environment, value
 from packtivity.types import Execution
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.process import Cancellation, OutputLog
     from packtivity.runtimes.pulls import Image
-    from packtivity.types import Completed, Reporter
+    from packtivity.types import Completed, Mount, Reporter
 
     OpenLog = Callable[[], AbstractContextManager[OutputLog | None]]
 
@@ -146,8 +146,8 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
     :raises EnvironmentUnavailable: the image cannot be had, or the tool cannot start the container.
     :raises StateError: something to be mounted is not there.
     """
-    check_sources(execution)
     write_files(execution)
+    check_sources(execution)
     image = find_image(runtime, execution, watch)
     ended = _run(runtime, execution, image, log, watch)
     if _is_missing_image(ended):
@@ -158,9 +158,7 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
     return ended
 
 
-def _run(
-    runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision
-) -> Ended:
+def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision) -> Ended:
     name = new_name()
     with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
         scratch = life.folder if runtime.needs_scratch else None
@@ -181,7 +179,7 @@ class _Look:
         self._runtime = runtime
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> _Look:
+    def __enter__(self) -> Self:
         if self._runtime.has_store and self.image.seen and not self.image.is_fresh:
             self._thread = threading.Thread(target=self._look, daemon=True)
             self._thread.start()
@@ -202,15 +200,23 @@ def check_sources(execution: Execution) -> None:
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
     """
     for mount in execution.mounts:
-        if mount.kind != "bind" or os.path.exists(mount.source):
-            continue
-        if mount.destination == "/cvmfs":
-            raise errors.EnvironmentUnavailable(
-                f"the task needs CVMFS, and {mount.source} is not here",
-                hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
-            )
-        if mount.source == mount.destination:
-            raise errors.StateError(f"the directory {mount.source} is not there, so it cannot be mounted")
+        if mount.kind == "bind" and not os.path.exists(mount.source):
+            _refuse_missing(mount)
+
+
+def _refuse_missing(mount: Mount) -> None:
+    if mount.destination == "/cvmfs":
+        raise errors.EnvironmentUnavailable(
+            f"the task needs CVMFS, and {mount.source} is not here",
+            hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
+        )
+    if mount.source == mount.destination:
+        raise errors.StateError(f"the directory {mount.source} is not there, so it cannot be mounted")
+    if value("workdir_location") is None:
+        raise errors.EnvironmentUnavailable(
+            f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
+            hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
+        )
 
 
 def write_files(execution: Execution) -> None:
