@@ -59,6 +59,8 @@ def _format(template: str) -> str | type[Exception]:
 @example("{x!r:>{w}}{}{n:{w}}")
 @example("}{")
 @example("{0}{}")
+@example("{ .}")
+@example("{x}{unknown.}")
 @example("{}{0}")
 @example("{x:{}}{0}")
 @example("{:{:{}}}")
@@ -193,6 +195,7 @@ def test_a_lone_brace_inside_a_format_spec_is_counted_from_the_start_of_the_temp
     with pytest.raises(TemplateError) as caught:
         placeholders("ab {x:{y!}}")
     assert caught.value.offset == 6
+    assert caught.value.template == "ab {x:{y!}}"
 
 
 def test_trouble_before_a_lone_brace_is_told_first() -> None:

@@ -223,17 +223,17 @@ def _explained(error: Exception, template: str, values: _Values) -> ParameterErr
     """Turn an error of ``str.format`` into ours, which says where."""
     try:
         # Only as far as it came: a brace further on is not what it stumbled over, unless all before it was filled.
-        found = list(islice(_scan(template, nested=False), values.begun if values.busy else None))
+        found = list(islice(_spans(template), values.begun if values.busy else None))
     except TemplateError as syntax:
         return syntax
-    place = found[values.begun - 1]
-    where: dict[str, Any] = {"template": template, "offset": place.start, "field": place.field}
-    shown = f"placeholder {{{place.field}}}"
+    field, start, _end, _spec = found[values.begun - 1]
+    where: dict[str, Any] = {"template": template, "offset": start, "field": field}
+    shown = f"placeholder {{{field}}}"
     if isinstance(error, _UnknownName):
         return _unknown_name(error.args[0], values, where)
     if isinstance(error, KeyError):
         key = error.args[0] if error.args else ""
-        return MissingName(f"{shown}: there is no key {key!r} in it", name=place.field, **where)
+        return MissingName(f"{shown}: there is no key {key!r} in it", name=field, **where)
     if isinstance(error, IndexError):
         return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
     if isinstance(error, AttributeError):
@@ -271,10 +271,22 @@ def placeholders(template: str) -> list[Placeholder]:
     """
     if "{" not in template and "}" not in template:
         return []
-    return list(_scan(template))
+    try:
+        return list(_scan(template, 0))
+    except TemplateError as error:
+        error.template = template  # rather than the format spec it was found in
+        raise
 
 
-def _scan(template: str, base: int = 0, *, nested: bool = True) -> Iterator[Placeholder]:
+def _scan(template: str, base: int) -> Iterator[Placeholder]:
+    for field, start, end, spec in _spans(template, base):
+        yield Placeholder(_first_name(template, field, start), field, start, end)
+        if spec and "{" in spec:
+            yield from _scan(spec, end - 1 - len(spec))
+
+
+def _spans(template: str, base: int = 0) -> Iterator[tuple[str, int, int, str | None]]:
+    """Give field, start, end and format spec of each placeholder; what the parser does not tell is counted along."""
     position = 0
     parser = formatter_parser(template)
     while True:
@@ -291,12 +303,8 @@ def _scan(template: str, base: int = 0, *, nested: bool = True) -> Iterator[Plac
             continue
         start = position
         position += 1 + len(field) + (2 if conversion else 0)
-        has_spec = template[position] == ":"
-        spec_start = base + position + 1
-        position += 1 + (len(spec or "") + 1 if has_spec else 0)
-        yield Placeholder(_first_name(template, field, base + start), field, base + start, base + position)
-        if nested and spec and "{" in spec:
-            yield from _scan(spec, spec_start)
+        position += len(spec or "") + (2 if template[position] == ":" else 1)
+        yield field, base + start, base + position, spec
 
 
 def _first_name(template: str, field: str, offset: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -328,3 +329,21 @@ def test_the_original_s_name_for_manual_publishing_is_known() -> None:
 def test_a_misspelt_publisher_is_told_with_what_is_near() -> None:
     with pytest.raises(ConfigurationError, match="Did you mean 'frompar-pub'"):
         publisher.find("frompar_pub")
+
+
+def test_manual_publishing_reads_what_is_typed_or_piped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1}\ny\n'))
+    assert published("manual-instructions-pub", {"instructions": "Read the meter."}, {}) == {"a": 1}
+    assert "Read the meter." in capsys.readouterr().err
+
+
+def test_plug_ins_can_add_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "table", dict(publisher.table))
+
+    @publisher("count-pub")
+    def count(publisher: Any, parameters: Any, state: Any) -> Any:
+        return {"count": len(parameters)}
+
+    assert published("count-pub", {}, {"a": 1, "b": 2}) == {"count": 2}

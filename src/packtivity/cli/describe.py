@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -45,7 +46,8 @@ def example(**given: Any) -> None:
     from packtivity.cli.summary import as_example, summarise
     from packtivity.errors import UsageError
 
-    text = as_example(summarise(_load(given)), given["spec"], given["output"] or "parameters.yml")
+    words = ["packtivity-run", *(["-t", given["toplevel"]] if given["toplevel"] else []), given["spec"]]
+    text = as_example(summarise(_load(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
     output = given["output"]
     if output is None:
         click.echo(text, nl=False)

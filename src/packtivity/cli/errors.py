@@ -96,15 +96,16 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def explain(error: errors.PacktivityError) -> str:
-    """Return the message for an error; where there are diagnostics, they say everything."""
+    """Return the message for an error; where there are diagnostics, they say most of it."""
     diagnostics = getattr(error, "diagnostics", None)
     if not diagnostics:
         return f"error: {error}"
-    return f"{told(diagnostics)}\nerror: {_whats_wrong(error)}"
+    # The message of an invalid document is made of its diagnostics.
+    told_already = diagnostics[0].message in str(error)
+    return f"{told(diagnostics)}\nerror: {_SUMMARY.get(error.exit_code, 'not valid') if told_already else error}"
 
 
-def _whats_wrong(error: errors.PacktivityError) -> str:
-    return "parameters cannot be read" if isinstance(error, errors.ParameterError) else "the spec is not valid"
+_SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read"}
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import errors, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packtivity.types import Diagnostic
 
@@ -111,20 +111,42 @@ def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
             raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
 
 
+_TOLD_BY_THE_RUN = frozenset({"unknown-placeholder", "unknown-parameter"})
+"""Warnings about what will be an error as soon as the task is rendered."""
+
+
 def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Return spec, parameters and state of a task, and say what is doubtful about them.
 
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
-    found = [*_missing_directories(state), *_lint(spec, parameters, state)]
+    strict = task.is_strict()
+    _check_directories_to_read(state, strict=strict)
+    found = _lint(spec, parameters, state)
+    if strict and found:
+        raise DoubtfulTask(promoted(found))
+    found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
     if found:
         from packtivity.cli.errors import complain, told
 
         complain(told(found))
-        if task.is_strict():
-            raise errors.ParameterError("not run, because warnings are errors under --strict")
     return spec, parameters, state
+
+
+class DoubtfulTask(errors.ParameterError):
+    """A warning about parameters or placeholders came up under ``--strict``; nothing has been run."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__("not run, because warnings are errors under --strict")
+        self.diagnostics = tuple(diagnostics)
+
+
+def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Return the diagnostics as errors, which they are under ``--strict``."""
+    from dataclasses import replace
+
+    return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
 
 
 def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
@@ -133,21 +155,16 @@ def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[
     return lint_parameters(spec, parameters, getattr(state, "dirnames", None))
 
 
-def _missing_directories(state: Any) -> list[Diagnostic]:
-    missing = [path for path in state.readonly if not os.path.isdir(path)]
-    if not missing:
-        return []
-    from packtivity.types import Diagnostic
+def _check_directories_to_read(state: Any, *, strict: bool) -> None:
+    for path in state.readonly:
+        if os.path.isdir(path):
+            continue
+        problem = f"directory to read {path} {'is not a directory' if os.path.exists(path) else 'does not exist'}"
+        if strict:
+            raise errors.StateError(problem, hint="Correct --read, or readonly in the state file.")
+        from packtivity.cli.errors import warn
 
-    return [
-        Diagnostic(
-            "warning",
-            "missing-directory",
-            f"directory to read {path} {'is not a directory' if os.path.exists(path) else 'does not exist'}",
-            hint="Correct --read (or the state file's readonly).",
-        )
-        for path in missing
-    ]
+        warn(problem)
 
 
 def find_backend(name: str) -> tuple[bool, Any]:

@@ -128,12 +128,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def as_example(found: dict[str, Any], spec: str, file: str) -> str:
-    """Return the text of a parameter file to fill in."""
+def as_example(found: dict[str, Any], use: str) -> str:
+    """Return the text of a parameter file to fill in.
+
+    :param use: the command that takes it when it is filled in.
+    """
     from packtivity.cli.errors import printable
 
     lines = [
-        f"# Parameters for {printable(spec)}. Fill in, then run: packtivity-run {printable(spec)} {printable(file)}",
+        f"# Fill in, then: {printable(_one_line(use))}",
         "# In values, {workdir} stands for the first --write directory, {readdir0} for the first --read directory.",
     ]
     for name, parameter in found["parameters"].items():

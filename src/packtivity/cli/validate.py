@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -51,7 +50,9 @@ def validatecli(**given: Any) -> None:
     report = _inspect(given)
     diagnostics = report.diagnostics
     if _strict(given):
-        diagnostics = tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+        from packtivity.cli.inputs import promoted
+
+        diagnostics = promoted(diagnostics)
     _tell(diagnostics, given["format"])
     _judge(report, diagnostics)
     if given["show"]:
