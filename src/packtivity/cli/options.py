@@ -221,6 +221,51 @@ pass_env = click.option(
     metavar="NAME",
     help="With --clean-env, pass this variable on. Repeatable.",
 )
+runtime = click.option(
+    "--runtime",
+    default=None,
+    metavar="TOOL",
+    help="Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
+    "first that works. [env: PACKTIVITY_CONTAINER_RUNTIME]",
+)
+pull = click.option(
+    "--pull",
+    type=click.Choice(["missing", "always", "never"]),
+    default=None,
+    help="When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
+)
+cpus = click.option("--cpus", default=None, metavar="N", help="CPUs a container may use. [env: PACKTIVITY_CPUS]")
+memory = click.option(
+    "--memory", default=None, metavar="SIZE", help="Memory a container may use: 512M, 2G ... [env: PACKTIVITY_MEMORY]"
+)
+gpus = click.option(
+    "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"
+)
+network = click.option(
+    "--network",
+    default=None,
+    metavar="NET",
+    help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]",
+)
+user = click.option(
+    "--user",
+    default=None,
+    metavar="UID[:GID]",
+    help="User inside a container, or 'image' for the image's own; by default the caller. "
+    "[env: PACKTIVITY_CONTAINER_USER]",
+)
+locked = click.option(
+    "--locked",
+    is_flag=True,
+    help="Refuse container images that are not the ones in the lock file (see packtivity lock).",
+)
+lockfile = click.option(
+    "--lockfile",
+    default="packtivity.lock",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="File with the digest of each container image.",
+)
 print_command = click.option(
     "--print-command",
     is_flag=True,
@@ -278,6 +323,13 @@ document_format = click.option(
 def document(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says which spec is meant and how it is checked."""
     for add in (debug, offline, schemasource, toplevel):
+        function = add(function)
+    return function
+
+
+def container(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how containers are run."""
+    for add in (user, network, gpus, memory, cpus, pull, runtime):
         function = add(function)
     return function
 

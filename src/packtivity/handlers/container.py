@@ -31,6 +31,16 @@ def plan(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> 
     return with_credentials(execution, resources, getattr(config, "warn", None))
 
 
+def container_line(execution: Execution, config: Any) -> str:
+    """Return a shell line that runs a planned container by hand.
+
+    :raises EnvironmentUnavailable: no container tool works here, or it cannot do what is asked.
+    """
+    from packtivity.runtimes import printed
+
+    return printed.container_line(choose(config.container_config.runtime()), execution)
+
+
 def execute_container(execution: Execution, config: Any, state: Any, metadata: Any) -> Completed | None:
     """Run a planned container, its output going to the log of the topic ``run``.
 

@@ -45,15 +45,17 @@ class Launch:
     """What is decided last, when the image is here.
 
     :ivar image: what the tool is given: reference, folder or SIF file.
-    :ivar name: the container's name; ``None`` lets the tool choose.
+    :ivar name: the container's name; ``None`` for a line that a person runs, which may pull the image itself.
     :ivar scratch: a private folder for this run, for tools that need one.
     :ivar workdir: the work directory that the image asks for, for tools that do not look.
+    :ivar cidfile: file that is to have the container's identifier, for tools that write one.
     """
 
     image: str
     name: str | None = None
     scratch: str | None = None
     workdir: str | None = None
+    cidfile: str | None = None
 
 
 class Runtime:

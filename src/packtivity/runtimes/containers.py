@@ -59,6 +59,17 @@ def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state
     )
 
 
+def image_of(environment: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Return the image of an environment, and whether an unpacked copy is preferred; ``None`` when it has no image.
+
+    :raises ParameterError: it has no usable name.
+    """
+    if environment.get("environment_type") != "docker-encapsulated":
+        return None, False
+    unpacked = understand(environment.get("resources") or []).unpacked
+    return full_image(str(environment["image"]), environment.get("imagetag")), unpacked
+
+
 def _program(job: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes | None]:
     if "interactive" not in job:
         return shell_argv(job, environment)

@@ -29,11 +29,12 @@ class Docker(Runtime):
             yield "-i"
         if execution.tty:
             yield "-t"
-        yield from ("--pull", "never")
+        if launch.cidfile:
+            yield from ("--cidfile", launch.cidfile)
+        if launch.name:
+            yield from ("--name", launch.name, "--pull", "never")
         if self.host.init:
             yield "--init"
-        if launch.name:
-            yield from ("--name", launch.name)
         yield from self._identity(execution)
         yield from self._environment(execution)
         if execution.workdir is not None:

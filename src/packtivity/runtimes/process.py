@@ -288,7 +288,7 @@ def start_helper(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
         raise _start_error(error, Execution(argv)) from error
 
 
-def attach(argv: tuple[str, ...]) -> int:
+def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
     """Run a program that has our terminal, and return its exit code (negative for a signal).
 
     It stays in our process group: what a person types, Ctrl-C included, is for the program.
@@ -297,9 +297,9 @@ def attach(argv: tuple[str, ...]) -> int:
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
     try:
-        return subprocess.run(argv, check=False).returncode
+        return subprocess.run(argv, cwd=workdir, check=False).returncode
     except OSError as error:
-        raise _start_error(error, Execution(argv)) from error
+        raise _start_error(error, Execution(argv, workdir=workdir)) from error
     finally:
         signal.signal(signal.SIGINT, before)
 

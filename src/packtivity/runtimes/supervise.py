@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from packtivity import errors
-from packtivity.runtimes import process, pulls
+from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.lifeline import Lifeline, new_name
 from packtivity.settings import caller_environment, value
@@ -149,12 +149,25 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
     write_files(execution)
     check_sources(execution)
     image = find_image(runtime, execution, watch)
+    with ownership.lent(runtime, execution):
+        ended = _run_again_if_gone(runtime, execution, image, log, watch)
+    quiet = replace(watch, reporter=None, cancel=None)
+    ownership.reclaim(
+        runtime, execution, lambda helper: _run(runtime, helper, image, log, quiet).completed.returncode, watch.say
+    )
+    _refuse_failed_start(runtime, ended)
+    return ended
+
+
+def _run_again_if_gone(
+    runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision
+) -> Ended:
+    """Run; once more if the image was noted to be here and has been removed since."""
     ended = _run(runtime, execution, image, log, watch)
     if _is_missing_image(ended):
         watch.say(f"the image {image.reference} was here and is no longer")
         pulls.forget(runtime, image.reference)
         ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
-    _refuse_failed_start(runtime, ended)
     return ended
 
 
@@ -169,6 +182,25 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | 
         if completed.timed_out or completed.returncode < 0:
             life.cut()  # the word of a tool that was sent a signal counts for nothing
     return Ended(completed, look.image, name, argv)
+
+
+def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:
+    """Run a container that has our terminal, and return its exit code; it is gone when this returns or raises.
+
+    :raises EnvironmentUnavailable: the image cannot be had.
+    :raises StateError: something to be mounted is not there.
+    """
+    write_files(execution)
+    check_sources(execution)
+    image = find_image(runtime, execution, watch)
+    name = new_name()
+    with Lifeline(name, runtime.remove_argv(name)) as life:
+        scratch = life.folder if runtime.needs_scratch else None
+        argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
+        code = process.attach(life.argv(argv))
+        if code < 0:
+            life.cut()
+    return code
 
 
 class _Look:
