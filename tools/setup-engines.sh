@@ -124,7 +124,7 @@ python() { # unpacked but not configured: a third of the time and size of an ins
 	cp usr/share/base-passwd/passwd.master etc/passwd; cp usr/share/base-passwd/group.master etc/group
 	ln -sf mawk usr/bin/awk; ln -sf dash bin/sh
 	rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/zoneinfo var/cache/apt var/lib/apt etc/resolv.conf etc/hostname
-	mkdir -p tmp var/tmp; chmod 1777 tmp var/tmp
+	mkdir -p srv tmp var/tmp; chmod 1777 tmp var/tmp
 	chroot . /sbin/ldconfig
 	E
   chmod 755 "$STATE/hook.sh"

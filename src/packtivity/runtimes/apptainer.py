@@ -26,7 +26,9 @@ class Apptainer(Runtime):
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
-        argv = with_variables(self.variables(execution), execution.argv)
+        # The image's own work directory need not exist: entered if it can be, as there is no other way to know.
+        folder = launch.workdir if execution.workdir is None else None
+        argv = with_variables(self.variables(execution), execution.argv, folder)
         return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)
 
     def variables(self, execution: Execution) -> dict[str, str]:
@@ -49,7 +51,7 @@ class Apptainer(Runtime):
         yield "--containall"
         if launch.scratch:
             yield from ("--workdir", launch.scratch)
-        yield from ("--pwd", execution.workdir or launch.workdir or "/")
+        yield from ("--pwd", execution.workdir or "/")
         if execution.network == "none":
             yield from ("--net", "--network", "none")
         elif execution.network not in (None, "default", "host"):
@@ -86,8 +88,10 @@ class Singularity(Apptainer):
     tested = False
 
 
-def with_variables(variables: dict[str, str], argv: tuple[str, ...]) -> tuple[str, ...]:
+def with_variables(variables: dict[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
     """Put variables in front of a program by way of a shell inside the container.
+
+    :param folder: where to start, if it can be entered.
 
     Apptainer's own ways to set variables (``--env``, ``APPTAINERENV_``) let a shell evaluate ``$(…)`` in values.
 
@@ -96,8 +100,10 @@ def with_variables(variables: dict[str, str], argv: tuple[str, ...]) -> tuple[st
     for name in variables:
         if not (name.isidentifier() and name.isascii()):
             raise ParameterError(f"environment.env: a shell cannot set the variable {name!r}", hint="Rename it.")
-    if not variables:
+    if not variables and folder is None:
         return argv
-    names = " ".join(f'{name}="${{{at}}}"' for at, name in enumerate(variables, 1))
-    setting = f'export {names}; shift {len(variables)}; exec "$@"'
-    return ("sh", "-c", setting, "sh", *variables.values(), *argv)
+    words = [f'export {name}="${{{at}}}"' for at, name in enumerate(variables, 1)]
+    words += [f"shift {len(variables)}", 'exec "$@"']
+    if folder is not None:
+        words.insert(0, 'cd "$0" 2>/dev/null')
+    return ("sh", "-c", "; ".join(words), folder or "sh", *variables.values(), *argv)

@@ -70,7 +70,7 @@ class Runtime:
     """What to do when it is not here."""
     tested: ClassVar[bool] = True
     """Whether the project's tests run it for real, and not only hold its arguments."""
-    runs_folders: ClassVar[bool] = False
+    runs_folders: bool = False
     """Whether a folder can be an image."""
     runs_sif: ClassVar[bool] = False
     """Whether a SIF file can be an image."""

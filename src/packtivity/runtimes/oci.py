@@ -9,6 +9,7 @@ from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, mount_valu
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from packtivity.runtimes.base import Host
     from packtivity.types import Execution, Limits
 
 
@@ -105,7 +106,11 @@ class Podman(Docker):
 
     name = "podman"
     install = "https://podman.io/docs/installation"
-    runs_folders = True
+
+    def __init__(self, host: Host, program: str | None = None) -> None:
+        super().__init__(host, program)
+        # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
+        self.runs_folders = not host.rootless
 
     def _image(self, launch: Launch) -> tuple[str, ...]:
         return ("--rootfs", f"{launch.image}:O") if launch.image.startswith("/") else (launch.image,)
@@ -117,8 +122,8 @@ class Podman(Docker):
             yield "--userns=keep-id"
         elif execution.user != "image":
             # The caller appears inside as the user asked for, so that files still belong to the caller outside.
-            uid, _, gid = with_group(execution.user, 0).partition(":")
-            yield from (f"--userns=keep-id:uid={uid},gid={gid}", f"--user={uid}:{gid}")
+            uid, _, gid = execution.user.partition(":")
+            yield from (f"--userns=keep-id:uid={uid},gid={gid or uid}", f"--user={uid}:{gid or uid}")
 
     def _gpus(self, gpus: str) -> Iterator[str]:
         # Podman takes --gpus and does nothing: CDI names are what works.
