@@ -113,8 +113,8 @@ def parse(image: str) -> Reference:
 
 def is_loopback(registry: str) -> bool:
     """Return whether a registry is on this machine, and so spoken to without encryption, as Docker does."""
-    host = registry.rpartition(":")[0] or registry
-    return host == "localhost" or host.startswith("127.") or host == "[::1]"
+    host = re.sub(r":[0-9]+$", "", registry)
+    return re.fullmatch(r"localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\]", host) is not None
 
 
 def matching_digest(image: str, repo_digests: list[str]) -> str:

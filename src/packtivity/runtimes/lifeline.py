@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _STARTER = 'echo "$$" >"$0/pid" && exec "$@"'
 
-# $0 folder, $1 name of the container, the rest: how to remove it. Signals are for others: only the pipe counts.
+# $0 folder, $1 name of the container, the rest: how to remove it. Signals are for others, only the pipe counts; who
+# reads what is said here may be dead, so PIPE is ignored as well.
 _REAPER = r"""
-trap '' HUP INT TERM
+trap '' HUP INT PIPE TERM
 folder=$0 name=$1 grave=$0.end pid= gone= round=0
 shift
 read -r word
