@@ -342,7 +342,7 @@ def test_a_certificate_nobody_vouches_for_is_told(remote, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     if not shutil.which("openssl"):
         pytest.skip("openssl is not here to make a certificate")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*command, "-keyout", key, "-out", certificate], capture_output=True, check=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from packtivity.spec.yamlnodes import key_text, pairs
+from packtivity.spec.yamlnodes import joined, key_text, pairs
 from packtivity.spec.yamltext import Parsed, locate
 from packtivity.types import Path, Position
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
-_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
 _BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
 
 
@@ -67,22 +68,20 @@ def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | No
 
 def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
     """Align the characters that are not blank: folding and indentation change blanks only."""
-    value = node.value[:offset]
+    whole = joined(node.value)
+    value = whole[:offset]
     nth = sum(1 for character in value if character not in _SPACE)
     start, written = node.start_mark.index, _written(text, node)
-    if node.value[offset : offset + 1] and node.value[offset] not in _SPACE:
-        for seen, index in enumerate(written):
-            if seen == nth:
-                return index
-        return start
+    if whole[offset : offset + 1] and whole[offset] not in _SPACE:
+        return next(islice(written, nth, None), start)
     # A blank: as far behind the last character before it as in the value.
     blanks = len(value) - len(value.rstrip("".join(_SPACE)))
-    last = start
+    last = start if node.style in {"'", '"'} else start - 1
     for seen, index in enumerate(written, 1):
+        if seen > nth:
+            break
         last = index
-        if seen == nth:
-            return min(index + 1 + blanks, node.end_mark.index)
-    return last
+    return min(last + 1 + blanks, node.end_mark.index)
 
 
 def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
@@ -107,6 +106,8 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
         token = match[0]
         if token[0] != "\\":
             blank = token in _SPACE
+        elif len(token) == 12:  # the two halves of a surrogate pair, as JSON has it
+            blank = False
         elif len(token) > 3:
             blank = chr(int(f"0x{token[2:]}", 0)) in _SPACE
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.spec.sources import Location, NotAllowed
+from packtivity.spec.sources import Location, NotAllowed, unquoted
 from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed
 from packtivity.types import JSON, Diagnostic, Path
 
@@ -54,11 +54,7 @@ def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
         return []
-    if "%" in fragment:
-        from urllib.parse import unquote
-
-        fragment = unquote(fragment.lstrip("/"))
-    return [part.replace("~1", "/").replace("~0", "~") for part in fragment.lstrip("/").split("/")]
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquoted(fragment.lstrip("/")).split("/")]
 
 
 class References:
@@ -131,7 +127,7 @@ class References:
 
 def _circle(places: list[Place]) -> tuple[str, str]:
     refs = [place.value["$ref"] for place in places]
-    if len(refs) == 1:
+    if all(place.value is places[0].value for place in places):
         return f"the reference {refs[0]!r} leads back to itself", "Let it name a place outside of itself."
     shown = " → ".join(repr(ref) for ref in [*refs[:6], *(["…"] if len(refs) > 6 else [])])
     return f"references lead in a circle: {shown}", "Let one of them name a place outside of the circle."

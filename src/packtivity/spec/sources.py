@@ -56,7 +56,7 @@ class LocalFile:
         if scheme and scheme[1].lower() != "file":
             raise NotAllowed(f"{reference!r}: addresses of kind {scheme[0]!r} are not known", hint=_KINDS)
         if scheme:
-            reference = _unquoted(reference[len("file://") :].removeprefix("localhost"))
+            reference = unquoted(reference[len("file://") :].removeprefix("localhost"))
         return self._beside(reference)
 
     def _beside(self, name: str) -> LocalFile:
@@ -73,7 +73,7 @@ class LocalFile:
             return self.join(name), fragment
         cuts = [match.start() for match in re.finditer("#", reference)]
         for cut in [*cuts, len(reference)]:
-            for name in (reference[:cut], _unquoted(reference[:cut])):
+            for name in (reference[:cut], unquoted(reference[:cut])):
                 if name and os.path.isfile(self._beside(name).path):
                     return self._beside(name), reference[cut + 1 :]
         name, _, fragment = reference.partition("#")
@@ -144,7 +144,7 @@ class GitLabFile:
             return self
         if _SCHEME.match(reference):
             return WebFile(_joined_url(self.url, reference, self.shown))
-        path = os.path.normpath(os.path.join("/", os.path.dirname(self.path), _unquoted(reference)))
+        path = os.path.normpath(os.path.join("/", os.path.dirname(self.path), unquoted(reference)))
         return GitLabFile(self.host, self.repository, self.ref, path.lstrip("/"))
 
     def split(self, reference: str) -> tuple[Location, str]:
@@ -161,7 +161,8 @@ Location = LocalFile | WebFile | GitLabFile
 _KINDS = "A reference names a file beside this one, '#/a/place' in it, or an http or https address."
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
+    """Return a part of an address with its percent escapes read (RFC 3986)."""
     if "%" not in text:
         return text
     from urllib.parse import unquote
@@ -221,7 +222,7 @@ def _base(toplevel: str | None, settings: Settings) -> Location:
         if toplevel.startswith("from-github/"):
             return WebFile(_raw_url(settings, _FROM_GITHUB + "/" + toplevel.removeprefix("from-github/").strip("/")))
         if toplevel.startswith("file://"):
-            return _base(_unquoted(toplevel[len("file://") :]), settings)
+            return _base(unquoted(toplevel[len("file://") :]), settings)
         if toplevel.startswith("from-cap"):
             message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
             raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")

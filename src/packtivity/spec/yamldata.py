@@ -75,11 +75,15 @@ class Reader:
         found: dict[str, JSON] = {}
         self._check_merges(node, path)
         entries = pairs(node)
+        first: dict[JSON, str] = {}
         for key_node, value_node in entries:
             key = key_text(key_node)
             if key is None:
                 self._bad_key(key_node, path)
                 continue
+            if key_node.tag != STRING and isinstance(key_node, yaml.ScalarNode):
+                # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
+                key = first.setdefault(scalar(key_node), key)
             found[key] = self._value(value_node, (*path, key))
         if len(found) < len(entries):
             self._tell_repeated(node, path)

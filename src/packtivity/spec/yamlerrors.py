@@ -15,6 +15,7 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 _ANCHOR = re.compile(r"&([\w-]+)")
 _TAB = "Indent with spaces: YAML does not allow tabs there."
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
+_PATTERN = "If text is meant (a pattern, say), put it in quotes."
 _BLOCK = (
     "Look at the indentation, and at quotes and braces: a value that begins with '{', '[', '\"' or \"'\" has to be "
     "all of it inside; put such a value in quotes, or write it as a block after '|'."
@@ -49,10 +50,16 @@ def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
         message = "this quote is opened and never closed"
         hint = 'Close it; a quote inside single quotes is written twice, inside double quotes as \\".'
         return _told(text, source, error.context_mark.index, "yaml-syntax", message, hint)
+    if error.context == "while scanning an alias" and error.context_mark:
+        message = "* stands for an anchor, and no name follows it"
+        return _told(text, source, error.context_mark.index, "yaml-syntax", message, _PATTERN)
     if problem.startswith("found undefined alias"):
         return _undefined_alias(text, source, offset)
+    if problem == "but found another document":
+        hint = "Remove the '---', or keep each document in a file of its own."
+        return _told(text, source, offset, "yaml-syntax", "a second document begins here, and one is expected", hint)
     message, hint = _said(problem, text[offset : offset + 1])
-    if error.context and problem != error.context:
+    if error.context and error.context != "while scanning for the next token":
         message = f"{message} ({error.context}{_since(error, offset)})"
     return _told(text, source, offset, "yaml-syntax", message, hint)
 
@@ -67,8 +74,6 @@ def _said(problem: str, character: str) -> tuple[str, str]:
         return _bad_start(character)
     if problem.startswith("mapping values are not allowed"):
         return "a ': ' is not allowed inside a plain value", _QUOTE
-    if problem == "but found another document":
-        return "a second document begins here, and one is expected", "Remove '---', or keep one document in each file."
     if problem.startswith("found duplicate anchor"):
         return problem, "Give each anchor a name of its own."
     return f"not YAML: {problem}", _BLOCK if "expected" in problem or "could not find" in problem else ""
@@ -85,5 +90,5 @@ def _undefined_alias(text: str, source: str, offset: int) -> Diagnostic:
     name = found[1] if found else ""
     near = nearest(name, _ANCHOR.findall(text))
     message = f"*{name} stands for the anchor &{name}, and there is none before it"
-    hint = f"Did you mean *{near}?" if near else "If text is meant (a pattern, say), put it in quotes."
+    hint = f"Did you mean *{near}?" if near else _PATTERN
     return _told(text, source, offset, "yaml-syntax", message, hint)

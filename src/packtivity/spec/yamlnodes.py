@@ -84,7 +84,8 @@ def compose(text: str, source: str) -> yaml.Node | None:
     if text.count("[") + text.count("{") > _SAFE_BRACKETS or _DEEP_BLOCK.search(text):
         _refuse_depth(text, source)
     try:
-        return _single(_Quick, text)
+        # Behind the beginning a byte order mark is a character; libyaml drops it.
+        return _single(_Slow if "\ufeff" in text else _Quick, text)
     except (yaml.YAMLError, RecursionError) as error:
         return _compose_slowly(text, source, error)
 
@@ -183,11 +184,11 @@ def scalar(node: yaml.ScalarNode) -> JSON:
     :raises KeyError: the tag is none that JSON has values for.
     """
     if node.tag in TEXTS:
-        return node.value if node.value.isascii() else _joined(node.value)
+        return node.value if node.value.isascii() else joined(node.value)
     return _SCALARS[node.tag](node.value)
 
 
-def _joined(text: str) -> str:
+def joined(text: str) -> str:
     """Make one character of each surrogate pair, which JSON texts write as two escapes."""
     try:
         text.encode()
