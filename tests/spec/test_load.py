@@ -230,11 +230,12 @@ def test_an_empty_file_says_nothing(tmp_path):
     assert (found.data, found.position(())) == (None, None)
 
 
-def test_settings_of_the_environment_are_read_when_none_are_given(tmp_path, monkeypatch):
+def test_settings_of_the_environment_are_read_only_when_they_matter(tmp_path, monkeypatch):
     (tmp_path / "a.yml").write_text("a: 1\n")
     monkeypatch.setenv("PACKTIVITY_OFFLINE", "perhaps")
+    assert load_document("a.yml", str(tmp_path)).data == {"a": 1}
     with pytest.raises(errors.ConfigurationError, match="PACKTIVITY_OFFLINE"):
-        load_document("a.yml", str(tmp_path))
+        load_document("http://127.0.0.1:9/a.yml")
 
 
 def test_yaml_at_hand_is_read_as_data():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from packtivity.spec.yamlnodes import joined, key_text, pairs
-from packtivity.spec.yamltext import Parsed, locate
+from packtivity.spec.yamltext import LINE_BREAK, Parsed, locate
 from packtivity.types import Path, Position
 
 if TYPE_CHECKING:
@@ -118,5 +118,5 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
 
 def locate_end_of_line(text: str, start: int) -> int:
     """Return the offset behind the line that ``start`` is on."""
-    found = re.compile("\r\n|[\n\r\x85\u2028\u2029]").search(text, start)
+    found = re.compile(LINE_BREAK).search(text, start)
     return found.end() if found else len(text)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.spec.sources import Location, NotAllowed, unquoted
+from packtivity.spec.sources import NotAllowed, unquoted
 from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed
 from packtivity.types import JSON, Diagnostic, Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from packtivity.spec.sources import Location
 
 _CHAIN = 50
 """How many references may stand behind each other."""

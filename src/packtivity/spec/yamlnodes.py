@@ -28,9 +28,8 @@ TEXTS = frozenset({STRING, TAG + "timestamp", TAG + "value", MERGE})
 _TRUE = frozenset({"yes", "true", "on"})
 _FALSE = frozenset({"no", "false", "off"})
 
-_SAFE_BRACKETS = 1000
-"""The C parser calls itself once for each level; with 20,000 it takes the whole process down."""
-_DEEP_BLOCK = re.compile(r"[ \-?:\t]{400}")
+_SAFE_DEPTH = 1000
+"""The C parser calls itself once for each level; with 50,000 it takes the whole process down."""
 _SLOW_PARSER_LIMIT = 200_000
 """Characters up to which a refused text is tried again with the slow parser (about a second)."""
 
@@ -81,7 +80,7 @@ def compose(text: str, source: str) -> yaml.Node | None:
 
     :raises BadText: it is not YAML, or nested too deep to be read at all.
     """
-    if text.count("[") + text.count("{") > _SAFE_BRACKETS or _DEEP_BLOCK.search(text):
+    if sum(map(text.count, "[{-?:")) > _SAFE_DEPTH and _may_be_deep(text):  # one of these opens each level
         _refuse_depth(text, source)
     try:
         # Behind the beginning a byte order mark is a character; libyaml drops it.
@@ -108,6 +107,11 @@ def _compose_slowly(text: str, source: str, error: Exception) -> yaml.Node | Non
     from packtivity.spec.yamlerrors import explain
 
     raise BadText([explain(error, text, source)]) from None
+
+
+def _may_be_deep(text: str) -> bool:
+    """Tell whether there are many brackets, or a line that begins with much indentation."""
+    return text.count("[") + text.count("{") > _SAFE_DEPTH or bool(re.search(r"[ \-?:\t]{400}", text))
 
 
 def _refuse_depth(text: str, source: str) -> None:
