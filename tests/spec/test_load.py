@@ -227,7 +227,9 @@ def test_a_file_that_cannot_be_read_is_an_invalid_spec(tmp_path):
 def test_an_empty_file_says_nothing(tmp_path):
     (tmp_path / "a.yml").write_text("# later\n")
     found = load_document("a.yml", str(tmp_path))
-    assert (found.data, found.position(())) == (None, None)
+    assert found.data is None
+    assert str(found.position(())) == str(found.offset_position((), 0)) == f"{tmp_path}/a.yml:1:1"
+    assert found.position(("process",)) is None
 
 
 def test_settings_of_the_environment_are_read_only_when_they_matter(tmp_path, monkeypatch):

@@ -160,6 +160,13 @@ def test_a_repeated_key_behind_aliases_is_told_once():
     assert len(parse("a: &x {b: 1, b: 2}\nc: *x\nd: *x\n", "a.yml").problems) == 1
 
 
+def test_a_great_many_mistakes_are_not_told_one_by_one():
+    assert len(parse("a: 1\n" * 20_000, "a.yml").problems) == 100
+    with pytest.raises(BadText) as caught:
+        load_yaml("a: 1\n" * 200 + "b: !foo x\n" * 20_000)
+    assert len(caught.value.diagnostics) == 100
+
+
 def test_what_an_alias_stands_for_is_made_anew_each_time():
     found = load_yaml("a: &x {b: [1]}\nc: *x\n")
     found["a"]["b"].append(2)

@@ -22,7 +22,10 @@ _BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r",
 
 def position_at(parsed: Parsed, path: Path, *, key: bool = False) -> Position | None:
     """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there."""
-    found = _find(parsed.node(), path)
+    root = parsed.node()
+    if root is None:  # an empty text
+        return None if path else Position(parsed.source, 1, 1)
+    found = _find(root, path)
     node = found and (found[0] if key and found[0] is not None else found[1])
     return Position(parsed.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
 

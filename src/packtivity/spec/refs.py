@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.spec.sources import NotAllowed, unquoted
-from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed
+from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, Parsed
 from packtivity.types import JSON, Diagnostic, Path
 
 if TYPE_CHECKING:
@@ -211,11 +211,9 @@ class Expansion:
                 raise Unresolvable(*_circle([*circle[start:], place]), code="circular-reference")
             target = self._references.hop(place)
         except Unresolvable as error:
-            self.problems.append(self._diagnostic(place, path, error))
-            return None
+            return self._tell(self._diagnostic(place, path, error))
         except BadText as error:
-            self.problems.extend(error.diagnostics)
-            return None
+            return self._tell(*error.diagnostics)
         except LoadError as error:
             return self._not_loaded(place, path, error)
         self._inside[key] = place
@@ -232,7 +230,12 @@ class Expansion:
             raise LoadError(
                 f"{error.message} (named at {found.position or place.file.shown})", hint=error.hint
             ) from error
-        self.problems.append(found)
+        self._tell(found)
+
+    def _tell(self, *found: Diagnostic) -> None:
+        self.problems.extend(found)
+        if len(self.problems) >= TOLD:
+            raise BadText(self.problems)
 
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
         from packtivity.spec.positions import position_at

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_DEPTH = 100
 """How deep lists and mappings may stand inside each other; real specs need 10."""
 
+TOLD = 100
+"""How many mistakes of one text are told; whoever makes more has another problem."""
+
 LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"
 """Pattern of what ends a line (YAML 1.1, chapter 4); compiled by who needs it."""
 
