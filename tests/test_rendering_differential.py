@@ -271,7 +271,7 @@ def is_without_workdir(case: dict[str, Any], theirs: dict[str, Any], ours: dict[
 
 
 def is_date(case: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
-    dated = "date is not JSON serializable" in theirs.get("message", "")
+    dated = "datetime.date" in theirs.get("message", "")
     return publishes(case, "fromyaml-pub") and dated and "value" in ours
 
 
