@@ -10,6 +10,7 @@ import pytest
 from packtivity import datamodel, errors, task
 from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.handlers.process_handlers import handlers as process_handlers
+from packtivity.runtimes import process
 from packtivity.statecontexts import LocalFSState
 
 NAME = {"name": "t"}
@@ -310,9 +311,23 @@ def test_a_task_without_state_survives_json():
 
 
 def test_leaf_types_travel_with_the_task(state):
-    state.datamodel = {"keyword": "$type", "types": {}, "literals": {}}
+    state.datamodel = {"keyword": "$type", "types": {"here": LocalFSState, "there": "module:Class"}, "literals": {}}
     document = json.loads(json.dumps(task.Task.of(spec(), PARAMETERS, state).to_json()))
-    assert document["datamodel"] == state.datamodel
+    assert document["datamodel"]["types"] == {
+        "here": "packtivity.statecontexts.posixfs_context:LocalFSState",
+        "there": "module:Class",
+    }
+    state.datamodel = {"keyword": "$type", "types": {"there": "module:Class"}}
+    assert task.Task.of(spec(), PARAMETERS, state).datamodel == state.datamodel
+
+
+def test_a_task_can_be_cancelled_from_another_thread(state):
+    with process.Cancellation() as cancel:
+        config = ExecutionConfig({"logging_level": "CRITICAL"}, cancel=cancel, grace=0.2)
+        threading.Timer(0.2, cancel.cancel).start()
+        with pytest.raises(errors.TaskCancelled):
+            go(spec("exec sleep 60"), PARAMETERS, state, config)
+    assert "TaskCancelled" in step_log(state)
 
 
 @pytest.mark.parametrize(
