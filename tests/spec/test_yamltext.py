@@ -161,9 +161,9 @@ def test_a_repeated_key_behind_aliases_is_told_once():
 
 
 def test_a_great_many_mistakes_are_not_told_one_by_one():
-    assert len(parse("a: 1\n" * 20_000, "a.yml").problems) == 100
+    assert len(parse("a: 1\n" * 1000, "a.yml").problems) == 100
     with pytest.raises(BadText) as caught:
-        load_yaml("a: 1\n" * 200 + "b: !foo x\n" * 20_000)
+        load_yaml("a: 1\n" * 200 + "b: !foo x\n" * 1000)
     assert len(caught.value.diagnostics) == 100
 
 
@@ -212,13 +212,15 @@ def test_lines_end_where_yaml_says_they_do():
         ("a: @b\n", "yaml-syntax", "1:4", "no plain value may begin with '@'"),
         ("a: `b`\n", "yaml-syntax", "1:4", "no plain value may begin with '`'"),
         ("a: %b\n", "yaml-syntax", "1:4", "no plain value may begin with '%'"),
-        ("- a\nb: c\n", "yaml-syntax", "2:1", "expected <block end>"),
-        ("a: {b} c\n", "yaml-syntax", "1:8", "expected <block end>"),
+        ("- a\nb: c\n", "yaml-syntax", "2:1", "does not go on with what stands above it"),
+        ("a: {b} c\n", "yaml-syntax", "1:8", "the value that begins with { has ended"),
+        ("a: &x 'b' c\n", "yaml-syntax", "1:11", "the value that begins with ' has ended"),
+        ("- [a] b\n", "yaml-syntax", "1:7", "the value that begins with [ has ended"),
         ("a: *.txt\n", "yaml-syntax", "1:4", "* stands for an anchor"),
         ("a: &xyz 1\nb: *xyy\n", "yaml-syntax", "2:4", "*xyy stands for the anchor"),
         ("a: * b\n", "yaml-syntax", "1:4", "* stands for an anchor"),
         ("a\n---\nb\n", "yaml-syntax", "2:1", "a second document"),
-        ("a: 1\nc\n", "yaml-syntax", "3:1", "could not find expected ':'"),
+        ("a: 1\nc\n", "yaml-syntax", "3:1", "the key before this has no ': '"),
         ("a: &x 1\nb: &x 2\n", "yaml-syntax", "2:4", "duplicate anchor"),
         ("%YAML 2.0\n---\na", "yaml-syntax", "1:1", "incompatible YAML document"),
         ('a: "\\q"\n', "yaml-syntax", "1:6", "escape"),

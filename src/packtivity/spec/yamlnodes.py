@@ -111,7 +111,9 @@ def _compose_slowly(text: str, source: str, error: Exception) -> yaml.Node | Non
 
 def _may_be_deep(text: str) -> bool:
     """Tell whether there are many brackets, or a line that begins with much indentation."""
-    return text.count("[") + text.count("{") > _SAFE_DEPTH or bool(re.search(r"[ \-?:\t]{400}", text))
+    if text.count("[") + text.count("{") > _SAFE_DEPTH:
+        return True
+    return any(run.end() - run.start() > 400 for run in re.finditer(r"[ \-?:\t]{2,}", text))
 
 
 def _refuse_depth(text: str, source: str) -> None:
