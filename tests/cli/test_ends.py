@@ -68,9 +68,9 @@ def prepared(commands: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_run_ends_with_a_message_and_its_code(prepared: Any, case: str) -> None:
+def test_run_ends_with_a_message_and_its_code(prepared: Any, quick: Any, case: str) -> None:
     arguments, code, message = ENDS[case]
-    done = prepared("packtivity-run", *arguments)
+    done = quick("packtivity-run", *arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
     assert message in done.stderr
     assert "rror: " in done.stderr

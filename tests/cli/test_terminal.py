@@ -20,7 +20,8 @@ from packtivity.cli import terminal
 from packtivity.types import Completed, Execution
 
 OUT = ["-p", 'outputfile="{workdir}/o"']
-CHATTY = "for i in 1 2 3; do echo event $i; sleep 0.3; done; touch \"{outputfile}\""
+CHATTY = 'for i in 1 2 3; do echo event $i; sleep 0.3; done; touch "{outputfile}"'
+UNWANTED = {"NO_COLOR", "COLUMNS", "PYTHONDONTWRITEBYTECODE"}
 
 
 def on_terminal(
@@ -32,7 +33,7 @@ def on_terminal(
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    kept = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS"} and not k.startswith("PACKTIVITY_")}
+    kept = {k: v for k, v in os.environ.items() if k not in UNWANTED and not k.startswith("PACKTIVITY_")}
     running = subprocess.Popen(
         [str(Path(sys.executable).with_name("packtivity-run")), *arguments],
         cwd=commands.directory,
