@@ -221,7 +221,12 @@ def test_lines_end_where_yaml_says_they_do():
         ("a: * b\n", "yaml-syntax", "1:4", "* stands for an anchor"),
         ("a\n---\nb\n", "yaml-syntax", "2:1", "a second document"),
         ("a: 1\nc\n", "yaml-syntax", "3:1", "the key before this has no ': '"),
-        ("a: &x 1\nb: &x 2\n", "yaml-syntax", "2:4", "duplicate anchor"),
+        (
+            "a: &x 1\nb: &x 2\n",
+            "yaml-syntax",
+            "2:4",
+            "an anchor of this name stands already at line 1",
+        ),
         ("%YAML 2.0\n---\na", "yaml-syntax", "1:1", "incompatible YAML document"),
         ('a: "\\q"\n', "yaml-syntax", "1:6", "escape"),
         ("a: \x01\n", "invalid-character", "1:4", "U+0001"),

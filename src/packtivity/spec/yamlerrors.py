@@ -59,6 +59,9 @@ def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
     if problem == "but found another document":
         hint = "Remove the '---', or keep each document in a file of its own."
         return _told(text, source, offset, "yaml-syntax", "a second document begins here, and one is expected", hint)
+    if problem == "second occurrence" and error.context_mark:
+        message = f"an anchor of this name stands already at line {error.context_mark.line + 1}"
+        return _told(text, source, offset, "yaml-syntax", message, "Give each anchor a name of its own.")
     message, hint = _said(problem, text, offset)
     since = _since(error, offset) if hint in {_BLOCK, _INDENT} else ""
     return _told(text, source, offset, "yaml-syntax", f"{message}{since}", hint)
@@ -78,8 +81,6 @@ def _said(problem: str, text: str, offset: int) -> tuple[str, str]:
         return _bad_start(text[offset : offset + 1])
     if problem.startswith("mapping values are not allowed"):
         return "a ': ' is not allowed inside a plain value", _QUOTE
-    if problem.startswith("found duplicate anchor"):
-        return problem, "Give each anchor a name of its own."
     if problem.startswith("could not find expected ':'"):
         return "the key before this has no ': ' behind it", "Write 'key: value', with a blank behind the colon."
     if problem.startswith(("expected <block end>", "did not find expected key")):
