@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packtivity.spec import editor_schema, explain
-from packtivity.spec.branches import KINDS, branches, type_key, type_names
+from packtivity.spec.branches import KINDS, Branch, branches, type_key, type_names
 from packtivity.spec.diagnostics import locate
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
-from packtivity.spec.validate import accepts, fill_defaults
+from packtivity.spec.validate import _surely_keeps, accepts, fill_defaults, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,6 +207,18 @@ def test_editor_schema_agrees_with_the_branches(document: Any) -> None:
 
 
 EDITOR = jsonschema.Draft7Validator(editor_schema())
+
+
+@drawing(100)
+@given(st.sampled_from([(kind, form) for kind in KINDS for form in branches(kind)]), st.data())
+def test_the_plain_check_accepts_exactly_what_the_library_accepts(
+    chosen: tuple[str, Branch], data: st.DataObject
+) -> None:
+    kind, form = chosen
+    part = data.draw(parts(kind))
+    if isinstance(part, dict):
+        told = {type_key(kind): form.name, **part}
+        assert _surely_keeps(told, form.schema) == (not list(violations(form, part)))
 
 
 @drawing(100)
