@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOAK = int(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
-EXAMPLES = SOAK * 40 or 400
+EXAMPLES = SOAK * 30 or 300
 ORIGINAL = Path(__file__).parent / "oracles" / "rendering.py"
 
 # --- the two sides ---------------------------------------------------------------------------------------------
