@@ -376,7 +376,16 @@ def test_a_valid_spec_needs_neither_jsonschema_nor_the_words_for_mistakes(tmp_pa
     out = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     modules = set(out.stdout.split())
     assert "packtivity.spec.validate" in modules
-    unwanted = {"jsonschema", "jsonschema_rs", "requests", "jq", "click", "difflib", "packtivity.spec.explain", "packtivity.spec.lint"}
+    unwanted = {
+        "jsonschema",
+        "jsonschema_rs",
+        "requests",
+        "jq",
+        "click",
+        "difflib",
+        "packtivity.spec.explain",
+        "packtivity.spec.lint",
+    }
     assert not modules & unwanted
 
 

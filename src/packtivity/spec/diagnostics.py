@@ -64,9 +64,7 @@ CODES: dict[str, Code] = {
     "missing-type": Code(
         "error", "It is not said which type of process, environment or publisher is meant.", "Add the type key."
     ),
-    "retired-form": Code(
-        "error", "A form of old versions that is accepted no longer.", "Write today's form."
-    ),
+    "retired-form": Code("error", "A form of old versions that is accepted no longer.", "Write today's form."),
     "schema-violation": Code(
         "error", "The spec does not keep to the schema given with `--schemasource`.", "Write what that schema asks for."
     ),
