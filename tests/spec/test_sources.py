@@ -406,7 +406,7 @@ def test_a_silent_server_is_cut_off(web, remote):
     error = refused("a.yml", web.url, settings=remote(download_timeout=0.3))
     over.set()
     assert "did not arrive within 0.3 seconds" in error.message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_trickling_server_is_cut_off(web, remote):
@@ -424,7 +424,7 @@ def test_a_trickling_server_is_cut_off(web, remote):
     over.set()
     assert "did not arrive within 0.5 seconds" in error.message
     assert "PACKTIVITY_DOWNLOAD_TIMEOUT" in error.hint
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_name_server_that_does_not_answer_is_cut_off(remote, monkeypatch):
@@ -434,7 +434,7 @@ def test_a_name_server_that_does_not_answer_is_cut_off(remote, monkeypatch):
     error = refused("http://host.example/a.yml", settings=remote(download_timeout=0.3))
     over.set()
     assert "did not arrive" in error.message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_document_as_large_as_allowed_comes_and_a_larger_one_does_not(web, remote):

@@ -28,8 +28,8 @@ TEXTS = frozenset({STRING, TAG + "timestamp", TAG + "value", MERGE})
 _TRUE = frozenset({"yes", "true", "on"})
 _FALSE = frozenset({"no", "false", "off"})
 
-_SAFE_DEPTH = 1000
-"""The C parser calls itself once for each level; with 50,000 it takes the whole process down."""
+_SAFE_DEPTH = 500
+"""The C parser calls itself once for each level; with 50,000 it takes the whole process down, in a small thread sooner."""
 _SLOW_PARSER_LIMIT = 200_000
 """Characters up to which a refused text is tried again with the slow parser (about a second)."""
 
@@ -113,7 +113,7 @@ def _may_be_deep(text: str) -> bool:
     """Tell whether there are many brackets, or a line that begins with much indentation."""
     if text.count("[") + text.count("{") > _SAFE_DEPTH:
         return True
-    return any(run.end() - run.start() > 400 for run in re.finditer(r"[ \-?:\t]{2,}", text))
+    return any(run.end() - run.start() > 200 for run in re.finditer(r"[ \-?:\t]{2,}", text))
 
 
 def _refuse_depth(text: str, source: str) -> None:
