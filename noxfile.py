@@ -1,12 +1,15 @@
+#!/usr/bin/env -S python3
+# /// script
+# dependencies = ["nox>=2025.10.14"]
+# ///
 """Sessions that need environments of their own: `nox -l` lists them. Day to day, `make` is enough."""
 
 from __future__ import annotations
 
 import nox
 
-nox.needs_version = ">=2024.10.9"
+nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
@@ -17,21 +20,21 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, default=True)
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", ".", *group("test"))
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=PYTHONS[0], default=False)
 def oldest(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that pyproject.toml allows."""
     session.install("-e", ".", *group("test"), "-c", "tests/oldest-constraints.txt")
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, default=False)
 @nox.parametrize("pin", ["jsonschema==3.2.0", "jsonschema<=4.9.1"])
 def beside(session: nox.Session, pin: str) -> None:
     """Run the tests beside the jsonschema that workflow engines pin."""
@@ -39,7 +42,7 @@ def beside(session: nox.Session, pin: str) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(default=True)
 def lint(session: nox.Session) -> None:
     """Check style, types, layers and packaging."""
     session.install("-e", ".", *group("lint"))
@@ -51,7 +54,7 @@ def lint(session: nox.Session) -> None:
     session.run("repo-review", ".")
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation; `nox -s docs -- linkcheck` checks its links."""
     session.install("-e", ".", *group("docs"))
@@ -59,9 +62,13 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-b", builder, "docs", f"docs/_build/{builder}")
 
 
-@nox.session
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the sdist and the wheel and check their metadata."""
     session.install("build", "twine")
     session.run("python", "-m", "build")
     session.run("twine", "check", "--strict", "dist/*")
+
+
+if __name__ == "__main__":
+    nox.main()

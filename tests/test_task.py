@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import threading
 
 import pytest
 
 from packtivity import datamodel, errors, task
 from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.handlers.process_handlers import handlers as process_handlers
+from packtivity.runtimes import process
 from packtivity.statecontexts import LocalFSState
 
 NAME = {"name": "t"}
@@ -115,6 +118,64 @@ def test_an_unknown_kind_is_named_with_the_nearest(state, config):
     with pytest.raises(errors.ConfigurationError, match="'localproc-emv'") as caught:
         go(spec(environment="localproc-emv"), PARAMETERS, state, config)
     assert "Did you mean 'localproc-env'?" in caught.value.hint
+
+
+# --- many ------------------------------------------------------------------------------------------------------
+
+
+def leftovers() -> tuple[int, int, int]:
+    loggers, handlers = logging.Logger.manager.loggerDict, logging._handlers
+    return len(os.listdir("/proc/self/fd")), len(loggers), len(handlers)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.soak)])
+def test_many_tasks_leave_nothing_behind_in_this_process(state, config, count):
+    go(spec("true"), PARAMETERS, state, config)
+    before = leftovers()
+    for number in range(count):
+        command = "true" if number % 3 else "sleep 60 & exit 1"
+        try:
+            go(spec(command), PARAMETERS, state, config)
+        except errors.TaskFailed:
+            assert number % 3 == 0
+    assert leftovers() == before
+    assert threading.active_count() == 1
+
+
+def test_tasks_of_one_name_in_threads_keep_results_and_logs_apart(config, tmp_path):
+    states = [LocalFSState([str(tmp_path / str(number))]) for number in range(6)]
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(5):
+                go(spec("echo output of {x} | tee {out}"), {**PARAMETERS, "x": f"t{number}"}, states[number], config)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(states))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for number, state in enumerate(states):
+        with open(f"{state.metadir}/t.run.log", encoding="utf-8") as file:
+            assert [line.rpartition(" | ")[2] for line in file] == [f"output of t{number}\n"] * 5
+        assert step_log(state).count("publishing data") == 5
+
+
+def test_a_disk_that_is_full_is_an_error_and_not_a_hang(state, config):
+    os.symlink("/dev/full", f"{state.metadir}/t.run.log")
+    with pytest.raises(errors.StateError, match=r"t\.run\.log cannot be written: No space left on device"):
+        go(spec("yes"), PARAMETERS, state, config)
+    assert "ERROR | StateError" in step_log(state)
+
+
+def test_an_error_stays_the_error_when_it_cannot_be_logged_either(state, config):
+    os.symlink("/dev/full", f"{state.metadir}/t.step.log")
+    with pytest.raises(errors.StateError, match=r"t\.step\.log cannot be written"):
+        go(spec(), PARAMETERS, state, config)
 
 
 # --- before the run --------------------------------------------------------------------------------------------
@@ -250,9 +311,23 @@ def test_a_task_without_state_survives_json():
 
 
 def test_leaf_types_travel_with_the_task(state):
-    state.datamodel = {"keyword": "$type", "types": {}, "literals": {}}
+    state.datamodel = {"keyword": "$type", "types": {"here": LocalFSState, "there": "module:Class"}, "literals": {}}
     document = json.loads(json.dumps(task.Task.of(spec(), PARAMETERS, state).to_json()))
-    assert document["datamodel"] == state.datamodel
+    assert document["datamodel"]["types"] == {
+        "here": "packtivity.statecontexts.posixfs_context:LocalFSState",
+        "there": "module:Class",
+    }
+    state.datamodel = {"keyword": "$type", "types": {"there": "module:Class"}}
+    assert task.Task.of(spec(), PARAMETERS, state).datamodel == state.datamodel
+
+
+def test_a_task_can_be_cancelled_from_another_thread(state):
+    with process.Cancellation() as cancel:
+        config = ExecutionConfig({"logging_level": "CRITICAL"}, cancel=cancel, grace=0.2)
+        threading.Timer(0.2, cancel.cancel).start()
+        with pytest.raises(errors.TaskCancelled):
+            go(spec("exec sleep 60"), PARAMETERS, state, config)
+    assert "TaskCancelled" in step_log(state)
 
 
 @pytest.mark.parametrize(

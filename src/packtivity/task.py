@@ -289,7 +289,7 @@ class Task:
     """Everything needed to run a task anywhere, as plain data.
 
     :ivar state: ``state.json()``; None for a task that only publishes.
-    :ivar datamodel: leaf types, where the state has them and they are plain data.
+    :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
     """
 
@@ -309,7 +309,7 @@ class Task:
             state=state.json() if state else None,
             metadata=metadata or {"name": ASYNC_NAME},
             config=config or {},
-            datamodel=getattr(state, "datamodel", None),
+            datamodel=_portable(getattr(state, "datamodel", None)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -333,6 +333,17 @@ class Task:
         if missing:
             raise ConfigurationError(f"task document has no {' and no '.join(missing)}")
         return cls(**{name: document[name] for name in cls.__slots__ if name in document})
+
+
+def _portable(model: Mapping[str, Any] | None) -> JSON:
+    """Return a leaf model in which classes stand by name."""
+    if not model or not any(isinstance(each, type) for each in model.get("types", {}).values()):
+        return model
+    types = {
+        name: f"{each.__module__}:{each.__qualname__}" if isinstance(each, type) else each
+        for name, each in model["types"].items()
+    }
+    return {**model, "types": types}
 
 
 def configure(config: Mapping[str, Any] | None) -> tuple[packconfig, ExecutionConfig]:

@@ -187,7 +187,7 @@ def test_the_reporter_sees_start_output_ticks_and_end():
     done = process.run(shell("echo hi; sleep 0.3"), reporter=watcher)
     assert watcher.events[0] == "started"
     assert watcher.events[-1] is done
-    assert 3 <= watcher.events.count("tick") <= 7
+    assert 2 <= watcher.events.count("tick") <= (done.ended - done.started) / 0.05 + 1
     assert watcher.seen == b"hi\n"
 
 
@@ -319,15 +319,16 @@ def test_a_tree_that_ignores_int_and_term_is_killed():
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_grace_to_pass():
-    watcher = Watcher(text=b"\n", action=lambda: signal.raise_signal(signal.SIGINT))
-    again = [threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)) for delay in (0.4, 0.8)]
-    for timer in again:
-        timer.start()
-    try:
-        assert interrupt(watcher, STUBBORN, grace=60) < 10
-    finally:
+    again = [threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)) for delay in (0.3, 0.6)]
+
+    def go() -> None:
         for timer in again:
-            timer.join()
+            timer.start()
+        signal.raise_signal(signal.SIGINT)
+
+    assert interrupt(Watcher(text=b"\n", action=go), STUBBORN, grace=60) < 10
+    for timer in again:
+        timer.join()
 
 
 def test_ctrl_c_while_the_process_is_started_does_not_lose_it(monkeypatch):

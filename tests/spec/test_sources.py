@@ -23,7 +23,8 @@ import pytest
 from packtivity.errors import InvalidSpec, LoadError
 from packtivity.settings import Settings
 from packtivity.spec.document import load_document
-from packtivity.spec.sources import GitLabFile, LocalFile, WebFile, locate
+from packtivity.spec.remote import GitLabFile, WebFile
+from packtivity.spec.sources import LocalFile, locate
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "glpat-very-secret"
@@ -174,7 +175,7 @@ def test_a_remote_document_cannot_pull_in_local_files(web, remote, toplevel, ref
 
 def test_an_unknown_scheme_in_a_local_reference_is_refused(tmp_path):
     (tmp_path / "a.yml").write_text("a: {$ref: 'ftp://host/x'}\n")
-    with pytest.raises(InvalidSpec, match="'ftp://' are not known"):
+    with pytest.raises(InvalidSpec, match="'ftp' are not known"):
         load_document("a.yml", str(tmp_path))
 
 
@@ -342,7 +343,7 @@ def test_a_certificate_nobody_vouches_for_is_told(remote, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     if not shutil.which("openssl"):
         pytest.skip("openssl is not here to make a certificate")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*command, "-keyout", key, "-out", certificate], capture_output=True, check=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -405,7 +406,7 @@ def test_a_silent_server_is_cut_off(web, remote):
     error = refused("a.yml", web.url, settings=remote(download_timeout=0.3))
     over.set()
     assert "did not arrive within 0.3 seconds" in error.message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_trickling_server_is_cut_off(web, remote):
@@ -423,7 +424,7 @@ def test_a_trickling_server_is_cut_off(web, remote):
     over.set()
     assert "did not arrive within 0.5 seconds" in error.message
     assert "PACKTIVITY_DOWNLOAD_TIMEOUT" in error.hint
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_name_server_that_does_not_answer_is_cut_off(remote, monkeypatch):
@@ -433,7 +434,7 @@ def test_a_name_server_that_does_not_answer_is_cut_off(remote, monkeypatch):
     error = refused("http://host.example/a.yml", settings=remote(download_timeout=0.3))
     over.set()
     assert "did not arrive" in error.message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_a_document_as_large_as_allowed_comes_and_a_larger_one_does_not(web, remote):

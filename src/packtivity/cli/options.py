@@ -29,6 +29,8 @@ def seconds(text: str) -> float:
     total, number, unit = 0.0, "", ""
     for character in text.strip().lower() + "\0":
         if character == "\0" or (unit and not character.isalpha()):
+            if number.strip("0123456789. "):
+                raise ValueError(text)
             total += float(number) * _UNITS[unit]
             number, unit = "", ""
         if character.isalpha():
@@ -93,9 +95,21 @@ class BackendString(ParamType):
         return [CompletionItem(name) for name in self.known if name.startswith(incomplete)]
 
 
+class Directory(ParamType):
+    """A directory, which need not exist; whether what is there will do is for the state to say."""
+
+    name = "directory"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Let the shell complete directories."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir")]
+
+
 # Not click.Path(exists=True): a spec may be an address, and a missing file has a better message of ours.
 _FILE = click.Path()
-_DIRECTORY = click.Path(file_okay=False)
+_DIRECTORY = Directory()
 
 spec = click.argument("spec", type=_FILE)
 parfiles = click.argument("parfiles", nargs=-1, type=_FILE)

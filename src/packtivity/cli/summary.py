@@ -100,9 +100,8 @@ def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[s
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     lines = [f"{bold}{name}{plain}"]
     facts = [("process", found["process_type"]), ("environment", found["environment_type"]), ("image", found["image"])]
+    facts += [("resources", ", ".join(_literal(resource) for resource in found["resources"]))]
     lines += _columns([(key, str(value)) for key, value in facts if value])
-    if found["resources"]:
-        lines += _columns([("resources", ", ".join(_literal(resource) for resource in found["resources"]))])
     lines += ["", f"{bold}parameters{plain}"]
     lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
     lines += ["", f"{bold}outputs{plain} ({found['publisher_type']})"]

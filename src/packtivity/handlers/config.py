@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from packtivity.handlers.manual import Interaction
+    from packtivity.runtimes.process import Cancellation
     from packtivity.types import Diagnostic, Limits, Reporter
 
 GRACE = 10.0
@@ -186,12 +187,14 @@ class ExecutionConfig:
     :param reporter: who watches the run.
     :param warn: called with each warning; by default they go to the step log.
     :param interaction: how to talk to a person; by default the terminal.
+    :param cancel: ends the run from another thread.
     :raises ConfigurationError: a value cannot be used.
     """
 
     reporter: Reporter | None
     warn: Callable[[Diagnostic], None] | None
     interaction: Interaction | None
+    cancel: Cancellation | None
 
     def __init__(
         self,
@@ -205,6 +208,7 @@ class ExecutionConfig:
         reporter: Reporter | None = None,
         warn: Callable[[Diagnostic], None] | None = None,
         interaction: Interaction | None = None,
+        cancel: Cancellation | None = None,
     ) -> None:
         given = {"timeout": timeout, "strict": strict, "clean_env": clean_env, "pass_env": pass_env, "grace": grace}
         self.config = {**(config or {}), **{key: value for key, value in given.items() if value is not None}}
@@ -216,6 +220,7 @@ class ExecutionConfig:
         self.reporter = reporter
         self.warn = warn
         self.interaction = interaction
+        self.cancel = cancel
 
     @property
     def strict(self) -> bool:
@@ -245,7 +250,7 @@ class ExecutionConfig:
 
     def replace(self, **changes: Any) -> ExecutionConfig:
         """Return a copy with some of the constructor's keyword arguments changed; ``None`` puts a default back."""
-        hooks = {"reporter": self.reporter, "warn": self.warn, "interaction": self.interaction}
+        hooks = {name: getattr(self, name) for name in ("reporter", "warn", "interaction", "cancel")}
         kept = {key: value for key, value in self.config.items() if key not in changes}
         return ExecutionConfig(kept, **{**hooks, **changes})
 

@@ -168,7 +168,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
                 log=log,
                 reporter=config.reporter,
                 grace=config.grace,
-                cancel=getattr(config, "cancel", None),
+                cancel=config.cancel,
             )
             written = log.path if log is not None else None
         log_completed(step, completed)

@@ -45,18 +45,18 @@ def load(
 
     document = load_document(spec, toplevel, offline=offline)
     if validate:
-        mistakes = check(document, schemasource, schemaname)
+        mistakes = check(document, schemasource, schemaname, offline=offline)
         if mistakes:
             raise _invalid(mistakes)
-    filled: dict[str, Any] = _filled(document.data, schemasource, schemaname)
+    filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
 
 
-def _filled(data: JSON, schemasource: Any, schemaname: str) -> JSON:
+def _filled(data: JSON, schemasource: Any, schemaname: str, offline: bool | None) -> JSON:
     if schemasource:
         from packtivity.spec import foreign
 
-        return foreign.fill_defaults(data, schemasource, schemaname)
+        return foreign.fill_defaults(data, schemasource, schemaname, offline=offline)
     from packtivity.spec.validate import fill_defaults
 
     return fill_defaults(data)
@@ -116,10 +116,10 @@ def inspect(
     except InvalidSpec as error:
         return Report(None, None, tuple(arrange(error.diagnostics)))
     found = [*document.problems, *(parameters.problems if parameters else ())]
-    mistakes = check(document, schemasource, schemaname)
+    mistakes = check(document, schemasource, schemaname, offline=offline)
     if mistakes:
         return Report(None, document, tuple(arrange([*found, *mistakes])))
-    filled = _filled(document.data, schemasource, schemaname)
+    filled = _filled(document.data, schemasource, schemaname, offline)
     if accepts(document.data):
         found += _lint(document, filled, parameters, state_names)
     return Report(filled, document, tuple(arrange(found)))

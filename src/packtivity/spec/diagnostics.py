@@ -30,8 +30,9 @@ CODES: dict[str, Code] = {
     "yaml-syntax": Code(
         "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
     ),
+    "not-utf-8": Code("error", "The file is not UTF-8 text.", "Save it as UTF-8."),
     "invalid-character": Code(
-        "error", "A character or byte that no text file has: not UTF-8, or a control character.", "Save it as UTF-8."
+        "error", "A character that no text has: a control character, or half of one.", "Remove it, or escape it."
     ),
     "not-json": Code(
         "error", "A value has no form in JSON (not-a-number and infinity are only warned of).", "Write another value."
@@ -63,9 +64,7 @@ CODES: dict[str, Code] = {
     "missing-type": Code(
         "error", "It is not said which type of process, environment or publisher is meant.", "Add the type key."
     ),
-    "retired-form": Code(
-        "error", "A form that old versions had and none of the last ten years accepts.", "Write today's form."
-    ),
+    "retired-form": Code("error", "A form of old versions that is accepted no longer.", "Write today's form."),
     "schema-violation": Code(
         "error", "The spec does not keep to the schema given with `--schemasource`.", "Write what that schema asks for."
     ),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packtivity.spec.refs import Expansion, Place, References, Unresolvable
-from packtivity.spec.sources import LocalFile, Location, locate, read_local
+from packtivity.spec.sources import LocalFile, locate, read_local
 from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from packtivity.errors import InvalidSpec
     from packtivity.settings import Settings
+    from packtivity.spec.sources import Location
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
@@ -98,10 +99,6 @@ def load_document(
     :raises LoadError: the spec, or a remote document it refers to, cannot be fetched.
     :raises InvalidSpec: it cannot be read, or refers to what is not there; with every mistake found.
     """
-    if settings is None:
-        from packtivity.settings import current
-
-        settings = current()
     file, fragment = locate(spec, toplevel, settings)
     try:
         return _resolved(References(_reader(settings, offline)), file, fragment)
@@ -131,13 +128,15 @@ class _Plain(References):
         return place
 
 
-def _reader(settings: Settings, offline: bool | None) -> Callable[[Location], Parsed]:
+def _reader(settings: Settings | None, offline: bool | None) -> Callable[[Location], Parsed]:
     def read(file: Location) -> Parsed:
         if isinstance(file, LocalFile):
             return parse(read_local(file), file.shown)
+        from packtivity.settings import current
         from packtivity.spec.fetch import fetch
 
-        return parse(fetch(file, settings, offline=settings.offline if offline is None else offline), file.shown)
+        known = settings or current()
+        return parse(fetch(file, known, offline=known.offline if offline is None else offline), file.shown)
 
     return read
 

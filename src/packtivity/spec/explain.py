@@ -108,7 +108,7 @@ def _find_type_key(kind: str, part: dict[str, Any], path: Path) -> tuple[str | N
         return right, []
     old = retired.retired_type_key(kind)
     if old in part:
-        message = f"{old!r} is how {right!r} was written until 2016"
+        message = f"{old!r} is how old versions wrote {right!r}"
         return old, [_finding_at_key("retired-form", message, (*path, old), right, f"Write {right}: {part[old]}")]
     known = {key for form in branches(kind) for key in form.properties}
     for key in part:
@@ -133,10 +133,16 @@ def _named_branch(kind: str, name: JSON, path: Path) -> tuple[Branch | None, lis
     if old:
         message = f"{kind} type {name!r} {old.story}"
         return None, [Finding("retired-form", message, path, hint=f"Write\n{old.snippet}")]
-    near = nearest(name, names)
+    near = nearest(name, names) or _short_for(name, names)
     hint = f"Did you mean {near!r}?" if near else f"There are: {listed(names)}."
     message = f"no {kind} has the type {name!r}"
     return None, [Finding("unknown-type", message, path, expected=near or listed(names, last="or"), hint=hint)]
+
+
+def _short_for(name: str, names: tuple[str, ...]) -> str | None:
+    """Return the one type that ``name`` is a part of: ``docker`` of ``docker-encapsulated``."""
+    found = [one for one in names if f"-{name.lower()}-" in f"-{one}-"]
+    return found[0] if len(found) == 1 else None
 
 
 def _guess(kind: str, rest: dict[str, Any]) -> Branch | None:

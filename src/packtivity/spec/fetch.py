@@ -13,7 +13,7 @@ from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.settings import default_cache_dir
 from packtivity.spec.cache import Cache, Entry
-from packtivity.spec.sources import GitLabFile, WebFile
+from packtivity.spec.remote import GitLabFile, WebFile
 
 if TYPE_CHECKING:
     from packtivity.settings import Settings

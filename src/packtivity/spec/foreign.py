@@ -27,27 +27,27 @@ _REPOSITORY = "yadage/yadage-schemas"
 _METASCHEMAS = "http://json-schema.org/"  # every jsonschema carries these
 
 
-def check(document: Document, schemasource: Any, schemaname: str) -> list[Diagnostic]:
+def check(document: Document, schemasource: Any, schemaname: str, *, offline: bool | None = None) -> list[Diagnostic]:
     """Return every mistake by the schema ``schemaname`` in ``schemasource``, where it stands.
 
     :raises LoadError: a schema file cannot be read.
     :raises ConfigurationError: a schema file is not a JSON Schema.
     """
     # Upstream 0.17.1 fills the defaults first and validates what it got: a filled type key counts as given.
-    validator = _plain_validator(*_key(schemasource, schemaname))
-    errors = _errors(validator, fill_defaults(document.data, schemasource, schemaname))
+    validator = _plain_validator(*_key(schemasource, schemaname, offline))
+    errors = _errors(validator, fill_defaults(document.data, schemasource, schemaname, offline=offline))
     if errors:
         # What a branch filled in passing is no mistake of the author's.
         errors = _errors(validator, document.data) or errors
     return [locate(finding, document) for finding in _findings(errors)]
 
 
-def fill_defaults(data: JSON, schemasource: Any, schemaname: str) -> JSON:
+def fill_defaults(data: JSON, schemasource: Any, schemaname: str, *, offline: bool | None = None) -> JSON:
     """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
     from packtivity.spec.validate import copy
 
     filled = copy(data)
-    _errors(_filling_validator(*_key(schemasource, schemaname)), filled)
+    _errors(_filling_validator(*_key(schemasource, schemaname, offline)), filled)
     return copy(filled)
 
 
@@ -60,17 +60,17 @@ def _errors(validator: Any, data: JSON) -> list[Any]:
         raise ConfigurationError("the schema refers to itself without end") from None
 
 
-def _key(schemasource: Any, schemaname: str) -> tuple[str, str]:
+def _key(schemasource: Any, schemaname: str, offline: bool | None) -> tuple[str, str, bool | None]:
     source = os.fspath(schemasource)
-    return (source if source == FROM_GITHUB else os.path.abspath(source)), schemaname
+    return (source, schemaname, offline) if source == FROM_GITHUB else (os.path.abspath(source), schemaname, None)
 
 
 @cache
-def _plain_validator(source: str, schemaname: str) -> Any:
+def _plain_validator(source: str, schemaname: str, offline: bool | None) -> Any:
     from jsonschema import Draft4Validator
     from jsonschema.exceptions import SchemaError
 
-    schema = bundle(source, schemaname)
+    schema = bundle(source, schemaname, offline=offline)
     try:
         Draft4Validator.check_schema(schema)
     except SchemaError as error:
@@ -79,7 +79,7 @@ def _plain_validator(source: str, schemaname: str) -> Any:
 
 
 @cache
-def _filling_validator(source: str, schemaname: str) -> Any:
+def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Any:
     from jsonschema import Draft4Validator
     from jsonschema.validators import extend
 
@@ -96,21 +96,22 @@ def _filling_validator(source: str, schemaname: str) -> Any:
 
     return extend(  # type: ignore[no-untyped-call]
         Draft4Validator, {"properties": fill}
-    )(_plain_validator(source, schemaname).schema)
+    )(_plain_validator(source, schemaname, offline).schema)
 
 
 # --- schema files ----------------------------------------------------------------------------------------------
 
 
-def bundle(source: str, schemaname: str) -> dict[str, Any]:
+def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> dict[str, Any]:
     """Return a schema and all the files it refers to as one schema without references to files.
 
     :param source: directory, or ``from-github`` for the yadage-schemas of the day.
     :param schemaname: schema inside it, without ``.json``.
+    :param offline: take ``from-github`` from the cache only; by default as the settings say.
     :raises LoadError: a file cannot be read.
     :raises ConfigurationError: a file is not JSON.
     """
-    collected = _Bundle(source)
+    collected = _Bundle(source, offline)
     root = collected.add(f"{schemaname}.json")
     while collected.waiting:
         collected.embed(collected.waiting.pop())
@@ -121,8 +122,9 @@ def bundle(source: str, schemaname: str) -> dict[str, Any]:
 class _Bundle:
     """Files met so far, by their path inside the schema directory."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, offline: bool | None) -> None:
         self.source = source
+        self.offline = offline
         self.names: dict[str, str] = {}
         self.definitions: dict[str, Any] = {}
         self.waiting: list[str] = []
@@ -137,7 +139,7 @@ class _Bundle:
 
     def embed(self, file: str) -> None:
         """Read a file and take it in."""
-        schema = self._rewritten(_read(self.source, file), file)
+        schema = self._rewritten(_read(self.source, file, self.offline), file)
         if not isinstance(schema, dict):
             raise ConfigurationError(f"{_shown(self.source, file)} is not a JSON Schema: it is no object")
         # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
@@ -176,8 +178,8 @@ class _Bundle:
         return f"#{target}"
 
 
-def _read(source: str, file: str) -> Any:
-    text = _from_github(file) if source == FROM_GITHUB else _from_directory(source, file)
+def _read(source: str, file: str, offline: bool | None) -> Any:
+    text = _from_github(file, offline) if source == FROM_GITHUB else _from_directory(source, file)
     try:
         return loads(text)
     except ValueError as error:
@@ -199,14 +201,14 @@ def _from_directory(source: str, file: str) -> bytes:
         ) from None
 
 
-def _from_github(file: str) -> bytes:
+def _from_github(file: str, offline: bool | None) -> bytes:
     from packtivity.settings import current
     from packtivity.spec.fetch import fetch
     from packtivity.spec.sources import locate as locate_source
 
     settings = current()
     location, _ = locate_source(f"schemas/{file}", f"github:{_REPOSITORY}@main", settings)
-    text: bytes = fetch(location, settings, offline=settings.offline)  # type: ignore[arg-type]
+    text: bytes = fetch(location, settings, offline=settings.offline if offline is None else offline)  # type: ignore[arg-type]
     return text
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from packtivity.spec.yamlnodes import key_text, pairs
-from packtivity.spec.yamltext import Parsed, locate
+from packtivity.spec.yamlnodes import joined, key_text, pairs
+from packtivity.spec.yamltext import LINE_BREAK, Parsed, locate
 from packtivity.types import Path, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
-_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
 _BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
 
 
 def position_at(parsed: Parsed, path: Path, *, key: bool = False) -> Position | None:
     """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there."""
-    found = _find(parsed.node(), path)
+    root = parsed.node()
+    if root is None:  # an empty text
+        return None if path else Position(parsed.source, 1, 1)
+    found = _find(root, path)
     node = found and (found[0] if key and found[0] is not None else found[1])
     return Position(parsed.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
 
@@ -67,22 +71,20 @@ def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | No
 
 def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
     """Align the characters that are not blank: folding and indentation change blanks only."""
-    value = node.value[:offset]
+    whole = joined(node.value)
+    value = whole[:offset]
     nth = sum(1 for character in value if character not in _SPACE)
     start, written = node.start_mark.index, _written(text, node)
-    if node.value[offset : offset + 1] and node.value[offset] not in _SPACE:
-        for seen, index in enumerate(written):
-            if seen == nth:
-                return index
-        return start
+    if whole[offset : offset + 1] and whole[offset] not in _SPACE:
+        return next(islice(written, nth, None), start)
     # A blank: as far behind the last character before it as in the value.
     blanks = len(value) - len(value.rstrip("".join(_SPACE)))
-    last = start
+    last = start if node.style in {"'", '"'} else start - 1
     for seen, index in enumerate(written, 1):
+        if seen > nth:
+            break
         last = index
-        if seen == nth:
-            return min(index + 1 + blanks, node.end_mark.index)
-    return last
+    return min(last + 1 + blanks, node.end_mark.index)
 
 
 def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
@@ -107,6 +109,8 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
         token = match[0]
         if token[0] != "\\":
             blank = token in _SPACE
+        elif len(token) == 12:  # the two halves of a surrogate pair, as JSON has it
+            blank = False
         elif len(token) > 3:
             blank = chr(int(f"0x{token[2:]}", 0)) in _SPACE
         else:
@@ -117,5 +121,5 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
 
 def locate_end_of_line(text: str, start: int) -> int:
     """Return the offset behind the line that ``start`` is on."""
-    found = re.compile("\r\n|[\n\r\x85\u2028\u2029]").search(text, start)
+    found = re.compile(LINE_BREAK).search(text, start)
     return found.end() if found else len(text)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.spec.sources import Location, NotAllowed
-from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed
+from packtivity.spec.sources import NotAllowed, unquoted
+from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, Parsed
 from packtivity.types import JSON, Diagnostic, Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from packtivity.spec.sources import Location
 
 _CHAIN = 50
 """How many references may stand behind each other."""
@@ -54,11 +56,7 @@ def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
         return []
-    if "%" in fragment:
-        from urllib.parse import unquote
-
-        fragment = unquote(fragment.lstrip("/"))
-    return [part.replace("~1", "/").replace("~0", "~") for part in fragment.lstrip("/").split("/")]
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquoted(fragment.lstrip("/")).split("/")]
 
 
 class References:
@@ -131,7 +129,7 @@ class References:
 
 def _circle(places: list[Place]) -> tuple[str, str]:
     refs = [place.value["$ref"] for place in places]
-    if len(refs) == 1:
+    if all(place.value is places[0].value for place in places):
         return f"the reference {refs[0]!r} leads back to itself", "Let it name a place outside of itself."
     shown = " → ".join(repr(ref) for ref in [*refs[:6], *(["…"] if len(refs) > 6 else [])])
     return f"references lead in a circle: {shown}", "Let one of them name a place outside of the circle."
@@ -213,11 +211,9 @@ class Expansion:
                 raise Unresolvable(*_circle([*circle[start:], place]), code="circular-reference")
             target = self._references.hop(place)
         except Unresolvable as error:
-            self.problems.append(self._diagnostic(place, path, error))
-            return None
+            return self._tell(self._diagnostic(place, path, error))
         except BadText as error:
-            self.problems.extend(error.diagnostics)
-            return None
+            return self._tell(*error.diagnostics)
         except LoadError as error:
             return self._not_loaded(place, path, error)
         self._inside[key] = place
@@ -234,7 +230,12 @@ class Expansion:
             raise LoadError(
                 f"{error.message} (named at {found.position or place.file.shown})", hint=error.hint
             ) from error
-        self.problems.append(found)
+        self._tell(found)
+
+    def _tell(self, *found: Diagnostic) -> None:
+        self.problems.extend(found)
+        if len(self.problems) >= TOLD:
+            raise BadText(self.problems)
 
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
         from packtivity.spec.positions import position_at

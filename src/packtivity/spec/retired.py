@@ -1,6 +1,6 @@
 """Forms that old versions had, and what to write in their place.
 
-Names come from the releases before 0.5 (2015 to 2017), from handlers that upstream 0.17.1 still carries although its
+Names come from the first releases, from handlers that upstream 0.17.1 still carries although its
 schemas admit none of them, and from forks whose specs are found in public repositories.
 """
 
@@ -30,15 +30,6 @@ _MANUAL = """{kind}:
   {kind}_type: manual-instructions-{short}
   instructions: …"""
 
-_SCRIPT = """process:
-  process_type: interpolated-script-cmd
-  interpreter: bash
-  script: |
-    …"""
-
-_LOCAL = """environment:
-  environment_type: localproc-env"""
-
 _NOOP = """environment:
   environment_type: noop-env"""
 
@@ -47,22 +38,12 @@ _TYPES: dict[str, dict[str, Retired]] = {
         "test-process": Retired(
             "was for packtivity's own tests; a spec without anything to run has no process", "process: null"
         ),
-        "manual-proc": Retired("is now manual-instructions-proc", _MANUAL.format(kind="process", short="proc")),
-        "manual-instructions": Retired("is now manual-instructions-proc", _MANUAL.format(kind="process", short="proc")),
-        "script": Retired("is now interpolated-script-cmd", _SCRIPT),
-        "interpolated-script": Retired("is now interpolated-script-cmd", _SCRIPT),
     },
     "environment": {
         "manual-env": Retired("is now manual-instructions-env", _MANUAL.format(kind="environment", short="env")),
-        "manual-instructions": Retired(
-            "is now manual-instructions-env", _MANUAL.format(kind="environment", short="env")
-        ),
         "test-env": Retired("was for packtivity's own tests; noop-env runs nothing, too", _NOOP),
-        "localproc": Retired("is now localproc-env", _LOCAL),
-        "noop": Retired("is now noop-env", _NOOP),
         "umbrella": Retired("was a fork's; today software comes in a container image", _CONTAINER),
         "tarball": Retired("was a fork's; today software comes in a container image", _CONTAINER),
-        "docker": Retired("is now docker-encapsulated", _CONTAINER),
     },
     "publisher": {
         "process-attr-pub": Retired("is now frompar-pub, which takes the same outputmap", _FROMPAR),
@@ -71,7 +52,6 @@ _TYPES: dict[str, dict[str, Retired]] = {
             "is now constant-pub", "publisher:\n  publisher_type: constant-pub\n  publish:\n    name: value"
         ),
         "manual-publishing": Retired("is now manual-instructions-pub", _MANUAL.format(kind="publisher", short="pub")),
-        "manual-pub": Retired("is now manual-instructions-pub", _MANUAL.format(kind="publisher", short="pub")),
     },
 }
 
@@ -87,5 +67,5 @@ def retired_types(kind: str) -> tuple[str, ...]:
 
 
 def retired_type_key(kind: str) -> str:
-    """Return how a kind's type key was written until 2016."""
+    """Return how old versions wrote a kind's type key."""
     return f"{kind}-type"

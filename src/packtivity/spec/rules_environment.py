@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding
 from packtivity.spec.templates import jq_programs
+from packtivity.spec.words import article, json_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from packtivity.types import Path
 
 RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
 """Words of upstream 0.17.1; the rest are REANA's one-key mappings."""
@@ -46,19 +49,23 @@ def _image_findings(environment: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _resource_findings(resources: list[Any]) -> Iterator[Finding]:
     for index, resource in enumerate(resources):
-        known, names = (RESOURCES, [resource]) if isinstance(resource, str) else (RESOURCE_KEYS, list(resource or ()))
-        for name in names:
-            if name not in known:
-                near = nearest(name, known)
-                path = ("environment", "resources", index)
-                yield Finding(
-                    "unknown-resource",
-                    f"nothing understands the resource {name!r}",
-                    path if isinstance(resource, str) else (*path, name),
-                    at_key=not isinstance(resource, str),
-                    expected=near or ", ".join(known),
-                    hint=f"Did you mean {near!r}?" if near else "",
-                )
+        path: Path = ("environment", "resources", index)
+        if isinstance(resource, str):
+            if resource not in RESOURCES:
+                yield _unknown_resource(resource, RESOURCES, path)
+        elif isinstance(resource, dict):
+            for name in resource:
+                if name not in RESOURCE_KEYS:
+                    yield _unknown_resource(name, RESOURCE_KEYS, (*path, name), at_key=True)
+        else:
+            message = f"nothing understands a resource that is {article(json_type(resource))}"
+            yield Finding("unknown-resource", message, path, expected="a word or a one-key mapping")
+
+
+def _unknown_resource(name: str, known: tuple[str, ...], path: Path, *, at_key: bool = False) -> Finding:
+    near = nearest(name, known)
+    message, hint = f"nothing understands the resource {name!r}", f"Did you mean {near!r}?" if near else ""
+    return Finding("unknown-resource", message, path, at_key, expected=near or ", ".join(known), hint=hint)
 
 
 def _mount_findings(mounts: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -128,6 +128,8 @@ class ParameterCheck:
             if name not in self.names and name not in told:
                 near = nearest(name, self.names)
                 hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
+                if "{" in name:
+                    hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
                 message = f"the publisher takes the parameter {name!r}, which is not given"
                 yield Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
 

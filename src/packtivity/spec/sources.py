@@ -7,41 +7,49 @@ Pure arithmetic on places, and reading of local files. What goes over the networ
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from packtivity.settings import Settings
+    from packtivity.spec.remote import GitLabFile, WebFile
+
+    Location: TypeAlias = "LocalFile | WebFile | GitLabFile"
 
 LOCAL_LIMIT = 67_108_864
 """Bytes a local document may have."""
 
-_WEB = re.compile(r"https?://", re.IGNORECASE)
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SECRET = re.compile(r"([?&][^=&#]*(?:token|secret|passw|key|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
-_FROM_GITHUB = "lukasheinrich/yadage-workflows/master"
-_FORM = "{0}:USER/REPOSITORY[@BRANCH_OR_COMMIT][:FOLDER]"
+KINDS = "A reference names a file beside this one, '#/a/place' in it, or an http or https address."
+_REPOSITORIES = ("github:", "gitlab-cern:")
 
 
 class NotAllowed(LoadError):
     """A document refers to something it may not reach: a remote one to local files, or an unknown kind of address."""
 
 
-@dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file of this machine.
+    """A file of this machine; two of them are equal when their paths are.
 
     :ivar path: absolute, with ``..`` taken out; links are not followed.
     :ivar shown: the path as the user would write it.
     """
 
-    path: str
-    shown: str = field(compare=False)
+    __slots__ = ("path", "shown")
     remote: ClassVar[bool] = False
+
+    def __init__(self, path: str, shown: str) -> None:
+        self.path = path
+        self.shown = shown
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalFile) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
     def join(self, reference: str) -> Location:
         """Return what a reference without its fragment names, seen from this file.
@@ -50,13 +58,15 @@ class LocalFile:
         """
         if not reference:
             return self
-        if _WEB.match(reference):
+        scheme = scheme_of(reference)
+        if scheme in {"http", "https"}:
+            from packtivity.spec.remote import WebFile
+
             return WebFile(reference)
-        scheme = _SCHEME.match(reference)
-        if scheme and scheme[1].lower() != "file":
-            raise NotAllowed(f"{reference!r}: addresses of kind {scheme[0]!r} are not known", hint=_KINDS)
+        if scheme not in {"", "file"}:
+            raise NotAllowed(f"{reference!r}: addresses of kind {scheme!r} are not known", hint=KINDS)
         if scheme:
-            reference = _unquoted(reference[len("file://") :].removeprefix("localhost"))
+            reference = unquoted(reference[len("file://") :].removeprefix("localhost"))
         return self._beside(reference)
 
     def _beside(self, name: str) -> LocalFile:
@@ -68,100 +78,25 @@ class LocalFile:
 
         :raises NotAllowed: as :meth:`join`.
         """
-        if _SCHEME.match(reference) or ("#" not in reference and "%" not in reference):
-            name, _, fragment = reference.partition("#")
-            return self.join(name), fragment
-        cuts = [match.start() for match in re.finditer("#", reference)]
-        for cut in [*cuts, len(reference)]:
-            for name in (reference[:cut], _unquoted(reference[:cut])):
-                if name and os.path.isfile(self._beside(name).path):
-                    return self._beside(name), reference[cut + 1 :]
+        if not scheme_of(reference) and ("#" in reference or "%" in reference):
+            cuts = [at for at, character in enumerate(reference) if character == "#"]
+            for cut in [*cuts, len(reference)]:
+                for name in (reference[:cut], unquoted(reference[:cut])):
+                    if name and os.path.isfile(self._beside(name).path):
+                        return self._beside(name), reference[cut + 1 :]
         name, _, fragment = reference.partition("#")
         return self.join(name), fragment
 
 
-@dataclass(frozen=True, slots=True)
-class WebFile:
-    """A document at an ``http`` or ``https`` address."""
-
-    url: str
-    remote: ClassVar[bool] = True
-
-    @property
-    def shown(self) -> str:
-        """Return the address without any password or token in it."""
-        return _SECRET.sub(r"\1…", re.sub(r"(?<=://)[^/@]*@", "", self.url))
-
-    def join(self, reference: str) -> Location:
-        """Return what a reference without its fragment names, seen from this document.
-
-        :raises NotAllowed: it names a local file, or an unknown kind of address.
-        """
-        return WebFile(_joined_url(self.url, reference, self.shown)) if reference else self
-
-    def split(self, reference: str) -> tuple[Location, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
+def scheme_of(reference: str) -> str:
+    """Return ``http`` for ``HTTP://…``, and nothing for what is no address but a name."""
+    scheme, found, _ = reference.partition("://")
+    plain = scheme.replace("+", "").replace("-", "").replace(".", "")
+    return scheme.lower() if found and plain.isascii() and plain.isalnum() and scheme[0].isalpha() else ""
 
 
-@dataclass(frozen=True, slots=True)
-class GitLabFile:
-    """A file of a GitLab repository, read through the v4 files API.
-
-    :ivar host: ``https://gitlab.cern.ch``, without a slash at the end.
-    :ivar path: the file inside the repository, without a slash at the start.
-    """
-
-    host: str
-    repository: str
-    ref: str
-    path: str
-    remote: ClassVar[bool] = True
-
-    @property
-    def url(self) -> str:
-        """Return the address the file is fetched from."""
-        from urllib.parse import quote
-
-        project, path, ref = (quote(part, safe="") for part in (self.repository, self.path, self.ref))
-        return f"{self.host}/api/v4/projects/{project}/repository/files/{path}/raw?ref={ref}"
-
-    @property
-    def shown(self) -> str:
-        """Return the address a person can open."""
-        return f"{self.host}/{self.repository}/-/raw/{self.ref}/{self.path}"
-
-    def join(self, reference: str) -> Location:
-        """Return what a reference without its fragment names, seen from this file.
-
-        :raises NotAllowed: it leaves the repository, names a local file, or an unknown kind of address.
-        """
-        if not reference:
-            return self
-        if _SCHEME.match(reference):
-            return WebFile(_joined_url(self.url, reference, self.shown))
-        path = os.path.normpath(os.path.join("/", os.path.dirname(self.path), _unquoted(reference)))
-        return GitLabFile(self.host, self.repository, self.ref, path.lstrip("/"))
-
-    def split(self, reference: str) -> tuple[Location, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
-
-
-Location = LocalFile | WebFile | GitLabFile
-
-_KINDS = "A reference names a file beside this one, '#/a/place' in it, or an http or https address."
-
-
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
+    """Return a part of an address with its percent escapes read (RFC 3986)."""
     if "%" not in text:
         return text
     from urllib.parse import unquote
@@ -169,79 +104,47 @@ def _unquoted(text: str) -> str:
     return unquote(text)
 
 
-def _joined_url(base: str, reference: str, shown: str) -> str:
-    from urllib.parse import urljoin
-
-    try:
-        url = urljoin(base, reference)
-    except ValueError as error:
-        raise NotAllowed(f"{reference!r} is no address: {error}", hint=_KINDS) from None
-    if not _WEB.match(url):
-        raise NotAllowed(
-            f"{reference!r}: a remote document ({shown}) may refer to http and https addresses only",
-            hint="Copy the documents to this machine if they are meant to use local files.",
-        )
-    return url
-
-
-def locate(spec: str, toplevel: str | None, settings: Settings) -> tuple[Location, str]:
+def locate(spec: str, toplevel: str | None, settings: Settings | None = None) -> tuple[Location, str]:
     """Return the place of a spec and the fragment (``/pointer``) inside it.
 
     :param spec: what the user calls it: a path below ``toplevel``, an absolute path or an address, with or without
         ``#/pointer``; or a whole ``github:`` or ``gitlab-cern:`` source whose subpath is the file.
     :param toplevel: directory or source, by default the current directory.
+    :param settings: by default those of the environment, read only if they matter.
     :raises LoadError: the source does not have one of the known forms.
     """
-    if _is_repository(spec):
+    if spec.startswith(_REPOSITORIES):
         source, _, spec = spec.rpartition(":")
         if source.count(":") != 1:
-            raise LoadError(f"{source}:{spec}: which file?", hint="Write " + _FORM.format("github") + " and the file.")
+            raise LoadError(f"{source}:{spec}: which file?", hint="Write github:USER/REPOSITORY:PATH/TO/SPEC.yml.")
         toplevel = source
     if not spec or spec[0] == "#":
         raise LoadError(f"{spec!r} names no file", hint="Name the spec file, then '#/pointer' for a place inside.")
-    return _base(toplevel, settings).split(spec)
+    return _base(toplevel or "", settings).split(spec)
 
 
-def _is_repository(source: str) -> bool:
-    return source.startswith(("github:", "gitlab-cern:"))
-
-
-def _base(toplevel: str | None, settings: Settings) -> Location:
+def _base(toplevel: str, settings: Settings | None) -> Location:
     """Return a place inside the toplevel, so that names are joined to it as to a neighbour."""
-    toplevel = toplevel or ""
-    if _WEB.match(toplevel):
-        return WebFile(toplevel.rstrip("/") + "/")
-    if toplevel.startswith("github:"):
-        repository, ref, folder = _repository(toplevel, "main")
-        return WebFile(_raw_url(settings, "/".join(filter(None, (repository, ref, folder)))))
-    if toplevel.startswith("gitlab-cern:"):
-        repository, ref, folder = _repository(toplevel, "master")
-        return GitLabFile(settings.gitlab_host.rstrip("/"), repository, ref, f"{folder}/x" if folder else "x")
-    if not os.path.isdir(toplevel or "."):
-        if toplevel.startswith("from-github/"):
-            return WebFile(_raw_url(settings, _FROM_GITHUB + "/" + toplevel.removeprefix("from-github/").strip("/")))
-        if toplevel.startswith("file://"):
-            return _base(_unquoted(toplevel[len("file://") :]), settings)
-        if toplevel.startswith("from-cap"):
-            message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
-            raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")
+    scheme = scheme_of(toplevel)
+    local = os.path.isdir(toplevel or ".")
+    if (
+        toplevel.startswith(_REPOSITORIES)
+        or scheme in {"http", "https"}
+        or (toplevel.startswith("from-github/") and not local)
+    ):
+        from packtivity.spec.remote import base
+
+        if settings is None:
+            from packtivity.settings import current
+
+            settings = current()
+        return base(toplevel, settings)
+    if scheme == "file":
+        return _base(unquoted(toplevel[len("file://") :]), settings)
+    if toplevel.startswith("from-cap") and not local:
+        message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
+        raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")
     return LocalFile(os.path.join(os.path.abspath(toplevel), "x"), os.path.join(toplevel, "x"))
-
-
-def _raw_url(settings: Settings, path: str) -> str:
-    from urllib.parse import quote
-
-    return f"{settings.github_raw_host.rstrip('/')}/{quote(path)}/"
-
-
-def _repository(source: str, default_ref: str) -> tuple[str, str, str]:
-    """Split ``KIND:user/repo[@ref][:subpath]``."""
-    kind, _, rest = source.partition(":")
-    repository, _, folder = rest.partition(":")
-    repository, at, ref = repository.partition("@")
-    if not re.fullmatch(r"[^/\s:@?#]+(/[^/\s:@?#]+)+", repository) or (at and not ref):
-        raise LoadError(f"{source!r} does not name a repository", hint=f"The form is {_FORM.format(kind)}.")
-    return repository, ref or default_ref, folder.strip("/")
 
 
 def read_local(file: LocalFile) -> bytes:

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from packtivity.types import JSON, Diagnostic, Path
 
 
-def check(document: Document, schemasource: Any = None, schemaname: str = SCHEMA_NAME) -> list[Diagnostic]:
+def check(
+    document: Document, schemasource: Any = None, schemaname: str = SCHEMA_NAME, *, offline: bool | None = None
+) -> list[Diagnostic]:
     """Return every mistake that makes a document no spec; nothing for a valid one.
 
     :param schemasource: directory laid out as yadage-schemas is, or ``from-github``; ``None`` for the bundled schemas.
     :param schemaname: schema inside ``schemasource``, without ``.json``.
+    :param offline: take ``from-github`` from the cache only; by default as the settings say.
     :raises LoadError: a schema file cannot be read.
     :raises ConfigurationError: a schema file is no JSON Schema, or the bundled set has no such schema.
     """
     if is_foreign(schemasource, schemaname):
         from packtivity.spec import foreign
 
-        return foreign.check(document, schemasource, schemaname)
+        return foreign.check(document, schemasource, schemaname, offline=offline)
     if accepts(document.data):
         return []
     from packtivity.spec import diagnostics, explain

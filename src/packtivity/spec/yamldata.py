@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from packtivity.spec.yamlnodes import MERGE, STRING, TAG, TEXTS, diagnostic, key_text, pairs, scalar, too_deep
-from packtivity.spec.yamltext import MAX_DEPTH, BadText, locate
+from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,8 @@ class Reader:
         self.text = text
         self.source = source
         self.references = False
-        self._problems: list[Diagnostic] = []
+        self._mistakes: list[Diagnostic] = []
+        self._warnings: list[Diagnostic] = []
 
     def read(self, node: yaml.Node | None) -> JSON:
         """Return the data.
@@ -43,18 +44,18 @@ class Reader:
         if "*" in self.text:
             self._refuse_expansion(node)
         data = self._value(node, ())
-        mistakes = [problem for problem in self._problems if problem.severity == "error"]
-        if mistakes:
-            raise BadText(mistakes)
+        if self._mistakes:
+            raise BadText(self._mistakes)
         return data
 
     def problems(self) -> tuple[Diagnostic, ...]:
         """Return the warnings, each once: what an anchor says stands in several places."""
-        return tuple({(problem.code, problem.position): problem for problem in reversed(self._problems)}.values())[::-1]
+        return tuple({(problem.code, problem.position): problem for problem in reversed(self._warnings)}.values())[::-1]
 
     def _say(self, node: yaml.Node, code: str, message: str, path: Path, *, hint: str, warn: bool = False) -> None:
-        found = diagnostic(node.start_mark, self.text, self.source, code, message, path, hint=hint, warn=warn)
-        self._problems.append(found)
+        told = self._warnings if warn else self._mistakes
+        if len(told) < TOLD:
+            told.append(diagnostic(node.start_mark, self.text, self.source, code, message, path, hint=hint, warn=warn))
 
     def _value(self, node: yaml.Node, path: Path) -> JSON:
         if isinstance(node, yaml.ScalarNode):
@@ -75,11 +76,15 @@ class Reader:
         found: dict[str, JSON] = {}
         self._check_merges(node, path)
         entries = pairs(node)
+        first: dict[JSON, str] = {}
         for key_node, value_node in entries:
             key = key_text(key_node)
             if key is None:
                 self._bad_key(key_node, path)
                 continue
+            if key_node.tag != STRING and isinstance(key_node, yaml.ScalarNode):
+                # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
+                key = first.setdefault(scalar(key_node), key)
             found[key] = self._value(value_node, (*path, key))
         if len(found) < len(entries):
             self._tell_repeated(node, path)

@@ -15,6 +15,8 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 _ANCHOR = re.compile(r"&([\w-]+)")
 _TAB = "Indent with spaces: YAML does not allow tabs there."
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
+_PATTERN = "If text is meant (a pattern, say), put it in quotes."
+_INDENT = "Look at the indentation of this line and of those above."
 _BLOCK = (
     "Look at the indentation, and at quotes and braces: a value that begins with '{', '[', '\"' or \"'\" has to be "
     "all of it inside; put such a value in quotes, or write it as a block after '|'."
@@ -49,29 +51,50 @@ def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
         message = "this quote is opened and never closed"
         hint = 'Close it; a quote inside single quotes is written twice, inside double quotes as \\".'
         return _told(text, source, error.context_mark.index, "yaml-syntax", message, hint)
+    if error.context == "while scanning an alias" and error.context_mark:
+        message = "* stands for an anchor, and no name follows it"
+        return _told(text, source, error.context_mark.index, "yaml-syntax", message, _PATTERN)
     if problem.startswith("found undefined alias"):
         return _undefined_alias(text, source, offset)
-    message, hint = _said(problem, text[offset : offset + 1])
-    if error.context and problem != error.context:
-        message = f"{message} ({error.context}{_since(error, offset)})"
-    return _told(text, source, offset, "yaml-syntax", message, hint)
+    if problem == "but found another document":
+        hint = "Remove the '---', or keep each document in a file of its own."
+        return _told(text, source, offset, "yaml-syntax", "a second document begins here, and one is expected", hint)
+    if problem == "second occurrence" and error.context_mark:
+        message = f"an anchor of this name stands already at line {error.context_mark.line + 1}"
+        return _told(text, source, offset, "yaml-syntax", message, "Give each anchor a name of its own.")
+    message, hint = _said(problem, text, offset)
+    since = _since(error, offset) if hint in {_BLOCK, _INDENT} else ""
+    return _told(text, source, offset, "yaml-syntax", f"{message}{since}", hint)
 
 
 def _since(error: yaml.MarkedYAMLError, offset: int) -> str:
+    """Say what was being read when the problem came, and where that begins."""
+    what = str(error.context or "").removeprefix("while ")
     mark: Any = error.context_mark
-    return f" that begins at line {mark.line + 1}" if mark and mark.index != offset else ""
+    if not mark or mark.index == offset or not what:
+        return ""
+    return f" ({what} that begins at line {mark.line + 1})"
 
 
-def _said(problem: str, character: str) -> tuple[str, str]:
+def _said(problem: str, text: str, offset: int) -> tuple[str, str]:
     if "cannot start any token" in problem:
-        return _bad_start(character)
+        return _bad_start(text[offset : offset + 1])
     if problem.startswith("mapping values are not allowed"):
         return "a ': ' is not allowed inside a plain value", _QUOTE
-    if problem == "but found another document":
-        return "a second document begins here, and one is expected", "Remove '---', or keep one document in each file."
-    if problem.startswith("found duplicate anchor"):
-        return problem, "Give each anchor a name of its own."
-    return f"not YAML: {problem}", _BLOCK if "expected" in problem or "could not find" in problem else ""
+    if problem.startswith("could not find expected ':'"):
+        return "the key before this has no ': ' behind it", "Write 'key: value', with a blank behind the colon."
+    if problem.startswith(("expected <block end>", "did not find expected key")):
+        return _after_block(text, offset)
+    return f"not YAML: {problem}", _BLOCK if "expected" in problem else ""
+
+
+def _after_block(text: str, offset: int) -> tuple[str, str]:
+    before = text[text.rfind("\n", 0, offset) + 1 : offset]
+    opened = re.search(r"""(?:^|[:?-])\s+(?:[&!]\S+\s+)*([\[{"'])""", before)
+    if opened:
+        message = f"the value that begins with {opened[1]} has ended, and something follows it"
+        return message, "Put the whole value in quotes, or write it as a block after '|'."
+    return "this does not go on with what stands above it", _INDENT
 
 
 def _bad_start(character: str) -> tuple[str, str]:
@@ -85,5 +108,5 @@ def _undefined_alias(text: str, source: str, offset: int) -> Diagnostic:
     name = found[1] if found else ""
     near = nearest(name, _ANCHOR.findall(text))
     message = f"*{name} stands for the anchor &{name}, and there is none before it"
-    hint = f"Did you mean *{near}?" if near else "If text is meant (a pattern, say), put it in quotes."
+    hint = f"Did you mean *{near}?" if near else _PATTERN
     return _told(text, source, offset, "yaml-syntax", message, hint)

@@ -28,9 +28,8 @@ TEXTS = frozenset({STRING, TAG + "timestamp", TAG + "value", MERGE})
 _TRUE = frozenset({"yes", "true", "on"})
 _FALSE = frozenset({"no", "false", "off"})
 
-_SAFE_BRACKETS = 1000
-"""The C parser calls itself once for each level; with 20,000 it takes the whole process down."""
-_DEEP_BLOCK = re.compile(r"[ \-?:\t]{400}")
+_SAFE_DEPTH = 500
+"""The C parser calls itself once for each level; with 50,000 it takes the whole process down, in a small thread sooner."""
 _SLOW_PARSER_LIMIT = 200_000
 """Characters up to which a refused text is tried again with the slow parser (about a second)."""
 
@@ -81,10 +80,11 @@ def compose(text: str, source: str) -> yaml.Node | None:
 
     :raises BadText: it is not YAML, or nested too deep to be read at all.
     """
-    if text.count("[") + text.count("{") > _SAFE_BRACKETS or _DEEP_BLOCK.search(text):
+    if sum(map(text.count, "[{-?:")) > _SAFE_DEPTH and _may_be_deep(text):  # one of these opens each level
         _refuse_depth(text, source)
     try:
-        return _single(_Quick, text)
+        # Behind the beginning a byte order mark is a character; libyaml drops it.
+        return _single(_Slow if "\ufeff" in text else _Quick, text)
     except (yaml.YAMLError, RecursionError) as error:
         return _compose_slowly(text, source, error)
 
@@ -107,6 +107,13 @@ def _compose_slowly(text: str, source: str, error: Exception) -> yaml.Node | Non
     from packtivity.spec.yamlerrors import explain
 
     raise BadText([explain(error, text, source)]) from None
+
+
+def _may_be_deep(text: str) -> bool:
+    """Tell whether there are many brackets, or a line that begins with much indentation."""
+    if text.count("[") + text.count("{") > _SAFE_DEPTH:
+        return True
+    return any(run.end() - run.start() > 200 for run in re.finditer(r"[ \-?:\t]{2,}", text))
 
 
 def _refuse_depth(text: str, source: str) -> None:
@@ -183,11 +190,11 @@ def scalar(node: yaml.ScalarNode) -> JSON:
     :raises KeyError: the tag is none that JSON has values for.
     """
     if node.tag in TEXTS:
-        return node.value if node.value.isascii() else _joined(node.value)
+        return node.value if node.value.isascii() else joined(node.value)
     return _SCALARS[node.tag](node.value)
 
 
-def _joined(text: str) -> str:
+def joined(text: str) -> str:
     """Make one character of each surrogate pair, which JSON texts write as two escapes."""
     try:
         text.encode()

@@ -7,7 +7,6 @@ files; where a document comes from is the business of :mod:`packtivity.spec.sour
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
@@ -19,7 +18,11 @@ if TYPE_CHECKING:
 MAX_DEPTH = 100
 """How deep lists and mappings may stand inside each other; real specs need 10."""
 
-_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+TOLD = 100
+"""How many mistakes of one text are told; whoever makes more has another problem."""
+
+LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"
+"""Pattern of what ends a line (YAML 1.1, chapter 4); compiled by who needs it."""
 
 
 class BadText(ParameterError):
@@ -77,14 +80,18 @@ class Parsed:
     def line(self, number: int) -> str:
         """Return a line of the text, counted from 1, without its newline; empty past the end."""
         if self._lines is None:
-            self._lines = _LINE_BREAK.split(self.text)
+            import re
+
+            self._lines = re.split(LINE_BREAK, self.text)
         return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
 
 def locate(text: str, source: str, offset: int) -> tuple[Position, str]:
     """Return where the character at ``offset`` stands, and its line."""
+    import re
+
     start, line = 0, 1
-    for found in _LINE_BREAK.finditer(text):
+    for found in re.finditer(LINE_BREAK, text):
         if found.end() > offset:
             return Position(source, line, offset - start + 1), text[start : found.start()]
         start, line = found.end(), line + 1
@@ -103,8 +110,8 @@ def decode(content: bytes | str, source: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         before = content[: error.start].decode(encoding, "replace")
-        line = _LINE_BREAK.split(content.decode(encoding, "replace"))
         position, _ = locate(before, source, len(before))
+        _, excerpt = locate(content.decode(encoding, "replace"), source, len(before))
         name = "UTF-16" if encoding == "utf-16" else "UTF-8"
         raise BadText(
             [
@@ -113,7 +120,7 @@ def decode(content: bytes | str, source: str) -> str:
                     "not-utf-8",
                     f"byte 0x{content[error.start]:02x} at offset {error.start} is not {name} text",
                     position=position,
-                    excerpt=line[position.line - 1],
+                    excerpt=excerpt,
                     expected="UTF-8 text",
                     hint="Is this the right file? If so, save it as UTF-8 (iconv -f LATIN1 -t UTF-8 converts).",
                 )

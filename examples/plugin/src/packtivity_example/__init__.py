@@ -1,0 +1,1 @@
+"""A publisher and an environment for packtivity, found through entry points."""

@@ -1,0 +1,142 @@
+"""Places of remote documents: web addresses, and files of GitLab repositories."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from posixpath import dirname, join, normpath
+from typing import TYPE_CHECKING, ClassVar
+
+from packtivity.errors import LoadError
+from packtivity.spec.sources import KINDS, NotAllowed, scheme_of, unquoted
+
+if TYPE_CHECKING:
+    from packtivity.settings import Settings
+    from packtivity.spec.sources import Location
+
+_SECRET = re.compile(r"([?&][^=&#]*(?:token|secret|passw|key|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
+_FROM_GITHUB = "lukasheinrich/yadage-workflows/master"
+
+
+@dataclass(frozen=True, slots=True)
+class WebFile:
+    """A document at an ``http`` or ``https`` address."""
+
+    url: str
+    remote: ClassVar[bool] = True
+
+    @property
+    def shown(self) -> str:
+        """Return the address without any password or token in it."""
+        return _SECRET.sub(r"\1…", re.sub(r"(?<=://)[^/@]*@", "", self.url))
+
+    def join(self, reference: str) -> Location:
+        """Return what a reference without its fragment names, seen from this document.
+
+        :raises NotAllowed: it names a local file, or an unknown kind of address.
+        """
+        return WebFile(_joined_url(self.url, reference, self.shown)) if reference else self
+
+    def split(self, reference: str) -> tuple[Location, str]:
+        """Return the place and the fragment of a reference.
+
+        :raises NotAllowed: as :meth:`join`.
+        """
+        name, _, fragment = reference.partition("#")
+        return self.join(name), fragment
+
+
+@dataclass(frozen=True, slots=True)
+class GitLabFile:
+    """A file of a GitLab repository, read through the v4 files API.
+
+    :ivar host: ``https://gitlab.cern.ch``, without a slash at the end.
+    :ivar path: the file inside the repository, without a slash at the start.
+    """
+
+    host: str
+    repository: str
+    ref: str
+    path: str
+    remote: ClassVar[bool] = True
+
+    @property
+    def url(self) -> str:
+        """Return the address the file is fetched from."""
+        from urllib.parse import quote
+
+        project, path, ref = (quote(part, safe="") for part in (self.repository, self.path, self.ref))
+        return f"{self.host}/api/v4/projects/{project}/repository/files/{path}/raw?ref={ref}"
+
+    @property
+    def shown(self) -> str:
+        """Return the address a person can open."""
+        return f"{self.host}/{self.repository}/-/raw/{self.ref}/{self.path}"
+
+    def join(self, reference: str) -> Location:
+        """Return what a reference without its fragment names, seen from this file.
+
+        :raises NotAllowed: it leaves the repository, names a local file, or an unknown kind of address.
+        """
+        if not reference:
+            return self
+        if scheme_of(reference):
+            return WebFile(_joined_url(self.url, reference, self.shown))
+        path = normpath(join("/", dirname(self.path), unquoted(reference)))
+        return GitLabFile(self.host, self.repository, self.ref, path.lstrip("/"))
+
+    def split(self, reference: str) -> tuple[Location, str]:
+        """Return the place and the fragment of a reference.
+
+        :raises NotAllowed: as :meth:`join`.
+        """
+        name, _, fragment = reference.partition("#")
+        return self.join(name), fragment
+
+
+def _joined_url(base: str, reference: str, shown: str) -> str:
+    from urllib.parse import urljoin
+
+    try:
+        url = urljoin(base, reference)
+    except ValueError as error:
+        raise NotAllowed(f"{reference!r} is no address: {error}", hint=KINDS) from None
+    if scheme_of(url) not in {"http", "https"}:
+        raise NotAllowed(
+            f"{reference!r}: a remote document ({shown}) may refer to http and https addresses only",
+            hint="Copy the documents to this machine if they are meant to use local files.",
+        )
+    return url
+
+
+def base(toplevel: str, settings: Settings) -> WebFile | GitLabFile:
+    """Return a place inside a remote toplevel, so that names are joined to it as to a neighbour.
+
+    :param toplevel: an http or https address, ``github:…``, ``gitlab-cern:…`` or ``from-github/…``.
+    :raises LoadError: it names no repository.
+    """
+    if toplevel.startswith("gitlab-cern:"):
+        repository, ref, folder = _repository(toplevel, "master")
+        return GitLabFile(settings.gitlab_host.rstrip("/"), repository, ref, f"{folder}/x" if folder else "x")
+    if toplevel.startswith("github:"):
+        return _on_github(settings, *_repository(toplevel, "main"))
+    if toplevel.startswith("from-github/"):
+        return _on_github(settings, _FROM_GITHUB, toplevel.removeprefix("from-github/").strip("/"))
+    return WebFile(toplevel.rstrip("/") + "/")
+
+
+def _on_github(settings: Settings, *parts: str) -> WebFile:
+    from urllib.parse import quote
+
+    return WebFile(f"{settings.github_raw_host.rstrip('/')}/{quote('/'.join(filter(None, parts)))}/")
+
+
+def _repository(source: str, default_ref: str) -> tuple[str, str, str]:
+    """Split ``KIND:user/repo[@ref][:subpath]``."""
+    kind, _, rest = source.partition(":")
+    repository, _, folder = rest.partition(":")
+    repository, at, ref = repository.partition("@")
+    if not re.fullmatch(r"[^/\s:@?#]+(/[^/\s:@?#]+)+", repository) or (at and not ref):
+        form = f"{kind}:USER/REPOSITORY[@BRANCH_OR_COMMIT][:FOLDER]"
+        raise LoadError(f"{source!r} does not name a repository", hint=f"The form is {form}.")
+    return repository, ref or default_ref, folder.strip("/")
