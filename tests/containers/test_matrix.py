@@ -241,7 +241,7 @@ def test_network_none_has_no_way_out_and_host_has(lab: Any) -> None:
 
 def test_images_are_pulled_when_the_policy_says_so(lab: Any) -> None:
     workdir = lab.workdir()
-    image, _, tag = lab.image.rpartition(":")
+    image, _, _tag = lab.image.rpartition(":")
     never = lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir, "--pull", "never")
     assert (never.code, "pulling is switched off" in never.err) == (10, True)
     gone = lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir)
@@ -256,7 +256,7 @@ def test_an_image_that_was_removed_is_fetched_again(lab: Any) -> None:
     if lab.tool == "apptainer":
         pytest.skip("images are files in our own cache")
     workdir = lab.workdir()
-    image, _, tag = lab.image.rpartition(":")
+    image, _, _tag = lab.image.rpartition(":")
     other = f"{image}@{lab.run(lab.spec('echo > {out}'), OUT, workdir).note['digest']}"
     spec = lab.spec("echo > {out}", image=other, imagetag="latest")
     assert lab.run(spec, OUT, workdir).code == 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.containers import plan_container
 from packtivity.statecontexts import LocalFSState
-from packtivity.types import Execution
+
+if TYPE_CHECKING:
+    import pytest
+
+    from packtivity.types import Execution
 
 
 def as_race_spec(execution: Execution) -> dict[str, Any]:
