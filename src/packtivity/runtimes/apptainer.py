@@ -35,12 +35,12 @@ class Apptainer(Runtime):
         """Return the variables to set inside."""
         return {"USER": self.host.user, **execution.env}
 
-    def client_env(self, execution: Execution, environ: Mapping[str, str]) -> dict[str, str]:
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:
         """Return ``APPTAINERENV_NAME`` for each variable to pass.
 
         :raises ParameterError: a value has characters that Apptainer would let a shell evaluate.
         """
-        values = {name: environ[name] for name in execution.pass_env if name in environ}
+        values = {name: caller[name] for name in execution.pass_env if name in caller}
         for name, value in values.items():
             if any(character in value for character in '$`\\"\n'):
                 raise ParameterError(f"{self.name} cannot pass {name} on: its value has characters special to a shell")

@@ -91,7 +91,7 @@ class Runtime:
         """
         raise NotImplementedError
 
-    def client_env(self, execution: Execution, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
         """Return variables to add to the tool's own environment, so that ``pass_env`` reaches the inside."""
         return {}
 

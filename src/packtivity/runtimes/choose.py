@@ -36,32 +36,32 @@ def classes() -> dict[str, type[Runtime]]:
     return {kind.name: kind for kind in (Docker, Podman, PodmanHPC, Apptainer, Singularity, Udocker, Shifter)}
 
 
-def named(name: str, environ: Mapping[str, str] | None = None) -> Runtime:
+def named(name: str, caller: Mapping[str, str] | None = None) -> Runtime:
     """Return a tool, whether or not it is here. A path whose last part is a tool's name is called as it is.
 
     :raises ConfigurationError: no tool has that name; the message has the nearest and what there is.
     """
-    environ = settings.caller_environment() if environ is None else environ
+    caller = settings.caller_environment() if caller is None else caller
     known = classes()
     base = os.path.basename(name)
     if base not in known:
         near = nearest(base, known)
         hint = f"Did you mean {near!r}? " if near else ""
         raise ConfigurationError(f"no container tool is called {name!r}", hint=f"{hint}There are: {', '.join(known)}.")
-    return known[base](host(base, environ), name if "/" in name else None)
+    return known[base](host(base, caller), name if "/" in name else None)
 
 
-def choose(wanted: str | None, environ: Mapping[str, str] | None = None) -> Runtime:
+def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runtime:
     """Return the tool to use.
 
     :param wanted: its name, or ``None`` for the first that works.
     :raises ConfigurationError: no tool has that name.
     :raises EnvironmentUnavailable: it is not here, or none is; the message says what was tried and why it is no good.
     """
-    environ = settings.caller_environment() if environ is None else environ
+    caller = settings.caller_environment() if caller is None else caller
     if wanted:
-        runtime = named(wanted, environ)
-        reason = trouble(runtime, environ)
+        runtime = named(wanted, caller)
+        reason = trouble(runtime, caller)
         if reason:
             raise EnvironmentUnavailable(
                 f"the container tool {wanted} cannot be used: {reason}", hint=f"To install it: {runtime.install}"
@@ -69,8 +69,8 @@ def choose(wanted: str | None, environ: Mapping[str, str] | None = None) -> Runt
         return runtime
     tried = []
     for name in ORDER:
-        runtime = named(name, environ)
-        reason = trouble(runtime, environ)
+        runtime = named(name, caller)
+        reason = trouble(runtime, caller)
         if not reason:
             return runtime
         tried.append(f"  {name}: {reason}")
@@ -80,20 +80,20 @@ def choose(wanted: str | None, environ: Mapping[str, str] | None = None) -> Runt
     )
 
 
-def trouble(runtime: Runtime, environ: Mapping[str, str]) -> str:
+def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:
     """Return why a tool cannot work here, as far as a glance shows; empty when nothing speaks against it."""
-    if find_program(runtime.program, environ) is None:
+    if find_program(runtime.program, caller) is None:
         return "not installed"
     if runtime.name == "docker":
-        return _docker_trouble(environ)
+        return _docker_trouble(caller)
     if runtime.name in ("podman", "podman-hpc") and runtime.host.uid != 0:
         return _subordinate_ids_trouble(runtime.host)
     return ""
 
 
-def find_program(program: str, environ: Mapping[str, str]) -> str | None:
+def find_program(program: str, caller: Mapping[str, str]) -> str | None:
     """Return where a program is, as the system would find it."""
-    folders = [""] if "/" in program else environ.get("PATH", os.defpath).split(os.pathsep)
+    folders = [""] if "/" in program else caller.get("PATH", os.defpath).split(os.pathsep)
     for folder in folders:
         path = os.path.join(folder, program)
         if os.access(path, os.X_OK) and os.path.isfile(path):
@@ -101,17 +101,17 @@ def find_program(program: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def host(tool: str, environ: Mapping[str, str]) -> Host:
+def host(tool: str, caller: Mapping[str, str]) -> Host:
     """Look at who runs a tool, and on what."""
     uid, gid = os.getuid(), os.getgid()
-    rootless = (tool.startswith("podman") and uid != 0) or (tool == "docker" and _is_rootless_docker(environ))
+    rootless = (tool.startswith("podman") and uid != 0) or (tool == "docker" and _is_rootless_docker(caller))
     inits = _INITS.get(tool.partition("-")[0], ())
     return Host(
         uid=uid,
         gid=gid,
         user=_login(uid),
         # A daemon on another machine or in a virtual one has its init program with it.
-        init=any(map(os.path.exists, inits)) or (tool == "docker" and not docker_endpoint(environ).startswith("unix:")),
+        init=any(map(os.path.exists, inits)) or (tool == "docker" and not docker_endpoint(caller).startswith("unix:")),
         rootless=rootless,
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
     )
@@ -131,12 +131,12 @@ def _login(uid: int) -> str:
 _SOCKET = "unix:///var/run/docker.sock"
 
 
-def docker_endpoint(environ: Mapping[str, str]) -> str:
+def docker_endpoint(caller: Mapping[str, str]) -> str:
     """Return the address of Docker's daemon as its client would find it: variable, context, usual socket."""
-    if environ.get("DOCKER_HOST"):
-        return environ["DOCKER_HOST"]
-    folder = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", "/"), ".docker")
-    context = environ.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
+    if caller.get("DOCKER_HOST"):
+        return caller["DOCKER_HOST"]
+    folder = caller.get("DOCKER_CONFIG") or os.path.join(caller.get("HOME", "/"), ".docker")
+    context = caller.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
     if context == "default":
         return _SOCKET
     import hashlib
@@ -155,13 +155,13 @@ def _read_json(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_rootless_docker(environ: Mapping[str, str]) -> bool:
-    endpoint = docker_endpoint(environ)
+def _is_rootless_docker(caller: Mapping[str, str]) -> bool:
+    endpoint = docker_endpoint(caller)
     return endpoint.startswith("unix:") and f"/run/user/{os.getuid()}/" in endpoint and os.getuid() != 0
 
 
-def _docker_trouble(environ: Mapping[str, str]) -> str:
-    endpoint = docker_endpoint(environ)
+def _docker_trouble(caller: Mapping[str, str]) -> str:
+    endpoint = docker_endpoint(caller)
     if not endpoint.startswith("unix://"):
         return ""
     import socket

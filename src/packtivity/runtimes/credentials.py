@@ -49,29 +49,29 @@ class Credential:
         return f"expires in {left / 60:.0f} minutes" if left < 7200 else f"expires in {left / 3600:.0f} hours"
 
 
-def find(environ: Mapping[str, str], uid: int) -> dict[str, Credential]:
+def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
     """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``."""
     found = {}
-    cache = environ.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
+    cache = caller.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
     scheme, _, path = cache.rpartition(":")
     if scheme in ("", "FILE") and os.path.isfile(path):
         ends = kerberos_end(_read(path))
         found["kerberos"] = Credential("Kerberos ticket", "KRB5CCNAME", path, ends, "kinit")
-    proxy = environ.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
+    proxy = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
     if os.path.isfile(proxy):
         ends = proxy_end(_read(proxy))
         found["voms_proxy"] = Credential("grid proxy", "X509_USER_PROXY", proxy, ends, "voms-proxy-init")
-    if token := _token(environ, uid):
+    if token := _token(caller, uid):
         found["token"] = token
     return found
 
 
-def _token(environ: Mapping[str, str], uid: int) -> Credential | None:
+def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
     """Find a bearer token where the WLCG discovery rules say."""
-    if environ.get("BEARER_TOKEN"):
-        return Credential("bearer token", "BEARER_TOKEN", "", token_end(environ["BEARER_TOKEN"]), "oidc-token")
-    folder = environ.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - WLCG Bearer Token Discovery
-    for path in (environ.get("BEARER_TOKEN_FILE", ""), f"{folder}/bt_u{uid}"):
+    if caller.get("BEARER_TOKEN"):
+        return Credential("bearer token", "BEARER_TOKEN", "", token_end(caller["BEARER_TOKEN"]), "oidc-token")
+    folder = caller.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - WLCG Bearer Token Discovery
+    for path in (caller.get("BEARER_TOKEN_FILE", ""), f"{folder}/bt_u{uid}"):
         if path and os.path.isfile(path):
             ends = token_end(_read(path).decode("utf-8", "replace").strip())
             return Credential("bearer token", "BEARER_TOKEN_FILE", path, ends, "oidc-token")
@@ -97,8 +97,8 @@ def with_credentials(
     wanted = {kind for kind, asked in kinds.items() if asked}
     if not wanted:
         return execution
-    environ, now = settings.caller_environment(), time.time()
-    for kind, credential in find(environ, os.getuid()).items():
+    caller, now = settings.caller_environment(), time.time()
+    for kind, credential in find(caller, os.getuid()).items():
         if kind in wanted or kind == "token":
             _refuse_expired(credential, now, warn)
             execution = _passed(execution, credential)

@@ -39,29 +39,29 @@ class Finding:
     advice: str = ""
 
 
-def examine(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Look at everything.
 
     :returns: ``{"default": tool or None, "runtimes": [Finding …], "needs": [Finding …]}``.
     """
-    environ = settings.caller_environment() if environ is None else environ
-    runtimes = [examine_runtime(named(name, environ), environ) for name in classes()]
+    caller = settings.caller_environment() if caller is None else caller
+    runtimes = [examine_runtime(named(name, caller), caller) for name in classes()]
     working = {finding.subject for finding in runtimes if finding.status in ("works", "warning")}
     chosen = settings.value("container_runtime") or next((name for name in ORDER if name in working), None)
-    return {"default": chosen, "runtimes": runtimes, "needs": list(_needs(environ))}
+    return {"default": chosen, "runtimes": runtimes, "needs": list(_needs(caller))}
 
 
-def examine_runtime(runtime: Runtime, environ: Mapping[str, str]) -> Finding:
+def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     """Look at one container tool, asking it when it is there."""
     name = runtime.name
-    path = find_program(runtime.program, environ)
+    path = find_program(runtime.program, caller)
     if path is None:
         return Finding(name, "missing", "", "not installed", f"To install it: {runtime.install}")
     version = _version(ask((runtime.program, "--version"), 20).text)
-    reason = trouble(runtime, environ) or _deep_trouble(runtime)
+    reason = trouble(runtime, caller) or _deep_trouble(runtime)
     if reason:
-        return Finding(name, "broken", version, reason, _advice(name, reason, environ))
-    doubt = _podman_doubt(environ) if name == "podman" and runtime.host.uid != 0 else ""
+        return Finding(name, "broken", version, reason, _advice(name, reason, caller))
+    doubt = _podman_doubt(caller) if name == "podman" and runtime.host.uid != 0 else ""
     return Finding(name, "warning" if doubt else "works", version, path, doubt)
 
 
@@ -103,20 +103,20 @@ def _namespaces_trouble() -> str:
     return ""
 
 
-def _advice(name: str, reason: str, environ: Mapping[str, str]) -> str:
+def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
     if "subordinate" in reason:
         return "As root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER"
     if "user namespaces" in reason:
         return "Ask your administrator to allow user namespaces, or to install the setuid variant."
     if "daemon" in reason or "Cannot connect" in reason:
-        return f"Start Docker's daemon ({docker_endpoint(environ)}), or set DOCKER_HOST, or use podman."
+        return f"Start Docker's daemon ({docker_endpoint(caller)}), or set DOCKER_HOST, or use podman."
     if "may not use" in reason:
         return "As root: usermod -aG docker USER; then log in anew. Or use podman."
     return f"{name} says more when called by hand."
 
 
-def _podman_doubt(environ: Mapping[str, str]) -> str:
-    runroot = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), "containers")
+def _podman_doubt(caller: Mapping[str, str]) -> str:
+    runroot = os.path.join(caller.get("XDG_RUNTIME_DIR", ""), "containers")
     if len(runroot) > _LONGEST_RUNROOT:
         return (
             f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
@@ -127,10 +127,10 @@ def _podman_doubt(environ: Mapping[str, str]) -> str:
 # --- what else tasks need --------------------------------------------------------------------------------------
 
 
-def _needs(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
     yield _cvmfs()
     yield _authentication()
-    found = credentials.find(environ, os.getuid())
+    found = credentials.find(caller, os.getuid())
     now = time.time()
     for kind, usual in (("kerberos", "Kerberos ticket"), ("voms_proxy", "grid proxy"), ("token", "bearer token")):
         credential = found.get(kind)

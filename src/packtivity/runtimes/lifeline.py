@@ -12,14 +12,11 @@ from __future__ import annotations
 import os
 import select
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from packtivity import settings
 from packtivity.errors import StateError
 from packtivity.runtimes import process
-
-if TYPE_CHECKING:
-    import subprocess
 
 _STARTER = 'echo "$$" >"$0/pid" && exec "$@"'
 
@@ -70,7 +67,7 @@ class Lifeline:
         self.name = name
         self.folder = os.path.join(settings.temporary_dir(), name)
         self._remove = remove
-        self._reaper: subprocess.Popen[bytes] | None = None
+        self._reaper: process.Helper | None = None
 
     def __enter__(self) -> Self:
         try:

@@ -20,13 +20,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from packtivity import errors
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.runtimes.group import ExitWatch, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Self
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -40,6 +40,12 @@ _ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
 
 
+Helper = subprocess.Popen[bytes]
+"""A program started by :func:`start_helper`."""
+
+__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "OutputLog", "attach", "run", "start_helper"]
+
+
 class OutputLog(Protocol):
     """Where output goes; see :class:`packtivity.tasklog.RunLog`."""
 
@@ -48,44 +54,6 @@ class OutputLog(Protocol):
 
     def note(self, message: str) -> None:
         """Take a remark of ours."""
-
-
-class Cancellation:
-    """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times.
-
-    Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
-    """
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._lock = threading.Lock()
-        self.cancelled = False
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable once cancelled."""
-        return self._read
-
-    def cancel(self) -> None:
-        """Ask every run that watches this to end."""
-        with self._lock:
-            if not self.cancelled:
-                self.cancelled = True
-                os.close(self._write)
-
-    def close(self) -> None:
-        """Cancel and give the descriptor back; may be called again."""
-        self.cancel()
-        if self._read >= 0:
-            os.close(self._read)
-            self._read = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    __del__ = close
 
 
 def run(
@@ -269,7 +237,7 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
-def start_helper(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def start_helper(argv: tuple[str, ...]) -> Helper:
     """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
 
     :raises EnvironmentUnavailable: it cannot be started.
