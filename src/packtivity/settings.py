@@ -270,8 +270,11 @@ def caller_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def temporary_dir(environ: Mapping[str, str] | None = None) -> str:
-    """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path, else ``/tmp``."""
+def temporary_dir(environ: Mapping[str, str] | None = None, *, large: bool = False) -> str:
+    """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path.
+
+    :param large: whether gigabytes will be put there, for which ``/var/tmp`` is the usual place and not ``/tmp``.
+    """
     environ = os.environ if environ is None else environ
     chosen = environ.get("TMPDIR", "")
-    return chosen if os.path.isabs(chosen) else "/tmp"  # noqa: S108 - each run makes a folder of its own in it
+    return chosen if os.path.isabs(chosen) else "/var/tmp" if large else "/tmp"  # noqa: S108 - own folders inside

@@ -67,10 +67,13 @@ def stage(workdir: Path) -> str:
         return "ended"
     if "exit code" in text:
         return "publish"
+    if (workdir / "out").exists():
+        return "end of run"
     if (workdir / "started").exists():
         return "run"
-    if "pulling" in text and "Writing manifest" not in text:
-        return "pull or start"
+    pull = workdir / "_packtivity" / "packtivity_syncbackend.pull.log"
+    if pull.exists():
+        return "pull, create or start"
     return "create or start" if "running" in text else "before"
 
 
@@ -86,6 +89,23 @@ def forget_image(lab: Any) -> dict[str, str]:
         lab.person.run([lab.tool, "rmi", "-f", lab.image])
     cache = lab.folder / f"cache-{lab.count}"
     return {"PACKTIVITY_CACHE_DIR": str(cache)}
+
+
+def wait_for_stage(workdir: Path, chance: random.Random) -> None:
+    """Wait for a random moment: of the whole run, after the start of pull or container, or of the task itself."""
+    step, started = workdir / "_packtivity" / "packtivity_syncbackend.step.log", workdir / "started"
+    ready = chance.choice(
+        [
+            lambda: True,
+            lambda: step.exists() and ("pulling" in step.read_text() or "running" in step.read_text()),
+            lambda: step.exists() and "running" in step.read_text(),
+            started.exists,
+        ]
+    )
+    deadline = time.monotonic() + 8
+    while not ready() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, 0.9))
 
 
 def kill_some(lab: Any, kills: int, at_once: int, seed: int) -> Counter[tuple[str, str]]:
@@ -105,7 +125,7 @@ def kill_some(lab: Any, kills: int, at_once: int, seed: int) -> Counter[tuple[st
             argv = lab.argv(spec, parameters, workdir, "-o", str(workdir / "result.json"))
             runs.append((workdir, lab.person.popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
         for workdir, process in runs:
-            time.sleep(chance.uniform(0, 1.8 / at_once))
+            wait_for_stage(workdir, chance)
             which = chance.choice([signal.SIGKILL, signal.SIGTERM])
             stages[which.name, stage(workdir)] += 1
             process.send_signal(which)

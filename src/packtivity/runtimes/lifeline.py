@@ -60,25 +60,27 @@ class Lifeline:
 
     :param name: of the container; no two are alike.
     :param remove: arguments that remove it; empty when killing the processes is enough.
+    :param base: directory that the private folder is made in.
     :raises StateError: there is no room for the private folder.
     """
 
-    def __init__(self, name: str, remove: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, remove: tuple[str, ...] = (), base: str | None = None) -> None:
         self.name = name
-        self.folder = os.path.join(settings.temporary_dir(), name)
+        self.folder = os.path.join(base or settings.temporary_dir(), name)
         self._remove = remove
         self._reaper: process.Helper | None = None
 
     def __enter__(self) -> Self:
+        argv = ("sh", "-c", _REAPER, self.folder, self.name, *self._remove)
+        self._reaper = process.start_helper(argv)  # first, so that there is no moment in which the folder is nobody's
         try:
             os.mkdir(self.folder, 0o700)
         except OSError as error:
+            self.release()
             raise StateError(
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
                 hint="Set TMPDIR to another place.",
             ) from error
-        argv = ("sh", "-c", _REAPER, self.folder, self.name, *self._remove)
-        self._reaper = process.start_helper(argv)
         return self
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:

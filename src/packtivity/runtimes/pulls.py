@@ -55,8 +55,8 @@ class Image:
 class Puller(Protocol):
     """Runs what fetches an image, its output going to the log of the topic ``pull``."""
 
-    def __call__(self, argv: tuple[str, ...], produces: str | None) -> None:
-        """Run it; ``produces`` is a file that must not stay behind half-written.
+    def __call__(self, argv: tuple[str, ...], part: str | None, target: str | None) -> None:
+        """Run it; ``part`` is the file that it makes, which becomes ``target`` when it is whole, or goes.
 
         :raises EnvironmentUnavailable: the image cannot be fetched.
         """
@@ -196,7 +196,7 @@ def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], N
     say(f"pulling {reference}")
     if not runtime.has_store:
         return _pull_file(runtime, reference, pull)
-    pull(runtime.pull_argv(reference, ""), None)
+    pull(runtime.pull_argv(reference, ""), None, None)
     found = inspect(runtime, reference)
     if found is None:
         raise EnvironmentUnavailable(f"{runtime.name} has pulled {reference}, and yet does not have it")
@@ -212,8 +212,7 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     target = os.path.splitext(note_path(runtime, reference))[0] + ".sif"
     pinned = f"{parse(reference).name}@{described.digest}" if described else reference
     part = f"{target}.{os.urandom(4).hex()}.part"
-    pull(runtime.pull_argv(pinned, part), part)
-    os.replace(part, target)
+    pull(runtime.pull_argv(pinned, part), part, target)
     known = described or Description("")
     image = Image(reference, target, known.digest, _stamp(target), known.workdir, time.time())
     write_note(runtime, image)

@@ -11,7 +11,7 @@ from packtivity import errors
 from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.lifeline import Lifeline, new_name
-from packtivity.settings import caller_environment, value
+from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
 
 if TYPE_CHECKING:
@@ -111,14 +111,17 @@ def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
 
 
 def _puller(watch: Supervision) -> pulls.Puller:
-    def pull(argv: tuple[str, ...], produces: str | None) -> None:
-        if produces is not None:
-            os.makedirs(os.path.dirname(produces), exist_ok=True)
-        remove = ("rm", "-f", produces) if produces is not None else ()
-        with watch.pull_log() as log, Lifeline(new_name(), remove) as life:
-            done = watch.run(Execution(life.argv(argv)), log)
+    def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
+        if part is not None:
+            os.makedirs(os.path.dirname(part), exist_ok=True)
+        remove = ("rm", "-f", part) if part is not None else ()
+        # What the tool unpacks on its way lies in a folder that goes with it.
+        with watch.pull_log() as log, Lifeline(new_name(), remove, temporary_dir(large=True)) as life:
+            done = watch.run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
             if done.returncode:
                 life.cut()
+            elif part is not None and target is not None:
+                os.replace(part, target)
         if done.returncode:
             raise _pull_failed(argv, done)
 
