@@ -51,6 +51,29 @@ class _Program:
 class Command(_Program, click.Command):
     """A command whose errors are printed as messages and end it with the error's own exit code."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; short options are written out first.
+
+        click tries each one as a long option before, and for that failure imports :mod:`difflib` and looks for
+        similar names, which takes longer than parsing.
+        """
+        return super().parse_args(ctx, list(args) if ctx.resilient_parsing else self._spelt_out(ctx, args))
+
+    def _spelt_out(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return the arguments with options such as ``-p`` in their long form, up to one that does not stand alone."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        known = {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
+        long = {name: known[name].opts[-1] for name in known if len(name) == 2}
+        spelt: list[str] = []
+        words = iter(args)
+        for word in words:
+            spelt.append(long.get(word, word))
+            if word == "--" or (word not in known and len(word) > 1 and word[0] == "-" != word[1]):
+                break
+            if word in known and not known[word].is_flag:
+                spelt += [value for value in (next(words, None),) if value is not None]
+        return [*spelt, *words]
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
         try:

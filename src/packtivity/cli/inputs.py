@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import errors, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packtivity.types import Diagnostic
 
@@ -123,7 +123,7 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
     strict = task.is_strict()
     _check_directories_to_read(state, strict=strict)
-    found = _lint(spec, parameters, state)
+    found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
     if strict and found:
         raise DoubtfulTask(promoted(found))
     found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
@@ -147,6 +147,24 @@ def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     from dataclasses import replace
 
     return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+
+
+def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
+    """Return True when every parameter is plainly used, as a placeholder or by its bare name in an output map.
+
+    Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
+    """
+    texts = list(_texts(spec))
+    joined = "\n".join(texts)
+    return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
