@@ -185,6 +185,9 @@ def _check_directories_to_read(state: Any, *, strict: bool) -> None:
         warn(problem)
 
 
+_OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
+
+
 def find_backend(name: str) -> tuple[bool, Any]:
     """Return whether a backend is synchronous, and the backend, plug-ins considered.
 
@@ -192,9 +195,11 @@ def find_backend(name: str) -> tuple[bool, Any]:
     """
     from packtivity.backends.registry import backend_from_string
 
-    if settings.value("plugins"):
+    if name not in _OWN_BACKENDS or settings.value("plugins"):
+        from packtivity.cli.command import collect_garbage
         from packtivity.plugins import enable_plugins
 
+        collect_garbage()
         enable_plugins()
     return backend_from_string(name)
 
