@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,9 +46,38 @@ class _Program:
         gc.disable()
         try:
             return call(args, *more, **extra)
+        except SystemExit as end:
+            if not gc.isenabled():
+                _leave(end.code)
+            raise
+        except OSError as error:  # printing a help text failed, before there was a command to run
+            from packtivity.cli.errors import conclude
+
+            raise SystemExit(conclude(error, debug=False)) from None
         finally:
             if not gc.isenabled():
                 collect_garbage()
+
+
+def _leave(code: Any) -> None:
+    """End the process without taking the interpreter apart, which would be a twentieth of a short command.
+
+    Only for a process in which nothing but our own code has run: others may count on their objects' finalizers. What
+    was registered to run at the end does run. Returns where an ordinary end is called for: output that cannot be
+    flushed, a thread that still runs, a message for an exit code.
+    """
+    import atexit
+    import threading
+
+    if threading.active_count() > 1 or not (code is None or isinstance(code, int)):
+        return
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # a full disk, a closed stream, no stream at all
+        return
+    os._exit((code or 0) & 0xFF)
 
 
 def collect_garbage() -> None:
