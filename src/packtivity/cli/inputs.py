@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import errors, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packtivity.types import Diagnostic
 
@@ -154,17 +154,11 @@ def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
 
     Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
     """
-    texts = list(_texts(spec))
+    from packtivity.datamodel import iter_leaves
+
+    texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
 
 
 def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
