@@ -7,16 +7,19 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, MissingOutput, MissingParameter, PacktivityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from dataclasses import dataclass
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
     from packtivity.types import JSON, Diagnostic, Execution, Parameters
+else:
+    from packtivity.values import dataclass
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""

@@ -145,21 +145,12 @@ def test_help_into_a_closed_pipe_is_quiet(prepared: Any) -> None:
     running.wait()
 
 
-def test_a_full_disk_under_standard_output_is_told(prepared: Any) -> None:
+@pytest.mark.parametrize("arguments", [["spec.yml", "-p", "name=x", *OUT], ["--help"]], ids=["run", "help"])
+def test_a_full_disk_under_standard_output_is_told(prepared: Any, arguments: list[str]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
-    done = prepared.run(
-        [
-            "sh",
-            "-c",
-            'exec "$0" "$@" >/dev/full',
-            str(prepared_program("packtivity-run")),
-            "spec.yml",
-            "-p",
-            "name=x",
-            *OUT,
-        ]
-    )
+    program = str(prepared_program("packtivity-run"))
+    done = prepared.run(["sh", "-c", 'exec "$0" "$@" >/dev/full', program, *arguments])
     assert done.returncode == 74
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

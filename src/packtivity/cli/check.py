@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from packtivity.cli import options
-from packtivity.cli.command import command
+from packtivity.cli.command import collect_garbage, command
 
 _FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
 
@@ -34,6 +34,7 @@ def _check(name: str) -> None:
     from packtivity.errors import ProxyError
     from packtivity.plugins import enable_plugins
 
+    collect_garbage()
     enable_plugins()
     proxy, backend = load_proxy(_read(name), best_effort_backend=True, raise_on_unknown=True)
     if backend is None:

@@ -123,7 +123,7 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
     strict = task.is_strict()
     _check_directories_to_read(state, strict=strict)
-    found = _lint(spec, parameters, state)
+    found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
     if strict and found:
         raise DoubtfulTask(promoted(found))
     found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
@@ -149,6 +149,18 @@ def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
 
 
+def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
+    """Return True when every parameter is plainly used, as a placeholder or by its bare name in an output map.
+
+    Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
+    """
+    from packtivity.datamodel import iter_leaves
+
+    texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
+    joined = "\n".join(texts)
+    return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
+
+
 def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
     from packtivity.spec.lint import lint_parameters
 
@@ -167,6 +179,9 @@ def _check_directories_to_read(state: Any, *, strict: bool) -> None:
         warn(problem)
 
 
+_OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
+
+
 def find_backend(name: str) -> tuple[bool, Any]:
     """Return whether a backend is synchronous, and the backend, plug-ins considered.
 
@@ -174,9 +189,11 @@ def find_backend(name: str) -> tuple[bool, Any]:
     """
     from packtivity.backends.registry import backend_from_string
 
-    if settings.value("plugins"):
+    if name not in _OWN_BACKENDS or settings.value("plugins"):
+        from packtivity.cli.command import collect_garbage
         from packtivity.plugins import enable_plugins
 
+        collect_garbage()
         enable_plugins()
     return backend_from_string(name)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
+from packtivity.cli.command import collect_garbage
 from packtivity.cli.errors import CannotWrite, complain, warn
 from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
 
@@ -75,7 +75,7 @@ def run(given: Mapping[str, Any]) -> None:
         return
     from packtivity.cli.signals import like_interrupts
 
-    gc.enable()  # off while the command starts; what comes now may take hours, and may be a plug-in's
+    collect_garbage()
     with like_interrupts():
         _run(spec, parameters, state, synchronous, backend, options)
 

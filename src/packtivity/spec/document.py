@@ -6,7 +6,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from packtivity.spec.refs import Expansion, Place, References, Unresolvable
@@ -16,10 +16,13 @@ from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from dataclasses import dataclass
 
     from packtivity.errors import InvalidSpec
     from packtivity.settings import Settings
     from packtivity.spec.sources import Location
+else:
+    from packtivity.values import dataclass
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
