@@ -52,11 +52,11 @@ def execute_container(execution: Execution, config: Any, state: Any, metadata: A
     from packtivity.tasklog import run_log, setup_logging_topic
 
     with setup_logging_topic(config, metadata, state, "step", return_logger=True) as step:
-        runtime = choose(config.container_config.runtime())
         log_execution(step, execution)
         if config.dry_run():
-            step.info("dry run: not run in %s with %s", execution.image, runtime.name)
+            step.info("dry run: not run in %s", execution.image)
             return None
+        runtime = choose(config.container_config.runtime())
         watch = _supervision(config, metadata, state, step)
         with run_log(config, metadata, state, "run") as log:
             ended = supervise.run_container(runtime, execution, log, watch)

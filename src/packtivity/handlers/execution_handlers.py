@@ -39,6 +39,20 @@ def script_argv(environment: Mapping[str, Any], job: Mapping[str, Any], log: Any
     return list(argv), job["script"], False
 
 
+def race_spec(config: Any, state: Any, environment: Mapping[str, Any], log: Any, job: JSON) -> dict[str, Any]:
+    """Return what a container would run, as a document (upstream 0.17.1)."""
+    from packtivity.handlers.racespec import race_spec
+
+    return race_spec(config, state, environment, log, job)
+
+
+def docker_execution_cmdline(config: Any, state: Any, log: Any, metadata: Any, race_spec: Mapping[str, Any]) -> str:
+    """Return the ``docker run …`` line for a :func:`race_spec` (upstream 0.17.1)."""
+    from packtivity.handlers.racespec import docker_execution_cmdline
+
+    return docker_execution_cmdline(config, state, log, metadata, race_spec)
+
+
 def plan(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> Execution | None:
     """Return what the executor of this environment would run; None when it would run nothing.
 

@@ -55,7 +55,7 @@ def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state
         limits=containers.limits(),
         tty="interactive" in job,
         unpacked=resources.unpacked,
-        options=_options(containers),
+        options=options(containers),
     )
 
 
@@ -165,7 +165,11 @@ def _cvmfs_mounts(containers: Any) -> list[Mount]:
     )
 
 
-def _options(containers: Any) -> tuple[str, ...]:
+def options(containers: Any) -> tuple[str, ...]:
+    """Return the further arguments of ``PACKTIVITY_DOCKER_CMD_MOD``.
+
+    :raises ConfigurationError: its quotes do not match.
+    """
     import shlex
 
     text = containers.container_runtime_modifier()
