@@ -13,10 +13,11 @@ step() { # NAME [ARGUMENTS...]: run NAME.yml in its own directory and keep what 
   local name=$1
   shift
   echo "== $name" >&2
-  packtivity-run "$specs/$name.yml" "$@" -r "$here/code" -w "$out/$name" -o "$out/$name.json"
+  packtivity-run "$specs/$name.yml" -r "$here/code" "$@" -w "$out/$name" -o "$out/$name.json"
 }
 
 # A published document is a parameter document: the next step reads it as it is.
 step generate "$here/parameters/generate.yml" -p events="$events"
-step cluster "$here/parameters/cluster.yml" "$out/generate.json"
-step histogram "$here/parameters/histogram.yml" "$out/cluster.json"
+# In a container it sees only directories that it is given, hence -r.
+step cluster "$here/parameters/cluster.yml" "$out/generate.json" -r "$out/generate"
+step histogram "$here/parameters/histogram.yml" "$out/cluster.json" -r "$out/cluster"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, mount_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from packtivity.runtimes.base import Host
     from packtivity.types import Execution, Limits
@@ -72,9 +72,13 @@ class Docker(Runtime):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
         for name, value in execution.env.items():
-            yield from ("--env", f"{name}={value}")
+            yield from ("--env", name if _is_inherited(value) else f"{name}={value}")
         for name in execution.pass_env:
             yield from ("--env", name)
+
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        """Return the variables that the tool passes on from its own environment."""
+        return {name: value for name, value in execution.env.items() if _is_inherited(value)}
 
     def _limits(self, limits: Limits) -> Iterator[str]:
         if limits.cpus is not None:
@@ -145,6 +149,11 @@ class PodmanHPC(Podman):
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
         yield "--gpu"
+
+
+def _is_inherited(value: str) -> bool:
+    """Return whether a value has to come from the tool's environment: Podman reads ``--env`` as CSV and loses ``\\r``."""
+    return "\r" in value
 
 
 def with_group(user: str, group: int) -> str:

@@ -41,7 +41,9 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
     # A private folder of its own, as each run has; the only word that is left to the shell.
-    line = shlex.join(runtime.run_argv(execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
+    env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
+    argv = (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
+    line = shlex.join(argv).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
     line = f"{_printf(execution.stdin)} | {line}" if execution.stdin else f"{line} </dev/null"
     files = [f"{_printf(content)} > {shlex.quote(path)}" for path, content in execution.files]
     return " && ".join([*files, line])

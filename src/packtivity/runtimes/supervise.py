@@ -179,7 +179,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | 
     with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
         scratch = life.folder if runtime.needs_scratch else None
         argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
-        env = runtime.client_env(execution, caller_environment()) if execution.pass_env else {}
+        env = runtime.client_env(execution, caller_environment())
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
         completed = watch.run(client, log)
         if completed.timed_out or completed.returncode < 0:
@@ -200,7 +200,8 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     with Lifeline(name, runtime.remove_argv(name)) as life:
         scratch = life.folder if runtime.needs_scratch else None
         argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
-        code = process.attach(life.argv(argv))
+        env = [f"{name}={value}" for name, value in runtime.client_env(execution, caller_environment()).items()]
+        code = process.attach(life.argv(("env", *env, *argv) if env else argv))
         if code < 0:
             life.cut()
     return code
