@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packtivity import settings
 from packtivity.errors import BackendError, ConfigurationError, ProxyError
-from packtivity.registry import Registry, load_object, nearest
+from packtivity.registry import Registry, load_object, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,41 +60,26 @@ def _find_backend(name: str) -> BackendMaker:
     prefixes = [known for known in backends if known and name.startswith(known) and not known[-1].isalnum()]
     if prefixes:
         return backend.find(max(prefixes, key=len))
-    known = sorted(set(backend.names()))
-    near = nearest(head, known)
-    raise BackendError(
-        f"no backend is called {name!r}",
-        hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
-    )
+    raise BackendError(f"no backend is called {name!r}", hint=suggestion(head, backend.names()))
 
 
 def _options_from_file() -> dict[str, Any]:
-    from packtivity import settings
-
     file = settings.value("async_backend_opts")
     if not file:
         return {}
-    import yaml
-
-    where = f"PACKTIVITY_ASYNCBACKEND_OPTS: {file}"
-    try:
-        with open(file, "rb") as stream:
-            found = yaml.safe_load(stream)
-    except OSError as error:
-        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where} is not YAML: {error}") from None
+    found = settings.read_yaml("PACKTIVITY_ASYNCBACKEND_OPTS", file)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigurationError(f"{where} is not a mapping of keyword arguments")
+        raise ConfigurationError(
+            f"PACKTIVITY_ASYNCBACKEND_OPTS: {file} is not a mapping of keyword arguments",
+            hint="Write lines of the form NAME: VALUE.",
+        )
     return {str(key): value for key, value in found.items()}
 
 
 def _environment_parts() -> tuple[str, str, str]:
     """Return module, backend class and proxy class of the backend ``fromenv``."""
-    from packtivity import settings
-
     value = settings.value("async_backend")
     if not value:
         raise BackendError(
@@ -164,18 +150,12 @@ def load_proxy(
     if loader is not None:
         return loader(jsondata, options, best_effort_backend)
     if raise_on_unknown:
-        known = proxyloader.names()
-        near = nearest(jsondata["proxyname"], known)
-        raise ProxyError(
-            f"unknown proxy type: {jsondata['proxyname']}",
-            hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
-        )
+        name = jsondata["proxyname"]
+        raise ProxyError(f"unknown proxy type: {name}", hint=suggestion(name, proxyloader.names()))
     return (None, None) if best_effort_backend else None
 
 
 def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
-    from packtivity import settings
-
     chosen = options.get("proxy") or ""
     if chosen.startswith("py:"):
         options["proxystring"] = chosen
@@ -200,7 +180,6 @@ def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_eff
 
 @proxyloader("ExternalAsyncProxy")
 def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity import settings
     from packtivity.backends.proxies import ExternalAsyncProxy
 
     name = "fromenv" if settings.value("async_backend") else "externalasync:default"
@@ -216,8 +195,6 @@ def _fromenv_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort
 
 @proxyloader("frompython")
 def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:
-    from packtivity import settings
-
     _, _, reference = deserialization_opts["proxystring"].partition(":")
     proxy = _load(reference, "proxy option").fromJSON(jsondata)
     if best_effort_backend and settings.value("async_backend"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.registry import Registry, load_module, load_object, nearest
+from packtivity.registry import Registry, load_module, load_object, suggestion
 from packtivity.settings import value as setting
 from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
 
@@ -65,10 +65,5 @@ def _state_type(jsondata: JSON) -> str:
         )
     name = jsondata["state_type"]
     if name not in stateloader:
-        known = stateloader.names()
-        near = nearest(str(name), known)
-        raise InvalidState(
-            f"unknown state type {name!r}",
-            hint=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
-        )
+        raise InvalidState(f"unknown state type {name!r}", hint=suggestion(str(name), stateloader.names()))
     return str(name)
