@@ -131,10 +131,10 @@ def test_directories_that_are_no_list_are_a_type_error(bad: Any) -> None:
         assert isinstance(caught.value, StateError)
 
 
-@pytest.mark.parametrize("bad", [3, None, {"name": "n"}, {"path": None}, ["/a"], "nul\0"])
+@pytest.mark.parametrize("bad", [3, None, {"name": "n"}, {"path": None}, ["/a"], "nul\0", {"path": "/a", "name": []}])
 def test_a_directory_that_is_no_path_is_shown(bad: Any) -> None:
     with pytest.raises(InvalidState, match="a directory of a state is a path"):
-        LocalFSState([bad])
+        LocalFSState(["/w", bad])
 
 
 @pytest.mark.parametrize("bad", [{}, {"identifier": "x", "readwrite": []}, None, 3, []])
@@ -169,6 +169,15 @@ def test_ensure_says_which_directory_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match=r"file/x cannot be made(?s:.*)may write to"):
         LocalFSState([str(tmp_path / "file" / "x")]).ensure()
+
+
+@pytest.mark.parametrize("taken", ["out", "out/_packtivity"])
+def test_ensure_says_what_is_no_directory(taken: str, tmp_path: Path) -> None:
+    file = tmp_path / taken
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with pytest.raises(StateError, match=rf"{file} is not a directory\n.*that is meant"):
+        LocalFSState([tmp_path / "out"]).ensure()
 
 
 def test_check_accepts_what_can_be_used(tmp_path: Path) -> None:

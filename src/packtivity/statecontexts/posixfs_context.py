@@ -97,6 +97,8 @@ class LocalFSState:
         for path in (*self.readwrite, *([metadir] if metadir else [])):
             try:
                 os.makedirs(path, exist_ok=True)
+            except FileExistsError:
+                raise _no_directory("read-write", path) from None
             except OSError as error:
                 raise _unusable("read-write", path, "cannot be made", error) from None
 
@@ -236,12 +238,13 @@ def _directory(given: Any, name: str | None = None) -> dict[str, Any]:
     """Return a directory as a mapping of its own with a real path; ``name`` is for one given as a path."""
     try:
         if isinstance(given, dict):
+            hash(given.get("name"))  # raises for a list or mapping, which cannot be anybody's name
             return {**given, "path": os.path.realpath(given["path"])}
         path = os.path.realpath(os.fspath(given))
     except (KeyError, TypeError, ValueError):
         raise InvalidState(
             f"a directory of a state is a path or {{path, name}}, not {str(given)[:200]!r}",
-            hint="Give an absolute path.",
+            hint="Give an absolute path, and a name that is text.",
         ) from None
     return {"path": path, "name": name} if name else {"path": path}
 
@@ -281,10 +284,14 @@ def _check_usable(kind: str, path: str, mode: int) -> None:
             f"{kind} directory {path} does not exist", hint="Make it, or give the directory that is meant."
         )
     if not os.path.isdir(path):
-        raise StateError(f"{kind} directory {path} is not a directory", hint="Give the directory that is meant.")
+        raise _no_directory(kind, path)
     if not os.access(path, mode):
         verb = "read and written" if mode & os.W_OK else "read"
         raise StateError(f"{kind} directory {path} cannot be {verb}", hint="Change its permissions (chmod).")
+
+
+def _no_directory(kind: str, path: str) -> StateError:
+    return StateError(f"{kind} directory {path} is not a directory", hint="Give the directory that is meant.")
 
 
 def _unusable(kind: str, path: str, what: str, error: OSError) -> StateError:
