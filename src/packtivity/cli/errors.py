@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from packtivity.types import Diagnostic
 
-WRONG_USAGE = 2
 INTERNAL = 70
 CANNOT_WRITE = 73
 OPERATING_SYSTEM = 74
@@ -48,13 +47,9 @@ def exit_codes() -> list[tuple[int, str, str]]:
 
 
 def _tree(root: type[errors.PacktivityError]) -> Iterator[type[errors.PacktivityError]]:
-    yield from (errors.InvalidSpec, errors.TaskFailed)
-    waiting = [root]
-    while waiting:
-        error = waiting.pop()
-        waiting += error.__subclasses__()
-        if error not in (errors.InvalidSpec, errors.TaskFailed):
-            yield error
+    yield root
+    for error in root.__subclasses__():
+        yield from _tree(error)
 
 
 def _summary(error: type[errors.PacktivityError]) -> str:

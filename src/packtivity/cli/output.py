@@ -41,8 +41,8 @@ class Output:
             return
         from packtivity.cli.terminal import table, wants_colour
 
-        data = result.json() if hasattr(result, "json") else result
-        click.echo("\n".join(["published:", *table(data, colour=wants_colour(self._stream)), *_logs(state)]))
+        lines = table(plain(result), colour=wants_colour(self._stream))
+        click.echo("\n".join(["published:", *lines, *_logs(state)]))
 
     def proxy(self, document: JSON) -> None:
         """Tell the handle of a submitted task."""
@@ -50,6 +50,11 @@ class Output:
 
         if not self._quiet:
             click.echo(f"proxy-json {json.dumps(document)}")
+
+
+def plain(result: Any) -> JSON:
+    """Return a result as JSON; backends of others may give it so already."""
+    return result.json() if hasattr(result, "json") else result
 
 
 def _logs(state: Any) -> list[str]:

@@ -111,7 +111,8 @@ def show_warning(diagnostic: Diagnostic) -> None:
 
 def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any, options: RunOptions) -> None:
     from packtivity import datamodel
-    from packtivity.cli.output import Output
+    from packtivity.cli.output import Output, plain
+    from packtivity.task import ASYNC_NAME
 
     state.ensure()
     output = Output(sys.stdout, quiet=options.quiet)
@@ -124,7 +125,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
         if synchronous:
             result = backend.run(spec, document, state)
         else:
-            proxy = backend.submit(spec, document, state, metadata={"name": "packtivity"})
+            proxy = backend.submit(spec, document, state, metadata={"name": ASYNC_NAME})
             if not options.asyncwait:
                 _submitted(proxy, backend, output, options)
                 return
@@ -134,7 +135,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
             live.clear()
     output.result(result, state, suffix=known is not None)
     if options.outfile:
-        _write_json(options.outfile, _plain(result))
+        _write_json(options.outfile, plain(result))
 
 
 def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
@@ -175,10 +176,6 @@ def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> No
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
         warn(f"the task has run and failed: {message}")
-
-
-def _plain(result: Any) -> Any:
-    return result.json() if hasattr(result, "json") else result
 
 
 def _write_json(name: str, document: Any) -> None:
