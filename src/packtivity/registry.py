@@ -68,7 +68,7 @@ def load_module(name: str, *, purpose: str) -> Any:
         return importlib.import_module(name)
     except PacktivityError:
         raise
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise ConfigurationError(
             f"{purpose}: module {name!r} cannot be imported: {type(error).__name__}: {error}",
             hint="Check the spelling, and that it is installed in the environment packtivity runs in.",
