@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
-from packtivity.errors import BackendError, ConfigurationError, ProxyError
+from packtivity.errors import BackendError, ConfigurationError, PacktivityError, ProxyError
 from packtivity.registry import Registry, load_object, suggestion
 
 if TYPE_CHECKING:
@@ -45,10 +45,14 @@ def backend_from_string(backendstring: str, backendopts: Mapping[str, Any] | Non
     maker = _find_backend(backendstring)
     try:
         synchronous, made = maker(backendstring, options)
+    except PacktivityError:
+        raise
     except TypeError as error:
         raise BackendError(
             f"backend {backendstring!r} cannot be made with the options {sorted(options)}: {error}"
         ) from error
+    except Exception as error:  # somebody else's class may raise anything
+        raise BackendError(f"backend {backendstring!r} cannot be started: {type(error).__name__}: {error}") from error
     return synchronous, made
 
 
@@ -189,14 +193,24 @@ def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effor
 @proxyloader("fromenv")
 def _fromenv_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
     module, _, name = _environment_parts()
-    proxy = _load(f"{module}:{name}", _FROM_ENVIRONMENT).fromJSON(jsondata)
+    if not name:
+        raise BackendError(
+            f"{_FROM_ENVIRONMENT} names no proxy class, and nobody else knows a {jsondata['proxyname']!r}",
+            hint=f"Set {_FROM_ENVIRONMENT}=module:backendclass:proxyclass.",
+        )
+    proxy = _load(f"{module}:{name}.fromJSON", _FROM_ENVIRONMENT)(jsondata)
     return _with_backend(proxy, "fromenv", best_effort_backend)
 
 
 @proxyloader("frompython")
 def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:
-    _, _, reference = deserialization_opts["proxystring"].partition(":")
-    proxy = _load(reference, "proxy option").fromJSON(jsondata)
+    _, _, reference = (deserialization_opts or {}).get("proxystring", "").partition(":")
+    if not reference:
+        raise ProxyError(
+            f"a {jsondata['proxyname']!r} is loaded by the class that the option proxy names, and that is not given",
+            hint="From a program, give load_proxy the option proxy=py:module:Class.",
+        )
+    proxy = _load(f"{reference}.fromJSON", "option proxy")(jsondata)
     if best_effort_backend and settings.value("async_backend"):
         return _with_backend(proxy, "fromenv", best_effort_backend)
     return (proxy, None) if best_effort_backend else proxy
