@@ -180,30 +180,6 @@ def test_ensure_says_what_is_no_directory(taken: str, tmp_path: Path) -> None:
         LocalFSState([tmp_path / "out"]).ensure()
 
 
-def test_check_accepts_what_can_be_used(tmp_path: Path) -> None:
-    LocalFSState([str(tmp_path / "to-be-made"), str(tmp_path)], [str(tmp_path)]).check()
-
-
-def test_check_names_what_is_missing_or_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"read-only directory .*gone does not exist"):
-        LocalFSState(None, [str(tmp_path / "gone")]).check()
-    with pytest.raises(StateError, match=r"read-only directory .*file is not a directory"):
-        LocalFSState(None, [str(tmp_path / "file")]).check()
-    with pytest.raises(StateError, match=r"read-write directory .*file is not a directory"):
-        LocalFSState([str(tmp_path / "file")]).check()
-
-
-def test_check_names_what_may_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Permissions do not stop root, as whom tests often run.
-    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
-    with pytest.raises(StateError, match=r"cannot be read and written(?s:.*)chmod"):
-        LocalFSState([str(tmp_path)], [str(tmp_path)]).check()
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    with pytest.raises(StateError, match=r"read-only directory .* cannot be read\n"):
-        LocalFSState(None, [str(tmp_path)]).check()
-
-
 # --- reset ---
 
 

@@ -98,20 +98,14 @@ class LocalFSState:
             try:
                 os.makedirs(path, exist_ok=True)
             except FileExistsError:
-                raise _no_directory("read-write", path) from None
+                raise StateError(
+                    f"read-write directory {path} is not a directory", hint="Give the directory that is meant."
+                ) from None
             except OSError as error:
-                raise _unusable("read-write", path, "cannot be made", error) from None
-
-    def check(self) -> None:
-        """Check that each directory that is there can be used, and that each read-only one is there.
-
-        :raises StateError: one is missing, is not a directory, or cannot be read or written.
-        """
-        for path in self.readonly:
-            _check_usable("read-only", path, os.R_OK | os.X_OK)
-        for path in self.readwrite:
-            if os.path.lexists(path):
-                _check_usable("read-write", path, os.R_OK | os.W_OK | os.X_OK)
+                raise StateError(
+                    f"read-write directory {path} cannot be made: {error.strerror}",
+                    hint="Give a directory that you may write to.",
+                ) from None
 
     def reset(self) -> None:
         """Empty the read-write directories, except for read-only directories inside them; make those that are missing.
@@ -276,25 +270,3 @@ def _hash(path: str) -> str:
             f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
             hint="Make everything in it readable.",
         ) from None
-
-
-def _check_usable(kind: str, path: str, mode: int) -> None:
-    if not os.path.lexists(path):
-        raise StateError(
-            f"{kind} directory {path} does not exist", hint="Make it, or give the directory that is meant."
-        )
-    if not os.path.isdir(path):
-        raise _no_directory(kind, path)
-    if not os.access(path, mode):
-        verb = "read and written" if mode & os.W_OK else "read"
-        raise StateError(f"{kind} directory {path} cannot be {verb}", hint="Change its permissions (chmod).")
-
-
-def _no_directory(kind: str, path: str) -> StateError:
-    return StateError(f"{kind} directory {path} is not a directory", hint="Give the directory that is meant.")
-
-
-def _unusable(kind: str, path: str, what: str, error: OSError) -> StateError:
-    return StateError(
-        f"{kind} directory {path} {what}: {error.strerror}", hint="Give a directory that you may write to."
-    )
