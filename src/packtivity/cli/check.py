@@ -9,7 +9,9 @@ import click
 from packtivity.cli import options
 from packtivity.cli.command import collect_garbage, command
 
-_FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
+_FILES = click.argument(
+    "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
+)
 
 
 @command("packtivity-checkproxy", _FILES, options.debug, options.version)
@@ -30,7 +32,7 @@ def _check(name: str) -> None:
     import json
 
     from packtivity.backends.registry import load_proxy
-    from packtivity.cli.errors import printable, warn
+    from packtivity.cli.errors import warn
     from packtivity.cli.output import plain
     from packtivity.errors import ProxyError
     from packtivity.plugins import enable_plugins
@@ -55,7 +57,7 @@ def _check(name: str) -> None:
     reason = backend.fail_info(proxy)
     if reason:
         text = ": ".join(map(str, reason)) if isinstance(reason, tuple) else str(reason)
-        warn("the task failed: " + "\n  ".join(printable(line) for line in text.splitlines()))
+        warn("the task failed: " + "\n  ".join(text.splitlines()))
 
 
 def _read(name: str) -> Any:

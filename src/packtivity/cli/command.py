@@ -121,7 +121,8 @@ class Command(_Program, click.Command):
         except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
             from packtivity.cli.errors import conclude
 
-            raise click.exceptions.Exit(conclude(error, debug=ctx.meta.get(DEBUG, False))) from None
+            end = conclude(error, debug=ctx.meta.get(DEBUG, False), validated=ctx.params.get("validate", True))
+            raise click.exceptions.Exit(end) from None
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text, fitted to the terminal."""

@@ -10,6 +10,7 @@ from packtivity import errors, settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from packtivity.spec.yamltext import BadText
     from packtivity.types import Diagnostic
 
 
@@ -77,7 +78,7 @@ class TaskOptions:
 
 
 def _read_state(name: str) -> dict[str, Any]:
-    from packtivity.spec.yamltext import load_yaml
+    from packtivity.spec.yamltext import BadText, load_yaml
 
     where = f"state file {name}"
     hint = "Write the lists readwrite and readonly, of paths or of {path, name}."
@@ -86,6 +87,8 @@ def _read_state(name: str) -> dict[str, Any]:
             found = load_yaml(file.read(), name)
     except OSError as error:
         raise errors.StateError(f"{where}: {error.strerror}") from None
+    except BadText as error:
+        raise UnreadableState(error) from None
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -98,6 +101,14 @@ def _read_state(name: str) -> dict[str, Any]:
     if not {"readwrite", "readonly"} & found.keys():
         raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
     return found
+
+
+class UnreadableState(errors.StateError):
+    """A state file is not YAML, or says something that JSON cannot."""
+
+    def __init__(self, cause: BadText) -> None:
+        super().__init__(cause.message, hint=cause.hint)
+        self.diagnostics = cause.diagnostics
 
 
 def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
@@ -195,7 +206,13 @@ def find_backend(name: str) -> tuple[bool, Any]:
 
         collect_garbage()
         enable_plugins()
-    return backend_from_string(name)
+    synchronous, backend = backend_from_string(name)
+    for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
+        if not callable(getattr(backend, method, None)):
+            raise errors.BackendError(
+                f"what the backend {name!r} names is no backend: {type(backend).__name__} has no method {method!r}"
+            )
+    return synchronous, backend
 
 
 def start_logging(level: str) -> None:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Output:
     """Standard output of ``packtivity-run``.
 
-    When it is no terminal, the lines are word for word those of upstream 0.17.1.
+    When it is no terminal, the lines are word for word those of upstream 0.17.1. None stands for one that is closed.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._person = stream.isatty()
+        self._person = stream is not None and stream.isatty()
         self._stream = stream
-        if stream.errors == "strict" and hasattr(stream, "reconfigure"):
+        if stream is not None and stream.errors == "strict" and hasattr(stream, "reconfigure"):
             # A result must not be lost because the terminal cannot show one of its characters.
             stream.reconfigure(errors="backslashreplace")
 

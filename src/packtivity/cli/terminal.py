@@ -43,7 +43,7 @@ def wants_colour(stream: Any) -> bool:
 def columns(stream: Any = None) -> int:
     """Return the width of the terminal: ``COLUMNS``, what the terminal says, or 80."""
     told = _environment("COLUMNS")
-    if told.isascii() and told.isdigit() and int(told) > 0:
+    if len(told) < 10 and told.isascii() and told.isdigit() and int(told) > 0:
         return int(told)
     try:
         return os.get_terminal_size((stream or sys.__stdout__).fileno()).columns or 80  # type: ignore[union-attr]

@@ -47,7 +47,7 @@ def validatecli(**given: Any) -> None:
 
     if given["show"] and given["format"] != "text":
         raise UsageError("--show and --format cannot be used together", hint="Both print a document; ask twice.")
-    report = _inspect(given)
+    report = _inspected(given)
     diagnostics = report.diagnostics
     if _strict(given):
         from packtivity.cli.inputs import promoted
@@ -70,6 +70,23 @@ def _strict(given: dict[str, Any]) -> bool:
     from packtivity.settings import value
 
     return given["strict"] or bool(value("strict"))
+
+
+def _inspected(given: dict[str, Any]) -> Report:
+    """Inspect; a program that reads diagnostics is also told in them what cannot be read at all."""
+    from packtivity.errors import PacktivityError
+
+    try:
+        return _inspect(given)
+    except PacktivityError as error:
+        if given["format"] != "text":
+            from packtivity.types import Diagnostic
+
+            told = getattr(error, "diagnostics", ()) or [
+                Diagnostic("error", "unreadable", getattr(error, "message", str(error)), hint=error.hint)
+            ]
+            _tell(told, given["format"])
+        raise
 
 
 def _inspect(given: dict[str, Any]) -> Report:

@@ -27,6 +27,9 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     # reading
+    "unreadable": Code(
+        "error", "A file or address cannot be read, or is no mapping of parameters.", "Correct its name, or the file."
+    ),
     "yaml-syntax": Code(
         "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
     ),
