@@ -224,6 +224,7 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
     file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
     try:
+        _check_regular(file)
         with open(file, "rb") as stream:
             content = stream.read()
     except (OSError, ValueError) as error:
@@ -232,6 +233,15 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
         return load_yaml(content, file)
     except ParameterError as error:
         raise PublishError(f"publisher.yamlfile: {error.message}", hint=error.hint) from None
+
+
+def _check_regular(file: str) -> None:
+    """Refuse what could be read for ever: a pipe that nobody writes to any more, a device."""
+    import stat
+
+    mode = os.stat(file).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("not a regular file")
 
 
 def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
