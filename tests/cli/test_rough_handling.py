@@ -203,3 +203,40 @@ def test_quitting_ends_the_task_first(commands: Any) -> None:
     assert "error: quit" in running.communicate(timeout=20)[1]
     assert running.returncode == 131
     assert subprocess.run(["kill", "-0", str(task)], stderr=subprocess.DEVNULL, check=False).returncode != 0
+
+
+# --- interrupted before there is anything to interrupt ---------------------------------------------------------
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_command_is_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from packtivity import cli
+
+    monkeypatch.setattr(cli, "_fetch", interrupt)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/packtivity-run"])
+    with pytest.raises(SystemExit, match="130"):
+        cli.never_asked_for  # noqa: B018
+    assert capsys.readouterr().err == "error: interrupted\n"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/workflow-engine"])
+    with pytest.raises(KeyboardInterrupt):
+        cli.never_asked_for  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "name"),
+    [
+        ("packtivity-run", "packtivity.cli.options.Duration", "convert"),
+        ("packtivity", "packtivity.cli.command.Group", "get_command"),
+    ],
+)
+def test_an_interrupt_while_arguments_are_parsed_has_its_code(
+    quick: Any, monkeypatch: pytest.MonkeyPatch, program: str, module: str, name: str
+) -> None:
+    monkeypatch.setattr(f"{module}.{name}", interrupt)
+    done = quick(program, *(["run"] if program == "packtivity" else []), "spec.yml", "--timeout", "5")
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
