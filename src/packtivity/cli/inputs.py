@@ -31,10 +31,6 @@ class TaskOptions:
         self.validate: bool = given["validate"]
         self.verbosity: str = given["verbosity"]
 
-    def is_strict(self) -> bool:
-        """Return whether warnings are errors."""
-        return self.strict or bool(settings.value("strict"))
-
     def load_spec(self) -> dict[str, Any]:
         """Return the spec, defaults filled.
 
@@ -132,7 +128,7 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
-    strict = task.is_strict()
+    strict = is_strict(task.strict)
     _check_directories_to_read(state, strict=strict)
     found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
     if strict and found:
@@ -151,6 +147,11 @@ class DoubtfulTask(errors.ParameterError):
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__("not run, because warnings are errors under --strict")
         self.diagnostics = tuple(diagnostics)
+
+
+def is_strict(option: bool) -> bool:
+    """Return whether warnings are errors: by the option ``--strict``, or by the setting."""
+    return option or bool(settings.value("strict"))
 
 
 def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
