@@ -72,9 +72,8 @@ def _inspected(given: dict[str, Any]) -> Report:
         if given["format"] != "text":
             from packtivity.types import Diagnostic
 
-            told = getattr(error, "diagnostics", ()) or [
-                Diagnostic("error", "unreadable", getattr(error, "message", str(error)), hint=error.hint)
-            ]
+            whole = Diagnostic("error", "unreadable", error.message, hint=error.hint)
+            told = getattr(error, "diagnostics", ()) or [whole]
             _tell(told, given["format"])
         raise
 
