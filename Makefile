@@ -81,7 +81,7 @@ bench: $(STAMPS)/base $(ORACLE)/stamp ## print every benchmark's ratios
 .PHONY: clean
 clean: ## remove everything that was made here
 	rm -rf $(VENV) $(ORACLE) .nox .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	rm -rf .coverage .coverage.* htmlcov dist docs/_build demo-output demo-output.log
+	rm -rf .coverage .coverage.* htmlcov dist docs/_build docs/_generated demo-output demo-output.log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/base: pyproject.toml tools/find-python.sh

@@ -259,6 +259,23 @@ def value(name: str, environ: Mapping[str, str] | None = None) -> Any:
     return _DEFAULTS[name] if raw is None else _current_field(variable, parse, raw, secret)
 
 
+def read_yaml(variable: str, file: str) -> Any:
+    """Return what a YAML file says that is the value of a variable.
+
+    :raises ConfigurationError: it cannot be read or is not YAML; the message names the variable and the file.
+    """
+    import yaml
+
+    where = f"{variable}: {file}"
+    try:
+        with open(file, "rb") as stream:
+            return yaml.safe_load(stream)
+    except OSError as error:
+        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where} is not YAML: {error}") from None
+
+
 def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
     """Return the directory for cached documents when no setting names one (XDG Base Directory Specification)."""
     environ = os.environ if environ is None else environ

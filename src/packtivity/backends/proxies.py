@@ -78,6 +78,8 @@ class ForegroundProxy(PacktivityProxyBase):
         :raises ProxyError: something is missing from it.
         """
         details = proxy_details(data)
+        if not isinstance(details.get("failure", {}), (dict, type(None))):
+            raise ProxyError("proxy document of a ForegroundProxy: its failure is not a mapping")
         try:
             return cls(details["resultdata"], details["datamodel"], details["success"], dict(details))
         except KeyError as error:

@@ -9,7 +9,9 @@ import click
 from packtivity.cli import options
 from packtivity.cli.command import collect_garbage, command
 
-_FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
+_FILES = click.argument(
+    "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
+)
 
 
 @command("packtivity-checkproxy", _FILES, options.debug, options.version)
@@ -30,7 +32,8 @@ def _check(name: str) -> None:
     import json
 
     from packtivity.backends.registry import load_proxy
-    from packtivity.cli.errors import printable, warn
+    from packtivity.cli.errors import warn
+    from packtivity.cli.output import plain
     from packtivity.errors import ProxyError
     from packtivity.plugins import enable_plugins
 
@@ -49,16 +52,12 @@ def _check(name: str) -> None:
     successful = bool(backend.successful(proxy))
     click.echo(f"successful: {successful}")
     if successful:
-        click.echo(f"result: {json.dumps(_plain(backend.result(proxy)))}")
+        click.echo(f"result: {json.dumps(plain(backend.result(proxy)))}")
         return
     reason = backend.fail_info(proxy)
     if reason:
         text = ": ".join(map(str, reason)) if isinstance(reason, tuple) else str(reason)
-        warn("the task failed: " + "\n  ".join(printable(line) for line in text.splitlines()))
-
-
-def _plain(result: Any) -> Any:
-    return result.json() if hasattr(result, "json") else result
+        warn("the task failed: " + "\n  ".join(text.splitlines()))
 
 
 def _read(name: str) -> Any:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from click.shell_completion import CompletionItem
 
@@ -57,6 +58,22 @@ class _Program:
         finally:
             if not gc.isenabled():
                 collect_garbage()
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse; an interrupt then is none of click's, which would end with code 1."""
+        with _own_interrupts():
+            context: click.Context = super().make_context(*args, **extra)  # type: ignore[misc]
+            return context
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        from packtivity.cli.errors import conclude
+
+        raise click.exceptions.Exit(conclude(error)) from None
 
 
 def _leave(code: Any) -> None:
@@ -121,7 +138,8 @@ class Command(_Program, click.Command):
         except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
             from packtivity.cli.errors import conclude
 
-            raise click.exceptions.Exit(conclude(error, debug=ctx.meta.get(DEBUG, False))) from None
+            end = conclude(error, debug=ctx.meta.get(DEBUG, False), validated=ctx.params.get("validate", True))
+            raise click.exceptions.Exit(end) from None
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text, fitted to the terminal."""
@@ -137,6 +155,11 @@ class Group(_Program, click.Group):
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = dict(lazy or {})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Import the command that is called, and run it."""
+        with _own_interrupts():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order they were given, which is the order a newcomer needs them in."""
