@@ -74,11 +74,12 @@ class container_config:
 
     def workdir_location(self) -> str | None:
         """Return ``inside:outside``: how a work directory seen in here is called by a daemon outside."""
-        return settings.current().workdir_location
+        found: str | None = settings.value("workdir_location")
+        return found
 
     def pull_software(self) -> bool:
         """Return whether images may be pulled."""
-        if settings.current().docker_nopull:
+        if settings.value("docker_nopull"):
             return False
         return bool(self.config.get("pull_images", True))
 
@@ -138,31 +139,35 @@ class container_config:
 
     def cvmfs_repos(self) -> list[str]:
         """Return the CVMFS repositories to mount through the volume driver."""
-        return list(settings.current().cvmfs_repos)
+        return list(settings.value("cvmfs_repos"))
 
     def cvmfs_location(self) -> str:
         """Return where CVMFS is mounted on this machine."""
-        return settings.current().cvmfs_location
+        found: str = settings.value("cvmfs_location")
+        return found
 
     def cvmfs_propagation(self) -> str | None:
         """Return the mount propagation for CVMFS."""
-        return settings.current().cvmfs_propagation
+        found: str | None = settings.value("cvmfs_propagation")
+        return found
 
     def cvmfs_source(self) -> str:
         """Return ``external`` (bind mount) or ``voldriver`` (Docker volume plug-in)."""
-        return settings.current().cvmfs_source
+        found: str = settings.value("cvmfs_source")
+        return found
 
     def container_runtime_modifier(self) -> str:
         """Return extra arguments for the container tool, quoted as for a shell."""
-        return settings.current().docker_cmd_mod
+        found: str = settings.value("docker_cmd_mod")
+        return found
 
     def auth_location(self) -> str:
         """Return the directory with credentials here; ``config`` wins over the environment."""
-        return str(self.config.get("auth_location") or settings.current().auth_location)
+        return str(self.config.get("auth_location") or settings.value("auth_location"))
 
     def auth_targetdir(self) -> str:
         """Return where that directory appears inside; ``config`` wins over the environment."""
-        return str(self.config.get("auth_targetdir") or settings.current().auth_targetdir)
+        return str(self.config.get("auth_targetdir") or settings.value("auth_targetdir"))
 
 
 class ExecutionConfig:
