@@ -142,7 +142,7 @@ def test_help_into_a_closed_pipe_is_quiet(prepared: Any) -> None:
     running = prepared.start("packtivity-run", "--help")
     running.stdout.close()
     assert running.stderr.read() == ""
-    running.wait()
+    assert running.wait() == 141
 
 
 @pytest.mark.parametrize("arguments", [["spec.yml", "-p", "name=x", *OUT], ["--help"]], ids=["run", "help"])

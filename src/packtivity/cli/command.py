@@ -60,17 +60,17 @@ class _Program:
                 collect_garbage()
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Parse; an interrupt then is none of click's, which would end with code 1."""
-        with _own_interrupts():
+        """Parse, or print a help text; click would end with code 1 what is interrupted or not read to its end."""
+        with _our_codes():
             context: click.Context = super().make_context(*args, **extra)  # type: ignore[misc]
             return context
 
 
 @contextmanager
-def _own_interrupts() -> Iterator[None]:
+def _our_codes() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, BrokenPipeError) as error:
         from packtivity.cli.errors import conclude
 
         raise click.exceptions.Exit(conclude(error)) from None
@@ -158,7 +158,7 @@ class Group(_Program, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Import the command that is called, and run it."""
-        with _own_interrupts():
+        with _our_codes():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

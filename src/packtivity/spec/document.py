@@ -15,7 +15,7 @@ from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from dataclasses import dataclass
 
     from packtivity.errors import InvalidSpec
@@ -106,7 +106,7 @@ def load_document(
     try:
         return _resolved(References(_reader(settings, offline)), file, fragment)
     except BadText as error:
-        raise _invalid(error.diagnostics) from None
+        raise _invalid(error) from None
 
 
 def parse_document(text: str | bytes, source: str) -> Document:
@@ -118,7 +118,7 @@ def parse_document(text: str | bytes, source: str) -> Document:
     try:
         parsed = parse(text, source)
     except BadText as error:
-        raise _invalid(error.diagnostics) from None
+        raise _invalid(error) from None
     file = LocalFile(source, source)
     references = _Plain(lambda _: parsed)
     return Document(parsed.data, source, parsed.problems, references, Place(file, (), references.open(file).data))
@@ -138,8 +138,7 @@ def _reader(settings: Settings | None, offline: bool | None) -> Callable[[Locati
         from packtivity.settings import current
         from packtivity.spec.fetch import fetch
 
-        known = settings or current()
-        return parse(fetch(file, known, offline=known.offline if offline is None else offline), file.shown)
+        return parse(fetch(file, settings or current(), offline=offline), file.shown)
 
     return read
 
@@ -160,9 +159,7 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     return Document(data, parsed.source, problems, references, root)
 
 
-def _invalid(diagnostics: Sequence[Diagnostic]) -> InvalidSpec:
+def _invalid(error: BadText) -> InvalidSpec:
     from packtivity.errors import InvalidSpec
 
-    first = diagnostics[0]
-    place = f"{first.position}: " if first.position else ""
-    return InvalidSpec(place + first.message, diagnostics, hint=first.hint)
+    return InvalidSpec(error.message, error.diagnostics, hint=error.hint)
