@@ -31,6 +31,36 @@ read -r word
 mv "$folder" "$grave" 2>/dev/null || exit 0
 if [ -e "$grave/pid" ]; then
   until [ -n "$pid" ] || [ "$round" = 50 ]; do pid=$(cat "$grave/pid"); round=$((round + 1)); done
+fi
+offspring() { # the processes given, and all below them or in a session that one of them leads
+  wanted=" $* " more=yes
+  while [ "$more" ]; do
+    more=
+    for stat in /proc/[0-9]*/stat; do
+      { read -r line <"$stat"; } 2>/dev/null || continue
+      one=${line%% *}
+      set -- ${line##*) }
+      case $wanted in
+        *" $one "*) ;;
+        *" $2 "* | *" $4 "*) wanted="$wanted$one " more=yes ;;
+      esac
+    done
+  done
+  echo "$wanted"
+}
+send() { for one in $2; do kill "-$1" "$one" 2>/dev/null; done; }
+monitors() { # what Podman starts beside its client: found by the container's name in its arguments
+  for file in $(grep -lsaF -e "$name" /proc/[0-9]*/cmdline); do
+    other=${file#/proc/} other=${other%/cmdline}
+    case $(cat "/proc/$other/comm" 2>/dev/null) in conmon | podman | runc | crun) echo "$other" ;; esac
+  done
+}
+if [ -n "$pid" ]; then
+  kill -STOP "-$pid" 2>/dev/null
+  send STOP "$(offspring "$pid")" # what stands still starts nothing more while it is looked at
+  roots="$pid $(monitors | tr '\n' ' ')"
+  send STOP "$(offspring $roots)"
+  send KILL "$(offspring $roots)"
   kill -KILL "-$pid" 2>/dev/null
 fi
 round=0
@@ -45,10 +75,8 @@ while [ $# -gt 0 ] && [ -n "$pid" ] && [ "$round" -lt 16 ]; do
   round=$((round + 1))
   sleep 0.3
 done
-for file in $(grep -lsaF -e "$name" /proc/[0-9]*/cmdline); do
-  other=${file#/proc/} other=${other%/cmdline}
-  case $(cat "/proc/$other/comm" 2>/dev/null) in conmon | podman | runc | crun) kill -KILL "$other" 2>/dev/null ;; esac
-done
+roots=$(monitors | tr '\n' ' ')
+[ -z "$roots" ] || send KILL "$(offspring $roots)"
 rm -rf "$grave"
 echo end
 """
