@@ -102,6 +102,7 @@ def test_lower_bounds_are_the_ones_that_are_tested() -> None:
 
 def test_the_version_is_the_same_everywhere() -> None:
     version = PYPROJECT["project"]["version"]
+    assert f'VERSION = "{version}"' in (ROOT / "src" / "packtivity" / "version.py").read_text("utf-8")
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 

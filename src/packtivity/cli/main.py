@@ -17,6 +17,7 @@ _COMMANDS = {
     "describe": ("packtivity.cli.describe:describe", "Print what a task needs and what it publishes."),
     "example": ("packtivity.cli.describe:example", "Write a parameter file to fill in."),
     "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how a submitted task went."),
+    "worker": ("packtivity.cli.worker:worker", "Run a task that comes as one JSON document."),
     "util": ("packtivity.cli.main:util", "Try out parts of a task: pubtest, shell."),
     "completion": ("packtivity.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
 }
