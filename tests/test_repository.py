@@ -34,8 +34,9 @@ def test_only_the_settings_read_the_environment() -> None:
     assert users("os.environ", "os.getenv", "os.environb", "environ", "getenv") - {"settings.py"} == set()
 
 
-def test_one_module_starts_processes() -> None:
-    assert users("subprocess.Popen", "Popen", "subprocess.run", "os.system", "os.popen") == {"runtimes/process.py"}
+def test_one_module_starts_tasks_and_one_helpers_of_our_own() -> None:
+    starters = users("subprocess.Popen", "Popen", "subprocess.run", "os.system", "os.popen")
+    assert starters == {"runtimes/process.py", "runtimes/helpers.py"}
 
 
 def test_nothing_sleeps_pickles_or_changes_the_directory() -> None:

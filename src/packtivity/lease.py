@@ -175,7 +175,8 @@ def is_held(path: str) -> bool:
 def runner(pid: int | None = None) -> dict[str, Any]:
     """Return what tells a process apart from every other one, on this machine and until it is started anew."""
     pid = os.getpid() if pid is None else pid
-    return {"pid": pid, "began": _began(pid) if pid != os.getpid() else _own_began(pid), "boot": _boot()}
+    began = _began(pid) if pid != os.getpid() else _own_began(pid)
+    return {"pid": pid, "began": began, "boot": _boot(), "host": os.uname().nodename}
 
 
 @cache
@@ -203,15 +204,13 @@ def _began(pid: int) -> str:
 
 
 def is_alive(found: Any) -> bool | None:
-    """Return whether a process that :func:`runner` described lives; None when it was on another machine.
-
-    After a restart of this machine nothing of before lives, yet another machine that shares the file system cannot
-    be told from that: whoever holds the lock decides.
-    """
+    """Return whether a process that :func:`runner` described lives; None when it was on another machine."""
     if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or found["pid"] <= 0:
         return None
-    if found.get("boot") != _boot():
+    if found.get("host") != os.uname().nodename:
         return None
+    if found.get("boot") != _boot():
+        return False  # the machine has been started anew since
     began = _began(found["pid"])
     return bool(began) and began == found.get("began")
 

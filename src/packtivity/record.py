@@ -114,7 +114,6 @@ class Book:
         self._given = exec_config.config.get("task_id")
         self.path = outcome_path(metadir, metadata)
         self._also = outcome_path(metadir, metadata, self._given) if self._given else None
-        self._durable = bool(exec_config.config.get("durable"))
         self._parameters = parameters
         self._folders = list(state.readwrite) if state else []
         self._began = time.time()
@@ -173,8 +172,7 @@ class Book:
         ended = time.time()
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
-        sync = self._durable or ended - self._began >= _WORTH_SYNC
-        write_whole(self.path, content, sync=sync, also=self._also)
+        write_whole(self.path, content, sync=ended - self._began >= _WORTH_SYNC, also=self._also)
 
     def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
         noted = self._page.notes

@@ -203,6 +203,12 @@ class Settings:
     record_host: bool = _setting(
         "PACKTIVITY_RECORD_HOST", False, "Put the names of host and user into the record.", _boolean
     )
+    local_jobs: int | None = _setting(
+        "PACKTIVITY_LOCAL_JOBS",
+        None,
+        "How many tasks of this user the backend `local` runs at once (the number of processors).",
+        _whole,
+    )
     state_dir: str | None = _setting(
         "PACKTIVITY_STATE_DIR",
         None,

@@ -286,7 +286,7 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the task document."""
-        document = {name: getattr(self, name) for name in self.__slots__}
+        document = {name: getattr(self, name) for name in self.__slots__ if name != "id" or self.id is not None}
         return {"version": VERSION, **document}
 
     @classmethod
@@ -307,6 +307,18 @@ class Task:
         made = cls(**{name: document[name] for name in cls.__slots__ if name in document})
         made.check()
         return made
+
+    def load_state(self) -> Any:
+        """Return the state; None for a task without one.
+
+        :raises PacktivityError: it cannot be used.
+        """
+        from packtivity.statecontexts import load_state
+
+        state = load_state(self.state) if self.state else None
+        if state is not None and self.datamodel is not None:
+            state.datamodel = self.datamodel
+        return state
 
     def check(self) -> None:
         """Look at the form of what may have come from anywhere.
@@ -353,19 +365,16 @@ def configure(config: Mapping[str, Any] | None) -> tuple[packconfig, ExecutionCo
     return packconfig(**rest), execution if isinstance(execution, ExecutionConfig) else ExecutionConfig(execution)
 
 
-def run_task(document: Task | Mapping[str, Any], cancel: Cancellation | None = None) -> Any:
+def run_task(document: Task | Mapping[str, Any], cancel: Cancellation | None = None, state: Any = None) -> Any:
     """Run a task that arrived as a document and return its result; what a worker does.
 
+    :param state: the state of the document, by one who has loaded it already.
     :raises PacktivityError: as :func:`run_packtivity`.
     """
-    from packtivity.statecontexts import load_state
-
     task = document if isinstance(document, Task) else Task.from_json(document)
-    state = load_state(task.state) if task.state else None
-    if state is not None and task.datamodel is not None:
-        state.datamodel = task.datamodel
+    state = task.load_state() if state is None else state
     config = dict(task.config)
-    config["exec"] = {**(config.get("exec") or {}), "task_id": task.id, "durable": task.id is not None}
+    config["exec"] = {**(config.get("exec") or {}), "task_id": task.id}
     pack_config, exec_config = configure(config)
     exec_config.cancel = cancel
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)

@@ -28,17 +28,19 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     task = Task.from_json(document)
     try:
         check_datamodel(task.datamodel)
-        path = record_path(task)
+        state = task.load_state()
+        path = record_place(state, task.metadata, task.id)
         told = path and final(path, task.id)
         if told:
             return told
-        result = run_task(task, cancel)
+        result = run_task(task, cancel, state)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        return _failed(task, error)
+        return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
 
-def _failed(task: Task, error: BaseException) -> dict[str, Any]:
+def failed(task: Task, error: BaseException) -> dict[str, Any]:
+    """Return the answer for a task that has failed, and see that there is a record of it."""
     path = None
     try:
         path = record_path(task)
@@ -56,12 +58,13 @@ def record_path(task: Task) -> str | None:
 
     :raises PacktivityError: its state cannot be used.
     """
-    from packtivity.statecontexts import load_state
+    return record_place(task.load_state(), task.metadata, task.id)
 
-    if task.id is None:
-        return None
-    home = record.home(load_state(task.state) if task.state else None, task.id)
-    return home and record.outcome_path(home, task.metadata, task.id)
+
+def record_place(state: Any, metadata: JSON, task_id: str | None) -> str | None:
+    """Return where the record of a task with an id belongs; None for one without."""
+    home = record.home(state, task_id) if task_id is not None else None
+    return home and record.outcome_path(home, metadata, task_id)
 
 
 def final(path: str, task_id: str | None) -> dict[str, Any] | None:
