@@ -36,6 +36,8 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
             return told
         result = run_task(task, cancel, state)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
+        if cancel is not None and isinstance(error, TaskCancelled) and cancel.abandoned:
+            return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
         return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
