@@ -270,6 +270,7 @@ def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_pa
     while here.kills < kills:
         if here.kills % 5 == 4:  # Redis writes its title over its environment
             running["redis"].kill()
+            running["redis"].wait()
             here.kills += 1
         else:
             here.kill_one("celery")
