@@ -126,7 +126,8 @@ class Arena:
             found = record.read_outcome(str(folder / "_packtivity" / "task.outcome.json"))
             assert found["status"] == "succeeded"
         else:
-            assert error["type"] == "WorkerLost", error  # type: ignore[index]
+            # a child that has not yet become the task's shell looks like the worker it comes from, and is hit as well
+            assert error["type"] == "WorkerLost" or error.get("returncode") == -9, error  # type: ignore[index,attr-defined]
 
 
 @pytest.fixture
