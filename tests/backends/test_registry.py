@@ -152,7 +152,7 @@ def test_an_unknown_backend_is_an_error_with_the_nearest(name, near):
     with pytest.raises(errors.BackendError, match=f"no backend is called '{name}'") as caught:
         backend_from_string(name)
     assert f"Did you mean '{near}'?" in caught.value.hint
-    assert "There are: defaultsync, foregroundasync, fromenv, py:" in caught.value.hint
+    assert "There are: celery, defaultsync, externalasync, foregroundasync, fromenv" in caught.value.hint
     assert isinstance(caught.value, RuntimeError)
 
 

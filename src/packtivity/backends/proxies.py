@@ -77,7 +77,10 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
+        from packtivity.datamodel.trust import check_datamodel
+
         details = proxy_details(data)
+        check_datamodel(details.get("datamodel"))
         if not isinstance(details.get("failure", {}), (dict, type(None))):
             raise ProxyError("proxy document of a ForegroundProxy: its failure is not a mapping")
         try:

@@ -13,13 +13,16 @@ _UTIL = {
 }
 _COMMANDS = {
     "run": ("packtivity.cli.run:runcli", "Run a task and print what it publishes."),
+    "map": ("packtivity.cli.map:map_", "Run a task for many parameter sets."),
     "validate": ("packtivity.cli.validate:validatecli", "Check a spec, and parameters for it."),
     "describe": ("packtivity.cli.describe:describe", "Print what a task needs and what it publishes."),
     "example": ("packtivity.cli.describe:example", "Write a parameter file to fill in."),
     "shell": ("packtivity.cli.containers:shell", "Open a shell where and how a task would run."),
     "lock": ("packtivity.cli.containers:lock", "Write down the digest of a task's container image."),
     "doctor": ("packtivity.cli.containers:doctor", "Say which container tools work here."),
-    "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how a submitted task went."),
+    "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how submitted tasks went."),
+    "ps": ("packtivity.cli.ps:ps", "List your detached tasks on this machine."),
+    "worker": ("packtivity.cli.worker:worker", "Run a task that comes as one JSON document."),
     "util": ("packtivity.cli.main:util", "Try out parts of a task: pubtest, shell."),
     "completion": ("packtivity.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
 }

@@ -186,8 +186,8 @@ backend = click.option(
     default="defaultsync",
     show_default=True,
     type=BackendString(),
-    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, ipcluster, celery, fromenv, "
-    "py:MODULE:CLASS or the name of a plug-in.",
+    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
+    "externalasync:default, ipcluster, celery, fromenv, py:MODULE:CLASS or the name of a plug-in.",
 )
 asyncwait = click.option(
     "--asyncwait/--async",
@@ -225,6 +225,13 @@ timeout = click.option(
     type=Duration(),
     default=None,
     help="End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.",
+)
+retries = click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
 )
 clean_env = click.option(
     "--clean-env",

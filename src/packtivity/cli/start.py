@@ -39,6 +39,13 @@ def util() -> None:
     utilcli()
 
 
+def worker() -> None:
+    """Be ``packtivity-worker``."""
+    from packtivity.cli.worker import worker as command
+
+    command()
+
+
 def main() -> None:
     """Be ``packtivity``."""
     from packtivity.cli.main import main as command

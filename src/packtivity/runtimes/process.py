@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from packtivity import errors
 from packtivity.runtimes.cancellation import Cancellation
+from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
@@ -67,6 +68,7 @@ def run(
     reporter: Reporter | None = None,
     grace: float = 10.0,
     cancel: Cancellation | None = None,
+    keep: tuple[int, ...] = (),
 ) -> Completed:
     """Run ``execution`` to its end.
 
@@ -78,6 +80,7 @@ def run(
     is loaded.
 
     :param grace: seconds between the signals.
+    :param keep: descriptors that the process inherits; a lock held through one is held as long as the process lives.
     :raises EnvironmentUnavailable: the program cannot be started.
     :raises StateError: the work directory is not there, or the log cannot be written; the process is ended first.
     :raises ParameterError: the arguments are too long for the system.
@@ -86,7 +89,7 @@ def run(
     watch: _Watch | None = None
     try:
         with _interrupts_held():
-            watch = _Watch(execution, log, reporter, grace, cancel)
+            watch = _Watch(execution, log, reporter, grace, cancel, keep)
         if reporter is not None:
             reporter.started(execution)
         watch.until_exit()
@@ -110,10 +113,11 @@ class _Watch:
         reporter: Reporter | None,
         grace: float,
         cancel: Cancellation | None,
+        keep: tuple[int, ...] = (),
     ) -> None:
         self._log, self._reporter, self._grace = log, reporter, grace
         self._started = time.time()
-        self._process, self._output, self._exit = _start(execution)
+        self._process, self._output, self._exit = _start(execution, keep)
         self._exited = self._finished = self._timed_out = self._signalled = False
         self._open, self._wide = True, False
         self._count, self._tail = 0, b""
@@ -215,6 +219,8 @@ class _Watch:
             output_bytes=self._count,
             tail=self._tail,
             timed_out=self._timed_out,
+            read_bytes=usage.ru_inblock * _BLOCK,
+            written_bytes=usage.ru_oublock * _BLOCK,
         )
 
     def _close(self) -> None:
@@ -282,16 +288,17 @@ def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
 
 # --- starting --------------------------------------------------------------------------------------------------
 
+_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
 _RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
 
 
-def _start(execution: Execution) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
+def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
     with ExitStack() as opened, ExitStack() as passed_on:
         try:
             reading, writing = os.pipe()
             opened.callback(os.close, reading)
             passed_on.callback(os.close, writing)
-            stdin = _stdin(execution.stdin)
+            stdin = readable(execution.stdin)
             passed_on.callback(os.close, stdin)
             process = subprocess.Popen(
                 execution.argv,
@@ -301,6 +308,7 @@ def _start(execution: Execution) -> tuple[subprocess.Popen[bytes], int, ExitWatc
                 cwd=execution.workdir,
                 env=_environment(execution),
                 start_new_session=True,
+                pass_fds=keep,
             )
             opened.callback(_abandon, process)
             os.set_blocking(reading, False)
@@ -320,28 +328,6 @@ def _environment(execution: Execution) -> dict[str, str] | None:
     if not execution.inherit_env:
         return dict(execution.env)
     return {**caller_environment(), **execution.env} if execution.env else None
-
-
-def _stdin(content: bytes | None) -> int:
-    """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
-    if not content:
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = _anonymous_file()
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _anonymous_file() -> int:
-    try:
-        return os.memfd_create("packtivity-stdin")
-    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
 
 
 def _widen(pipe: int) -> None:
