@@ -1,0 +1,231 @@
+"""Worlds: environments with another program in them, with this package or with the original beneath it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+WORKFLOWS = ROOT / "tests" / "workflows"
+WORLDS = ROOT / ".worlds"
+ORACLE = ROOT / ".oracle"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+WORLD = os.environ.get("PACKTIVITY_TEST_WORLD", "yadage")
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip on a laptop, fail in continuous integration, where everything is meant to be there."""
+    message = f"{what} is not here; {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def place_of(world: str) -> Path:
+    """Return the folder of a finished world."""
+    folder = WORLDS / f"{world.replace(':', '-')}-{VERSION}"
+    if not (folder / "stamp").exists():
+        missing(f"the world {world} for Python {VERSION}", f"run 'python tools/worlds.py {world}'")
+    return folder
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without settings that would change what is compared."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PACKTIVITY_", "YADAGE_"))}
+    kept.pop("PYTHONPATH", None)
+    return {**kept, **extra}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow of tests/workflows with what it is given."""
+
+    name: str
+    parameters: dict[str, Any]
+    tasks: int
+    inputs: dict[str, str] = field(default_factory=dict)
+    fails: bool = False
+
+    @classmethod
+    def read(cls, name: str) -> Workflow:
+        case = yaml.safe_load((WORKFLOWS / name / "case.yml").read_text(encoding="utf-8"))
+        assert case.pop("about")
+        return cls(name, **case)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a workflow has left."""
+
+    returncode: int
+    log: str
+    folder: Path
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "_yadage" / "yadage_snapshot_workflow.json").read_text())
+        return found
+
+    def document(self, *, proxies: bool) -> Any:
+        """Return the engine's whole account of the run, with names in place of random identifiers."""
+        return canonical(self.snapshot, proxies=proxies)
+
+    def files(self) -> dict[str, str]:
+        """Return the digest of every file that a task has written."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in found
+            if not {"_packtivity", "_yadage"} & set(path.relative_to(self.folder).parts)
+        }
+
+    def states(self) -> dict[str, str]:
+        return {name_of(node): node["state"] for node in self.snapshot["dag"]["nodes"]}
+
+    def results(self) -> dict[str, Any]:
+        return {name_of(node): node["result"] for node in self.snapshot["dag"]["nodes"]}
+
+    def proxies(self) -> set[str]:
+        """Return the kinds of proxy that tasks which run something have."""
+        return {node["proxy"]["proxyname"] for node in self.snapshot["dag"]["nodes"] if node["proxy"] and runs(node)}
+
+
+def runs(node: dict[str, Any]) -> bool:
+    return not node["task"]["metadata"]["wflow_hints"].get("is_purepub")
+
+
+def name_of(node: dict[str, Any]) -> str:
+    metadata = node["task"]["metadata"]
+    return f"{metadata['wflow_offset']}/{metadata['wflow_stage']}/{metadata['wflow_stage_node_idx']}"
+
+
+def canonical(snapshot: dict[str, Any], *, proxies: bool) -> Any:
+    names = {node["id"]: name_of(node) for node in snapshot["dag"]["nodes"]}
+    names |= {
+        rule["id"]: f"rule {rule['offset']}/{rule['rule']['name']}" for rule in snapshot["rules"] + snapshot["applied"]
+    }
+    text = json.dumps(snapshot)
+    for identifier, name in names.items():
+        text = text.replace(identifier, name)
+    document = json.loads(text)
+    for node in document["dag"]["nodes"]:
+        del node["timestamps"]
+        if not proxies:
+            del node["proxy"]
+        unnumber(node["task"]["state"])
+    for rule in document["applied"]:
+        rule["rule"]["state_provider"]["init_states"].sort(key=lambda state: state["identifier"])
+    document["dag"]["edges"].sort()
+    return document
+
+
+def unnumber(state: dict[str, Any] | None) -> None:
+    """Forget the order of directories to read: the engine takes them out of a set, anew in each run."""
+    if state and len(state["readonly"]) > 1:
+        state["readonly"] = sorted(directory["path"] for directory in state["readonly"])
+
+
+class Engine:
+    """yadage-run of one environment. Runs happen in the same folder, one after the other, so that paths are equal."""
+
+    def __init__(self, environment: Path, place: Path, **settings: str) -> None:
+        self.environment = environment
+        self.place = place
+        self.settings = settings
+
+    def command(self, workflow: Workflow, backend: str, *options: str) -> list[str]:
+        folder = self.place / "run"
+        init = folder / "init"
+        init.mkdir(parents=True, exist_ok=True)
+        for name, content in workflow.inputs.items():
+            if not (init / name).exists():
+                (init / name).write_text(content)
+        parameters = self.place / "parameters.yml"
+        parameters.write_text(yaml.safe_dump(workflow.parameters, sort_keys=False))
+        program = str(self.environment / "bin" / "yadage-run")
+        arguments = [str(folder), "workflow.yml", str(parameters), "-t", str(WORKFLOWS / workflow.name)]
+        return [program, *arguments, "-b", backend, "-u", "0.01", *options]
+
+    def start(
+        self, workflow: Workflow, backend: str, *options: str, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start a run; whoever does this ends it, and all of its process group."""
+        return subprocess.Popen(
+            self.command(workflow, backend, *options),
+            cwd=self.place,
+            env=clean_environment({**self.settings, **environment}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self, workflow: Workflow, backend: str = "foregroundasync", *options: str, **environment: str
+    ) -> Outcome:
+        process = self.start(workflow, backend, *options, **environment)
+        try:
+            log, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            log, _ = process.communicate()
+            pytest.fail(f"yadage-run did not end:\n{log[-3000:]}")
+        return Outcome(process.returncode, log, self.place / "run")
+
+    def keep(self, label: str) -> Path:
+        """Move what the last run has left out of the way of the next, and return where it is."""
+        return (self.place / "run").rename(self.place / label)
+
+    def python(self, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.script(["-c", code, *arguments], **environment)
+
+    def script(self, arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.environment / "bin" / "python"), *arguments],
+            cwd=self.place,
+            env=clean_environment({**self.settings, **environment}),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+def place_of_the_original() -> Path:
+    if WORLD == "yadage-old":
+        return place_of("yadage-old:original")
+    if not (ORACLE / "bin" / "yadage-run").exists():
+        missing("the workflow engine in .oracle", "run 'make oracle'")
+    return ORACLE
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Engine:
+    """The workflow engine with this package beneath it."""
+    return Engine(place_of(WORLD), tmp_path)
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Engine:
+    """The same engine with packtivity 0.17.1 beneath it."""
+    return Engine(place_of_the_original(), tmp_path, PYTHONPATH=str(HERE / "sorted_listings"))
+
+
+@pytest.fixture(scope="session")
+def workflow() -> Any:
+    """Read a workflow by its name."""
+    return Workflow.read
