@@ -160,9 +160,7 @@ class Engine:
         arguments = [str(folder), "workflow.yml", str(parameters), "-t", str(WORKFLOWS / workflow.name)]
         return [program, *arguments, "-b", backend, "-u", "0.01", *options]
 
-    def start(
-        self, workflow: Workflow, backend: str, *options: str, **environment: str
-    ) -> subprocess.Popen[str]:
+    def start(self, workflow: Workflow, backend: str, *options: str, **environment: str) -> subprocess.Popen[str]:
         """Start a run; whoever does this ends it, and all of its process group."""
         return subprocess.Popen(
             self.command(workflow, backend, *options),
@@ -174,9 +172,7 @@ class Engine:
             start_new_session=True,
         )
 
-    def run(
-        self, workflow: Workflow, backend: str = "foregroundasync", *options: str, **environment: str
-    ) -> Outcome:
+    def run(self, workflow: Workflow, backend: str = "foregroundasync", *options: str, **environment: str) -> Outcome:
         process = self.start(workflow, backend, *options, **environment)
         try:
             log, _ = process.communicate(timeout=120)
