@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -59,6 +59,7 @@ class Workflow:
     tasks: int
     inputs: dict[str, str] = field(default_factory=dict)
     fails: bool = False
+    platform: bool = False
 
     @classmethod
     def read(cls, name: str) -> Workflow:
@@ -127,6 +128,7 @@ def canonical(snapshot: dict[str, Any], *, proxies: bool) -> Any:
         if not proxies:
             del node["proxy"]
         unnumber(node["task"]["state"])
+        unnumber((node.get("proxy") or {}).get("proxydetails", {}).get("statedata"))
     for rule in document["applied"]:
         rule["rule"]["state_provider"]["init_states"].sort(key=lambda state: state["identifier"])
     document["dag"]["edges"].sort()
@@ -137,6 +139,18 @@ def unnumber(state: dict[str, Any] | None) -> None:
     """Forget the order of directories to read: the engine takes them out of a set, anew in each run."""
     if state and len(state["readonly"]) > 1:
         state["readonly"] = sorted(directory["path"] for directory in state["readonly"])
+
+
+def differing(found: Any, expected: Any, where: str = "") -> Iterator[str]:
+    """Say where two documents differ."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted({*found, *expected}):
+            yield from differing(found.get(key, "(none)"), expected.get(key, "(none)"), f"{where}/{key}")
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for index, (each, other) in enumerate(zip(found, expected, strict=True)):
+            yield from differing(each, other, f"{where}/{index}")
+    elif type(found) is not type(expected) or found != expected:
+        yield f"{where}: {found!r}, and with the original {expected!r}"
 
 
 class Engine:
@@ -225,3 +239,9 @@ def original(tmp_path: Path) -> Engine:
 def workflow() -> Any:
     """Read a workflow by its name."""
     return Workflow.read
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable[[Any, Any], list[str]]:
+    """Compare two documents; True and 1, 1 and 1.0 are not the same."""
+    return lambda found, expected: list(differing(found, expected))

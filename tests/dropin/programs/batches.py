@@ -8,15 +8,15 @@ from packtivity.statecontexts import LocalFSState
 from yadage.backends.packtivitybackend import PacktivityBackend
 from yadage.tasks import packtivity_task
 
+sizes = []
+
 
 class Batching(ForegroundBackend):
     """Notes how much it was given at once."""
 
-    sizes = []
-
     def batch_submit(self, specs, parameters, states, metadata):
-        self.sizes.append(len(specs))
-        return [self.submit(*each) for each in zip(specs, parameters, states, metadata)]
+        sizes.append(len(specs))
+        return [self.submit(*each) for each in zip(specs, parameters, states, metadata, strict=True)]
 
 
 def tasks():
@@ -43,7 +43,7 @@ except Exception as error:
 print(
     json.dumps(
         {
-            "sizes": Batching.sizes,
+            "sizes": sizes,
             "results": [batching.result(proxy).json() for proxy in proxies],
             "successful": [bool(batching.successful(proxy)) for proxy in proxies],
             "refused": refused,
