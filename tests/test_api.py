@@ -63,6 +63,7 @@ def test_a_pack_object_runs_here(state, spec_file):
     result = packtivity.pack_object.fromspec(spec_file)(PARAMETERS, state)
     assert result.json() == {"result": f"{state.readwrite[0]}/file"}
     assert sorted(os.listdir(state.metadir)) == [
+        "packtivity_syncbackend.outcome.json",
         "packtivity_syncbackend.run.log",
         "packtivity_syncbackend.step.log",
     ]

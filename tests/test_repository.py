@@ -34,8 +34,9 @@ def test_only_the_settings_read_the_environment() -> None:
     assert users("os.environ", "os.getenv", "os.environb", "environ", "getenv") - {"settings.py"} == set()
 
 
-def test_one_module_starts_processes() -> None:
-    assert users("subprocess.Popen", "Popen", "subprocess.run", "os.system", "os.popen") == {"runtimes/process.py"}
+def test_one_module_starts_tasks_and_one_helpers_of_our_own() -> None:
+    starters = users("subprocess.Popen", "Popen", "subprocess.run", "os.system", "os.popen")
+    assert starters == {"runtimes/process.py", "runtimes/helpers.py"}
 
 
 def test_nothing_sleeps_pickles_or_changes_the_directory() -> None:
@@ -102,6 +103,7 @@ def test_lower_bounds_are_the_ones_that_are_tested() -> None:
 
 def test_the_version_is_the_same_everywhere() -> None:
     version = PYPROJECT["project"]["version"]
+    assert f'VERSION = "{version}"' in (ROOT / "src" / "packtivity" / "version.py").read_text("utf-8")
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "packtivity-validate": "packtivity.cli.validate:validatecli",
     "packtivity-checkproxy": "packtivity.cli.check:checkproxy",
     "packtivity-util": "packtivity.cli.main:util",
+    "packtivity-worker": "packtivity.cli.worker:worker",
 }
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "TaskFailed",
     "TaskTimeout",
     "UsageError",
+    "WorkerLost",
 ]
 
 
@@ -143,6 +144,12 @@ class ProxyError(PacktivityError, RuntimeError):
     """A proxy document is not one of ours, or names a task that nobody knows."""
 
     exit_code = 12
+
+
+class WorkerLost(PacktivityError, RuntimeError):
+    """Whoever ran the task was killed, or its machine stopped, and it is not tried again."""
+
+    exit_code = 13
 
 
 def __getattr__(name: str) -> Any:

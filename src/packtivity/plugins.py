@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+enabled: list[str] = []
+"""Modules that were enabled by name, for processes that run tasks for this one."""
+
+
 def enable_plugins(modules: Iterable[str] | None = None) -> None:
     """Import plug-in modules: those named here, then those of ``PACKTIVITY_PLUGINS``, each once.
 
@@ -20,3 +24,5 @@ def enable_plugins(modules: Iterable[str] | None = None) -> None:
     origin = {**dict.fromkeys(configured, "PACKTIVITY_PLUGINS"), **dict.fromkeys(given, "plug-in")}
     for name in dict.fromkeys((*given, *configured)):
         load_module(name, purpose=origin[name])
+        if name not in enabled:
+            enabled.append(name)

@@ -194,6 +194,26 @@ class Settings:
     )
     download_limit: int = _setting("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", _whole)
     strict: bool = _setting("PACKTIVITY_STRICT", False, "Treat warnings as errors.", _boolean)
+    record: bool = _setting(
+        "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", _boolean
+    )
+    record_checksums: bool = _setting(
+        "PACKTIVITY_RECORD_CHECKSUMS", True, "Put the SHA-256 of every published file into the record.", _boolean
+    )
+    record_host: bool = _setting(
+        "PACKTIVITY_RECORD_HOST", False, "Put the names of host and user into the record.", _boolean
+    )
+    local_jobs: int | None = _setting(
+        "PACKTIVITY_LOCAL_JOBS",
+        None,
+        "How many tasks of this user the backend `local` runs at once (the number of processors).",
+        _whole,
+    )
+    state_dir: str | None = _setting(
+        "PACKTIVITY_STATE_DIR",
+        None,
+        "Directory for what is known of this user's submitted tasks (`$XDG_STATE_HOME/packtivity`).",
+    )
 
 
 def _current_field(name: str, parse: Callable[[str], Any], raw: str, secret: bool) -> Any:
@@ -248,6 +268,18 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
     base = environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "packtivity")
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> str:
+    """Return the directory for what is known of submitted tasks (XDG Base Directory Specification)."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("PACKTIVITY_STATE_DIR")
+    if chosen:
+        return os.path.abspath(chosen)
+    base = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "packtivity")
 
 

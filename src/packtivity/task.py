@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from packtivity.errors import ConfigurationError, MissingOutput, MissingParameter, PacktivityError
+from packtivity import facts
+from packtivity.checks import check_outputs, check_publishable, may_pass
+from packtivity.errors import ConfigurationError, PacktivityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
-    from packtivity.types import JSON, Diagnostic, Execution, Parameters
+    from packtivity.record import Book
+    from packtivity.runtimes.process import Cancellation
+    from packtivity.types import JSON, Execution, Parameters
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""
@@ -161,21 +165,62 @@ def run_packtivity(
     :raises MissingParameter: process or publisher uses a parameter that was not given; nothing has run then.
     :raises MissingOutput: under strict, a published path is not there.
     """
+    from packtivity.record import open_book
+
+    book = open_book(spec, parameters, state, metadata, exec_config)
+    try:
+        if book is not None:
+            book.check_attempts()
+        result = _attempts(lambda: _run(spec, parameters, state, metadata, pack_config, exec_config), book, exec_config)
+        if book is not None:
+            book.succeeded(result.json())
+    except BaseException as error:
+        if book is not None:
+            book.failed(error)
+        raise
+    finally:
+        if book is not None:
+            book.close()
+    return result
+
+
+def _attempts(run: Callable[[], Any], book: Book | None, exec_config: ExecutionConfig) -> Any:
+    """Run until it has succeeded, failed for a reason that will not pass, or failed too often."""
+    for left in range(exec_config.retries, -1, -1):
+        try:
+            return run()
+        except PacktivityError as error:
+            if not left or not may_pass(error):
+                raise
+        if book is not None:
+            book.again()
+    raise AssertionError
+
+
+def _run(
+    spec: Mapping[str, Any],
+    parameters: Any,
+    state: Any,
+    metadata: Any,
+    pack_config: packconfig,
+    exec_config: ExecutionConfig,
+) -> Any:
     from packtivity.tasklog import setup_logging_topic
 
     with setup_logging_topic(exec_config, metadata, state, "step", return_logger=True) as log:
         try:
             parameters, state = finalize_inputs(parameters, state)
             job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
+            facts.note(job=job)
             ran = False
             if job and env:
-                _check_publishable(spec["publisher"], parameters, pack_config)
+                check_publishable(spec["publisher"], parameters, pack_config)
                 run_in_env(job, env, state, metadata, pack_config, exec_config)
                 ran = env["environment_type"] not in _RUNS_NOTHING and not exec_config.dry_run()
             result = _published(spec, parameters, state, pack_config, dry=bool(job) and exec_config.dry_run())
             log.info("publishing data: %s", result)
             if ran:
-                _check_outputs(spec["publisher"], result, state, exec_config, log)
+                check_outputs(spec["publisher"], result, state, exec_config, log)
         except BaseException as error:
             _log_failure(log, error)
             raise
@@ -203,84 +248,6 @@ def _log_failure(log: Any, error: BaseException) -> None:
         error.add_note(str(second))
 
 
-# --- checks ----------------------------------------------------------------------------------------------------
-
-
-def _check_publishable(publisher: Mapping[str, Any], parameters: Any, pack_config: packconfig) -> None:
-    """Find out before a long run, not after it, that a parameter the publisher needs was not given."""
-    kind = publisher["publisher_type"]
-    if kind not in {"frompar-pub", "interpolated-pub"} or pack_config.get_impl("publisher", kind) != "default":
-        return
-    given = parameters.json()
-    if not isinstance(given, dict):
-        return
-    for where, name in _needed(publisher, kind):
-        if name not in given:
-            raise _missing(kind, where, name, given)
-
-
-def _needed(publisher: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    from packtivity.datamodel import iter_leaves
-
-    root = "outputmap" if kind == "frompar-pub" else "publish"
-    for path, leaf in iter_leaves(publisher[root]):
-        if not isinstance(leaf, str):
-            continue
-        if kind == "frompar-pub":
-            yield (root, *path), leaf
-        elif "{" in leaf:
-            from packtivity.interpolate import placeholders
-
-            names = {found.name for found in placeholders(leaf)} - {"workdir", ""}
-            yield from (((root, *path), name) for name in sorted(names) if not name.isdigit())
-
-
-def _missing(kind: str, where: tuple[str | int, ...], name: str, given: Mapping[str, Any]) -> MissingParameter:
-    from packtivity.registry import nearest
-
-    near = nearest(name, given)
-    said = f"Did you mean {near!r}? " if near else ""
-    place = "/".join(map(str, ("publisher", *where)))
-    return MissingParameter(
-        f"{place}: {kind} publishes the parameter {name!r}, which was not given",
-        hint=f"{said}Given are: {', '.join(map(repr, given)) or 'none'}. Nothing has been run.",
-    )
-
-
-def _check_outputs(
-    publisher: Mapping[str, Any], result: Any, state: Any, exec_config: ExecutionConfig, log: Any
-) -> None:
-    """Look whether published paths inside the state's directories are there.
-
-    :raises MissingOutput: one is not, under strict.
-    """
-    found = list(_missing_outputs(publisher, result, state))
-    for diagnostic in found:
-        log.warning("%s", diagnostic.message)
-        if exec_config.warn is not None:
-            exec_config.warn(diagnostic)
-    if found and exec_config.strict:
-        raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
-
-
-def _missing_outputs(publisher: Mapping[str, Any], result: Any, state: Any) -> Iterator[Diagnostic]:
-    from os.path import exists
-
-    from packtivity.handlers.publisher_handlers import declared_paths
-    from packtivity.types import Diagnostic
-
-    for path, declared in declared_paths(publisher, result, state):
-        if not exists(declared):
-            where = "/".join(map(str, path))
-            yield Diagnostic(
-                "warning",
-                "missing-output",
-                f"published path {declared!r} ({where or 'the whole result'}) is not there after the run",
-                path,
-                hint="Does the command write it under that name, into that directory?",
-            )
-
-
 # --- the document ----------------------------------------------------------------------------------------------
 
 
@@ -291,6 +258,7 @@ class Task:
     :ivar state: ``state.json()``; None for a task that only publishes.
     :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
+    :ivar id: what a backend calls it; two submissions of the same task have different ones.
     """
 
     spec: JSON
@@ -299,9 +267,12 @@ class Task:
     metadata: JSON = field(default_factory=lambda: {"name": ASYNC_NAME})
     config: JSON = field(default_factory=dict)
     datamodel: JSON = None
+    id: str | None = None
 
     @classmethod
-    def of(cls, spec: Any, parameters: Any, state: Any, metadata: Any = None, config: Any = None) -> Task:
+    def of(
+        cls, spec: Any, parameters: Any, state: Any, metadata: Any = None, config: Any = None, id: str | None = None
+    ) -> Task:
         """Make a task of live objects."""
         return cls(
             spec=spec,
@@ -310,11 +281,12 @@ class Task:
             metadata=metadata or {"name": ASYNC_NAME},
             config=config or {},
             datamodel=_portable(getattr(state, "datamodel", None)),
+            id=id,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the task document."""
-        document = {name: getattr(self, name) for name in self.__slots__}
+        document = {name: getattr(self, name) for name in self.__slots__ if name != "id" or self.id is not None}
         return {"version": VERSION, **document}
 
     @classmethod
@@ -332,7 +304,45 @@ class Task:
         missing = [name for name in ("spec", "parameters") if name not in document]
         if missing:
             raise ConfigurationError(f"task document has no {' and no '.join(missing)}")
-        return cls(**{name: document[name] for name in cls.__slots__ if name in document})
+        made = cls(**{name: document[name] for name in cls.__slots__ if name in document})
+        made.check()
+        return made
+
+    def load_state(self) -> Any:
+        """Return the state; None for a task without one.
+
+        :raises PacktivityError: it cannot be used.
+        """
+        from packtivity.statecontexts import load_state
+
+        state = load_state(self.state) if self.state else None
+        if state is not None and self.datamodel is not None:
+            state.datamodel = self.datamodel
+        return state
+
+    def check(self) -> None:
+        """Look at the form of what may have come from anywhere.
+
+        :raises ConfigurationError: something has not the form it must have.
+        """
+        forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
+        for name, form in forms:
+            if not isinstance(getattr(self, name), form):
+                raise ConfigurationError(f"task document: {name} is not a mapping")
+        if self.id is not None and not is_id(self.id):
+            raise ConfigurationError(f"task document: id {self.id!r} is none: letters, digits, - and _, at most 64")
+        if not isinstance(self.config.get("exec") or {}, dict):
+            raise ConfigurationError("task document: config.exec is not a mapping")
+
+
+def is_id(text: Any) -> bool:
+    """Return whether a text can be the id of a task; it becomes part of file names."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= 64
+        and text.isascii()
+        and ("a" + text.replace("-", "_")).isidentifier()
+    )
 
 
 def _portable(model: Mapping[str, Any] | None) -> JSON:
@@ -355,18 +365,18 @@ def configure(config: Mapping[str, Any] | None) -> tuple[packconfig, ExecutionCo
     return packconfig(**rest), execution if isinstance(execution, ExecutionConfig) else ExecutionConfig(execution)
 
 
-def run_task(document: Task | Mapping[str, Any]) -> Any:
+def run_task(document: Task | Mapping[str, Any], cancel: Cancellation | None = None, state: Any = None) -> Any:
     """Run a task that arrived as a document and return its result; what a worker does.
 
+    :param state: the state of the document, by one who has loaded it already.
     :raises PacktivityError: as :func:`run_packtivity`.
     """
-    from packtivity.statecontexts import load_state
-
     task = document if isinstance(document, Task) else Task.from_json(document)
-    state = load_state(task.state) if task.state else None
-    if state is not None and task.datamodel is not None:
-        state.datamodel = task.datamodel
-    pack_config, exec_config = configure(task.config)
+    state = task.load_state() if state is None else state
+    config = dict(task.config)
+    config["exec"] = {**(config.get("exec") or {}), "task_id": task.id}
+    pack_config, exec_config = configure(config)
+    exec_config.cancel = cancel
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)
 
 

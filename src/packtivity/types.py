@@ -162,6 +162,7 @@ class Completed:
     :ivar output_bytes: how many bytes it wrote to standard output and error.
     :ivar tail: the last bytes of that output, for messages.
     :ivar timed_out: whether it was ended because its time was over.
+    :ivar read_bytes, written_bytes: what went to and from block devices, as far as the kernel counts it for processes.
     """
 
     returncode: int
@@ -172,6 +173,8 @@ class Completed:
     output_bytes: int = 0
     tail: bytes = b""
     timed_out: bool = False
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 # --- seams -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
 from packtivity.backends.proxies import ExternalAsyncProxy
-from packtivity.errors import TaskFailed
+from packtivity.errors import BackendError, TaskFailed
 from packtivity.task import acquire_job_env, finalize_inputs, finalize_outputs, prepublish, publish
 
 if TYPE_CHECKING:
@@ -50,6 +50,21 @@ class ExternalAsyncMixin:
     def fail_info(self, resultproxy: ExternalAsyncProxy) -> Any:
         """Return what the engine says about a failure."""
         return self.job_backend.fail_info(resultproxy.jobproxy)
+
+    def record_of(self, resultproxy: ExternalAsyncProxy) -> str | None:
+        """Return the path that the record of a task has or will have; None where it is not known."""
+        path = resultproxy.jobproxy.get("record") if isinstance(resultproxy.jobproxy, dict) else None
+        return path if isinstance(path, str) else None
+
+    def cancel(self, resultproxy: ExternalAsyncProxy) -> None:
+        """Ask for the end of a task.
+
+        :raises BackendError: the job backend cannot.
+        """
+        end = getattr(self.job_backend, "cancel", None)
+        if end is None:
+            raise BackendError(f"a {type(self.job_backend).__name__} cannot cancel")
+        end(resultproxy.jobproxy)
 
 
 class RemoteResultMixin:

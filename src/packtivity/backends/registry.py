@@ -120,6 +120,35 @@ def _foregroundasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[b
     return is_async, ForegroundBackend(**backendopts)
 
 
+@backend("multiproc")
+def _multiproc(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    from packtivity.backends.multiproc import MultiProcBackend
+
+    _, _, size = backendstring.partition(":")
+    return is_async, MultiProcBackend(**{**backendopts, "poolsize": size or "auto"})
+
+
+@backend("local")
+def _local(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    from packtivity.backends.local import LocalBackend
+
+    _, _, jobs = backendstring.partition(":")
+    return is_async, LocalBackend(**{**backendopts, **({"jobs": jobs} if jobs else {})})
+
+
+@backend("externalasync")
+def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    from packtivity.backends.external import ExternalAsyncBackend
+    from packtivity.backends.jobs import DefaultExternalJobBackend
+
+    _, _, name = backendstring.partition(":")
+    if name not in ("", "default"):
+        raise BackendError(f"no external backend is called {name!r}", hint="There is: externalasync:default.")
+    options = dict(backendopts)
+    jobs = options.pop("job_backend", None) or DefaultExternalJobBackend(options.get("config"))
+    return is_async, ExternalAsyncBackend(job_backend=jobs, **options)
+
+
 @backend("py:")
 def _python(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
     _, _, reference = backendstring.partition(":")
@@ -196,6 +225,20 @@ def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_eff
     from packtivity.backends.proxies import ForegroundProxy
 
     return _with_backend(ForegroundProxy.fromJSON(jsondata), "foregroundasync", best_effort_backend)
+
+
+@proxyloader("MultiProcProxy")
+def _multiproc_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends.multiproc import MultiProcProxy
+
+    return _with_backend(MultiProcProxy.fromJSON(jsondata), "multiproc:1", best_effort_backend)
+
+
+@proxyloader("LocalProxy")
+def _local_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends.local import LocalProxy
+
+    return _with_backend(LocalProxy.fromJSON(jsondata), "local", best_effort_backend)
 
 
 @proxyloader("ExternalAsyncProxy")

@@ -1,8 +1,6 @@
-"""The command ``packtivity-checkproxy``: how a submitted task went."""
+"""The command ``packtivity-checkproxy``: how submitted tasks went. What it asks is in :mod:`packtivity.cli.asking`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
@@ -12,67 +10,51 @@ from packtivity.cli.command import command
 _FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
 
 
-@command("packtivity-checkproxy", _FILES, options.debug, options.version)
-def checkproxy(jsonfiles: tuple[str, ...]) -> None:
-    """Ask how a submitted task went.
+@command(
+    "packtivity-checkproxy",
+    _FILES,
+    options.wait,
+    options.wait_timeout,
+    options.logs,
+    options.follow,
+    options.cancel,
+    options.document_format,
+    options.debug,
+    options.version,
+)
+def checkproxy(
+    jsonfiles: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    logs: bool,
+    follow: bool,
+    cancel: bool,
+    format: str,
+) -> None:
+    """Ask how submitted tasks went, from any process and as often as you like.
 
     JSONFILE is what packtivity-run --async wrote (proxy.json). Printed are the lines "ready: True|False", when it is
     ready "successful: True|False", and when it was successful "result: JSON". Why a task failed is told on standard
-    error. The exit code is 0 whether or not the task was successful; other codes say that it could not be found out.
+    error.
+
+    \b
+    Exit codes:
+       0  every task has succeeded
+       6  a task has failed or was cancelled
+      75  a task is not over yet, and none has failed
+      12  a task is not known, or a file is no proxy
     """
-    for name in jsonfiles:
-        if len(jsonfiles) > 1:
-            click.echo(f"{name}:")
-        _check(name)
+    from packtivity.cli.asking import Questions
 
-
-def _check(name: str) -> None:
-    import json
-
-    from packtivity.backends.registry import load_proxy
-    from packtivity.cli.errors import printable, warn
-    from packtivity.errors import ProxyError
-    from packtivity.plugins import enable_plugins
-
-    enable_plugins()
-    proxy, backend = load_proxy(_read(name), best_effort_backend=True, raise_on_unknown=True)
-    if backend is None:
-        raise ProxyError(
-            f"proxy file {name}: nobody here knows the backend of a {type(proxy).__name__}",
-            hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
-        )
-    if not backend.ready(proxy):
-        click.echo("ready: False")
-        return
-    click.echo("ready: True")
-    successful = bool(backend.successful(proxy))
-    click.echo(f"successful: {successful}")
-    if successful:
-        click.echo(f"result: {json.dumps(_plain(backend.result(proxy)))}")
-        return
-    reason = backend.fail_info(proxy)
-    if reason:
-        text = ": ".join(map(str, reason)) if isinstance(reason, tuple) else str(reason)
-        warn("the task failed: " + "\n  ".join(printable(line) for line in text.splitlines()))
-
-
-def _plain(result: Any) -> Any:
-    return result.json() if hasattr(result, "json") else result
-
-
-def _read(name: str) -> Any:
-    import json
-
-    from packtivity.errors import ProxyError
-
-    hint = "Give the file that packtivity-run --async wrote (--proxyfile)."
-    try:
-        with open(name, encoding="utf-8") as file:
-            found = json.load(file)
-    except OSError as error:
-        raise ProxyError(f"proxy file {name}: {error.strerror}", hint=hint) from None
-    except (ValueError, RecursionError) as error:
-        raise ProxyError(f"proxy file {name}: not JSON: {error}", hint=hint) from None
-    if not (isinstance(found, dict) and isinstance(found.get("proxyname"), str)):
-        raise ProxyError(f"proxy file {name}: has no 'proxyname', so it is not a proxy", hint=hint)
-    return found
+    questions = Questions(jsonfiles)
+    if cancel:
+        questions.cancel()
+    if follow:
+        questions.follow(timeout)
+    elif wait or timeout is not None:
+        questions.wait(timeout)
+    questions.ask()
+    questions.tell(as_json=format == "json", logs=logs)
+    code = questions.exit_code()
+    if code:
+        raise click.exceptions.Exit(code)

@@ -18,6 +18,8 @@ WRONG_USAGE = 2
 INTERNAL = 70
 CANNOT_WRITE = 73
 OPERATING_SYSTEM = 74
+STILL_RUNNING = 75
+FAILED = 6
 SIGNALLED = 128
 """Added to the number of the signal that ended the command, as shells do."""
 
@@ -35,6 +37,7 @@ def exit_codes() -> list[tuple[int, str, str]]:
     """Return (code, name, meaning) for every way our commands end, sorted by code; the reference is made from it."""
     table = [
         (0, "success", "The command did what it was asked to."),
+        (STILL_RUNNING, "StillRunning", "A submitted task that was asked for is not over yet (packtivity-checkproxy)."),
         (OPERATING_SYSTEM, "OSError", "The operating system refused something: disk full, permission denied."),
         (SIGNALLED + 1, "SIGHUP", "The terminal went away; the task was ended first."),
         (SIGNALLED + _INTERRUPT, "SIGINT", "Interrupted (Ctrl-C); the task was ended first."),

@@ -16,7 +16,9 @@ _COMMANDS = {
     "validate": ("packtivity.cli.validate:validatecli", "Check a spec, and parameters for it."),
     "describe": ("packtivity.cli.describe:describe", "Print what a task needs and what it publishes."),
     "example": ("packtivity.cli.describe:example", "Write a parameter file to fill in."),
-    "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how a submitted task went."),
+    "checkproxy": ("packtivity.cli.check:checkproxy", "Ask how submitted tasks went."),
+    "ps": ("packtivity.cli.ps:ps", "List your detached tasks on this machine."),
+    "worker": ("packtivity.cli.worker:worker", "Run a task that comes as one JSON document."),
     "util": ("packtivity.cli.main:util", "Try out parts of a task: pubtest, shell."),
     "completion": ("packtivity.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
 }

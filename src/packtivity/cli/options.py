@@ -184,8 +184,8 @@ backend = click.option(
     default="defaultsync",
     show_default=True,
     type=BackendString(),
-    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, ipcluster, celery, fromenv, "
-    "py:MODULE:CLASS or the name of a plug-in.",
+    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
+    "externalasync:default, ipcluster, celery, fromenv, py:MODULE:CLASS or the name of a plug-in.",
 )
 asyncwait = click.option(
     "--asyncwait/--async",
@@ -224,6 +224,23 @@ timeout = click.option(
     default=None,
     help="End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.",
 )
+retries = click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
+)
+wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")
+wait_timeout = click.option(
+    "--timeout",
+    type=Duration(),
+    default=None,
+    help="Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.",
+)
+logs = click.option("--logs", is_flag=True, help="Print what the task printed, too.")
+follow = click.option("--follow", is_flag=True, help="Print what the task prints until it is over.")
+cancel = click.option("--cancel", is_flag=True, help="End tasks that are not over.")
 clean_env = click.option(
     "--clean-env",
     is_flag=True,

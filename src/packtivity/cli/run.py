@@ -16,6 +16,7 @@ from packtivity.cli.command import command
     options.proxyfile,
     options.outfile,
     options.timeout,
+    options.retries,
     options.clean_env,
     options.pass_env,
     options.print_command,

@@ -33,6 +33,7 @@ class RunOptions:
         self.proxyfile: str = given["proxyfile"]
         self.outfile: str | None = given["outfile"]
         self.timeout: float | None = given["timeout"]
+        self.retries: int = given["retries"]
         self.clean_env: bool = given["clean_env"]
         self.pass_env: tuple[str, ...] = given["pass_env"]
         self.print_command: bool = given["print_command"]
@@ -86,6 +87,7 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
         _warn_unused(options)
         return
     wanted: dict[str, Any] = {"timeout": options.timeout, "strict": task.strict, "clean_env": options.clean_env}
+    wanted["retries"] = options.retries
     changes = {name: value for name, value in wanted.items() if value}
     # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
     level = "CRITICAL" if task.verbosity == "ERROR" else task.verbosity
@@ -94,7 +96,7 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
 
 
 def _warn_unused(options: RunOptions) -> None:
-    for name in ("timeout", "clean_env"):
+    for name in ("timeout", "retries", "clean_env"):
         if getattr(options, name):
             warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
 

@@ -133,6 +133,7 @@ class ExecutionConfig:
     :param clean_env: start the task without the caller's environment.
     :param pass_env: names of variables that pass through all the same.
     :param grace: seconds between the signals INT, TERM and KILL.
+    :param retries: how often a task that failed is tried again, if the failure may pass.
     :param reporter: who watches the run.
     :param warn: called with each warning; by default they go to the step log.
     :param interaction: how to talk to a person; by default the terminal.
@@ -154,16 +155,25 @@ class ExecutionConfig:
         clean_env: bool | None = None,
         pass_env: Sequence[str] | None = None,
         grace: float | None = None,
+        retries: int | None = None,
         reporter: Reporter | None = None,
         warn: Callable[[Diagnostic], None] | None = None,
         interaction: Interaction | None = None,
         cancel: Cancellation | None = None,
     ) -> None:
-        given = {"timeout": timeout, "strict": strict, "clean_env": clean_env, "pass_env": pass_env, "grace": grace}
+        given: dict[str, Any] = {
+            "timeout": timeout,
+            "strict": strict,
+            "clean_env": clean_env,
+            "pass_env": pass_env,
+            "grace": grace,
+        }
+        given["retries"] = retries
         self.config = {**(config or {}), **{key: value for key, value in given.items() if value is not None}}
         self.container_config = container_config(self.config.get("containers"))
         self.timeout: float | None = _seconds(self.config, "timeout", None)
         self.grace: float = _seconds(self.config, "grace", GRACE) or 0.0
+        self.retries = _count(self.config, "retries")
         self.clean_env = bool(self.config.get("clean_env", False))
         self.pass_env: tuple[str, ...] = _names(self.config, "pass_env")
         self.reporter = reporter
@@ -218,6 +228,13 @@ def _seconds(config: Mapping[str, Any], key: str, default: float | None) -> floa
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ConfigurationError(f"{key}: expected a number of seconds, not {value!r}")
     return float(value)
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key) or 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{key}: expected a whole number, not {value!r}")
+    return value
 
 
 def _names(config: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packtivity import facts
 from packtivity.errors import EnvironmentUnavailable
 from packtivity.registry import Registry
 from packtivity.runtimes.plan import plan_local, shell_argv
@@ -173,6 +174,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
                 reporter=config.reporter,
                 grace=config.grace,
                 cancel=config.cancel,
+                keep=facts.held(),
             )
             written = log.path if log is not None else None
         _log_completed(step, completed)
@@ -183,6 +185,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
 def _log_execution(step: Any, execution: Execution) -> None:
     import shlex
 
+    facts.note(execution=execution)
     step.info("running: %s", shlex.join(execution.argv))
     if execution.stdin:
         step.debug("standard input:\n%s", execution.stdin.decode("utf-8", "replace"))
@@ -194,6 +197,7 @@ def _log_execution(step: Any, execution: Execution) -> None:
 
 
 def _log_completed(step: Any, completed: Completed) -> None:
+    facts.note(completed=completed)
     step.info(
         "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
         ending(completed.returncode),

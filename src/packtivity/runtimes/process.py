@@ -95,6 +95,7 @@ def run(
     reporter: Reporter | None = None,
     grace: float = 10.0,
     cancel: Cancellation | None = None,
+    keep: tuple[int, ...] = (),
 ) -> Completed:
     """Run ``execution`` to its end.
 
@@ -106,6 +107,7 @@ def run(
     is loaded.
 
     :param grace: seconds between the signals.
+    :param keep: descriptors that the process inherits; a lock held through one is held as long as the process lives.
     :raises EnvironmentUnavailable: the program cannot be started.
     :raises StateError: the work directory is not there, or the log cannot be written; the process is ended first.
     :raises ParameterError: the arguments are too long for the system.
@@ -114,7 +116,7 @@ def run(
     watch: _Watch | None = None
     try:
         with _interrupts_held():
-            watch = _Watch(execution, log, reporter, grace, cancel)
+            watch = _Watch(execution, log, reporter, grace, cancel, keep)
         if reporter is not None:
             reporter.started(execution)
         watch.until_exit()
@@ -138,10 +140,11 @@ class _Watch:
         reporter: Reporter | None,
         grace: float,
         cancel: Cancellation | None,
+        keep: tuple[int, ...] = (),
     ) -> None:
         self._log, self._reporter, self._grace = log, reporter, grace
         self._started = time.time()
-        self._process, self._output, self._exit = _start(execution)
+        self._process, self._output, self._exit = _start(execution, keep)
         self._exited = self._finished = self._timed_out = False
         self._open, self._wide = True, False
         self._count, self._tail = 0, b""
@@ -239,6 +242,8 @@ class _Watch:
             output_bytes=self._count,
             tail=self._tail,
             timed_out=self._timed_out,
+            read_bytes=usage.ru_inblock * _BLOCK,
+            written_bytes=usage.ru_oublock * _BLOCK,
         )
 
     def _close(self) -> None:
@@ -271,10 +276,11 @@ class _Watch:
 
 # --- starting --------------------------------------------------------------------------------------------------
 
+_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
 _RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
 
 
-def _start(execution: Execution) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
+def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
     with ExitStack() as opened, ExitStack() as passed_on:
         try:
             reading, writing = os.pipe()
@@ -290,6 +296,7 @@ def _start(execution: Execution) -> tuple[subprocess.Popen[bytes], int, ExitWatc
                 cwd=execution.workdir,
                 env=_environment(execution),
                 start_new_session=True,
+                pass_fds=keep,
             )
             opened.callback(_abandon, process)
             os.set_blocking(reading, False)

@@ -1,0 +1,87 @@
+"""The job backend behind ``externalasync:default``: rendered jobs, run one after the other by a worker process.
+
+A job becomes a task that publishes nothing, so that it has a record, which says how it went to whoever asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity.backends.asked import OVER
+from packtivity.backends.multiproc import MultiProcBackend, MultiProcProxy
+from packtivity.errors import ParameterError, ProxyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.types import JSON
+
+_NOTHING = {"publisher_type": "constant-pub", "publish": {}}
+
+
+class DefaultExternalJobBackend:
+    """Runs rendered jobs.
+
+    :param config: configuration, as other backends take it.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self._tasks = MultiProcBackend(1, config=config)
+        self._live: dict[str, MultiProcProxy] = {}
+
+    def submit(self, job: Mapping[str, Any]) -> JSON:
+        """Start a job and return its handle.
+
+        :param job: ``job``, ``env``, ``state``, ``metadata``.
+        """
+        spec = {"process": _process(job["job"]), "environment": job["env"], "publisher": _NOTHING}
+        if spec["process"] is None:
+            spec["environment"] = None
+        proxy = self._tasks.submit(spec, {}, job["state"], job["metadata"])
+        self._live[proxy.task_id] = proxy
+        details: JSON = proxy.details()
+        return {"job_id": proxy.task_id, **details}
+
+    def _answer(self, handle: Any) -> dict[str, Any]:
+        if not isinstance(handle, dict):
+            raise ProxyError("this is no handle of a job")
+        proxy = self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
+        return self._tasks.ask(proxy)
+
+    def ready(self, handle: Any) -> bool:
+        """Return whether a job is over."""
+        return self._answer(handle)["status"] in OVER
+
+    def successful(self, handle: Any) -> bool:
+        """Return whether a job is over and has succeeded."""
+        return bool(self._answer(handle)["status"] == "succeeded")
+
+    def fail_info(self, handle: Any) -> tuple[str, str] | None:
+        """Return type and message of the error; None for a job that is not over or has succeeded."""
+        error = self._answer(handle).get("error")
+        return None if error is None else (error.get("type", "TaskFailed"), error.get("message", ""))
+
+    def cancel(self, handle: Any) -> None:
+        """End a job, or see that it never begins.
+
+        :raises BackendError: it was submitted by another process.
+        """
+        proxy = self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
+        self._tasks.cancel(proxy)
+
+
+def _process(job: Mapping[str, Any] | None) -> JSON:
+    """Return a process that renders to ``job``, whatever the parameters."""
+    if not job:
+        return None
+    if "command" in job:
+        return {"process_type": "string-interpolated-cmd", "cmd": _escaped(job["command"])}
+    if "script" in job:
+        interpreter = _escaped(job.get("interpreter") or "sh")
+        kind = "interpolated-script-cmd"
+        return {"process_type": kind, "script": _escaped(job["script"]), "interpreter": interpreter}
+    raise ParameterError(f"a job with {', '.join(map(repr, job))} cannot be run by externalasync:default")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

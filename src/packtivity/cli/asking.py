@@ -1,0 +1,273 @@
+"""What ``packtivity-checkproxy`` does: read proxies, ask their backends, wait, follow, cancel, tell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packtivity import errors
+from packtivity.cli.errors import FAILED, STILL_RUNNING, printable, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OVER = frozenset({"succeeded", "failed", "cancelled", "unknown"})
+_POLL = (0.01, 1.0)
+"""Seconds between questions: at first, and at most."""
+
+
+class Question:
+    """One proxy file and what is known about its task.
+
+    :ivar answer: ``status`` (``waiting``, ``running``, ``succeeded``, ``failed``, ``cancelled``, ``unknown``),
+        ``result``, ``error``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.proxy: Any = None
+        self.backend: Any = None
+        self.answer: dict[str, Any] = {"status": "unknown"}
+
+    def load(self, backends: dict[str, Any]) -> None:
+        """Read the file and find the backend, one for all proxies of a kind."""
+        from packtivity.backends.registry import load_proxy
+
+        document = _read(self.name)
+        kind = document["proxyname"]
+        if kind in backends:
+            self.proxy = load_proxy(document, best_effort_backend=False, raise_on_unknown=True)
+        else:
+            self.proxy, backends[kind] = load_proxy(document, best_effort_backend=True, raise_on_unknown=True)
+        self.backend = backends[kind]
+        if self.backend is None:
+            raise errors.ProxyError(
+                f"proxy file {self.name}: nobody here knows the backend of a {type(self.proxy).__name__}",
+                hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
+            )
+
+    def is_open(self) -> bool:
+        """Return whether there is something to wait for."""
+        return self.proxy is not None and self.answer["status"] not in OVER
+
+    def refuse(self, error: errors.PacktivityError) -> None:
+        """Note that nobody knows the task."""
+        self.answer = {"status": "unknown", "error": {"type": type(error).__name__, "message": str(error)}}
+
+    def log(self) -> str | None:
+        """Return the path of the run log."""
+        find = getattr(self.backend, "record_of", None)
+        record = find(self.proxy) if find is not None and self.proxy is not None else None
+        if not record:
+            return None
+        stem = record.removesuffix(".outcome.json")
+        task_id = getattr(self.proxy, "task_id", None) or stem.rpartition(".")[2]
+        return f"{stem.removesuffix(f'.{task_id}')}.run.log"
+
+
+class Questions:
+    """Several proxy files.
+
+    :raises ProxyError: there is one file only, and it is none.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        from packtivity.plugins import enable_plugins
+
+        enable_plugins()
+        self._all = [Question(name) for name in names]
+        backends: dict[str, Any] = {}
+        for question in self._all:
+            try:
+                question.load(backends)
+            except (errors.ProxyError, errors.BackendError) as error:
+                if len(self._all) == 1:
+                    raise
+                question.refuse(error)
+
+    def ask(self) -> None:
+        """Ask for every task that may not be over."""
+        waiting = [question for question in self._all if question.proxy is not None]
+        by_backend: dict[int, list[Question]] = {}
+        for question in waiting:
+            by_backend.setdefault(id(question.backend), []).append(question)
+        for questions in by_backend.values():
+            _ask(questions[0].backend, questions)
+
+    def cancel(self) -> None:
+        """Ask for the end of every task that is not over."""
+        self.ask()
+        for question in self._all:
+            if question.is_open():
+                end = getattr(question.backend, "cancel", None)
+                if end is None:
+                    raise errors.BackendError(f"a {type(question.backend).__name__} cannot cancel tasks")
+                end(question.proxy)
+
+    def wait(self, timeout: float | None) -> None:
+        """Ask until all are over, or the time is."""
+        from threading import Event
+        from time import monotonic
+
+        from packtivity.cli.progress import Progress
+
+        deadline = None if timeout is None else monotonic() + timeout
+        pause, idle = _POLL[0], Event()
+        with Progress(len(self._all), "tasks") as progress:
+            while True:
+                self.ask()
+                over = [question for question in self._all if not question.is_open()]
+                failed = [question for question in over if question.answer["status"] != "succeeded"]
+                progress.show(len(over), len(failed))
+                if len(over) == len(self._all) or (deadline is not None and monotonic() >= deadline):
+                    return
+                idle.wait(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
+                pause = min(pause * 1.3, _POLL[1])
+
+    def follow(self, timeout: float | None) -> None:
+        """Print what the tasks print, one after the other, until they are over."""
+        from time import monotonic
+
+        deadline = None if timeout is None else monotonic() + timeout
+        for question in self._all:
+            _follow(question, self.ask, deadline)
+
+    def tell(self, *, as_json: bool, logs: bool) -> None:
+        """Print what is known."""
+        if as_json:
+            import json
+
+            click.echo(json.dumps([_document(question) for question in self._all], default=str))
+            return
+        for question in self._all:
+            if len(self._all) > 1:
+                click.echo(f"{question.name}:")
+            _tell(question)
+            if logs:
+                _print_log(question)
+
+    def exit_code(self) -> int:
+        """Return what the command ends with."""
+        found = {question.answer["status"] for question in self._all}
+        if "unknown" in found:
+            return errors.ProxyError.exit_code
+        if found & {"failed", "cancelled"}:
+            return FAILED
+        return 0 if found == {"succeeded"} else STILL_RUNNING
+
+
+def _ask(backend: Any, questions: list[Question]) -> None:
+    asked = [question for question in questions if question.is_open() or question.answer == {"status": "unknown"}]
+    many = getattr(backend, "ask_many", None)
+    if many is not None:
+        for question, answer in zip(asked, many([question.proxy for question in asked]), strict=True):
+            _note(question, answer)
+        return
+    for question in asked:
+        try:
+            question.answer = _by_verbs(backend, question.proxy)
+        except errors.ProxyError as error:
+            _note(question, error)
+
+
+def _note(question: Question, answer: Any) -> None:
+    if isinstance(answer, errors.PacktivityError):
+        question.refuse(answer)
+    else:
+        question.answer = answer
+
+
+def _by_verbs(backend: Any, proxy: Any) -> dict[str, Any]:
+    """Ask a backend that has only the five verbs."""
+    if not backend.ready(proxy):
+        return {"status": "running"}
+    if backend.successful(proxy):
+        result = backend.result(proxy)
+        return {"status": "succeeded", "result": result.json() if hasattr(result, "json") else result}
+    reason = backend.fail_info(proxy)
+    if isinstance(reason, tuple) and len(reason) > 1:
+        return {"status": "failed", "error": {"type": str(reason[0]), "message": str(reason[1])}}
+    return {"status": "failed", "error": {"type": "TaskFailed", "message": str(reason)} if reason else None}
+
+
+def _document(question: Question) -> dict[str, Any]:
+    answer = question.answer
+    found = {"file": question.name, "status": answer["status"], "result": answer.get("result")}
+    return {**found, "error": answer.get("error"), "log": question.log()}
+
+
+def _tell(question: Question) -> None:
+    import json
+
+    answer = question.answer
+    status, error = answer["status"], answer.get("error") or {}
+    if status == "unknown":
+        click.echo("unknown: True")
+    elif status not in OVER:
+        click.echo("ready: False")
+    else:
+        click.echo("ready: True")
+        click.echo(f"successful: {status == 'succeeded'}")
+    if status == "succeeded":
+        click.echo(f"result: {json.dumps(answer.get('result'))}")
+    elif error:
+        what = "the task is not known" if status == "unknown" else "the task failed"
+        text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
+        warn(f"{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
+
+
+def _print_log(question: Question) -> None:
+    path = question.log()
+    if path is None or not os.path.exists(path):
+        warn(f"{question.name}: there is no run log")
+        return
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 16):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def _follow(question: Question, ask: Any, deadline: float | None) -> None:
+    from threading import Event
+    from time import monotonic
+
+    idle, place = Event(), 0
+    while True:
+        ask()
+        is_over = not question.is_open()
+        path = question.log()
+        place = _print_from(path, place) if path else place
+        if is_over or (deadline is not None and monotonic() >= deadline):
+            return
+        idle.wait(0.1)
+
+
+def _print_from(path: str, place: int) -> int:
+    try:
+        with open(path, "rb") as file:
+            file.seek(place)
+            text = file.read()
+    except OSError:
+        return place
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+    return place + len(text)
+
+
+def _read(name: str) -> Any:
+    import json
+
+    hint = "Give the file that packtivity-run --async wrote (--proxyfile)."
+    try:
+        with open(name, encoding="utf-8") as file:
+            found = json.load(file)
+    except OSError as error:
+        raise errors.ProxyError(f"proxy file {name}: {error.strerror}", hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise errors.ProxyError(f"proxy file {name}: not JSON: {error}", hint=hint) from None
+    if not (isinstance(found, dict) and isinstance(found.get("proxyname"), str)):
+        raise errors.ProxyError(f"proxy file {name}: has no 'proxyname', so it is not a proxy", hint=hint)
+    return found

@@ -1,0 +1,55 @@
+"""The command ``packtivity ps``: this user's detached tasks on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import command
+
+_ALL = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
+
+
+@command("packtivity-ps", _ALL, options.document_format, options.debug, options.version)
+def ps(everything: bool, format: str) -> None:
+    """List the tasks that the backend local runs for you on this machine, and those that wait."""
+    from packtivity.backends.local import LocalBackend
+
+    LocalBackend().supervise()
+    found = _tasks(everything)
+    if format == "json":
+        import json
+
+        click.echo(json.dumps(found))
+        return
+    for task in found:
+        click.echo(f"{task['id']}  {task['status']:9}  {_time(task['submitted'])}  {task['name']}  {task['workdir']}")
+
+
+def _tasks(everything: bool) -> list[dict[str, Any]]:
+    from packtivity.backends.spool import ACTIVE, DONE, QUEUE, Spool
+
+    spool = Spool()
+    folders = ((ACTIVE, "running"), (QUEUE, "waiting"), *(((DONE, ""),) if everything else ()))
+    return [_task(spool, name, status) for folder, status in folders for name in spool.names(folder)]
+
+
+def _task(spool: Any, name: str, status: str) -> dict[str, Any]:
+    entry = spool.entry(name)
+    task = entry.get("task") or {}
+    readwrite = ((task.get("state") or {}).get("readwrite") or [{}])[0]
+    return {
+        "id": name,
+        "status": entry.get("status") or status or "unknown",
+        "submitted": entry.get("submitted"),
+        "name": (task.get("metadata") or {}).get("name") or entry.get("name") or "",
+        "workdir": readwrite.get("path") or str(entry.get("record") or "").partition("/_packtivity/")[0],
+    }
+
+
+def _time(seconds: Any) -> str:
+    from time import localtime, strftime
+
+    return strftime("%Y-%m-%d %H:%M:%S", localtime(seconds)) if isinstance(seconds, (int, float)) else "-"

@@ -1,0 +1,67 @@
+"""The command ``packtivity-worker``: runs a task that comes as one JSON document."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from packtivity.cli import options
+from packtivity.cli.command import command
+
+_DOCUMENT = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
+
+
+@command("packtivity-worker", _DOCUMENT, options.verbosity, options.debug, options.version)
+def worker(document: str, verbosity: str) -> None:
+    """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
+
+    The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
+    record is there already is not run again. The exit code is that of packtivity-run.
+    """
+    import json
+
+    from packtivity.cli.errors import complain
+    from packtivity.cli.inputs import start_logging
+    from packtivity.cli.signals import like_interrupts
+    from packtivity.plugins import enable_plugins
+    from packtivity.worker import answer
+
+    start_logging(verbosity)
+    enable_plugins()
+    with like_interrupts():
+        said = answer(_read(document))
+    if said["status"] == "succeeded":
+        click.echo(json.dumps(said["result"]))
+        return
+    complain(f"error: {said['error']['message']}")
+    raise click.exceptions.Exit(_exit_code(said))
+
+
+def _exit_code(said: dict[str, Any]) -> int:
+    from packtivity import errors
+
+    error = getattr(errors, str(said["error"]["type"]), None)
+    code: int = getattr(error, "exit_code", errors.TaskCancelled.exit_code if said["status"] == "cancelled" else 70)
+    return code
+
+
+def _read(name: str) -> Any:
+    import json
+
+    from packtivity.errors import ConfigurationError
+
+    try:
+        if name == "-":
+            found = json.load(sys.stdin)
+        else:
+            with open(name, encoding="utf-8") as file:
+                found = json.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"task document {name}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"task document {name}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"task document {name}: not a mapping")
+    return found

@@ -1,0 +1,89 @@
+"""Writes files so that they are there as a whole or not at all, and reads what was written so."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from packtivity.errors import StateError
+
+if TYPE_CHECKING:
+    from packtivity.types import JSON
+
+
+def write_json(path: str, document: JSON, *, sync: bool = False) -> None:
+    """Write a JSON file; see :func:`write_whole`."""
+    import json
+
+    write_whole(path, json.dumps(document, separators=(",", ":")).encode("utf-8"), sync=sync)
+
+
+def write_whole(path: str, content: bytes, *, sync: bool = False, also: str | None = None) -> None:
+    """Write a file at once; an older one stays until the new one is complete. The directory is made when missing.
+
+    :param sync: force it to disk before it gets its name. Without it there is a moment, too short for anybody but
+        another program at the same place, in which there is neither the old nor the new one.
+    :param also: a second name for it.
+    :raises StateError: it cannot be written.
+    """
+    temporary = f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
+    try:
+        try:
+            _put(temporary, content, sync=sync)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _put(temporary, content, sync=sync)
+        if also is not None:
+            _name_also(temporary, content, also, sync=sync)
+        if not sync:
+            # ext4 forces a file to disk that is renamed over another one, which takes longer than all the rest.
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise StateError(
+            f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
+        ) from error
+
+
+def _name_also(temporary: str, content: bytes, path: str, *, sync: bool) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        os.link(temporary, path)
+    except OSError:  # a file system without hard links
+        write_whole(path, content, sync=sync)
+
+
+def _put(path: str, content: bytes, *, sync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: str) -> JSON:
+    """Return what a JSON file says; None when there is none, or it is no JSON.
+
+    :raises StateError: it is there and cannot be read.
+    """
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,260 @@
+"""The right to run a task: whoever has locked its state file runs it, and nobody else does.
+
+The lock (flock) hangs on a descriptor that every process of the task inherits. So it is held as long as anything of
+the task lives, even when the program that started it was killed, and it is free the moment everything is gone. What
+is left of a task whose runner is dead is ended by the next one who wants to run it.
+
+The file itself says what is known of a running task. One that is there and not locked is of a runner that died.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from packtivity.errors import StateError, TaskCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.types import JSON
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_POLL = (0.01, 0.5)
+"""Seconds between looks at a lock that somebody has: at first, and at most."""
+
+
+class Lease:
+    """A state file that is locked by us.
+
+    :ivar descriptor: what the lock hangs on.
+    :ivar left: what the file said when it was found, None unless a runner died with it.
+    """
+
+    def __init__(self, path: str, descriptor: int, left: JSON) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.left = left
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Say how the task is.
+
+        :raises StateError: it cannot be written.
+        """
+        content = json.dumps({**state, "runner": runner()}).encode()
+        try:
+            os.pwrite(self.descriptor, content, 0)
+            os.ftruncate(self.descriptor, len(content))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def give_back(self) -> None:
+        """Take the file away and free the lock, even if a process that the task has left behind inherited it."""
+        if self.descriptor < 0:
+            return
+        with suppress(OSError):
+            os.unlink(self.path)
+        with suppress(OSError):
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        os.close(self.descriptor)
+        self.descriptor = -1
+
+
+def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[JSON], None] | None = None) -> Lease:
+    """Return the lease on a state file, waiting while another runner has it.
+
+    :param cancelled: asked while waiting.
+    :param waiting: called once, with what the file says, when there is somebody to wait for.
+    :raises TaskCancelled: it was cancelled.
+    :raises StateError: the file cannot be made.
+    """
+    from threading import Event
+
+    pause, idle = _POLL[0], Event()
+    while True:
+        lease = _try(path)
+        if lease is not None:
+            return lease
+        state = read(path)
+        if waiting is not None:
+            waiting(state)
+            waiting = None
+        if _is_orphan(state):
+            end_holders(path)
+        if cancelled():
+            raise TaskCancelled("the task was cancelled while it waited for another run of it to end")
+        idle.wait(pause)
+        pause = min(pause * 1.5, _POLL[1])
+
+
+def _try(path: str) -> Lease | None:
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(descriptor)
+            raise _unwritable(path, error) from error
+    if not _is_same(descriptor, path):  # the one who had it took the file away in between
+        os.close(descriptor)
+        return None
+    return Lease(path, descriptor, _parsed(os.read(descriptor, 1 << 20)))
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, flags, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> StateError:
+    return StateError(
+        f"state file {path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
+    )
+
+
+def _is_same(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _parsed(content: bytes) -> JSON:
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        return None  # its writer died in the middle
+
+
+def read(path: str) -> JSON:
+    """Return what a state file says; None when there is none, or it says nothing."""
+    try:
+        with open(path, "rb") as file:
+            found = _parsed(file.read())
+    except OSError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_held(path: str) -> bool:
+    """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+# --- who runs it -----------------------------------------------------------------------------------------------
+
+
+def runner(pid: int | None = None) -> dict[str, Any]:
+    """Return what tells a process apart from every other one, on this machine and until it is started anew."""
+    pid = os.getpid() if pid is None else pid
+    began = _began(pid) if pid != os.getpid() else _own_began(pid)
+    return {"pid": pid, "began": began, "boot": _boot(), "host": os.uname().nodename}
+
+
+@cache
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return os.uname().nodename
+
+
+@cache
+def _own_began(pid: int) -> str:
+    return _began(pid)
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, in ticks since the machine did; empty when there is none, or only its corpse."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in b"ZX" else fields[19].decode()
+
+
+def is_alive(found: Any) -> bool | None:
+    """Return whether a process that :func:`runner` described lives; None when it was on another machine."""
+    if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or found["pid"] <= 0:
+        return None
+    if found.get("host") != os.uname().nodename:
+        return None
+    if found.get("boot") != _boot():
+        return False  # the machine has been started anew since
+    began = _began(found["pid"])
+    return bool(began) and began == found.get("began")
+
+
+def _is_orphan(state: JSON) -> bool:
+    return isinstance(state, dict) and is_alive(state.get("runner")) is False
+
+
+def end_holders(path: str, grace: float = 1.0) -> int:
+    """End every process but this one that has ``path`` open: what is left of a task whose runner was killed.
+
+    :returns: how many there were.
+    """
+    found = _holders(path)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        _until_gone(path, grace)
+    return len(found)
+
+
+def _until_gone(path: str, seconds: float) -> None:
+    from threading import Event
+
+    deadline, idle = time.monotonic() + seconds, Event()
+    while _holders(path) and time.monotonic() < deadline:
+        idle.wait(0.01)
+
+
+def _holders(path: str) -> list[int]:
+    real, own = os.path.realpath(path), os.getpid()
+    try:
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    return [number for number in numbers if number != own and _has_open(number, real)]
+
+
+def _has_open(pid: int, path: str) -> bool:
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                if os.readlink(f"{folder}/{name}") == path:
+                    return True
+    return False

@@ -1,0 +1,202 @@
+"""What stands in a record: pure functions from what is known of a run to a JSON document; see :mod:`packtivity.record`."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from packtivity.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from packtivity.types import JSON, Completed
+
+MASK = "***"
+_SECRET_NAMES = (
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "credential",
+    "apikey",
+    "api_key",
+    "privatekey",
+    "private_key",
+)
+_SHORTEST_SECRET = 6
+_PIECE = 1 << 20
+
+
+def moment(seconds: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the millisecond."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+def ending(completed: Completed | None, noted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the main process ended and what it took."""
+    if completed is None:
+        return {"exit_code": None, "signal": None, "timed_out": False, "out_of_memory": None, "usage": None}
+    code = completed.returncode
+    usage = {
+        "source": "rusage",
+        "cpu_seconds": round(completed.cpu, 6),
+        "peak_memory_bytes": completed.max_rss,
+        "read_bytes": completed.read_bytes,
+        "written_bytes": completed.written_bytes,
+        "output_bytes": completed.output_bytes,
+    }
+    return {
+        "exit_code": code if code >= 0 else None,
+        "signal": signal_name(-code) if code < 0 else None,
+        "timed_out": completed.timed_out,
+        "out_of_memory": noted.get("out_of_memory"),
+        "usage": {**usage, **noted.get("usage", {})},
+    }
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return an error as JSON: ``type``, ``message`` and, for a failed command, ``returncode``."""
+    found: dict[str, Any] = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+    returncode = getattr(error, "returncode", None)
+    return found if returncode is None else {**found, "returncode": returncode}
+
+
+def versions() -> dict[str, str]:
+    """Return what the task was run with."""
+    found = os.uname()
+    return {"packtivity": VERSION, "python": _python(), "system": f"{found.sysname} {found.release} {found.machine}"}
+
+
+def _python() -> str:
+    import sys
+
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def strings(data: JSON) -> Iterator[str]:
+    """Give every string in a document that is not a key."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for value in data.values():
+            yield from strings(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from strings(value)
+
+
+def files(result: JSON, folders: list[str], *, checksums: bool) -> list[dict[str, Any]]:
+    """Describe the files and directories inside ``folders`` that a result names: path, size in bytes, SHA-256.
+
+    :param folders: absolute paths; a name that is not absolute is taken to be inside the first.
+    """
+    found = []
+    for text in dict.fromkeys(strings(result)):
+        if "\0" in text or not text or not folders:
+            continue
+        path = text if text.startswith("/") else f"{folders[0]}/{text}"
+        if any(path.startswith(folder + "/") for folder in folders):
+            described = _described(path, checksums)
+            if described is not None:
+                found.append(described)
+    return found
+
+
+def _described(path: str, checksums: bool) -> dict[str, Any] | None:
+    from stat import S_ISDIR, S_ISREG
+
+    try:
+        status = os.stat(path)
+        if S_ISDIR(status.st_mode):
+            return {"path": path, "type": "directory"}
+        if not S_ISREG(status.st_mode):
+            return {"path": path, "type": "other"}
+        digest = {"sha256": sha256(path, status.st_size)} if checksums else {}
+    except OSError:
+        return None  # not there, or not ours to read
+    return {"path": path, "type": "file", "size": status.st_size, **digest}
+
+
+def sha256(path: str, size: int) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits.
+
+    :raises OSError: it cannot be read.
+    """
+    digest = hasher(size)()
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    found: str = digest.hexdigest()
+    return found
+
+
+@cache
+def _small_hasher() -> Callable[..., Any]:
+    try:
+        from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]  # Python 3.12
+    except ImportError:
+        try:
+            from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore,no-redef]  # Python 3.11
+        except ImportError:
+            from hashlib import sha256
+    return sha256  # type: ignore[no-any-return,unused-ignore]
+
+
+def hasher(size: int) -> Callable[..., Any]:
+    """Return SHA-256: for little data the one that is there at once, for much the faster one that is dear to import."""
+    if size < _PIECE:
+        return _small_hasher()
+    from hashlib import sha256
+
+    return sha256
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def is_secret(name: str) -> bool:
+    """Return whether a variable or parameter of this name holds something that nobody else may see."""
+    lowered = name.lower().replace("-", "_")
+    return any(part in lowered for part in _SECRET_NAMES)
+
+
+def secrets(environment: Mapping[str, str], parameters: JSON) -> set[str]:
+    """Return the texts that must not stand in a record: values of variables and parameters with telling names."""
+    found = {value for name, value in environment.items() if is_secret(name)}
+    if isinstance(parameters, dict):
+        for name, value in parameters.items():
+            if is_secret(str(name)):
+                found.update(strings(value))
+    return {text for text in found if len(text) >= _SHORTEST_SECRET}
+
+
+def masked(data: JSON, hidden: set[str]) -> JSON:
+    """Return a document in which every text of ``hidden`` is ``***``."""
+    if not hidden:
+        return data
+    if isinstance(data, str):
+        for text in sorted(hidden, key=len, reverse=True):
+            data = data.replace(text, MASK)
+        return data
+    if isinstance(data, dict):
+        return {key: masked(value, hidden) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [masked(value, hidden) for value in data]
+    return data

@@ -1,0 +1,256 @@
+"""The record of a task, ``{metadir}/NAME.outcome.json``: how it went, what it took, what it published.
+
+It is written last and at once, so that who finds one finds a whole one. While the task runs, ``NAME.KEY.state.json``
+beside it is locked and says so; see :mod:`packtivity.lease`. A task with an id, which backends give, has its record
+under ``NAME.ID.outcome.json`` too, so that one of the same name does not hide it.
+
+Its form is published as a JSON Schema: :func:`schema`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from packtivity import facts, outcome, settings
+from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
+from packtivity.files import read_json, write_whole
+from packtivity.tasklog import safe_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.lease import Lease
+    from packtivity.types import JSON
+
+VERSION = 1
+ATTEMPTS = 3
+"""How often a task whose runner dies is started before it is called failed."""
+
+_WORTH_SYNC = 0.1
+"""Seconds from which a record is forced to disk: what took less is done again sooner than a disk is waited for."""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 4) of records."""
+    found: dict[str, Any] = read_json(os.path.join(os.path.dirname(__file__), "schema", "outcome.json"))
+    return found
+
+
+# --- where it is -----------------------------------------------------------------------------------------------
+
+
+def outcome_path(metadir: str, metadata: Mapping[str, Any] | None, task_id: str | None = None) -> str:
+    """Return the absolute path of a record."""
+    name = safe_name(metadata)
+    return f"{metadir}/{name}.{task_id}.outcome.json" if task_id else f"{metadir}/{name}.outcome.json"
+
+
+def state_path(metadir: str, metadata: Mapping[str, Any] | None, key: str) -> str:
+    """Return the absolute path of the file that is locked while a task runs."""
+    return f"{metadir}/{safe_name(metadata)}.{key}.state.json"
+
+
+def home(state: Any, task_id: str | None) -> str | None:
+    """Return the directory for a task's record: a task with an id but no work directory has one of this user's."""
+    metadir: str | None = state.metadir if state else None
+    if metadir is not None or task_id is None:
+        return metadir
+    return f"{settings.state_dir()}/tasks"
+
+
+def read_outcome(path: str) -> JSON:
+    """Return a record; None when there is none, or not a whole one.
+
+    :raises StateError: it is there and cannot be read.
+    """
+    found = read_json(path)
+    return found if isinstance(found, dict) and isinstance(found.get("status"), str) else None
+
+
+def task_key(spec: Any, parameters: JSON, state: Any, metadata: Mapping[str, Any] | None) -> str:
+    """Return what is the same for the same task and differs for any other: 16 hexadecimal digits."""
+    import json
+
+    text = json.dumps([spec, parameters, state.json() if state else None, safe_name(metadata)], default=str)
+    digest: str = outcome.hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:16]
+
+
+# --- writing it ------------------------------------------------------------------------------------------------
+
+
+def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config: Any) -> Book | None:
+    """Take the right to run a task and return the book that its record is kept in; None when it has none.
+
+    :raises TaskCancelled: it was cancelled while another run of it had to be waited for.
+    :raises StateError: nothing can be written where its record belongs.
+    """
+    task_id = exec_config.config.get("task_id")
+    if exec_config.dry_run() or not settings.value("record"):
+        return None
+    metadir = home(state, task_id)
+    if metadir is None:
+        return None
+    from packtivity import lease
+
+    data = parameters.json() if hasattr(parameters, "json") else parameters
+    key = task_key(spec, data, state, metadata)
+    cancel = exec_config.cancel
+    taken = lease.take(
+        state_path(metadir, metadata, key), cancelled=lambda: bool(cancel is not None and cancel.cancelled)
+    )
+    return Book(taken, metadir, metadata, task_id or key, data, state, exec_config)
+
+
+class Book:
+    """Keeps the notes on a running task and writes its record; to be closed in any case."""
+
+    def __init__(
+        self, taken: Lease, metadir: str, metadata: Any, task_id: str, parameters: JSON, state: Any, exec_config: Any
+    ) -> None:
+        self._lease = taken
+        self._given = exec_config.config.get("task_id")
+        self.path = outcome_path(metadir, metadata)
+        self._also = outcome_path(metadir, metadata, self._given) if self._given else None
+        self._parameters = parameters
+        self._folders = list(state.readwrite) if state else []
+        self._began = time.time()
+        left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
+        attempts = left.get("attempts")
+        self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
+        self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "name": safe_name(metadata)}
+        self._page = facts.Page((taken.descriptor,))
+        self._token = facts.open_page(self._page)
+        try:
+            self._running()
+        except BaseException:
+            self.close()
+            raise
+
+    def _running(self) -> None:
+        started = {"status": "running", "started": outcome.moment(self._began), "attempts": self.attempts}
+        self._lease.write({**self._about, **started})
+
+    def check_attempts(self) -> None:
+        """Refuse a task from a backend that its runners have died with too often.
+
+        :raises WorkerLost: it has been started often enough.
+        """
+        if self._given and self.attempts > ATTEMPTS:
+            self.attempts -= 1
+            raise WorkerLost(
+                f"whoever ran this task died with it, {ATTEMPTS} times",
+                hint="Does it use up the memory, or kill its parent? Its run log may tell.",
+            )
+
+    def again(self) -> None:
+        """Count another attempt."""
+        self.attempts += 1
+        self._page.notes.clear()
+        self._running()
+
+    def succeeded(self, result: JSON) -> None:
+        """Write the record of a success.
+
+        :raises StateError: it cannot be written, and then the task has not succeeded.
+        """
+        self._write("succeeded", result, None)
+
+    def failed(self, error: BaseException) -> None:
+        """Write the record of a failure; when it cannot be written, ``error`` stays what is raised."""
+        status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
+        try:
+            self._write(status, None, outcome.failure(error))
+        except (PacktivityError, OSError, ValueError, TypeError) as second:
+            error.add_note(str(second))
+
+    def _write(self, status: str, result: JSON, error: JSON) -> None:
+        import json
+
+        ended = time.time()
+        document = self._document(status, result, error, ended)
+        content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
+        write_whole(self.path, content, sync=ended - self._began >= _WORTH_SYNC, also=self._also)
+
+    def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
+        noted = self._page.notes
+        execution, completed = noted.get("execution"), noted.get("completed")
+        argv = noted.get("argv") or (execution.argv if execution else None)
+        image = execution.image if execution else None
+        seen = {
+            "attempts": self.attempts,
+            "error": error,
+            "job": noted.get("job"),
+            "command": list(argv) if argv else None,
+            "workdir": execution.workdir if execution else None,
+            "image": noted.get("image") or ({"reference": image, "digest": None} if image else None),
+            "parameters": self._parameters,
+            "missing": list(noted.get("missing", ())),
+            "warnings": list(noted.get("warnings", ())),
+        }
+        hidden = outcome.secrets(settings.caller_environment(), self._parameters)
+        succeeded = status == "succeeded"
+        checksums = settings.value("record_checksums")
+        return {
+            **self._about,
+            "status": status,
+            "started": outcome.moment(self._began),
+            "ended": outcome.moment(ended),
+            "seconds": round(ended - self._began, 6),
+            **outcome.ending(completed, noted),
+            **outcome.masked(seen, hidden),
+            "result": result,
+            "published": outcome.files(result, self._folders, checksums=checksums) if succeeded else [],
+            "versions": outcome.versions(),
+            **(_where() if settings.value("record_host") else {}),
+        }
+
+    def close(self) -> None:
+        """Give back the right to run the task; may be called again."""
+        if self._token is not None:
+            facts.close_page(self._token)
+            self._token = None
+            self._lease.give_back()
+
+
+def _where() -> dict[str, str]:
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return {"host": os.uname().nodename, "user": user}
+
+
+def failed_before(path: str, also: str | None, about: Mapping[str, Any], error: BaseException) -> None:
+    """Write the record of a task that could not even begin; nothing happens when that cannot be written.
+
+    :param about: ``id``, ``name`` and ``parameters``.
+    """
+    import json
+
+    now = outcome.moment(time.time())
+    hidden = outcome.secrets(settings.caller_environment(), about.get("parameters"))
+    document = {
+        "version": VERSION,
+        "status": "failed",
+        "started": now,
+        "ended": now,
+        "seconds": 0.0,
+        **outcome.ending(None, {}),
+        "attempts": 0,
+        "error": outcome.masked(outcome.failure(error), hidden),
+        **dict.fromkeys(("job", "command", "workdir", "image", "result")),
+        **outcome.masked(dict(about), hidden),
+        "missing": [],
+        "warnings": [],
+        "published": [],
+        "versions": outcome.versions(),
+    }
+    try:
+        write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True, also=also)
+    except StateError:
+        return

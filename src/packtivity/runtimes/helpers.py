@@ -1,0 +1,57 @@
+"""Starts processes of our own that run tasks for this one; tasks themselves are started by ``process``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from packtivity.errors import EnvironmentUnavailable
+
+
+def start_module(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    """Start ``python -m module`` with pipes to its input and from its output, in a session of its own.
+
+    It is the same interpreter with the same search path, and it has no terminal: Ctrl-C is not for it.
+
+    :param stderr: descriptor for its standard error; ours by default.
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            [sys.executable, *_options(), "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EnvironmentUnavailable(f"a worker cannot be started: {error.strerror}") from error
+
+
+def _options() -> list[str]:
+    """Return what the interpreter was called with that changes what is imported or warned about."""
+    return [f"-W{warning}" for warning in sys.warnoptions]
+
+
+def detach() -> bool:
+    """Go on as a process that nobody waits for and that no terminal ends; false in the process that was called.
+
+    To be called before there are threads.
+    """
+    if os.fork():
+        return False
+    os.setsid()
+    return True
+
+
+def forget(process: subprocess.Popen[Any]) -> None:
+    """Wait for a process and close what leads to it; to be called again does no harm."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:  # what was still to be written has nobody to read it
+                continue
+    process.wait()

@@ -1,0 +1,3 @@
+"""The version of this package, without reading the metadata of an installation, which takes long."""
+
+VERSION = "1.0.0"

@@ -1,0 +1,100 @@
+"""What a worker does with a task document, wherever it runs: run it, or say how it went when it has been run.
+
+A document may come from anywhere. It says what to run, yet nothing is imported that the user of the worker has not
+configured: leaf types have to be of modules that ``PACKTIVITY_PLUGINS`` names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from packtivity import outcome, record
+from packtivity.errors import ConfigurationError, PacktivityError, TaskCancelled
+from packtivity.task import Task, run_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.runtimes.process import Cancellation
+    from packtivity.types import JSON
+
+
+def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
+    """Run a task and return how it went, as JSON; a task whose record is there already is not run again.
+
+    :returns: ``status`` (``succeeded``, ``failed``, ``cancelled``), ``result``, ``error`` and ``record``: the path.
+    :raises ConfigurationError: the document is none.
+    """
+    task = Task.from_json(document)
+    try:
+        check_datamodel(task.datamodel)
+        state = task.load_state()
+        path = record_place(state, task.metadata, task.id)
+        told = path and final(path, task.id)
+        if told:
+            return told
+        result = run_task(task, cancel, state)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
+        return failed(task, error)
+    return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
+
+
+def failed(task: Task, error: BaseException) -> dict[str, Any]:
+    """Return the answer for a task that has failed, and see that there is a record of it."""
+    path = None
+    try:
+        path = record_path(task)
+        if path and not final(path, task.id):
+            about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
+            record.failed_before(path, None, about, error)
+    except PacktivityError as second:
+        error.add_note(str(second))
+    status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
+    return {"status": status, "result": None, "error": outcome.failure(error), "record": path}
+
+
+def record_path(task: Task) -> str | None:
+    """Return where the record of a task with an id is, or will be; None for one without.
+
+    :raises PacktivityError: its state cannot be used.
+    """
+    return record_place(task.load_state(), task.metadata, task.id)
+
+
+def record_place(state: Any, metadata: JSON, task_id: str | None) -> str | None:
+    """Return where the record of a task with an id belongs; None for one without."""
+    home = record.home(state, task_id) if task_id is not None else None
+    return home and record.outcome_path(home, metadata, task_id)
+
+
+def final(path: str, task_id: str | None) -> dict[str, Any] | None:
+    """Return what a record says about a task; None when it says nothing, or is about another one.
+
+    :raises StateError: it is there and cannot be read.
+    """
+    found = record.read_outcome(path)
+    if found is None or found.get("id") != task_id:
+        return None
+    return {"status": found["status"], "result": found.get("result"), "error": found.get("error"), "record": path}
+
+
+def check_datamodel(model: JSON) -> None:
+    """Refuse leaf types of modules that nobody has configured here.
+
+    :raises ConfigurationError: there is one.
+    """
+    from packtivity import plugins, settings
+
+    if not model:
+        return
+    allowed = {*plugins.enabled, *settings.value("plugins"), settings.value("state_provider")}
+    types, literals = model.get("types"), model.get("literals")
+    names = list(types.values()) if isinstance(types, dict) else []
+    names += [literals.get("parser")] if isinstance(literals, dict) else []
+    for name in names:
+        module = str(name).partition(":")[0]
+        if module and not any(module == known or module.startswith(f"{known}.") for known in allowed if known):
+            raise ConfigurationError(
+                f"task document: leaf type {name!r} is of a module that is not configured here",
+                hint="Name the module in PACKTIVITY_PLUGINS where the task runs.",
+            )

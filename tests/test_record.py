@@ -1,0 +1,292 @@
+"""The record of a task: what it says, when it is written, and that a task never runs twice at the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from packtivity import errors, lease, record
+from packtivity.handlers.config import ExecutionConfig
+from packtivity.runtimes.process import Cancellation
+from packtivity.statecontexts import LocalFSState
+from packtivity.syncbackends import defaultsyncbackend
+from packtivity.task import Task, is_id, run_task
+from packtivity.worker import answer
+
+pytestmark = pytest.mark.usefixtures("_quiet")
+
+
+@pytest.fixture
+def _quiet(monkeypatch, tmp_path):
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def state(tmp_path):
+    made = LocalFSState([str(tmp_path / "work")])
+    made.ensure()
+    return made
+
+
+def spec(cmd, publish=None):
+    return {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
+        "environment": {"environment_type": "localproc-env"},
+        "publisher": publish or {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
+    }
+
+
+PARAMETERS = {"out": "{workdir}/file"}
+
+
+def run(state, cmd, parameters=PARAMETERS, publish=None, **execution):
+    """Run a task and return its record, which fits the schema, and the error."""
+    error = None
+    backend = defaultsyncbackend({"exec": ExecutionConfig(**execution)})
+    try:
+        backend.run(spec(cmd, publish), parameters, state, {"name": "task"})
+    except (Exception, KeyboardInterrupt) as raised:
+        error = raised
+    found = record.read_outcome(f"{state.metadir}/task.outcome.json")
+    jsonschema.Draft4Validator(record.schema()).validate(found)
+    return found, error
+
+
+def test_the_schema_is_a_schema():
+    jsonschema.Draft4Validator.check_schema(record.schema())
+
+
+def test_a_success_says_what_was_published_with_its_checksum(state):
+    found, error = run(state, "printf hello > {out}; echo said")
+    assert error is None
+    assert found["status"] == "succeeded"
+    assert found["result"] == {"o": f"{state.readwrite[0]}/file"}
+    digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert found["published"] == [{"path": found["result"]["o"], "type": "file", "size": 5, "sha256": digest}]
+    assert (found["exit_code"], found["signal"], found["timed_out"], found["attempts"]) == (0, None, False, 1)
+    assert found["usage"]["output_bytes"] == 5
+    assert found["usage"]["peak_memory_bytes"] > 0
+    assert found["command"] == ["sh", "-c", f"printf hello > {found['result']['o']}; echo said"]
+    assert found["job"] == {"command": found["command"][2]}
+
+
+def test_a_failure_says_its_exit_code_and_message(state):
+    found, error = run(state, "echo alas; exit 3")
+    assert (found["status"], found["exit_code"], found["error"]["returncode"]) == ("failed", 3, 3)
+    assert found["error"] == {"type": "TaskFailed", "message": str(error), "returncode": 3}
+    assert found["result"] is None
+
+
+def test_a_signal_is_named(state):
+    found, _ = run(state, "kill -SEGV $$")
+    assert (found["exit_code"], found["signal"]) == (None, "SIGSEGV")
+
+
+def test_a_timeout_is_said(state):
+    found, _ = run(state, "sleep 20", timeout=0.05, grace=1)
+    assert found["timed_out"]
+    assert found["error"]["type"] == "TaskTimeout"
+
+
+def test_a_cancelled_task_is_called_so(state):
+    with Cancellation() as cancel:
+        threading.Timer(0.1, cancel.cancel).start()
+        found, error = run(state, "sleep 20", cancel=cancel, grace=1)
+    assert found["status"] == "cancelled"
+    assert isinstance(error, errors.TaskCancelled)
+
+
+def test_a_published_path_that_is_not_there_is_named(state):
+    found, _ = run(state, "true")
+    assert (found["status"], found["missing"]) == ("succeeded", [f"{state.readwrite[0]}/file"])
+    found, error = run(state, "true", strict=True)
+    assert (found["status"], found["missing"]) == ("failed", [f"{state.readwrite[0]}/file"])
+    assert isinstance(error, errors.MissingOutput)
+
+
+def test_a_mistake_in_the_parameters_is_recorded_too(state):
+    found, _ = run(state, "echo {nope}")
+    assert (found["status"], found["error"]["type"]) == ("failed", "MissingName")
+    assert found["usage"] is None
+
+
+def test_secrets_are_masked_wherever_they_come_up(state, monkeypatch):
+    monkeypatch.setenv("MY_API_TOKEN", "environment-secret")
+    parameters = {**PARAMETERS, "db_password": "hunter22!", "x": "environment-secret"}
+    found, _ = run(state, "echo {db_password} {x}; exit 1", parameters)
+    assert "hunter22" not in json.dumps(found)
+    assert "environment-secret" not in json.dumps(found)
+    assert found["parameters"]["db_password"] == "***"
+
+
+def test_host_and_user_are_there_only_on_request(state, monkeypatch):
+    assert "host" not in run(state, "true")[0]
+    monkeypatch.setenv("PACKTIVITY_RECORD_HOST", "true")
+    assert run(state, "true")[0]["host"] == os.uname().nodename
+
+
+def test_no_record_is_written_when_that_is_switched_off(state, monkeypatch):
+    monkeypatch.setenv("PACKTIVITY_RECORD", "false")
+    defaultsyncbackend().run(spec("true"), PARAMETERS, state)
+    assert not [name for name in os.listdir(state.metadir) if name.endswith(".json")]
+
+
+def test_a_run_leaves_nothing_but_its_record_and_logs(state):
+    run(state, "true")
+    assert sorted(os.listdir(state.metadir)) == ["task.outcome.json", "task.run.log", "task.step.log"]
+
+
+def test_retries_are_for_failures_that_may_pass(state):
+    flaky = "test -e {out} || {{ touch {out}; exit 1; }}"
+    assert run(state, flaky, retries=1)[0]["attempts"] == 2
+    assert run(state, "no-such-program-{out}", retries=5)[0]["attempts"] == 1
+    assert run(state, "sleep 9", retries=5, timeout=0.05, grace=1)[0]["attempts"] == 1
+    assert run(state, "exit 1", retries=2)[0]["attempts"] == 3
+
+
+def test_a_task_runs_once_at_a_time_and_then_again(state):
+    cmd = "mkdir {out}.lock || exit 9; sleep 0.2; rmdir {out}.lock; echo x >> {out}"
+    failures = []
+
+    def one():
+        try:
+            defaultsyncbackend().run(spec(cmd), PARAMETERS, state, {"name": "task"})
+        except errors.PacktivityError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert Path(state.readwrite[0], "file").read_text() == "x\n" * 3
+
+
+RUNNER = """
+import sys, json
+from packtivity.worker import answer
+answer(json.load(open(sys.argv[1])))
+"""
+
+
+def start_runner(tmp_path, document):
+    (tmp_path / "task.json").write_text(json.dumps(document))
+    return subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path / "task.json")])
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_a_killed_runner_left_is_ended_before_the_task_runs_again(tmp_path, state):
+    cmd = "echo $$ >> {out}; test -e {out}.second || {{ touch {out}.second; sleep 60; }}"
+    document = Task.of(spec(cmd), PARAMETERS, state, {"name": "task"}, id="one").to_json()
+    pids = Path(state.readwrite[0], "file")
+    runner = start_runner(tmp_path, document)
+    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    runner.kill()
+    runner.wait()
+    first = int(pids.read_text())
+    os.kill(first, 0)
+    said = answer(document)
+    assert said["status"] == "succeeded"
+    assert lease.runner(first)["began"] == ""
+    assert record.read_outcome(said["record"])["attempts"] == 2
+
+
+def test_a_task_that_kills_its_runner_ends_as_failed(tmp_path, state):
+    document = Task.of(spec("kill -9 $PPID; sleep 9"), PARAMETERS, state, {"name": "task"}, id="poison").to_json()
+    for _ in range(record.ATTEMPTS):
+        assert start_runner(tmp_path, document).wait() == -signal.SIGKILL
+    said = answer(document)
+    assert (said["status"], said["error"]["type"]) == ("failed", "WorkerLost")
+    assert record.read_outcome(said["record"])["attempts"] == record.ATTEMPTS
+
+
+def test_a_delivered_task_that_has_run_is_not_run_again(state):
+    document = Task.of(spec("echo x >> {out}"), PARAMETERS, state, {"name": "task"}, id="once").to_json()
+    first = answer(document)
+    assert answer(document) == first
+    assert Path(state.readwrite[0], "file").read_text() == "x\n"
+
+
+def test_a_task_of_the_same_name_does_not_hide_the_record_of_another(state):
+    said = [
+        answer(Task.of(spec(f"echo {n}"), PARAMETERS, state, {"name": "task"}, id=f"n{n}").to_json()) for n in range(2)
+    ]
+    assert [record.read_outcome(each["record"])["id"] for each in said] == ["n0", "n1"]
+
+
+def test_a_state_that_cannot_be_loaded_is_an_answer_too(state):
+    document = Task.of(spec("true"), PARAMETERS, state, id="x").to_json()
+    said = answer({**document, "state": {"state_type": "nope"}})
+    assert (said["status"], said["error"]["type"]) == ("failed", "InvalidState")
+
+
+@pytest.mark.parametrize("text", ["", "../x", "a/b", "a" * 65, "é", None, 3, "a.b"])
+def test_what_is_no_id_is_refused(state, text):
+    assert not is_id(text)
+    if text is not None:
+        with pytest.raises(errors.ConfigurationError):
+            run_task({**Task.of(spec("true"), PARAMETERS, state).to_json(), "id": text})
+
+
+def test_the_state_of_a_running_task_is_there_and_locked(state):
+    seen = []
+    with Cancellation() as cancel:
+
+        def look():
+            wait_for(lambda: any(n.endswith("state.json") for n in os.listdir(state.metadir)))
+            (name,) = [n for n in os.listdir(state.metadir) if n.endswith("state.json")]
+            path = f"{state.metadir}/{name}"
+            wait_for(lambda: lease.read(path))
+            seen.append((lease.is_held(path), lease.read(path)))
+            cancel.cancel()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        run(state, "sleep 20", cancel=cancel, grace=1)
+        thread.join()
+    ((held, said),) = seen
+    assert held
+    assert (said["status"], said["name"], said["runner"]["pid"]) == ("running", "task", os.getpid())
+
+
+def test_a_full_disk_leaves_the_earlier_record_and_is_an_error(state, monkeypatch):
+    before, _ = run(state, "true")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("packtivity.files._put", full)
+    found, error = run(state, "echo second")
+    assert isinstance(error, errors.StateError)
+    assert "No space left" in str(error)
+    assert found == before
+    assert not [name for name in os.listdir(state.metadir) if "tmp" in name]
+
+
+WORKER = Path(sys.executable).parent / "packtivity-worker"
+
+
+def test_the_worker_command_prints_the_result_and_ends_like_run(state, tmp_path):
+    for cmd, code in (("true", 0), ("exit 4", 6)):
+        document = Task.of(spec(cmd), PARAMETERS, state, id=f"c{code}").to_json()
+        (tmp_path / "t.json").write_text(json.dumps(document))
+        done = subprocess.run([WORKER, tmp_path / "t.json"], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert done.stdout == (json.dumps({"o": f"{state.readwrite[0]}/file"}) + "\n" if code == 0 else "")
