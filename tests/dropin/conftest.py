@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,14 +86,16 @@ class Outcome:
         return found
 
     def document(self, *, proxies: bool) -> Any:
-        """Return the engine's whole account of the run, with names in place of random identifiers."""
-        return canonical(self.snapshot, proxies=proxies)
+        """Return the engine's whole account of the run, with names in place of random identifiers and of its folder."""
+        return canonical(self.snapshot, str(self.folder), proxies=proxies)
 
     def files(self) -> dict[str, str]:
         """Return the digest of every file that a task has written."""
         found = (path for path in self.folder.rglob("*") if path.is_file())
         return {
-            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            str(path.relative_to(self.folder)): hashlib.sha256(
+                path.read_bytes().replace(str(self.folder).encode(), b"RUN")
+            ).hexdigest()
             for path in found
             if not {"_packtivity", "_yadage"} & set(path.relative_to(self.folder).parts)
         }
@@ -114,24 +120,28 @@ def name_of(node: dict[str, Any]) -> str:
     return f"{metadata['wflow_offset']}/{metadata['wflow_stage']}/{metadata['wflow_stage_node_idx']}"
 
 
-def canonical(snapshot: dict[str, Any], *, proxies: bool) -> Any:
+def canonical(snapshot: dict[str, Any], folder: str, *, proxies: bool) -> Any:
     names = {node["id"]: name_of(node) for node in snapshot["dag"]["nodes"]}
     names |= {
         rule["id"]: f"rule {rule['offset']}/{rule['rule']['name']}" for rule in snapshot["rules"] + snapshot["applied"]
     }
     text = json.dumps(snapshot)
-    for identifier, name in names.items():
+    for identifier, name in {folder: "RUN", **names}.items():
         text = text.replace(identifier, name)
     document = json.loads(text)
     for node in document["dag"]["nodes"]:
         del node["timestamps"]
-        if not proxies:
-            del node["proxy"]
         unnumber(node["task"]["state"])
-        unnumber((node.get("proxy") or {}).get("proxydetails", {}).get("statedata"))
+        unnumber(((node["proxy"] or {}).get("proxydetails") or {}).get("statedata"))
     for rule in document["applied"]:
         rule["rule"]["state_provider"]["init_states"].sort(key=lambda state: state["identifier"])
     document["dag"]["edges"].sort()
+    return document if proxies else without_proxies(document)
+
+
+def without_proxies(document: Any) -> Any:
+    for node in document["dag"]["nodes"]:
+        del node["proxy"]
     return document
 
 
@@ -154,7 +164,7 @@ def differing(found: Any, expected: Any, where: str = "") -> Iterator[str]:
 
 
 class Engine:
-    """yadage-run of one environment. Runs happen in the same folder, one after the other, so that paths are equal."""
+    """yadage-run of one environment."""
 
     def __init__(self, environment: Path, place: Path, **settings: str) -> None:
         self.environment = environment
@@ -223,6 +233,10 @@ def place_of_the_original() -> Path:
     return ORACLE
 
 
+def the_original(place: Path) -> Engine:
+    return Engine(place_of_the_original(), place, PYTHONPATH=str(HERE / "sorted_listings"))
+
+
 @pytest.fixture
 def ours(tmp_path: Path) -> Engine:
     """The workflow engine with this package beneath it."""
@@ -232,7 +246,24 @@ def ours(tmp_path: Path) -> Engine:
 @pytest.fixture
 def original(tmp_path: Path) -> Engine:
     """The same engine with packtivity 0.17.1 beneath it."""
-    return Engine(place_of_the_original(), tmp_path, PYTHONPATH=str(HERE / "sorted_listings"))
+    return the_original(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def originally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, dict[str, str]]]:
+    """Return what the original makes of a workflow: the engine's account and the digests of the files."""
+    known: dict[str, tuple[Any, dict[str, str]]] = {}
+
+    def run(case: Workflow, backend: str = "foregroundasync", **environment: str) -> tuple[Any, dict[str, str]]:
+        key = f"{case} {backend} {environment}"
+        if key not in known:
+            engine = the_original(tmp_path_factory.mktemp("original"))
+            outcome = engine.run(case, backend, **environment)
+            assert outcome.returncode == int(case.fails), outcome.log
+            known[key] = outcome.document(proxies=True), outcome.files()
+        return copy.deepcopy(known[key])
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -245,3 +276,69 @@ def workflow() -> Any:
 def differences() -> Callable[[Any, Any], list[str]]:
     """Compare two documents; True and 1, 1 and 1.0 are not the same."""
     return lambda found, expected: list(differing(found, expected))
+
+
+@pytest.fixture(scope="session")
+def multiproc() -> tuple[str, dict[str, str]]:
+    """Name the backend with worker processes."""
+    return "multiproc:2", {}
+
+
+@pytest.fixture(scope="session")
+def celery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """Start a broker and a worker of the world, and name the backend."""
+    server = shutil.which("redis-server")
+    if server is None:
+        missing("redis-server", "install it (apt-get install redis-server)")
+    place = tmp_path_factory.mktemp("celery")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    quiet = {"cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    broker = subprocess.Popen([str(server), "--port", port, "--bind", "127.0.0.1", "--save", ""], **quiet)  # type: ignore[call-overload]
+    environment = {"PACKTIVITY_CELERY_REDIS_BROKER": f"redis://127.0.0.1:{port}/0"}
+    program = place_of(WORLD) / "bin" / "celery"
+    command = [str(program), "-A", "packtivity.asyncbackends.default_celeryapp", "worker", "-c", "2", "-l", "WARNING"]
+    with (place / "worker.log").open("w") as log:
+        worker = subprocess.Popen(
+            command, cwd=place, stdout=log, stderr=log, env=clean_environment(environment), start_new_session=True
+        )
+    yield "celery", environment
+    worker.terminate()
+    worker.wait(timeout=30)
+    broker.terminate()
+    broker.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def ipcluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """Start a cluster of two engines of the world, and name the backend."""
+    place = tmp_path_factory.mktemp("ipcluster")
+    program = place_of(WORLD) / "bin" / "ipcluster"
+    if not program.exists():
+        missing(f"ipyparallel in the world {WORLD}", "python tools/worlds.py yadage-old newest have it")
+    environment = {"IPYTHONDIR": str(place)}
+    with (place / "cluster.log").open("w") as log:
+        cluster = subprocess.Popen(
+            [str(program), "start", "-n", "2"],
+            cwd=place,
+            stdout=log,
+            stderr=log,
+            env=clean_environment(environment),
+            start_new_session=True,
+        )
+    wait_for_engines(place, environment)
+    yield "ipcluster", environment
+    cluster.send_signal(signal.SIGINT)
+    cluster.wait(timeout=60)
+
+
+def wait_for_engines(place: Path, environment: dict[str, str]) -> None:
+    code = "import ipyparallel; ipyparallel.Client().wait_for_engines(2, timeout=60)"
+    python = place_of(WORLD) / "bin" / "python"
+    deadline = time.monotonic() + 90
+    while subprocess.run(
+        [str(python), "-c", code], cwd=place, env=clean_environment(environment), capture_output=True, check=False
+    ).returncode:
+        assert time.monotonic() < deadline, (place / "cluster.log").read_text()
+        time.sleep(0.5)

@@ -38,8 +38,8 @@ def settings(controller, tmp_path):
         "YADAGE_CUSTOM_TRACKER": "analysis_platform:Tracker",
         "PYTHONPATH": f"{HERE / 'plugins'}:{SORTED}",
         "JOB_CONTROLLER": controller.read_text(),
-        "workflow_uuid": "4f3c",
-        "workflow_workspace": str(tmp_path / "run"),
+        "WORKFLOW_UUID": "4f3c",
+        "WORKFLOW_WORKSPACE": str(tmp_path / "run"),
     }
 
 

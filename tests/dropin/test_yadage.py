@@ -22,12 +22,9 @@ def test_there_are_as_many_workflows_as_promised():
 
 
 @pytest.mark.parametrize("name", SUCCEEDING)
-def test_a_workflow_gives_what_it_gives_with_the_original(name, workflow, ours, original, differences):
+def test_a_workflow_gives_what_it_gives_with_the_original(name, workflow, ours, originally, differences):
     case = workflow(name)
-    theirs = original.run(case)
-    assert theirs.returncode == 0, theirs.log
-    expected, files = theirs.document(proxies=True), theirs.files()
-    original.keep("original")
+    expected, files = originally(case)
 
     found = ours.run(case)
 
@@ -38,34 +35,57 @@ def test_a_workflow_gives_what_it_gives_with_the_original(name, workflow, ours, 
     assert sum(node.split("/")[-2] != "init" for node in found.states()) == case.tasks
 
 
-def test_a_failed_task_stops_what_depends_on_it_and_nothing_else(workflow, ours, original, differences):
-    case = workflow("failing")
-    theirs = original.run(case, "multiproc:1")  # its foreground backend raises in the middle of the engine
-    expected, files = theirs.document(proxies=False), theirs.files()
-    original.keep("original")
+@pytest.mark.parametrize("backend", ["foregroundasync", "multiproc:2"])
+def test_a_failed_task_stops_what_depends_on_it_and_nothing_else(backend, workflow, ours, originally, differences):
+    expected, files = originally(workflow("failing"), "multiproc:1")  # its foreground backend breaks the engine off
 
-    found = ours.run(case)
+    found = ours.run(workflow("failing"), backend)
 
-    assert (found.returncode, theirs.returncode) == (1, 1)
-    assert differences(found.document(proxies=False), expected) == []
+    assert found.returncode == 1
+    assert differences(found.document(proxies=False), without_proxies(expected)) == []
     assert found.files() == files
     assert found.states()["/broken/0"] == "FAILED"
 
 
 @pytest.mark.parametrize("name", ["chain", "mapreduce", "literals"])
-def test_without_prepublishing_results_come_from_runs_alone(name, workflow, ours, original, differences):
+def test_without_prepublishing_results_come_from_runs_alone(name, workflow, ours, originally, differences):
     case = workflow(name)
-    theirs = original.run(case, YADAGE_IGNORE_PREPUBLISHING="1")
-    expected = theirs.document(proxies=True)
-    original.keep("original")
-    prepublished = ours.run(case)
-    ours.keep("prepublished")
+    expected, _ = originally(case, YADAGE_IGNORE_PREPUBLISHING="1")
+    prepublished, _ = originally(case)
 
     found = ours.run(case, YADAGE_IGNORE_PREPUBLISHING="1")
 
     assert found.returncode == 0, found.log
     assert differences(found.document(proxies=True), expected) == []
-    assert found.results() == {**prepublished.results(), **found.results()}
+    assert results(found.document(proxies=True)) == results(prepublished)
+
+
+def results(document):
+    return {node["name"]: node["result"] for node in document["dag"]["nodes"]}
+
+
+def without_proxies(document):
+    for node in document["dag"]["nodes"]:
+        del node["proxy"]
+    return document
+
+
+QUICK = {"mapreduce", "scattered", "globs"}
+ON_BACKENDS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in SUCCEEDING]
+
+
+@pytest.mark.parametrize("name", ON_BACKENDS)
+@pytest.mark.parametrize("engine", ["multiproc", "celery", "ipcluster"])
+def test_a_workflow_gives_the_same_on_every_backend(engine, name, request, workflow, ours, originally, differences):
+    backend, environment = request.getfixturevalue(engine)
+    expected, files = originally(workflow(name))
+
+    found = ours.run(workflow(name), backend, **environment)
+
+    assert found.returncode == 0, found.log
+    assert differences(found.document(proxies=False), without_proxies(expected)) == []
+    assert found.files() == files
+    assert "ForegroundProxy" not in found.proxies()
 
 
 def written(folder):
@@ -74,13 +94,13 @@ def written(folder):
     return {file: (file.stat().st_mtime_ns, file.stat().st_ino, file.stat().st_size) for file in files}
 
 
-@pytest.mark.parametrize("name", ["globs", "diamond", "nested"])
-def test_a_cached_second_run_does_no_work(name, workflow, ours):
-    before = ours.run(workflow(name), "foregroundasync", "-c", "checksums")
+@pytest.mark.parametrize(("name", "backend"), [("globs", "foregroundasync"), ("diamond", "multiproc:2")])
+def test_a_cached_second_run_does_no_work(name, backend, workflow, ours):
+    before = ours.run(workflow(name), backend, "-c", "checksums")
     assert before.returncode == 0, before.log
     results, there = before.results(), written(before.folder)
 
-    again = ours.run(workflow(name), "foregroundasync", "-c", "checksums")
+    again = ours.run(workflow(name), backend, "-c", "checksums")
 
     assert again.returncode == 0, again.log
     assert again.proxies() == {"TrivialProxy"}

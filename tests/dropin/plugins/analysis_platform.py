@@ -46,8 +46,8 @@ class ExternalBackend:
         if environment.get("imagetag", ""):
             image += ":" + environment["imagetag"]
         request = {
-            "workflow_uuid": os.environ["workflow_uuid"],
-            "workflow_workspace": os.environ["workflow_workspace"],
+            "workflow_uuid": os.environ["WORKFLOW_UUID"],
+            "workflow_workspace": os.environ["WORKFLOW_WORKSPACE"],
             "image": image,
             "cmd": job["command"] if "command" in job else as_command(job),
             "prettified_cmd": job.get("command") or job["script"],
@@ -82,7 +82,7 @@ class Tracker:
     """Notes with each step of the workflow how many jobs there are in which state."""
 
     def __init__(self):
-        self.file = os.path.join(os.environ["workflow_workspace"], "progress.jsonl")
+        self.file = os.path.join(os.environ["WORKFLOW_WORKSPACE"], "progress.jsonl")
 
     def initialize(self, adageobj):
         self.track(adageobj)

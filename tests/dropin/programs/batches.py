@@ -3,10 +3,11 @@
 import json
 import sys
 
-from packtivity.asyncbackends import ForegroundBackend
-from packtivity.statecontexts import LocalFSState
 from yadage.backends.packtivitybackend import PacktivityBackend
 from yadage.tasks import packtivity_task
+
+from packtivity.asyncbackends import ForegroundBackend
+from packtivity.statecontexts import LocalFSState
 
 sizes = []
 
