@@ -342,3 +342,9 @@ def wait_for_engines(place: Path, environment: dict[str, str]) -> None:
     ).returncode:
         assert time.monotonic() < deadline, (place / "cluster.log").read_text()
         time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def world() -> Callable[[str], Path]:
+    """Return where a world is, by its name."""
+    return place_of
