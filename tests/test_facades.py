@@ -23,7 +23,8 @@ TABLE = {
     ),
     "packtivity.asyncbackends": (
         "PacktivityProxyBase ExternalAsyncProxy ExternalAsyncMixin ExternalAsyncBackend RemoteResultMixin "
-        "PythonCallableAsyncBackend ForegroundBackend ForegroundProxy"
+        "PythonCallableAsyncBackend ForegroundBackend ForegroundProxy DefaultExternalJobBackend MultiProcBackend "
+        "IPythonParallelBackend CeleryBackend CeleryProxy run_nullary default_celeryapp"
     ),
     "packtivity.backendutils": "backend_from_string load_proxy proxyloader proxyhandlers backend backends",
     "packtivity.handlers.process_handlers": "handlers process",

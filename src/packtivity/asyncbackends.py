@@ -1,6 +1,7 @@
 """Asynchronous backends and their proxies, under the names of upstream 0.17.1."""
 
 from packtivity.backends.base import PythonCallableAsyncBackend
+from packtivity.backends.engines import __getattr__
 from packtivity.backends.external import ExternalAsyncBackend, ExternalAsyncMixin, RemoteResultMixin
 from packtivity.backends.foreground import ForegroundBackend
 from packtivity.backends.proxies import ExternalAsyncProxy, ForegroundProxy, PacktivityProxyBase
@@ -14,4 +15,5 @@ __all__ = [
     "PacktivityProxyBase",
     "PythonCallableAsyncBackend",
     "RemoteResultMixin",
+    "__getattr__",
 ]

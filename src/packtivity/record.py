@@ -101,17 +101,18 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     taken = lease.take(
         state_path(metadir, metadata, key), cancelled=lambda: bool(cancel is not None and cancel.cancelled)
     )
-    return Book(taken, metadir, metadata, task_id or key, data, state, exec_config)
+    return Book(taken, metadir, metadata, key, data, state, exec_config)
 
 
 class Book:
     """Keeps the notes on a running task and writes its record; to be closed in any case."""
 
     def __init__(
-        self, taken: Lease, metadir: str, metadata: Any, task_id: str, parameters: JSON, state: Any, exec_config: Any
+        self, taken: Lease, metadir: str, metadata: Any, key: str, parameters: JSON, state: Any, exec_config: Any
     ) -> None:
         self._lease = taken
         self._given = exec_config.config.get("task_id")
+        task_id = self._given or key
         self.path = outcome_path(metadir, metadata)
         self._also = outcome_path(metadir, metadata, self._given) if self._given else None
         self._parameters = parameters
@@ -120,7 +121,7 @@ class Book:
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
-        self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "name": safe_name(metadata)}
+        self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
         self._page = facts.Page((taken.descriptor,))
         self._token = facts.open_page(self._page)
         try:
@@ -236,6 +237,7 @@ def failed_before(path: str, also: str | None, about: Mapping[str, Any], error: 
     hidden = outcome.secrets(settings.caller_environment(), about.get("parameters"))
     document = {
         "version": VERSION,
+        "key": None,
         "status": "failed",
         "started": now,
         "ended": now,

@@ -108,6 +108,15 @@ class Settings:
         "Seconds until an unacknowledged Celery task is redelivered.",
         _whole,
     )
+    celery_results: str | None = _setting(
+        "PACKTIVITY_CELERY_RESULTS",
+        None,
+        "Address of Celery's result store, by default the broker; a broker like RabbitMQ needs one (`redis://…`).",
+    )
+    celery_result_expires: int = _setting(
+        "PACKTIVITY_CELERY_RESULT_EXPIRES", 0, "Seconds until Celery forgets a result; 0 for never.", _whole
+    )
+    celery_queue: str = _setting("PACKTIVITY_CELERY_QUEUE", "celery", "Queue that tasks for Celery are put into.")
     container_runtime: str | None = _setting(
         "PACKTIVITY_CONTAINER_RUNTIME", None, "Container tool to use; by default the first one that works."
     )

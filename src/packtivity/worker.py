@@ -26,6 +26,7 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     :raises ConfigurationError: the document is none.
     """
     task = Task.from_json(document)
+    _let_go_of_ignored_signals()
     try:
         check_datamodel(task.datamodel)
         state = task.load_state()
@@ -37,6 +38,22 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
         return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
+
+
+def _let_go_of_ignored_signals() -> None:
+    """See that the task does not inherit that signals are ignored, as workers of pools and engines do."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _nothing)  # a handler ignores it as well, and is not inherited
+
+
+def _nothing(*_: object) -> None:
+    return
 
 
 def failed(task: Task, error: BaseException) -> dict[str, Any]:
@@ -76,6 +93,30 @@ def final(path: str, task_id: str | None) -> dict[str, Any] | None:
     if found is None or found.get("id") != task_id:
         return None
     return {"status": found["status"], "result": found.get("result"), "error": found.get("error"), "record": path}
+
+
+def left_behind(path: str | None, task_id: str) -> dict[str, Any] | None:
+    """Return how a task is that has no record, by what lies where its record belongs; None when nothing does.
+
+    A state file that somebody has locked is of a running task, any other of one whose runner died.
+    """
+    import os
+
+    from packtivity import lease
+
+    folder = os.path.dirname(path or "")
+    try:
+        names = os.listdir(folder) if folder else []
+    except OSError:
+        return None
+    for name in names:
+        state = f"{folder}/{name}"
+        if name.endswith(".state.json") and (lease.read(state) or {}).get("id") == task_id:
+            if lease.is_held(state):
+                return {"status": "running"}
+            error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
+            return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
+    return final(path, task_id) if path else None
 
 
 def check_datamodel(model: JSON) -> None:

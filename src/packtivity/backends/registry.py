@@ -149,6 +149,21 @@ def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[boo
     return is_async, ExternalAsyncBackend(job_backend=jobs, **options)
 
 
+@backend("celery")
+def _celery(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    from packtivity.backends import engines
+
+    _, _, queue = backendstring.partition(":")
+    return is_async, engines.CeleryBackend(**{**backendopts, **({"queue": queue} if queue else {})})
+
+
+@backend("ipcluster")
+def _ipcluster(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
+    from packtivity.backends import engines
+
+    return is_async, engines.IPythonParallelBackend(**backendopts)
+
+
 @backend("py:")
 def _python(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
     _, _, reference = backendstring.partition(":")
@@ -239,6 +254,20 @@ def _local_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_b
     from packtivity.backends.local import LocalProxy
 
     return _with_backend(LocalProxy.fromJSON(jsondata), "local", best_effort_backend)
+
+
+@proxyloader("CeleryProxy")
+def _celery_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends import engines
+
+    return _with_backend(engines.CeleryProxy.fromJSON(jsondata), "celery", best_effort_backend)
+
+
+@proxyloader("IPythonParallelProxy")
+def _ipyparallel_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends import engines
+
+    return _with_backend(engines.IPythonParallelProxy.fromJSON(jsondata), "ipcluster", best_effort_backend)
 
 
 @proxyloader("ExternalAsyncProxy")

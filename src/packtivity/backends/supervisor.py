@@ -120,7 +120,7 @@ def _supervise(spool: Spool, size: int) -> None:
         nothing = os.open(os.devnull, mode)
         os.dup2(nothing, descriptor)
         os.close(nothing)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, lambda *_: None)  # a handler, because that a signal is ignored would be inherited
     bell = spool.bell()
     supervisor = Supervisor(spool, size)
     try:

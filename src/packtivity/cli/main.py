@@ -13,6 +13,7 @@ _UTIL = {
 }
 _COMMANDS = {
     "run": ("packtivity.cli.run:runcli", "Run a task and print what it publishes."),
+    "map": ("packtivity.cli.map:map_", "Run a task for many parameter sets."),
     "validate": ("packtivity.cli.validate:validatecli", "Check a spec, and parameters for it."),
     "describe": ("packtivity.cli.describe:describe", "Print what a task needs and what it publishes."),
     "example": ("packtivity.cli.describe:example", "Write a parameter file to fill in."),

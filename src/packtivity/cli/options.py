@@ -231,6 +231,42 @@ retries = click.option(
     metavar="N",
     help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
 )
+over = click.option(
+    "--over",
+    type=_FILE,
+    default=None,
+    help="File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
+)
+scan = click.option(
+    "-p",
+    "--parameter",
+    multiple=True,
+    metavar="NAME=YAML",
+    help="Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. "
+    "Repeatable.",
+)
+mapwrite = click.option(
+    "-w",
+    "--write",
+    default="map",
+    show_default=True,
+    type=_DIRECTORY,
+    help="Directory that has a work directory for each parameter set.",
+)
+mapbackend = click.option(
+    "-b",
+    "--backend",
+    default="multiproc:auto",
+    show_default=True,
+    type=BackendString(),
+    help="Where the tasks run; see packtivity-run.",
+)
+table = click.option(
+    "--table",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="Write the table of results here: .csv or .json. By default it is results.csv in --write.",
+)
 wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")
 wait_timeout = click.option(
     "--timeout",

@@ -1,0 +1,206 @@
+"""What ``packtivity map`` does: one directory a parameter set, as many tasks at once as the backend takes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from packtivity import errors, record
+from packtivity.cli.errors import FAILED, warn
+from packtivity.cli.inputs import find_backend, start_logging
+from packtivity.cli.progress import Progress
+from packtivity.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NAME = "packtivity"
+_PROXY = "map.proxy.json"
+_WINDOW = 256
+"""Tasks that an engine has at once; it costs memory here and patience there."""
+
+_POLL = (0.005, 0.5)
+
+
+class Item:
+    """One parameter set, by its number; everything else is made when it is needed."""
+
+    __slots__ = ("number", "proxy", "state")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state: Any = None
+        self.proxy: Any = None
+
+
+class Sweep:
+    """All parameter sets of a task.
+
+    :param rows: what differs from set to set.
+    :param common: what does not.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        common: dict[str, Any],
+        rows: list[dict[str, Any]],
+        root: str,
+        readonly: list[str],
+        backend: Any,
+    ) -> None:
+        self.spec, self.common, self.rows = spec, common, rows
+        self.root, self.readonly, self.backend = root, readonly, backend
+        self._width = max(4, len(str(len(rows) - 1)))
+        self.failed: set[int] = set()
+
+    def folder(self, number: int) -> str:
+        """Return the work directory of a set."""
+        return f"{self.root}/{number:0{self._width}d}"
+
+    def parameters(self, number: int) -> dict[str, Any]:
+        """Return the parameters of a set."""
+        return {**self.common, **self.rows[number]}
+
+    def state(self, number: int) -> Any:
+        """Return the state of a set."""
+        from packtivity.statecontexts.posixfs_context import LocalFSState
+
+        return LocalFSState([self.folder(number)], self.readonly)
+
+    def outcome(self, number: int) -> Any:
+        """Return the record of a set; None when there is none of this very task."""
+        state = self.state(number)
+        found = record.read_outcome(record.outcome_path(str(state.metadir), {"name": NAME}))
+        if found is None:
+            return None
+        key = record.task_key(self.spec, self.parameters(number), state, {"name": NAME})
+        return found if found.get("key") in (key, None) else None
+
+    def run(self, progress: Progress) -> None:
+        """Run what has not succeeded yet."""
+        from threading import Event
+
+        todo, flying, over = self._todo(), list[Item](), 0
+        room, pause, idle, empty = _room(self.backend), _POLL[0], Event(), False
+        while not empty or flying:
+            while not empty and len(flying) < room:
+                item = next(todo, None)
+                if item is None:
+                    empty = True
+                elif item.state is None:
+                    over += 1
+                else:
+                    self._submit(item)
+                    flying.append(item)
+            landed = self._landed(flying)
+            over += len(landed)
+            flying = [item for item in flying if item not in landed]
+            progress.show(over, len(self.failed))
+            pause = _POLL[0] if landed else min(pause * 1.5, _POLL[1])
+            if flying and not landed:
+                idle.wait(pause)
+
+    def _todo(self) -> Iterator[Item]:
+        """Give every set in turn; one without a state has succeeded before."""
+        for number in range(len(self.rows)):
+            item = Item(number)
+            found = self.outcome(number)
+            if found is None or found["status"] != "succeeded":
+                item.state = self.state(number)
+                item.state.ensure()
+            yield item
+
+    def _submit(self, item: Item) -> None:
+        path = f"{item.state.metadir}/{_PROXY}"
+        item.proxy = self._still_running(path, item.number)
+        if item.proxy is None:
+            from packtivity import datamodel
+
+            document = datamodel.create(self.parameters(item.number), item.state.datamodel)
+            item.proxy = self.backend.submit(self.spec, document, item.state, metadata={"name": NAME})
+            write_json(path, item.proxy.json())
+
+    def _still_running(self, path: str, number: int) -> Any:
+        """Return the proxy of a task that an earlier command has submitted and an engine still has."""
+        from packtivity.backends.registry import load_proxy
+
+        document = read_json(path)
+        if not isinstance(document, dict) or self.outcome(number) is not None:
+            return None
+        try:
+            proxy = load_proxy(document, best_effort_backend=False)
+            return proxy if proxy is not None and not self.backend.ready(proxy) else None
+        except (errors.PacktivityError, AttributeError, TypeError):
+            return None  # of another backend, or nobody knows it any more
+
+    def _landed(self, flying: list[Item]) -> set[Item]:
+        many = getattr(self.backend, "ask_many", None)
+        if many is not None:
+            told = many([item.proxy for item in flying])
+            over = [
+                (item, isinstance(answer, dict) and answer["status"])
+                for item, answer in zip(flying, told, strict=True)
+                if not isinstance(answer, dict) or answer["status"] not in ("waiting", "running")
+            ]
+        else:
+            ready = [item for item in flying if self.backend.ready(item.proxy)]
+            over = [(item, "succeeded" if self.backend.successful(item.proxy) else "failed") for item in ready]
+        self.failed.update(item.number for item, status in over if status != "succeeded")
+        return {item for item, _ in over}
+
+
+def _room(backend: Any) -> int:
+    size = getattr(backend, "poolsize", None)
+    return 4 * size + 4 if isinstance(size, int) else _WINDOW
+
+
+def run_map(given: Mapping[str, Any]) -> int:
+    """Carry out ``packtivity map`` and return its exit code.
+
+    :raises PacktivityError: it cannot begin, or a task cannot be submitted.
+    """
+    from packtivity.cli.parameters import getinit_data
+    from packtivity.cli.results import write_table
+    from packtivity.cli.sets import parameter_sets
+    from packtivity.cli.signals import like_interrupts
+    from packtivity.spec import load
+
+    start_logging(given["verbosity"])
+    rows, plain = parameter_sets(given["over"], given["parameter"])
+    spec = load(
+        given["spec"],
+        given["toplevel"],
+        schemasource=given["schemasource"],
+        validate=given["validate"],
+        offline=given["offline"] or None,
+    )
+    synchronous, backend = find_backend(given["backend"])
+    if synchronous:
+        _, backend = find_backend("foregroundasync")
+    _configure(backend, given)
+    root = os.path.realpath(given["write"])
+    common = getinit_data(given["parfiles"], plain)
+    sweep = Sweep(spec, common, rows, root, [os.path.realpath(path) for path in given["read"]], backend)
+    with like_interrupts(), Progress(len(rows), "tasks") as progress:
+        sweep.run(progress)
+    table = given["table"] or f"{root}/results.csv"
+    write_table(sweep, table)
+    if not given["quiet"]:
+        click.echo(f"{len(rows) - len(sweep.failed)} of {len(rows)} tasks succeeded; table: {table}")
+    if sweep.failed:
+        warn(f"{len(sweep.failed)} tasks failed, the first in {sweep.folder(min(sweep.failed))}")
+    return FAILED if sweep.failed else 0
+
+
+def _configure(backend: Any, given: Mapping[str, Any]) -> None:
+    from packtivity.handlers.config import ExecutionConfig
+
+    config = getattr(backend, "exec_config", None)
+    if not isinstance(config, ExecutionConfig):
+        return
+    wanted = {"timeout": given["timeout"], "retries": given["retries"], "strict": given["strict"]}
+    changes = {name: value for name, value in wanted.items() if value}
+    backend.exec_config = ExecutionConfig({"logging_level": "CRITICAL", **config.config}, **changes)

@@ -1,0 +1,77 @@
+"""The table of a map: one line for each parameter set, from the records."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from packtivity.cli.errors import CannotWrite
+from packtivity.cli.terminal import rows as leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packtivity.cli.mapping import Sweep
+
+_FIRST = ("number", "directory", "status")
+_LAST = ("seconds", "attempts", "error")
+
+
+def entries(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Give what is known of each set: number, directory, status, what differs, the result, seconds, error."""
+    for number, row in enumerate(sweep.rows):
+        found = sweep.outcome(number) or {"status": "unknown"}
+        yield {
+            "number": number,
+            "directory": sweep.folder(number),
+            "status": found["status"],
+            "parameters": row,
+            "result": found.get("result"),
+            "seconds": found.get("seconds"),
+            "attempts": found.get("attempts"),
+            "error": (found.get("error") or {}).get("message"),
+        }
+
+
+def write_table(sweep: Sweep, path: str) -> None:
+    """Write the table as JSON when the name says so, else as CSV; an older one stays until it is complete.
+
+    :raises CannotWrite: it cannot be written.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_json(sweep: Sweep, file: Any) -> None:
+    import json
+
+    file.write("[")
+    for number, entry in enumerate(entries(sweep)):
+        file.write((",\n" if number else "\n") + json.dumps(entry))
+    file.write("\n]\n")
+
+
+def _write_csv(sweep: Sweep, file: Any) -> None:
+    """Write twice over the records, because the columns are only known after the last one."""
+    import csv
+
+    columns: dict[str, None] = {}
+    for entry in entries(sweep):
+        columns.update(dict.fromkeys(_cells(entry)))
+    writer = csv.DictWriter(file, [*_FIRST, *columns, *_LAST])
+    writer.writeheader()
+    for entry in entries(sweep):
+        writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry)})
+
+
+def _cells(entry: dict[str, Any]) -> dict[str, str]:
+    """Return parameters and result as cells; where both have a name, the result's is ``result.NAME``."""
+    cells = dict(leaves(entry["parameters"])) if entry["parameters"] else {}
+    for name, text in leaves(entry["result"]) if entry["result"] not in (None, {}) else ():
+        cells[f"result.{name}" if name in entry["parameters"] or not name or name in _FIRST + _LAST else name] = text
+    return cells

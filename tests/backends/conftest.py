@@ -1,0 +1,204 @@
+"""Engines for real: brokers started by tools/start-engines.sh, Celery workers and a cluster started here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BIN = Path(sys.executable).parent
+START = "run 'tools/start-engines.sh' as root, on Debian or Ubuntu"
+REDIS_PORT = int(os.environ.get("PACKTIVITY_TEST_REDIS_PORT", "26379"))
+RABBIT_PORT = int(os.environ.get("PACKTIVITY_TEST_RABBIT_PORT", "25675"))
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip on a laptop, fail in continuous integration."""
+    message = f"{what} is not here; {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _start_brokers() -> None:
+    if os.environ.get("CI") == "true" and not (listens(REDIS_PORT) and listens(RABBIT_PORT)):
+        subprocess.run([ROOT / "tools" / "start-engines.sh"], check=False, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def redis() -> str:
+    """Address of a Redis."""
+    _start_brokers()
+    if not listens(REDIS_PORT):
+        missing(f"Redis on port {REDIS_PORT}", START)
+    return f"redis://127.0.0.1:{REDIS_PORT}"
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> str:
+    """Address of a RabbitMQ."""
+    _start_brokers()
+    if not listens(RABBIT_PORT):
+        missing(f"RabbitMQ on port {RABBIT_PORT}", START)
+    return f"amqp://guest:guest@127.0.0.1:{RABBIT_PORT}//"
+
+
+def kill_group(process: subprocess.Popen[Any], number: int = signal.SIGKILL) -> None:
+    """End a program that leads a session, with all its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    process.wait()
+
+
+class CeleryWorker:
+    """A worker with a queue of its own."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.environment, self.log = environment, folder / "celery.log"
+        self.start()
+
+    def start(self) -> None:
+        argv = [str(BIN / "celery"), "-A", "packtivity.asyncbackends.default_celeryapp", "worker", "-c", "2"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*argv, "--loglevel", "INFO", "--without-gossip", "--without-mingle"],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + 40
+        while b" ready." not in self.log.read_bytes():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+
+def celery_environment(kind: str, redis: str, broker: str, database: int) -> dict[str, str]:
+    queue = f"test-{kind}-{os.getpid()}-{time.time_ns():x}"
+    return {
+        "PACKTIVITY_CELERY_REDIS_BROKER": broker,
+        "PACKTIVITY_CELERY_RESULTS": f"{redis}/{database}",
+        "PACKTIVITY_CELERY_QUEUE": queue,
+        "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT": "5",
+        "PACKTIVITY_LOGGING_STREAM_LEVEL": "CRITICAL",
+    }
+
+
+def celery_backend(environment: dict[str, str]) -> Any:
+    """Make a backend as a program with these variables would."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        from packtivity.backends.celery import CeleryBackend, make_app
+
+        return CeleryBackend(make_app())
+
+
+@pytest.fixture(scope="session")
+def state_home(tmp_path_factory) -> str:
+    """Where everything of a session is known."""
+    return str(tmp_path_factory.mktemp("packtivity-state"))
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch, state_home):
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", state_home)
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+
+
+@pytest.fixture(scope="session")
+def celery_redis(redis, tmp_path_factory, state_home) -> Iterator[Any]:
+    """Backend whose broker is Redis, with a worker."""
+    pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
+    environment = {**celery_environment("redis", redis, f"{redis}/2", 3), "PACKTIVITY_STATE_DIR": state_home}
+    worker = CeleryWorker(environment, tmp_path_factory.mktemp("celery"))
+    worker.wait_ready()
+    backend = celery_backend(environment)
+    yield backend
+    kill_group(worker.process, signal.SIGKILL)
+    backend.app.pool.force_close_all()
+    backend.app.close()
+
+
+@pytest.fixture(scope="session")
+def celery_rabbit(redis, rabbit, tmp_path_factory, state_home) -> Iterator[Any]:
+    """Backend whose broker is RabbitMQ, with a worker."""
+    pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
+    environment = {**celery_environment("rabbit", redis, rabbit, 4), "PACKTIVITY_STATE_DIR": state_home}
+    worker = CeleryWorker(environment, tmp_path_factory.mktemp("celery"))
+    worker.wait_ready()
+    backend = celery_backend(environment)
+    yield backend
+    kill_group(worker.process, signal.SIGKILL)
+    backend.app.pool.force_close_all()
+    backend.app.close()
+
+
+class Cluster:
+    """A controller with two engines."""
+
+    def __init__(self, folder: Path, state_home: str) -> None:
+        self.environment = {**os.environ, "IPYTHONDIR": str(folder), "PACKTIVITY_STATE_DIR": state_home}
+        self.environment["PACKTIVITY_LOGGING_STREAM_LEVEL"] = "CRITICAL"
+        self.folder = folder
+        self.log = folder / "log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(BIN / "ipcluster"), "start", "-n", "2", "--log-level=WARN", f"--ipython-dir={folder}"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def backend(self) -> Any:
+        from ipyparallel import Client
+
+        from packtivity.backends.ipyparallel import IPythonParallelBackend
+
+        file = self.folder / "profile_default" / "security" / "ipcontroller-client.json"
+        deadline = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+        client = Client(str(file), timeout=30)
+        client.wait_for_engines(2, timeout=60, interactive=False)
+        return IPythonParallelBackend(client)
+
+
+@pytest.fixture(scope="session")
+def ipcluster(tmp_path_factory, state_home) -> Iterator[Any]:
+    """Backend of a cluster."""
+    pytest.importorskip("ipyparallel", reason="pip install 'packtivity[ipyparallel]'")
+    cluster = Cluster(tmp_path_factory.mktemp("ipython"), state_home)
+    backend = cluster.backend()
+    yield backend
+    backend.client.close()
+    cluster.process.send_signal(signal.SIGINT)
+    try:
+        cluster.process.wait(20)
+    except subprocess.TimeoutExpired:
+        kill_group(cluster.process)
