@@ -55,6 +55,12 @@ class Lease:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
+    def leave(self) -> None:
+        """Free the lock and let the file stay, for the next runner to find."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
     def give_back(self) -> None:
         """Take the file away and free the lock, even if a process that the task has left behind inherited it."""
         if self.descriptor < 0:

@@ -111,6 +111,7 @@ class Book:
         self, taken: Lease, metadir: str, metadata: Any, key: str, parameters: JSON, state: Any, exec_config: Any
     ) -> None:
         self._lease = taken
+        self._cancel = exec_config.cancel
         self._given = exec_config.config.get("task_id")
         task_id = self._given or key
         self.path = outcome_path(metadir, metadata)
@@ -160,7 +161,13 @@ class Book:
         self._write("succeeded", result, None)
 
     def failed(self, error: BaseException) -> None:
-        """Write the record of a failure; when it cannot be written, ``error`` stays what is raised."""
+        """Write the record of a failure; when it cannot be written, ``error`` stays what is raised.
+
+        A task that is abandoned has none: its state file stays, as if its runner had been killed.
+        """
+        if isinstance(error, TaskCancelled) and self._cancel is not None and self._cancel.abandoned:
+            self._lease.leave()
+            return
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
         try:
             self._write(status, None, outcome.failure(error))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import outcome, record
-from packtivity.errors import ConfigurationError, PacktivityError, TaskCancelled
+from packtivity.datamodel.trust import check_datamodel
+from packtivity.errors import PacktivityError, TaskCancelled
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
             return told
         result = run_task(task, cancel, state)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
+        if cancel is not None and isinstance(error, TaskCancelled) and cancel.abandoned:
+            return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
         return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
@@ -117,25 +120,3 @@ def left_behind(path: str | None, task_id: str) -> dict[str, Any] | None:
             error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
             return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
     return final(path, task_id) if path else None
-
-
-def check_datamodel(model: JSON) -> None:
-    """Refuse leaf types of modules that nobody has configured here.
-
-    :raises ConfigurationError: there is one.
-    """
-    from packtivity import plugins, settings
-
-    if not model:
-        return
-    allowed = {*plugins.enabled, *settings.value("plugins"), settings.value("state_provider")}
-    types, literals = model.get("types"), model.get("literals")
-    names = list(types.values()) if isinstance(types, dict) else []
-    names += [literals.get("parser")] if isinstance(literals, dict) else []
-    for name in names:
-        module = str(name).partition(":")[0]
-        if module and not any(module == known or module.startswith(f"{known}.") for known in allowed if known):
-            raise ConfigurationError(
-                f"task document: leaf type {name!r} is of a module that is not configured here",
-                hint="Name the module in PACKTIVITY_PLUGINS where the task runs.",
-            )

@@ -12,6 +12,7 @@ from packtivity import lease, worker
 from packtivity.backends.asked import Answer, AskedBackend
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.errors import BackendError, ProxyError
+from packtivity.task import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +52,10 @@ class MultiProcProxy(PacktivityProxyBase):
         :raises ProxyError: something is missing from it.
         """
         details = dict(proxy_details(data))
-        try:
-            return cls(details.pop("task_id"), details.pop("record"), details.pop("runner"), details or None)
-        except KeyError as error:
-            raise ProxyError(f"proxy document of a {cls.__name__} has no {error.args[0]!r} in proxydetails") from None
+        task_id, record, runner = (details.pop(name, None) for name in ("task_id", "record", "runner"))
+        if not is_id(task_id) or not isinstance(record, (str, type(None))) or not isinstance(runner, dict):
+            raise ProxyError(f"proxy document of a {cls.__name__} has no task_id, record and runner that could be one")
+        return cls(task_id, record, runner, details or None)
 
 
 class MultiProcBackend(AskedBackend):

@@ -77,7 +77,10 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
+        from packtivity.datamodel.trust import check_datamodel
+
         details = proxy_details(data)
+        check_datamodel(details.get("datamodel"))
         try:
             return cls(details["resultdata"], details["datamodel"], details["success"], dict(details))
         except KeyError as error:

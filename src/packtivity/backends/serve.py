@@ -36,6 +36,15 @@ class Orders(Cancellation):
         """Whether there is something that ends the task."""
         return bool(self._buffer) or bool(self._poller.poll(0))
 
+    @property
+    def abandoned(self) -> bool:  # type: ignore[override]
+        """Whether the pool's process has died: nobody has decided that the task should not be run."""
+        if not self._buffer and self._poller.poll(0):
+            chunk = os.read(self._descriptor, _CHUNK)
+            self._buffer = chunk
+            return not chunk
+        return False
+
     def cancel(self) -> None:
         """Do nothing: it is for the pool to say."""
 

@@ -54,7 +54,11 @@ class Cancellation:
     """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times.
 
     Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
+
+    :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
     """
+
+    abandoned: bool = False
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
