@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +35,11 @@ def version_of(python: str) -> str:
 
 def digest(world: str) -> str:
     """Return what a finished environment was made of; another one has to be made when it changes."""
-    parts = [FILES / f"{world.partition(':')[0]}.txt", ROOT / "pyproject.toml", Path(__file__)]
-    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    parts = [(FILES / f"{world.partition(':')[0]}.txt").read_bytes(), Path(__file__).read_bytes()]
+    if ":" not in world:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        parts.append(json.dumps([str(ROOT), project["dependencies"], project["scripts"]]).encode())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def pip(environment: Path, *arguments: str) -> str:

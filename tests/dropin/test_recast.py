@@ -15,7 +15,9 @@ HERE = Path(__file__).resolve().parent
 @pytest.fixture
 def recast(world, tmp_path):
     """Call recast in a folder of its own."""
-    programs = world("recast") / "bin"
+    programs = world() / "bin"
+    if not (programs / "recast").exists():
+        pytest.skip(f"there is no recast in {programs.parent.name}")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PACKTIVITY_", "RECAST_"))}
     environment = {
         **kept,

@@ -70,12 +70,15 @@ def without_proxies(document):
     return document
 
 
-QUICK = {"mapreduce", "scattered", "globs"}
-ON_BACKENDS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in SUCCEEDING]
+QUICK = {("multiproc", "mapreduce"), ("multiproc", "scattered"), ("multiproc", "globs"), ("celery", "mapreduce")}
+ON_BACKENDS = [
+    pytest.param(engine, name, marks=() if (engine, name) in QUICK else pytest.mark.soak)
+    for engine in ("multiproc", "celery", "ipcluster")
+    for name in SUCCEEDING
+]
 
 
-@pytest.mark.parametrize("name", ON_BACKENDS)
-@pytest.mark.parametrize("engine", ["multiproc", "celery", "ipcluster"])
+@pytest.mark.parametrize(("engine", "name"), ON_BACKENDS)
 def test_a_workflow_gives_the_same_on_every_backend(engine, name, request, workflow, ours, originally, differences):
     backend, environment = request.getfixturevalue(engine)
     expected, files = originally(workflow(name))
