@@ -74,13 +74,13 @@ docs: $(STAMPS)/docs ## build the documentation, warnings are errors
 	@echo "docs/_build/html/index.html"
 
 .PHONY: bench
-bench: $(STAMPS)/bench $(ORACLE)/stamp worlds ## print every benchmark's ratios
+bench: $(STAMPS)/base $(ORACLE)/stamp worlds ## print every benchmark's ratios
 	@for benchmark in benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
 
 .PHONY: clean
 clean: ## remove everything that was made here
 	rm -rf $(VENV) $(ORACLE) $(WORLDS) .nox .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	rm -rf .coverage .coverage.* htmlcov dist docs/_build demo-output demo-output.log
+	rm -rf .coverage .coverage.* htmlcov dist docs/_build docs/_generated demo-output demo-output.log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/base: pyproject.toml tools/find-python.sh

@@ -28,11 +28,15 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+# jq before 1.10 changes numbers that only pass through it, and older ones abort on some programs.
+NEW_JQ = "jq or numbers_that_are_only_moved or identity_in_other_words"
+
+
 @nox.session(python=PYTHONS[0], default=False)
 def oldest(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that pyproject.toml allows."""
     session.install("-e", ".", *group("test"), "-c", "tests/oldest-constraints.txt")
-    session.run("pytest", "--ignore", "tests/dropin", *session.posargs)
+    session.run("pytest", "--ignore", "tests/dropin", "-k", f"not ({NEW_JQ})", *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)

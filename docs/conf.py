@@ -16,6 +16,7 @@ version = release = installed_version("packtivity")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "generated_reference"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # "--read" is an option, not a dash
 exclude_patterns = ["_build", "_generated"]
 
 autodoc_typehints = "description"

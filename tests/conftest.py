@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT / ".oracle" / "bin" / "python"
@@ -47,17 +47,25 @@ class Conversation:
     """A process that answers questions: one JSON document a line, each way."""
 
     def __init__(self, interpreter: str, script: Path) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PACKTIVITY_")}
         self.process = subprocess.Popen(
-            [interpreter, "-W", "ignore", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [interpreter, "-W", "ignore", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
 
-    def ask(self, operation: str, **question: Any) -> Any:
-        """Return the answer; ``{"error": CLASS}`` where the original raised."""
+    def __call__(self, question: Any) -> Any:
+        """Return the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"operation": operation, **question}).encode() + b"\n")
+        self.process.stdin.write(json.dumps(question).encode() + b"\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+    def ask(self, operation: str, **question: Any) -> Any:
+        """Return the answer of a script that knows several operations."""
+        return self({"operation": operation, **question})
 
     def end(self) -> None:
         """Close its input, which ends it, and wait."""
@@ -65,8 +73,20 @@ class Conversation:
 
 
 @pytest.fixture(scope="session")
-def data_oracle(oracle: str) -> Iterator[Conversation]:
+def converse(oracle: str) -> Iterator[Callable[[str], Conversation]]:
+    """Start a script of tests/oracles, which answers with packtivity 0.17.1 until the tests end."""
+    started: list[Conversation] = []
+
+    def start(script: str) -> Conversation:
+        started.append(Conversation(oracle, ROOT / "tests" / "oracles" / script))
+        return started[-1]
+
+    yield start
+    for conversation in started:
+        conversation.end()
+
+
+@pytest.fixture(scope="session")
+def data_oracle(converse: Callable[[str], Conversation]) -> Conversation:
     """The data model, states and globs of packtivity 0.17.1 in one process."""
-    conversation = Conversation(oracle, ROOT / "tests" / "oracles" / "data.py")
-    yield conversation
-    conversation.end()
+    return converse("data.py")

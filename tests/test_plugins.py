@@ -51,6 +51,13 @@ def test_a_module_that_is_not_there_is_named_with_who_named_it(where, monkeypatc
         enable_plugins(["no_such_module"] if where == "plug-in" else None)
 
 
+def test_a_module_that_ends_the_program_is_named(tmp_path, monkeypatch):
+    (tmp_path / "plug_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(errors.ConfigurationError, match="'plug_that_exits' cannot be imported: SystemExit: 3"):
+        enable_plugins(["plug_that_exits"])
+
+
 # --- the example package ---------------------------------------------------------------------------------------
 
 

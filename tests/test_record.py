@@ -15,11 +15,12 @@ import jsonschema
 import pytest
 
 from packtivity import errors, lease, record
+from packtivity.files import is_id
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.process import Cancellation
 from packtivity.statecontexts import LocalFSState
 from packtivity.syncbackends import defaultsyncbackend
-from packtivity.task import Task, is_id, run_task
+from packtivity.task import Task, run_task
 from packtivity.worker import answer
 
 pytestmark = pytest.mark.usefixtures("_quiet")

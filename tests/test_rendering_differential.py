@@ -10,8 +10,6 @@ import copy
 import json
 import os
 import re
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,33 +22,12 @@ from packtivity.statecontexts import LocalFSState
 from packtivity.task import build_env, build_job, finalize_inputs, prepublish, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 SOAK = int(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
 EXAMPLES = SOAK * 30 or 300
-ORIGINAL = Path(__file__).parent / "oracles" / "rendering.py"
 
 # --- the two sides ---------------------------------------------------------------------------------------------
-
-
-class Original:
-    """The long-lived process with packtivity 0.17.1."""
-
-    def __init__(self, interpreter: str) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PACKTIVITY_")}
-        self._process = subprocess.Popen(
-            [interpreter, str(ORIGINAL)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def answer(self, case: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(case) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 def here(case: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +54,8 @@ def stage_result(case: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def original(oracle: str) -> Iterator[Original]:
-    started = Original(oracle)
-    yield started
-    started.close()
+def original(converse: Any) -> Any:
+    return converse("rendering.py")
 
 
 FILES = ("a.txt", "b.txt", "out 1.root", "sub/c.txt", "sub/deep/d.root", ".hidden/e.txt", "sub/.f", "é.txt")
@@ -335,11 +310,11 @@ def same(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
 )
 @given(spec=specs, parameters=documents, stage=stages, where=states)
 def test_renders_and_publishes_what_the_original_does(
-    original: Original, tree: Path, spec: Any, parameters: Any, stage: str, where: Any
+    original: Any, tree: Path, spec: Any, parameters: Any, stage: str, where: Any
 ) -> None:
     state = where and {kind: [str(tree / name) for name in given_names] for kind, given_names in where.items()}
     case = {"spec": spec, "parameters": parameters, "stage": stage, "state": state}
-    theirs = original.answer(case)
+    theirs = original(case)
     untouched = copy.deepcopy(case)
     ours = here(case)
     assert case == untouched, "what was given is changed"

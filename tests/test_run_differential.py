@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,31 +12,13 @@ from packtivity.asyncbackends import ExternalAsyncProxy
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.statecontexts import LocalFSState
 
-ORIGINAL = Path(__file__).parent / "oracles" / "running.py"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
-def original(oracle):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PACKTIVITY_")}
-    with subprocess.Popen(
-        [oracle, str(ORIGINAL)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    ) as process:
-
-        def answer(case: dict[str, Any]) -> dict[str, Any]:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(case) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield answer
-        assert process.stdin is not None
-        process.stdin.close()
+def original(converse):
+    return converse("running.py")
 
 
 @pytest.fixture(autouse=True)

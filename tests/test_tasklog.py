@@ -99,9 +99,10 @@ def test_other_topics_do_not_go_to_standard_error(state, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_level_that_is_none_is_named(state):
-    with pytest.raises(errors.ConfigurationError, match="'LOUD' is no logging level"):
-        with topic(ExecutionConfig({"logging_level": "LOUD"}), state):
+@pytest.mark.parametrize("level", ["LOUD", "\u00b2", ""])
+def test_a_level_that_is_none_is_named(level, state):
+    with pytest.raises(errors.ConfigurationError, match=f"'{level}' is no logging level"):
+        with topic(ExecutionConfig({"logging_level": level}), state):
             pass
 
 
@@ -231,6 +232,19 @@ def test_a_custom_handler_gets_the_output_line_by_line(config, state):
 def test_a_custom_handler_that_is_not_there_is_named(state, monkeypatch):
     monkeypatch.setenv("PACKTIVITY_LOGGING_HANDLER", "no_such_module:add")
     with pytest.raises(errors.ConfigurationError, match="PACKTIVITY_LOGGING_HANDLER: module 'no_such_module'"):
+        with topic(ExecutionConfig(), state):
+            pass
+
+
+@pytest.mark.parametrize("error", [ValueError("oh no"), OSError(13, "oh no")])
+def test_a_custom_handler_that_fails_is_named(error, state, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(sys.modules[__name__], "fail", fail, raising=False)
+    monkeypatch.setitem(sys.modules, "their_logging", sys.modules[__name__])
+    monkeypatch.setenv("PACKTIVITY_LOGGING_HANDLER", "their_logging:fail")
+    with pytest.raises(errors.ConfigurationError, match=r"their_logging:fail failed for the topic step: \w+: .*oh no"):
         with topic(ExecutionConfig(), state):
             pass
 

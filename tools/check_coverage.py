@@ -59,4 +59,7 @@ def main(report: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except LookupError as error:
+        sys.exit(f"{error}; measure first: make coverage")

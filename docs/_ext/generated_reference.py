@@ -6,8 +6,10 @@ them. Nothing made here is committed, so nothing can be out of date.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import fields
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,8 @@ def exit_codes() -> str:
     """Return the table of exit codes."""
     from packtivity.cli.errors import exit_codes
 
-    return table(["Code", "Name", "When"], ([str(code), f"`{name}`", when] for code, name, when in exit_codes()))
+    rows = ([str(code), f"`{name}`", re.sub(r":\w+:`", "`", when)] for code, name, when in exit_codes())
+    return table(["Code", "Name", "When"], rows)
 
 
 def diagnostics() -> str:
@@ -130,7 +133,7 @@ def _command(context: click.Context) -> str:
     parts = [f"```text\n{usage}\n```", _prose(context.command.help or "")]
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        if record is not None and record[1]:
             parts.append(f"`{record[0]}`\n: {_escape(record[1])}")
     if isinstance(context.command, click.Group):
         parts += [f"- [`{context.command_path} {name}`](#{_anchor(context, name)})" for name in _below(context)]
@@ -149,7 +152,7 @@ def _anchor(context: click.Context, name: str) -> str:
 def _prose(text: str) -> str:
     """Return a help text as Markdown; what click is told not to wrap (``\\b``) becomes a literal block."""
     paragraphs = []
-    for paragraph in text.split("\n\n"):
+    for paragraph in cleandoc(text).split("\n\n"):
         first, _, rest = paragraph.partition("\n")
         paragraphs.append(f"```text\n{rest}\n```" if first.strip() == "\b" else _escape(paragraph))
     return "\n\n".join(paragraphs)

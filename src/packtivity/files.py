@@ -1,16 +1,26 @@
-"""Writes files so that they are there as a whole or not at all, and reads what was written so."""
+"""Writes files so that they are there as a whole or not at all, and reads what was written so; knows what can be in a name."""
 
 from __future__ import annotations
 
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
 
 if TYPE_CHECKING:
     from packtivity.types import JSON
+
+
+def is_id(text: Any) -> bool:
+    """Return whether a text can be the id of a task; it becomes part of file names."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= 64
+        and text.isascii()
+        and ("a" + text.replace("-", "_")).isidentifier()
+    )
 
 
 def write_json(path: str, document: JSON, *, sync: bool = False) -> None:

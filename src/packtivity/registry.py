@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from packtivity.errors import ConfigurationError, PacktivityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 Table = dict[str, dict[str, T]]
@@ -20,7 +20,7 @@ Table = dict[str, dict[str, T]]
 DEFAULT = "default"
 
 
-def nearest(word: str, known: Any) -> str | None:
+def nearest(word: str, known: Iterable[object]) -> str | None:
     """Return the one of ``known`` that ``word`` was probably meant to be, if any is near."""
     from difflib import get_close_matches
 
@@ -28,6 +28,13 @@ def nearest(word: str, known: Any) -> str | None:
     by_folded = {name.lower().replace("_", "-"): name for name in names}
     found = get_close_matches(word.lower().replace("_", "-"), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the hint for a name that is not known: the nearest one, if any is near, and all there are."""
+    names = sorted(known)
+    near = nearest(word, names)
+    return (f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(names) or 'none'}."
 
 
 def load_object(reference: str, *, purpose: str) -> Any:
@@ -61,7 +68,7 @@ def load_module(name: str, *, purpose: str) -> Any:
         return importlib.import_module(name)
     except PacktivityError:
         raise
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise ConfigurationError(
             f"{purpose}: module {name!r} cannot be imported: {type(error).__name__}: {error}",
             hint="Check the spelling, and that it is installed in the environment packtivity runs in.",
@@ -84,12 +91,7 @@ class Registry(Generic[T]):
 
     def __call__(self, name: str, implementation: str = DEFAULT) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Use as a decorator: ``@publisher("my-pub")``."""
-
-        def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.table.setdefault(name, {})[implementation] = function  # type: ignore[assignment]
-            return function
-
-        return register
+        return _registering(self.table, name, implementation)
 
     def find(self, name: str, implementation: str = DEFAULT) -> T:
         """Return what is registered.
@@ -134,13 +136,18 @@ class Registry(Generic[T]):
         known = self.names()
         if name in known:
             what = f"{self.kind} {name!r} has no implementation {implementation!r}"
-            known = sorted(self.table.get(name, {}))
-            near = nearest(implementation, known)
-        else:
-            what = f"no {self.kind} is called {name!r}"
-            near = nearest(name, known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        return ConfigurationError(what, hint=f"{hint}There are: {', '.join(known) or 'none'}.")
+            return ConfigurationError(what, hint=suggestion(implementation, self.table.get(name, {})))
+        return ConfigurationError(f"no {self.kind} is called {name!r}", hint=suggestion(name, known))
+
+
+def _registering(
+    table: dict[str, dict[str, Any]], name: str, implementation: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        table.setdefault(name, {})[implementation] = function
+        return function
+
+    return register
 
 
 def handler_decorator() -> tuple[dict[str, dict[str, Any]], Callable[..., Any]]:
@@ -148,10 +155,6 @@ def handler_decorator() -> tuple[dict[str, dict[str, Any]], Callable[..., Any]]:
     table: dict[str, dict[str, Any]] = {}
 
     def decorator(name: str, implementation: str = DEFAULT) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            table.setdefault(name, {})[implementation] = function
-            return function
-
-        return register
+        return _registering(table, name, implementation)
 
     return table, decorator

@@ -7,13 +7,16 @@ the machine the task runs on and to the moment it starts. The documentation's ta
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from dataclasses import dataclass
+else:
+    from packtivity.values import dataclass
 
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE = frozenset({"", "0", "false", "no", "off", "n", "f", "null", "~", "none"})
@@ -269,6 +272,23 @@ def value(name: str, environ: Mapping[str, str] | None = None) -> Any:
     _, variable, parse, secret = _BY_NAME[name]
     raw = environ.get(variable)
     return _DEFAULTS[name] if raw is None else _current_field(variable, parse, raw, secret)
+
+
+def read_yaml(variable: str, file: str) -> Any:
+    """Return what a YAML file says that is the value of a variable.
+
+    :raises ConfigurationError: it cannot be read or is not YAML; the message names the variable and the file.
+    """
+    import yaml
+
+    where = f"{variable}: {file}"
+    try:
+        with open(file, "rb") as stream:
+            return yaml.safe_load(stream)
+    except OSError as error:
+        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where} is not YAML: {error}") from None
 
 
 def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:

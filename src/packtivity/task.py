@@ -7,20 +7,24 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts
 from packtivity.checks import check_outputs, check_publishable, may_pass
 from packtivity.errors import ConfigurationError, PacktivityError
+from packtivity.files import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from dataclasses import dataclass
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
     from packtivity.record import Book
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON, Execution, Parameters
+else:
+    from packtivity.values import dataclass
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""
@@ -333,16 +337,6 @@ class Task:
             raise ConfigurationError(f"task document: id {self.id!r} is none: letters, digits, - and _, at most 64")
         if not isinstance(self.config.get("exec") or {}, dict):
             raise ConfigurationError("task document: config.exec is not a mapping")
-
-
-def is_id(text: Any) -> bool:
-    """Return whether a text can be the id of a task; it becomes part of file names."""
-    return (
-        isinstance(text, str)
-        and 0 < len(text) <= 64
-        and text.isascii()
-        and ("a" + text.replace("-", "_")).isidentifier()
-    )
 
 
 def _portable(model: Mapping[str, Any] | None) -> JSON:

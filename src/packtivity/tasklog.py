@@ -146,7 +146,7 @@ def _level(name: Any) -> int:
     if isinstance(name, int):
         return name
     try:
-        return int(name) if str(name).isdigit() else known[str(name).upper()]
+        return int(name) if str(name).isdecimal() else known[str(name).upper()]
     except KeyError:
         raise ConfigurationError(
             f"PACKTIVITY_LOGGING_STREAM_LEVEL: {name!r} is no logging level", hint=f"There are: {', '.join(known)}."
@@ -207,11 +207,27 @@ def _add_handlers(
     if exec_config.disable_logging():
         log.disabled = True
     elif custom := exec_config.custom_logging_handler():
-        from packtivity.registry import load_object
-
-        load_object(custom, purpose="PACKTIVITY_LOGGING_HANDLER")(log, metadata, state, topic)
+        _add_custom_handlers(custom, log, metadata, state, topic)
     else:
         default_logging_handlers(exec_config, log, metadata, state, topic)
+
+
+def _add_custom_handlers(
+    custom: str, log: logging.Logger, metadata: Mapping[str, Any] | None, state: Any, topic: str
+) -> None:
+    from packtivity.registry import load_object
+
+    purpose = "PACKTIVITY_LOGGING_HANDLER"
+    function = load_object(custom, purpose=purpose)
+    try:
+        function(log, metadata, state, topic)
+    except PacktivityError:
+        raise
+    except Exception as error:  # somebody else's function may raise anything
+        raise ConfigurationError(
+            f"{purpose}: {custom} failed for the topic {topic}: {type(error).__name__}: {error}",
+            hint="It is called with (log, metadata, state, topic) and adds handlers to log.",
+        ) from error
 
 
 # --- the log of a task's own output ----------------------------------------------------------------------------

@@ -6,11 +6,14 @@ lives inside one run; ``Protocol`` at the seams where other people's classes com
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from dataclasses import dataclass
+else:
+    from packtivity.values import dataclass
 
 JSON: TypeAlias = Any
 """Anything :func:`json.dumps` writes: dict, list, str, int, float, bool, None."""
@@ -178,14 +181,6 @@ class Completed:
 
 
 # --- seams -----------------------------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class Pointer(Protocol):
-    """A JSON pointer (RFC 6901) as :class:`jsonpointer.JsonPointer` has it."""
-
-    path: str
-    parts: list[Any]
 
 
 class Parameters(Protocol):

@@ -254,13 +254,13 @@ def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_pa
     worker = [str(BIN / "celery"), "-A", "packtivity.asyncbackends.default_celeryapp", "worker", "-c", "2"]
     worker += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
+    running: dict[str, subprocess.Popen[bytes]] = {}
+
     def tend():
-        lines = list(here.processes().values())
-        if not any("redis-server" in line for line in lines):
-            here.start(*server)
-            until(lambda: _listens(port))
-        if not any("celery" in line for line in lines):
-            here.start(*worker)
+        for name, argv in (("redis", server), ("celery", worker)):
+            if name not in running or running[name].poll() is not None:
+                running[name] = here.start(*argv)
+        until(lambda: _listens(port))
 
     tend()
     client = here.submitter("celery", tasks)

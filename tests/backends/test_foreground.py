@@ -112,6 +112,9 @@ def test_a_proxy_document_with_something_missing_is_refused():
         ForegroundProxy.fromJSON({"proxydetails": {"resultdata": 1, "datamodel": None}})
     with pytest.raises(errors.ProxyError, match="no mapping called proxydetails"):
         ForegroundProxy.fromJSON({})
+    failed = {"resultdata": None, "datamodel": None, "success": False, "failure": "lost"}
+    with pytest.raises(errors.ProxyError, match="failure is not a mapping"):
+        ForegroundProxy.fromJSON({"proxydetails": failed})
 
 
 def test_a_failed_proxy_that_says_nothing_more_still_raises(backend):

@@ -99,6 +99,17 @@ def test_options_that_do_not_fit_are_named():
         backend_from_string("defaultsync", {"pool": 1})
 
 
+def test_a_backend_that_cannot_be_started_is_named(theirs):
+    def refuse():
+        raise OSError(111, "Connection refused")
+
+    theirs.Backend = refuse
+    with pytest.raises(
+        errors.BackendError, match=r"'py:their_engine:Backend' cannot be started: Connection\w+: .*refused"
+    ):
+        backend_from_string("py:their_engine:Backend")
+
+
 def test_a_class_can_be_named(theirs):
     found = backend_from_string("py:their_engine:Backend")
     assert found[0] is False
@@ -141,7 +152,7 @@ def test_an_unknown_backend_is_an_error_with_the_nearest(name, near):
     with pytest.raises(errors.BackendError, match=f"no backend is called '{name}'") as caught:
         backend_from_string(name)
     assert f"Did you mean '{near}'?" in caught.value.hint
-    assert "There are: defaultsync, foregroundasync, fromenv, py:" in caught.value.hint
+    assert "There are: celery, defaultsync, externalasync, foregroundasync, fromenv" in caught.value.hint
     assert isinstance(caught.value, RuntimeError)
 
 
@@ -194,6 +205,24 @@ def test_a_proxy_class_can_be_named(theirs, monkeypatch):
     monkeypatch.setenv("PACKTIVITY_ASYNCBACKEND", "their_engine:Backend:NoSuchProxy")
     assert isinstance(load_proxy(unknown, options)[1], theirs.Backend)
     assert options == {"proxy": "py:their_engine:Proxy"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("their_engine:Backend", "names no proxy class"),
+        ("their_engine:Backend:Backend", r"has no 'Backend\.fromJSON'"),
+    ],
+)
+def test_an_environment_whose_proxy_class_cannot_be_used_is_explained(setting, message, theirs, monkeypatch):
+    monkeypatch.setenv("PACKTIVITY_ASYNCBACKEND", setting)
+    with pytest.raises(errors.BackendError, match=f"PACKTIVITY_ASYNCBACKEND.*{message}"):
+        load_proxy({**EXTERNAL, "proxyname": "TheirProxy"})
+
+
+def test_a_proxy_that_only_an_option_can_load_says_so():
+    with pytest.raises(errors.ProxyError, match="option proxy"):
+        load_proxy({"proxyname": "frompython", "proxydetails": {}})
 
 
 @pytest.mark.parametrize("name", ["PacktivityProxyBase", "Unheard"])

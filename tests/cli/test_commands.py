@@ -273,7 +273,7 @@ def test_a_task_that_failed_while_it_was_submitted_is_told(quick: Any) -> None:
     assert '"success": false' in done.stdout
     assert "warning: the task has run and failed" in done.stderr
     asked = quick("packtivity-checkproxy", "proxy.json")
-    assert (asked.returncode, asked.stdout) == (0, "ready: True\nsuccessful: False\n")
+    assert (asked.returncode, asked.stdout) == (6, "ready: True\nsuccessful: False\n")
     assert "exit code 3" in asked.stderr
 
 

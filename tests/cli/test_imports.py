@@ -44,3 +44,27 @@ def test_a_plain_run_imports_neither_http_nor_a_schema_library_nor_jq(commands: 
     assert "packtivity.task" in found
     dear = {"requests", "jsonschema", "jsonschema_rs", "jq", "jsonpath_ng", "jsonpointer", "importlib.metadata"}
     assert found & (dear | {"tempfile", "shutil", "pathlib", "glob", "urllib.parse", "asyncio"}) == set()
+
+
+COLLECTOR = """
+import gc
+from packtivity.handlers.process_handlers import process
+
+@process("string-interpolated-cmd")
+def asked(*arguments):
+    class Loop: pass
+    kept = []
+    class Closing:
+        def __del__(self): print("collected", flush=True)
+    loop = Loop(); loop.self, loop.end = loop, Closing()
+    assert gc.isenabled()
+    return {"command": "true"}
+"""
+
+
+def test_garbage_of_code_that_is_not_ours_is_collected_at_the_end(commands: Any) -> None:
+    commands.write("plug.py", COLLECTOR)
+    commands.spec("'true'")
+    environment = {"PACKTIVITY_PLUGINS": "plug", "PYTHONPATH": str(commands.directory)}
+    done = commands("packtivity-run", "-q", "spec.yml", "-p", "outputfile=o", env=environment)
+    assert (done.stdout, done.returncode) == ("collected\n", 0)

@@ -154,6 +154,23 @@ def test_a_duration_with_a_unit_is_a_multiple_of_the_one_without(number: float, 
     assert seconds(f"{number:.3f}{unit}") == pytest.approx(seconds(f"{number:.3f}") * factor)
 
 
+_WORDS = st.sampled_from(
+    ["-p", "-w", "-q", "-v", "--", "a=b", "-pa=b", "-w.", "--write", "--write=x", "-qp", "-o", "ERROR", "--async", "-x"]
+)
+
+
+@given(st.lists(_WORDS, max_size=7))
+def test_short_options_mean_what_they_mean_to_click(words: list[str]) -> None:
+    plain = click.Command("plain", params=runcli.params)
+    outcomes: list[Any] = []
+    for command in (plain, runcli):
+        try:
+            outcomes.append(command.make_context("x", [*words, "spec.yml"]).params)
+        except click.UsageError as error:
+            outcomes.append(type(error))
+    assert outcomes[0] == outcomes[1]
+
+
 @given(st.text(max_size=12))
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
     try:

@@ -60,7 +60,7 @@ def on_terminal(
 def screen(written: str, columns: int = 80) -> list[str]:
     """Return the lines that stand on the terminal at the end."""
     pyte = pytest.importorskip("pyte")
-    shown = pyte.Screen(columns, 24)
+    shown = pyte.Screen(columns, 200)  # so high that nothing scrolls away, however long the directory's name is
     pyte.Stream(shown).feed(written)
     return [line.rstrip() for line in shown.display if line.strip()]
 

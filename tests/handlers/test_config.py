@@ -45,6 +45,7 @@ def test_the_configuration_file_replaces_whole_categories(tmp_path: Path, monkey
         ("a: [1", "is not YAML"),
         ("- 1", "is not a mapping of mappings"),
         ("a: b", "is not a mapping of mappings"),
+        ("publisher: {frompar-pub: [1]}", "is not a mapping of mappings of names"),
     ],
 )
 def test_a_configuration_file_that_cannot_be_used_is_named(

@@ -56,6 +56,14 @@ def test_a_jq_program_that_fails_is_named(program: str) -> None:
         )
 
 
+@pytest.mark.parametrize("key", ["jqscript", "mountpath"])
+def test_an_incomplete_mount_is_named(key: str) -> None:
+    mount = {"jqscript": ".", "mountpath": "/a"}
+    del mount[key]
+    with pytest.raises(ParameterError, match=rf"environment\.par_mounts\[0\] has no '{key}'"):
+        built({"par_mounts": [mount]}, {"x": 1})
+
+
 def test_the_working_directory_is_contextualized(state: Any) -> None:
     assert built({"workdir": "{workdir}/in"}, {}, state)["workdir"] == f"{state.readwrite[0]}/in"
 

@@ -81,21 +81,6 @@ class TestCarryingOut:
         with pytest.raises(EnvironmentUnavailable, match="closed"):
             manual.carry_out({}, {}, None, Scripted())
 
-    @pytest.mark.parametrize(
-        ("job", "environment", "by_hand"),
-        [
-            ({"instructions": "x", "parameters": {}}, {"environment_type": "noop-env"}, True),
-            ({"command": "x"}, {"environment_type": "manual-instructions-env"}, True),
-            (None, {"environment_type": "manual-instructions-env"}, True),
-            ({"command": "x"}, {"environment_type": "localproc-env"}, False),
-            (None, None, False),
-        ],
-    )
-    def test_either_the_process_or_the_environment_makes_it_manual(
-        self, job: Any, environment: Any, by_hand: bool
-    ) -> None:
-        assert manual.is_manual(job, environment) is by_hand
-
 
 class TestAskingForJson:
     def test_a_document_is_shown_and_confirmed(self) -> None:

@@ -187,6 +187,13 @@ class TestFromyaml:
         with pytest.raises(PublishError, match="cannot be read"):
             published("fromyaml-pub", {"yamlfile": name}, {}, state)
 
+    def test_what_could_be_read_for_ever_is_not_read(self, workdir: Path, state: LocalFSState) -> None:
+        os.mkfifo(workdir / "pipe")
+        (workdir / "zeros").symlink_to("/dev/zero")
+        for name in ("pipe", "zeros"):
+            with pytest.raises(PublishError, match=f"{name}' cannot be read: not a regular file"):
+                published("fromyaml-pub", {"yamlfile": name}, {}, state)
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
     def test_a_file_without_permission_is_told(self, workdir: Path, state: LocalFSState) -> None:
         (workdir / "out.yml").touch(0o000)

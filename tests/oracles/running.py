@@ -7,7 +7,9 @@ import warnings
 
 warnings.simplefilter("ignore")
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what tasks print goes to standard output there
+nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 1)  # what tasks print goes to standard output there
+os.dup2(nowhere, 2)  # and what is logged to standard error
 
 from packtivity.asyncbackends import ExternalAsyncProxy
 from packtivity.backendutils import backend_from_string

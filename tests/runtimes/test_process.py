@@ -374,6 +374,23 @@ def test_a_task_that_ends_in_time_is_not_timed_out():
     assert not process.run(shell(":", timeout=10)).timed_out
 
 
+@pytest.mark.parametrize("years", [0.1, 100, 1e12])
+def test_a_time_limit_may_be_longer_than_the_system_can_wait_at_once(years):
+    assert process.run(shell("sleep 0.01", timeout=years * 365 * 86400)).returncode == 0
+
+
+def test_too_many_open_files_are_told_as_such():
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+    try:
+        with pytest.raises(errors.EnvironmentUnavailable, match=r"Too many open files\n.*ulimit -n"):
+            process.run(shell(":"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_cancelling_from_another_thread_ends_every_run_that_watches():
     cancel = process.Cancellation()
     failures: list[BaseException] = []
@@ -462,6 +479,13 @@ def test_a_background_job_with_a_group_of_its_own_is_found_by_its_session():
     process.run(Execution(("bash", "-c", "sleep 61 & set -m; sleep 60 & echo $!")), log=log)
     assert not alive(left_pid(log))
     assert log.notes == ["ended 2 processes that the task had left running"]
+
+
+def test_ending_a_task_ends_the_jobs_that_have_groups_of_their_own():
+    log = Log()
+    script = "set -m; sleep 63 & echo $!; set +m; exec sleep 64"
+    process.run(Execution(("bash", "-c", script), timeout=0.5), log=log, grace=0.5)
+    assert not alive(left_pid(log))
 
 
 def test_who_left_the_session_and_writes_for_ever_does_not_hold_the_run_up():

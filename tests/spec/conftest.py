@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from packtivity.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Reply = Callable[["Handler"], None]
 
@@ -128,18 +128,6 @@ def remote(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 @pytest.fixture(scope="session")
-def upstream(oracle: str) -> Iterator[Callable[[dict[str, str]], dict[str, Any]]]:
+def upstream(converse: Callable[[str], Callable[[dict[str, str]], Any]]) -> Callable[[dict[str, str]], Any]:
     """Ask packtivity 0.17.1's loader; see ``tests/oracles/loading.py``."""
-    command = [oracle, str(Path(__file__).parents[1] / "oracles" / "loading.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin
-        assert process.stdout
-        stdin, stdout = process.stdin, process.stdout
-
-        def ask(request: dict[str, str]) -> dict[str, Any]:
-            print(json.dumps(request), file=stdin, flush=True)
-            answer: dict[str, Any] = json.loads(stdout.readline())
-            return answer
-
-        yield ask
-        stdin.close()
+    return converse("loading.py")

@@ -110,6 +110,7 @@ def test_every_code_of_specs_and_parameters_occurs() -> None:
         "too-deep",
         "too-large",
         "not-utf-8",
+        "unreadable",
     }  # tested where they come from
     seen = {one["code"] for name in NAMES for one in expectation(name)["diagnostics"]}
     assert seen | elsewhere == set(CODES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -293,3 +294,24 @@ def test_parameters_may_be_a_document_that_knows_its_places() -> None:
     document = parse_document("name: x\nother: y\n", "p.yml")
     (found,) = lint_parameters(spec("echo {name}"), document)
     assert str(found.position) == "p.yml:2:1"
+
+
+def test_the_places_of_many_mistakes_take_linear_time() -> None:
+    def calls(count: int) -> int:
+        document = parse_document("".join(f"k{number}: 1\n" for number in range(count)), "parameters.yml")
+        made = 0
+
+        def profile(*_: Any) -> None:
+            nonlocal made
+            made += 1
+
+        sys.setprofile(profile)
+        try:
+            found = lint_parameters(spec(), document)
+        finally:
+            sys.setprofile(None)
+        assert len(found) == count
+        assert str(found[-1].position) == f"parameters.yml:{count}:1"
+        return made
+
+    assert calls(1000) / calls(100) < 15

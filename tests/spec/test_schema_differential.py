@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 import pytest
@@ -22,26 +21,7 @@ from packtivity.spec.diagnostics import locate
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
 from packtivity.spec.validate import _surely_keeps, accepts, fill_defaults, violations
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SOAK = float(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
-
-ORACLE_PROGRAM = """
-import json, sys
-from jsonschema import Draft4Validator
-from yadageschemas import schemadir
-from yadageschemas.dialects.raw_with_defaults import DefaultValidatingDraft4Validator
-from yadageschemas.utils import schema_and_refresolver
-
-schema, resolver = schema_and_refresolver("packtivity/packtivity-schema", schemadir)
-filling = DefaultValidatingDraft4Validator(schema, resolver=resolver)
-plain = Draft4Validator(schema, resolver=resolver)
-for line in sys.stdin:
-    data = json.loads(line)
-    filling.validate(data)
-    print(json.dumps({"valid": plain.is_valid(data), "loaded": data}), flush=True)
-"""
 
 # --- documents -------------------------------------------------------------------------------------------------
 
@@ -129,31 +109,9 @@ def canonical(data: Any) -> str:
 # --- comparison ------------------------------------------------------------------------------------------------
 
 
-class Original:
-    """The schema files and defaults of yadage-schemas 0.11.1, in a process of their own."""
-
-    def __init__(self, interpreter: str) -> None:
-        self.process = subprocess.Popen(
-            [interpreter, "-c", ORACLE_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __call__(self, document: Any) -> dict[str, Any]:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(document) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
-def original(oracle: str) -> Iterator[Original]:
-    started = Original(oracle)
-    yield started
-    started.close()
+def original(converse: Any) -> Any:
+    return converse("schemas.py")
 
 
 def drawing(examples: int) -> settings:
@@ -165,7 +123,7 @@ def drawing(examples: int) -> settings:
     )
 
 
-def test_verdict_and_defaults_are_those_of_the_original(original: Original) -> None:
+def test_verdict_and_defaults_are_those_of_the_original(original: Any) -> None:
     verdicts = []
 
     @drawing(250)

@@ -66,6 +66,22 @@ def test_a_class_or_module_that_is_not_there_is_an_error_of_configuration(monkey
         load_state(DOCUMENT)
 
 
+def test_a_class_or_module_that_makes_no_states_is_an_error_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"option state: os has no 'sep\.fromJSON'"):
+        load_state(DOCUMENT, {"state": "py:os:sep"})
+    monkeypatch.setenv("PACKTIVITY_STATEPROVIDER", "os")
+    with pytest.raises(ConfigurationError, match="PACKTIVITY_STATEPROVIDER: os has no 'load_state'"):
+        load_state(DOCUMENT)
+
+
+def test_types_that_need_more_than_their_json_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidState, match="option state"):
+        load_state({"state_type": "frompython"})
+    monkeypatch.setenv("PACKTIVITY_STATEPROVIDER", "")
+    with pytest.raises(ConfigurationError, match=r"Set PACKTIVITY_STATEPROVIDER"):
+        load_state({"state_type": "fromenv"})
+
+
 def test_plug_ins_add_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(statehandlers, "mine", {})
 

@@ -144,10 +144,10 @@ def test_directories_that_are_no_list_are_a_type_error(bad: Any) -> None:
         assert isinstance(caught.value, StateError)
 
 
-@pytest.mark.parametrize("bad", [3, None, {"name": "n"}, {"path": None}, ["/a"], "nul\0"])
+@pytest.mark.parametrize("bad", [3, None, {"name": "n"}, {"path": None}, ["/a"], "nul\0", {"path": "/a", "name": []}])
 def test_a_directory_that_is_no_path_is_shown(bad: Any) -> None:
     with pytest.raises(InvalidState, match="a directory of a state is a path"):
-        LocalFSState([bad])
+        LocalFSState(["/w", bad])
 
 
 @pytest.mark.parametrize("bad", [{}, {"identifier": "x", "readwrite": []}, None, 3, []])
@@ -184,28 +184,13 @@ def test_ensure_says_which_directory_cannot_be_made(tmp_path: Path) -> None:
         LocalFSState([str(tmp_path / "file" / "x")]).ensure()
 
 
-def test_check_accepts_what_can_be_used(tmp_path: Path) -> None:
-    LocalFSState([str(tmp_path / "to-be-made"), str(tmp_path)], [str(tmp_path)]).check()
-
-
-def test_check_names_what_is_missing_or_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"read-only directory .*gone does not exist"):
-        LocalFSState(None, [str(tmp_path / "gone")]).check()
-    with pytest.raises(StateError, match=r"read-only directory .*file is not a directory"):
-        LocalFSState(None, [str(tmp_path / "file")]).check()
-    with pytest.raises(StateError, match=r"read-write directory .*file is not a directory"):
-        LocalFSState([str(tmp_path / "file")]).check()
-
-
-def test_check_names_what_may_not_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Permissions do not stop root, as whom tests often run.
-    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
-    with pytest.raises(StateError, match=r"cannot be read and written(?s:.*)chmod"):
-        LocalFSState([str(tmp_path)], [str(tmp_path)]).check()
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    with pytest.raises(StateError, match=r"read-only directory .* cannot be read\n"):
-        LocalFSState(None, [str(tmp_path)]).check()
+@pytest.mark.parametrize("taken", ["out", "out/_packtivity"])
+def test_ensure_says_what_is_no_directory(taken: str, tmp_path: Path) -> None:
+    file = tmp_path / taken
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with pytest.raises(StateError, match=rf"{file} is not a directory\n.*that is meant"):
+        LocalFSState([tmp_path / "out"]).ensure()
 
 
 # --- reset ---

@@ -19,8 +19,7 @@ from packtivity import settings, worker
 from packtivity.backends.asked import Answer, AskedBackend
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.errors import BackendError, ProxyError
-from packtivity.files import read_json, write_json
-from packtivity.task import is_id
+from packtivity.files import is_id, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

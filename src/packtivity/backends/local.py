@@ -11,7 +11,7 @@ from packtivity.backends.multiproc import pool_size
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.backends.spool import ACTIVE, QUEUE, Spool
 from packtivity.errors import ProxyError
-from packtivity.task import is_id
+from packtivity.files import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

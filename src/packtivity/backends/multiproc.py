@@ -12,7 +12,7 @@ from packtivity import lease, worker
 from packtivity.backends.asked import Answer, AskedBackend
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.errors import BackendError, ProxyError
-from packtivity.task import is_id
+from packtivity.files import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.errors import BackendError, ConfigurationError, ProxyError
-from packtivity.registry import Registry, load_object, nearest
+from packtivity import settings
+from packtivity.errors import BackendError, ConfigurationError, PacktivityError, ProxyError
+from packtivity.registry import Registry, load_object, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,10 +45,14 @@ def backend_from_string(backendstring: str, backendopts: Mapping[str, Any] | Non
     maker = _find_backend(backendstring)
     try:
         synchronous, made = maker(backendstring, options)
+    except PacktivityError:
+        raise
     except TypeError as error:
         raise BackendError(
             f"backend {backendstring!r} cannot be made with the options {sorted(options)}: {error}"
         ) from error
+    except Exception as error:  # somebody else's class may raise anything
+        raise BackendError(f"backend {backendstring!r} cannot be started: {type(error).__name__}: {error}") from error
     return synchronous, made
 
 
@@ -59,41 +64,26 @@ def _find_backend(name: str) -> BackendMaker:
     prefixes = [known for known in backends if known and name.startswith(known) and not known[-1].isalnum()]
     if prefixes:
         return backend.find(max(prefixes, key=len))
-    known = sorted(set(backend.names()))
-    near = nearest(head, known)
-    raise BackendError(
-        f"no backend is called {name!r}",
-        hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
-    )
+    raise BackendError(f"no backend is called {name!r}", hint=suggestion(head, backend.names()))
 
 
 def _options_from_file() -> dict[str, Any]:
-    from packtivity import settings
-
     file = settings.value("async_backend_opts")
     if not file:
         return {}
-    import yaml
-
-    where = f"PACKTIVITY_ASYNCBACKEND_OPTS: {file}"
-    try:
-        with open(file, "rb") as stream:
-            found = yaml.safe_load(stream)
-    except OSError as error:
-        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where} is not YAML: {error}") from None
+    found = settings.read_yaml("PACKTIVITY_ASYNCBACKEND_OPTS", file)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigurationError(f"{where} is not a mapping of keyword arguments")
+        raise ConfigurationError(
+            f"PACKTIVITY_ASYNCBACKEND_OPTS: {file} is not a mapping of keyword arguments",
+            hint="Write lines of the form NAME: VALUE.",
+        )
     return {str(key): value for key, value in found.items()}
 
 
 def _environment_parts() -> tuple[str, str, str]:
     """Return module, backend class and proxy class of the backend ``fromenv``."""
-    from packtivity import settings
-
     value = settings.value("async_backend")
     if not value:
         raise BackendError(
@@ -208,18 +198,12 @@ def load_proxy(
     if loader is not None:
         return loader(jsondata, options, best_effort_backend)
     if raise_on_unknown:
-        known = proxyloader.names()
-        near = nearest(jsondata["proxyname"], known)
-        raise ProxyError(
-            f"unknown proxy type: {jsondata['proxyname']}",
-            hint=(f"Did you mean {near!r}? " if near else "") + f"There are: {', '.join(known)}.",
-        )
+        name = jsondata["proxyname"]
+        raise ProxyError(f"unknown proxy type: {name}", hint=suggestion(name, proxyloader.names()))
     return (None, None) if best_effort_backend else None
 
 
 def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
-    from packtivity import settings
-
     chosen = options.get("proxy") or ""
     if chosen.startswith("py:"):
         options["proxystring"] = chosen
@@ -272,7 +256,6 @@ def _ipyparallel_proxy(jsondata: JSON, deserialization_opts: Any = None, best_ef
 
 @proxyloader("ExternalAsyncProxy")
 def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity import settings
     from packtivity.backends.proxies import ExternalAsyncProxy
 
     name = "fromenv" if settings.value("async_backend") else "externalasync:default"
@@ -282,16 +265,24 @@ def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effor
 @proxyloader("fromenv")
 def _fromenv_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
     module, _, name = _environment_parts()
-    proxy = _load(f"{module}:{name}", _FROM_ENVIRONMENT).fromJSON(jsondata)
+    if not name:
+        raise BackendError(
+            f"{_FROM_ENVIRONMENT} names no proxy class, and nobody else knows a {jsondata['proxyname']!r}",
+            hint=f"Set {_FROM_ENVIRONMENT}=module:backendclass:proxyclass.",
+        )
+    proxy = _load(f"{module}:{name}.fromJSON", _FROM_ENVIRONMENT)(jsondata)
     return _with_backend(proxy, "fromenv", best_effort_backend)
 
 
 @proxyloader("frompython")
 def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:
-    from packtivity import settings
-
-    _, _, reference = deserialization_opts["proxystring"].partition(":")
-    proxy = _load(reference, "proxy option").fromJSON(jsondata)
+    _, _, reference = (deserialization_opts or {}).get("proxystring", "").partition(":")
+    if not reference:
+        raise ProxyError(
+            f"a {jsondata['proxyname']!r} is loaded by the class that the option proxy names, and that is not given",
+            hint="From a program, give load_proxy the option proxy=py:module:Class.",
+        )
+    proxy = _load(f"{reference}.fromJSON", "option proxy")(jsondata)
     if best_effort_backend and settings.value("async_backend"):
         return _with_backend(proxy, "fromenv", best_effort_backend)
     return (proxy, None) if best_effort_backend else proxy

@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from packtivity.cli import options
-from packtivity.cli.command import command
+from packtivity.cli.command import collect_garbage, command
 
-_FILES = click.argument("jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False))
+_FILES = click.argument(
+    "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
+)
 
 
 @command(
@@ -45,6 +47,8 @@ def checkproxy(
       12  a task is not known, or a file is no proxy
     """
     from packtivity.cli.asking import Questions
+
+    collect_garbage()
 
     questions = Questions(jsonfiles)
     if cancel:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from click.shell_completion import CompletionItem
 
@@ -32,8 +34,9 @@ def _columns(ctx: click.Context) -> click.Context:
 class _Program:
     """The outermost call of a command.
 
-    A command lives for a tenth of a second, in which looking for garbage, above all in the interpreter's last moment,
-    is a seventh of the CPU it takes. What is left at the end goes with the process.
+    A command lives for a tenth of a second, and a tenth of that would go into looking for garbage in what has just
+    been imported, above all in the interpreter's last moment. So the collector stays off until code that is not ours
+    may run (:func:`collect_garbage`), and never sees what was made before.
     """
 
     def main(self, args: Any = None, *more: Any, **extra: Any) -> Any:
@@ -44,12 +47,87 @@ class _Program:
         gc.disable()
         try:
             return call(args, *more, **extra)
+        except SystemExit as end:
+            if not gc.isenabled():
+                _leave(end.code)
+            raise
+        except OSError as error:  # printing a help text failed, before there was a command to run
+            from packtivity.cli.errors import conclude
+
+            raise SystemExit(conclude(error, debug=False)) from None
         finally:
-            gc.freeze()
+            if not gc.isenabled():
+                collect_garbage()
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse, or print a help text; click would end with code 1 what is interrupted or not read to its end."""
+        with _our_codes():
+            context: click.Context = super().make_context(*args, **extra)  # type: ignore[misc]
+            return context
+
+
+@contextmanager
+def _our_codes() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        from packtivity.cli.errors import conclude
+
+        raise click.exceptions.Exit(conclude(error)) from None
+
+
+def _leave(code: Any) -> None:
+    """End the process without taking the interpreter apart, which would be a twentieth of a short command.
+
+    Only for a process in which nothing but our own code has run: others may count on their objects' finalizers. What
+    was registered to run at the end does run. Returns where an ordinary end is called for: output that cannot be
+    flushed, a thread that still runs, a message for an exit code.
+    """
+    import atexit
+    import threading
+
+    if threading.active_count() > 1 or not (code is None or isinstance(code, int)):
+        return
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):  # a full disk, a closed stream, no stream at all
+        return
+    os._exit((code or 0) & 0xFF)
+
+
+def collect_garbage() -> None:
+    """Turn the collector on for what is made from now on: code of tasks, plug-ins and backends may follow."""
+    gc.freeze()
+    gc.enable()
 
 
 class Command(_Program, click.Command):
     """A command whose errors are printed as messages and end it with the error's own exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; short options are written out first.
+
+        click tries each one as a long option before, and for that failure imports :mod:`difflib` and looks for
+        similar names, which takes longer than parsing.
+        """
+        return super().parse_args(ctx, list(args) if ctx.resilient_parsing else self._spelt_out(ctx, args))
+
+    def _spelt_out(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return the arguments with options such as ``-p`` in their long form, up to one that does not stand alone."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        known = {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
+        long = {name: known[name].opts[-1] for name in known if len(name) == 2}
+        spelt: list[str] = []
+        words = iter(args)
+        for word in words:
+            spelt.append(long.get(word, word))
+            if word == "--" or (word not in known and len(word) > 1 and word[0] == "-" != word[1]):
+                break
+            if word in known and not known[word].is_flag:
+                spelt += [value for value in (next(words, None),) if value is not None]
+        return [*spelt, *words]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
@@ -60,7 +138,8 @@ class Command(_Program, click.Command):
         except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
             from packtivity.cli.errors import conclude
 
-            raise click.exceptions.Exit(conclude(error, debug=ctx.meta.get(DEBUG, False))) from None
+            end = conclude(error, debug=ctx.meta.get(DEBUG, False), validated=ctx.params.get("validate", True))
+            raise click.exceptions.Exit(end) from None
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text, fitted to the terminal."""
@@ -76,6 +155,11 @@ class Group(_Program, click.Group):
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = dict(lazy or {})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Import the command that is called, and run it."""
+        with _our_codes():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order they were given, which is the order a newcomer needs them in."""

@@ -7,7 +7,14 @@ import click
 from packtivity.cli import options
 from packtivity.cli.command import command
 
-PROGRAMS = ("packtivity", "packtivity-run", "packtivity-validate", "packtivity-checkproxy", "packtivity-util")
+PROGRAMS = (
+    "packtivity",
+    "packtivity-run",
+    "packtivity-validate",
+    "packtivity-checkproxy",
+    "packtivity-util",
+    "packtivity-worker",
+)
 
 
 def script(shell: str) -> str:

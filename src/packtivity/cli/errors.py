@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from packtivity.types import Diagnostic
 
-WRONG_USAGE = 2
 INTERNAL = 70
 CANNOT_WRITE = 73
 OPERATING_SYSTEM = 74
@@ -24,7 +23,7 @@ SIGNALLED = 128
 """Added to the number of the signal that ended the command, as shells do."""
 
 _INTERRUPT, _BROKEN_PIPE = 2, 13
-_ENDS = {1: "the terminal went away", 2: "interrupted", 15: "terminated"}
+_ENDS = {1: "the terminal went away", 2: "interrupted", 3: "quit", 15: "terminated"}
 
 
 class CannotWrite(errors.PacktivityError):
@@ -41,21 +40,20 @@ def exit_codes() -> list[tuple[int, str, str]]:
         (OPERATING_SYSTEM, "OSError", "The operating system refused something: disk full, permission denied."),
         (SIGNALLED + 1, "SIGHUP", "The terminal went away; the task was ended first."),
         (SIGNALLED + _INTERRUPT, "SIGINT", "Interrupted (Ctrl-C); the task was ended first."),
+        (SIGNALLED + 3, "SIGQUIT", "Told to quit (Ctrl-\\); the task was ended first."),
         (SIGNALLED + _BROKEN_PIPE, "SIGPIPE", "Whoever read our output stopped reading (`| head`)."),
         (SIGNALLED + 15, "SIGTERM", "Terminated; the task was ended first."),
     ]
-    ours = [error for error in _tree(errors.PacktivityError) if error.__module__.startswith("packtivity.")]
+    # Subclasses elsewhere end with the code of their class here; which of them are imported is chance.
+    listed = {errors.__name__, __name__, errors.InvalidSpec.__module__, errors.TaskFailed.__module__}
+    ours = [error for error in _tree(errors.PacktivityError) if error.__module__ in listed]
     return sorted({*table, *((error.exit_code, error.__name__, _summary(error)) for error in ours)})
 
 
 def _tree(root: type[errors.PacktivityError]) -> Iterator[type[errors.PacktivityError]]:
-    yield from (errors.InvalidSpec, errors.TaskFailed)
-    waiting = [root]
-    while waiting:
-        error = waiting.pop()
-        waiting += error.__subclasses__()
-        if error not in (errors.InvalidSpec, errors.TaskFailed):
-            yield error
+    yield root
+    for error in root.__subclasses__():
+        yield from _tree(error)
 
 
 def _summary(error: type[errors.PacktivityError]) -> str:
@@ -63,11 +61,12 @@ def _summary(error: type[errors.PacktivityError]) -> str:
     return " ".join(first.split())
 
 
-def conclude(error: BaseException, *, debug: bool = False) -> int:
+def conclude(error: BaseException, *, debug: bool = False, validated: bool = True) -> int:
     """Print what ended the command on standard error and return the exit code to end with.
 
     :param error: what reached the outermost frame; ``SystemExit`` is raised again.
     :param debug: print the traceback too.
+    :param validated: whether the spec was checked, so that it cannot be what is wrong.
     """
     if isinstance(error, SystemExit):
         raise error
@@ -79,8 +78,16 @@ def conclude(error: BaseException, *, debug: bool = False) -> int:
 
         complain("".join(traceback.format_exception(error)).rstrip("\n"))
     text, code = _explain(error)
+    if code == INTERNAL and not validated and not isinstance(error, errors.PacktivityError):
+        text, code = _not_validated(error)
     complain(text)
     return code
+
+
+def _not_validated(error: BaseException) -> tuple[str, int]:
+    what = readable(f"{type(error).__name__}: {error}")
+    hint = "It was not checked; leave out --no-validate to see what is wrong with it."
+    return f"error: the spec cannot be used: {what}\n  {hint}", errors.InvalidSpec.exit_code
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
@@ -92,23 +99,39 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return "error: out of memory", OPERATING_SYSTEM
     if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"error: {error.strerror}{where}", OPERATING_SYSTEM
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _refused(error), OPERATING_SYSTEM
+    if isinstance(error, UnicodeEncodeError):
+        shown = ascii(error.object[error.start])
+        hint = "Set PYTHONIOENCODING=utf-8."
+        return f"error: the output cannot be written as {error.encoding}: it has {shown}\n  {hint}", OPERATING_SYSTEM
+    what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
     return f"error: internal error: {what} (please report this; run again with --debug to see where)", INTERNAL
+
+
+def _refused(error: OSError) -> str:
+    if error.filename:
+        return readable(f"error: {error.strerror}: {error.filename}")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "error: the current directory is not there any more\n  Change to one that is (cd)."
+    except OSError:
+        pass
+    return f"error: {error.strerror}"
 
 
 def explain(error: errors.PacktivityError) -> str:
     """Return the message for an error; where there are diagnostics, they say most of it."""
     diagnostics = getattr(error, "diagnostics", None)
     if not diagnostics:
-        return f"error: {error}"
+        return f"error: {readable(str(error))}"
     # The message of an invalid document is made of its diagnostics.
     told_already = diagnostics[0].message in str(error)
-    return f"{told(diagnostics)}\nerror: {_SUMMARY.get(error.exit_code, 'not valid') if told_already else error}"
+    summary = _SUMMARY.get(error.exit_code, "not valid") if told_already else readable(str(error))
+    return f"{told(diagnostics)}\nerror: {summary}"
 
 
-_SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read"}
+_SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read", 5: "the state file cannot be read"}
 
 
 def printable(text: str) -> str:
@@ -117,6 +140,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def readable(text: str) -> str:
+    """Return the same for text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def told(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
@@ -141,7 +169,7 @@ def complain(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning on standard error."""
-    complain(f"warning: {text}")
+    complain(f"warning: {readable(text)}")
 
 
 def _stop_writing() -> None:

@@ -10,6 +10,7 @@ from packtivity import errors, settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from packtivity.spec.yamltext import BadText
     from packtivity.types import Diagnostic
 
 
@@ -29,10 +30,6 @@ class TaskOptions:
         self.strict: bool = given["strict"]
         self.validate: bool = given["validate"]
         self.verbosity: str = given["verbosity"]
-
-    def is_strict(self) -> bool:
-        """Return whether warnings are errors."""
-        return self.strict or bool(settings.value("strict"))
 
     def load_spec(self) -> dict[str, Any]:
         """Return the spec, defaults filled.
@@ -77,7 +74,7 @@ class TaskOptions:
 
 
 def _read_state(name: str) -> dict[str, Any]:
-    from packtivity.spec.yamltext import load_yaml
+    from packtivity.spec.yamltext import BadText, load_yaml
 
     where = f"state file {name}"
     hint = "Write the lists readwrite and readonly, of paths or of {path, name}."
@@ -86,6 +83,8 @@ def _read_state(name: str) -> dict[str, Any]:
             found = load_yaml(file.read(), name)
     except OSError as error:
         raise errors.StateError(f"{where}: {error.strerror}") from None
+    except BadText as error:
+        raise UnreadableState(error) from None
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -98,6 +97,14 @@ def _read_state(name: str) -> dict[str, Any]:
     if not {"readwrite", "readonly"} & found.keys():
         raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
     return found
+
+
+class UnreadableState(errors.StateError):
+    """A state file is not YAML, or says something that JSON cannot."""
+
+    def __init__(self, cause: BadText) -> None:
+        super().__init__(cause.message, hint=cause.hint)
+        self.diagnostics = cause.diagnostics
 
 
 def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
@@ -121,9 +128,9 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
-    strict = task.is_strict()
+    strict = is_strict(task.strict)
     _check_directories_to_read(state, strict=strict)
-    found = _lint(spec, parameters, state)
+    found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
     if strict and found:
         raise DoubtfulTask(promoted(found))
     found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
@@ -142,11 +149,28 @@ class DoubtfulTask(errors.ParameterError):
         self.diagnostics = tuple(diagnostics)
 
 
+def is_strict(option: bool) -> bool:
+    """Return whether warnings are errors: by the option ``--strict``, or by the setting."""
+    return option or bool(settings.value("strict"))
+
+
 def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return the diagnostics as errors, which they are under ``--strict``."""
     from dataclasses import replace
 
     return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+
+
+def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
+    """Return True when every parameter is plainly used, as a placeholder or by its bare name in an output map.
+
+    Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
+    """
+    from packtivity.datamodel import iter_leaves
+
+    texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
+    joined = "\n".join(texts)
+    return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
 
 
 def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
@@ -167,6 +191,9 @@ def _check_directories_to_read(state: Any, *, strict: bool) -> None:
         warn(problem)
 
 
+_OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
+
+
 def find_backend(name: str) -> tuple[bool, Any]:
     """Return whether a backend is synchronous, and the backend, plug-ins considered.
 
@@ -174,11 +201,19 @@ def find_backend(name: str) -> tuple[bool, Any]:
     """
     from packtivity.backends.registry import backend_from_string
 
-    if settings.value("plugins"):
+    if name not in _OWN_BACKENDS or settings.value("plugins"):
+        from packtivity.cli.command import collect_garbage
         from packtivity.plugins import enable_plugins
 
+        collect_garbage()
         enable_plugins()
-    return backend_from_string(name)
+    synchronous, backend = backend_from_string(name)
+    for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
+        if not callable(getattr(backend, method, None)):
+            raise errors.BackendError(
+                f"what the backend {name!r} names is no backend: {type(backend).__name__} has no method {method!r}"
+            )
+    return synchronous, backend
 
 
 def start_logging(level: str) -> None:

@@ -21,7 +21,7 @@ class Merged:
         self._documents: list[Document] = []
 
     def add(self, text: str, source: str) -> Any:
-        """Take the keys of a mapping; later ones win.
+        """Take the keys of a mapping; later ones win. What is not YAML is a ``BadText``, as everywhere.
 
         :returns: what the text says, for the caller to refuse if it is no mapping.
         """
@@ -38,9 +38,14 @@ class Merged:
         self._origin[name] = (document, ())
 
     def _read(self, text: str, source: str) -> Document:
+        from packtivity.errors import InvalidSpec
         from packtivity.spec.document import parse_document
+        from packtivity.spec.yamltext import BadText
 
-        document = parse_document(text, source)
+        try:
+            document = parse_document(text, source)
+        except InvalidSpec as error:
+            raise BadText(error.diagnostics) from None
         self._documents.append(document)
         self.problems += document.problems
         return document

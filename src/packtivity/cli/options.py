@@ -108,7 +108,9 @@ class Directory(ParamType):
 
 
 # Not click.Path(exists=True): a spec may be an address, and a missing file has a better message of ours.
-_FILE = click.Path()
+# Nor readable=True, which looks at files to be written, too.
+_FILE = click.Path(readable=False)
+_NO_DIRECTORY = click.Path(dir_okay=False, readable=False)
 _DIRECTORY = Directory()
 
 spec = click.argument("spec", type=_FILE)
@@ -141,7 +143,7 @@ state = click.option(
     "-s",
     "--state",
     default="",
-    type=click.Path(dir_okay=False),
+    type=_NO_DIRECTORY,
     help="YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
 )
 toplevel = click.option(
@@ -198,14 +200,14 @@ proxyfile = click.option(
     "--proxyfile",
     default="proxy.json",
     show_default=True,
-    type=click.Path(dir_okay=False),
+    type=_NO_DIRECTORY,
     help="File that --async writes the proxy to.",
 )
 outfile = click.option(
     "-o",
     "--outfile",
     default=None,
-    type=click.Path(dir_okay=False),
+    type=_NO_DIRECTORY,
     help="Write the result to this file, as one line of JSON.",
 )
 strict = click.option(

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Output:
     """Standard output of ``packtivity-run``.
 
-    When it is no terminal, the lines are word for word those of upstream 0.17.1.
+    When it is no terminal, the lines are word for word those of upstream 0.17.1. None stands for one that is closed.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._person = stream.isatty()
+        self._person = stream is not None and stream.isatty()
         self._stream = stream
-        if stream.errors == "strict" and hasattr(stream, "reconfigure"):
+        if stream is not None and stream.errors == "strict" and hasattr(stream, "reconfigure"):
             # A result must not be lost because the terminal cannot show one of its characters.
             stream.reconfigure(errors="backslashreplace")
 
@@ -41,8 +41,8 @@ class Output:
             return
         from packtivity.cli.terminal import table, wants_colour
 
-        data = result.json() if hasattr(result, "json") else result
-        click.echo("\n".join(["published:", *table(data, colour=wants_colour(self._stream)), *_logs(state)]))
+        lines = table(plain(result), colour=wants_colour(self._stream))
+        click.echo("\n".join(["published:", *lines, *_logs(state)]))
 
     def proxy(self, document: JSON) -> None:
         """Tell the handle of a submitted task."""
@@ -50,6 +50,11 @@ class Output:
 
         if not self._quiet:
             click.echo(f"proxy-json {json.dumps(document)}")
+
+
+def plain(result: Any) -> JSON:
+    """Return a result as JSON; backends of others may give it so already."""
+    return result.json() if hasattr(result, "json") else result
 
 
 def _logs(state: Any) -> list[str]:

@@ -58,6 +58,8 @@ def read_text(name: str) -> str:
     """
     try:
         if name == STDIN:
+            if sys.stdin is None:
+                raise ParameterError("parameter file -: standard input is closed", hint="Give parameters with -p.")
             return sys.stdin.read()
         with open(name, encoding="utf-8-sig") as file:
             return file.read()

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.terminal import rows as leaves
+from packtivity.cli.leaves import named_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,14 @@ def _write_csv(sweep: Sweep, file: Any) -> None:
 
 def _cells(entry: dict[str, Any]) -> dict[str, str]:
     """Return parameters and result as cells; where both have a name, the result's is ``result.NAME``."""
-    cells = dict(leaves(entry["parameters"])) if entry["parameters"] else {}
-    for name, text in leaves(entry["result"]) if entry["result"] not in (None, {}) else ():
+    cells = {name: _cell(value) for name, value in named_leaves(entry["parameters"])} if entry["parameters"] else {}
+    for name, value in named_leaves(entry["result"]) if entry["result"] not in (None, {}) else ():
+        text = _cell(value)
         cells[f"result.{name}" if name in entry["parameters"] or not name or name in _FIRST + _LAST else name] = text
     return cells
+
+
+def _cell(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

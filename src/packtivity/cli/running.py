@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
+from packtivity.cli.command import collect_garbage
 from packtivity.cli.errors import CannotWrite, complain, warn
 from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
 
@@ -54,6 +54,8 @@ def run(given: Mapping[str, Any]) -> None:
     spec, parameters, state = checked(task)
     synchronous, backend = find_backend(options.backend)
     _configure(backend, task, options)
+    if synchronous and not options.asyncwait:
+        warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
     if options.print_command or options.dry_run:
         from packtivity.cli.planning import show_plan
 
@@ -61,7 +63,7 @@ def run(given: Mapping[str, Any]) -> None:
         return
     from packtivity.cli.signals import like_interrupts
 
-    gc.enable()  # off while the command starts; what comes now may take hours, and may be a plug-in's
+    collect_garbage()
     with like_interrupts():
         _run(spec, parameters, state, synchronous, backend, options)
 
@@ -73,9 +75,25 @@ def _check(options: RunOptions) -> None:
     if options.print_command and options.dry_run:
         raise errors.UsageError("--print-command and --dry-run cannot be used together")
     for name in (options.outfile, None if options.asyncwait else options.proxyfile):
-        directory = os.path.dirname(name or "") or "."
-        if name and (os.path.isdir(name) or not os.access(directory, os.W_OK)):
-            raise CannotWrite(f"{name} cannot be written", hint=f"Is {directory} a directory that you may write to?")
+        if name:
+            _check_writable(name)
+    if options.outfile and not options.asyncwait:
+        warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
+
+
+def _check_writable(name: str) -> None:
+    try:
+        os.stat(name)
+    except FileNotFoundError:
+        directory = os.path.dirname(name) or "."
+        if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
+            hint = f"Is {directory} a directory that you may write to?"
+            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
+    except OSError as error:
+        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+    else:
+        if os.path.isdir(name) or not os.access(name, os.W_OK):
+            raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")
 
 
 def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
@@ -113,7 +131,8 @@ def show_warning(diagnostic: Diagnostic) -> None:
 
 def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any, options: RunOptions) -> None:
     from packtivity import datamodel
-    from packtivity.cli.output import Output
+    from packtivity.cli.output import Output, plain
+    from packtivity.task import ASYNC_NAME
 
     state.ensure()
     output = Output(sys.stdout, quiet=options.quiet)
@@ -126,7 +145,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
         if synchronous:
             result = backend.run(spec, document, state)
         else:
-            proxy = backend.submit(spec, document, state, metadata={"name": "packtivity"})
+            proxy = backend.submit(spec, document, state, metadata={"name": ASYNC_NAME})
             if not options.asyncwait:
                 _submitted(proxy, backend, output, options)
                 return
@@ -134,14 +153,16 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
     finally:
         if live is not None:
             live.clear()
-    output.result(result, state, suffix=known is not None)
-    if options.outfile:
-        _write_json(options.outfile, _plain(result))
+    try:
+        output.result(result, state, suffix=known is not None)
+    finally:  # also when nobody reads what is printed
+        if options.outfile:
+            _write_json(options.outfile, plain(result))
 
 
 def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
     """Put a live line on the terminal, if a person is there to see it."""
-    if options.quiet or not (sys.stderr.isatty() or sys.stdout.isatty()):
+    if options.quiet or not any(stream is not None and stream.isatty() for stream in (sys.stderr, sys.stdout)):
         return None
     from packtivity.cli.terminal import LiveLine, can_steer
 
@@ -172,22 +193,21 @@ def _waited_for(proxy: Any, backend: Any, live: LiveLine | None) -> Any:
 
 def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> None:
     document = proxy.json()
-    output.proxy(document)
-    _write_json(options.proxyfile, document)
+    try:
+        output.proxy(document)
+    finally:  # without it the task would be lost
+        _write_json(options.proxyfile, document)
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
         warn(f"the task has run and failed: {message}")
 
 
-def _plain(result: Any) -> Any:
-    return result.json() if hasattr(result, "json") else result
-
-
 def _write_json(name: str, document: Any) -> None:
     import json
 
+    text = json.dumps(document)  # before what the file had is gone
     try:
         with open(name, "w", encoding="utf-8") as file:
-            file.write(json.dumps(document))
+            file.write(text)
     except OSError as error:
         raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None

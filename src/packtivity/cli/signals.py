@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a task the way Ctrl-C does: the task first, then the command."""
+"""SIGTERM, SIGHUP and SIGQUIT end a task the way Ctrl-C does: the task first, then the command."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ received: int | None = None
 
 @contextmanager
 def like_interrupts() -> Iterator[None]:
-    """Inside the block, the first SIGTERM or SIGHUP does what SIGINT does; the ones after it do nothing.
+    """Inside the block, the first SIGTERM, SIGHUP or SIGQUIT does what SIGINT does; the ones after it do nothing.
 
+    All of them would end this program alone: the task is in a session of its own, out of the terminal's reach.
     The handler of SIGINT is asked instead of raising here, because the code that starts processes puts that one off
     for the moment in which a process would be started and lost. A signal that was ignored stays ignored (nohup).
     """
     import signal
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
     for number, handler in before.items():
         if handler is signal.SIG_DFL:
             signal.signal(number, _interrupt)

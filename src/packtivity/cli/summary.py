@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import Path
+from packtivity.cli.leaves import named_leaves
 
 
 def summarise(spec: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +15,8 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
         (name → ``used``: list of places, ``published_as``: list of output names) and ``outputs`` (name → what it
         will be; ``None`` when names are only known after the run).
     """
-    from packtivity.spec.lint import needs
+    from packtivity.spec.diagnostics import dotted
+    from packtivity.spec.templates import needs
 
     process, environment, publisher = spec["process"] or {}, spec["environment"] or {}, spec["publisher"]
     return {
@@ -35,14 +33,6 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def dotted(path: Path) -> str:
-    """Write a place as ``publisher.outputmap.files[0]``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")
-
-
 def _image(environment: dict[str, Any]) -> str | None:
     if "image" not in environment:
         return None
@@ -52,30 +42,19 @@ def _image(environment: dict[str, Any]) -> str | None:
 def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:
     if publisher.get("publisher_type") != "frompar-pub":
         return []
-    return [dotted(path) for path, value in _leaves(publisher["outputmap"]) if value == name]
-
-
-def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    if isinstance(data, dict) and data:
-        for key, value in data.items():
-            yield from _leaves(value, (*path, key))
-    elif isinstance(data, list) and data:
-        for position, value in enumerate(data):
-            yield from _leaves(value, (*path, position))
-    else:
-        yield path, data
+    return [output for output, value in named_leaves(publisher["outputmap"]) if value == name]
 
 
 def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
     kind = publisher.get("publisher_type")
     if kind == "frompar-pub":
         return {
-            dotted(path): f"value of parameter {value}" if isinstance(value, str) and value else _literal(value)
-            for path, value in _leaves(publisher["outputmap"])
-            if path
+            name: f"value of parameter {value}" if isinstance(value, str) and value else _literal(value)
+            for name, value in named_leaves(publisher["outputmap"])
+            if name
         }
     if kind in ("constant-pub", "interpolated-pub"):
-        found = {dotted(path): _literal(value) for path, value in _leaves(publisher["publish"])}
+        found = {name: _literal(value) for name, value in named_leaves(publisher["publish"])}
         return {name or "(document)": text for name, text in found.items() if name or text != "{}"}
     if kind == "fromglob-pub":
         return {publisher["outputkey"]: f"files matching {publisher['globexpression']}"}

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from packtivity.types import JSON, Completed, Execution
 
@@ -43,7 +43,7 @@ def wants_colour(stream: Any) -> bool:
 def columns(stream: Any = None) -> int:
     """Return the width of the terminal: ``COLUMNS``, what the terminal says, or 80."""
     told = _environment("COLUMNS")
-    if told.isascii() and told.isdigit() and int(told) > 0:
+    if len(told) < 10 and told.isascii() and told.isdigit() and int(told) > 0:
         return int(told)
     try:
         return os.get_terminal_size((stream or sys.__stdout__).fileno()).columns or 80  # type: ignore[union-attr]
@@ -195,18 +195,6 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(c for c in text if c.isprintable())
 
 
-def rows(result: JSON, name: str = "") -> Iterator[tuple[str, str]]:
-    """Give a result's leaves as (name, text), names like ``outputs.files[0]``."""
-    if isinstance(result, dict) and result:
-        for key, value in result.items():
-            yield from rows(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(result, list) and result:
-        for position, value in enumerate(result):
-            yield from rows(value, f"{name}[{position}]")
-    else:
-        yield name, _shown(result)
-
-
 def _shown(value: JSON) -> str:
     if isinstance(value, str) and value and value.isprintable():
         return value
@@ -219,7 +207,9 @@ def table(result: JSON, *, colour: bool = False) -> list[str]:
     """Return the lines of a table of the result's leaves; values are never cut, they are there to be copied."""
     if result in ({}, None):
         return ["  (nothing was published)"]
-    found = [(clean(name), text) for name, text in rows(result)]
+    from packtivity.cli.leaves import named_leaves
+
+    found = [(clean(name), _shown(value)) for name, value in named_leaves(result)]
     width = max((len(name) for name, _ in found if len(name) <= 32), default=0)
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     return [f"  {bold}{name}{plain}{' ' * (width - len(name))}  {text}".rstrip() for name, text in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from packtivity.spec import Report
-    from packtivity.spec.document import Document
     from packtivity.types import Diagnostic
 
 
@@ -43,16 +42,13 @@ def validatecli(**given: Any) -> None:
     is valid" and exit code 0; an invalid one gives exit code 1, parameters that do not fit give 4. Warnings change
     the exit code only with --strict.
     """
+    from packtivity.cli.inputs import is_strict, promoted
     from packtivity.errors import UsageError
 
     if given["show"] and given["format"] != "text":
         raise UsageError("--show and --format cannot be used together", hint="Both print a document; ask twice.")
-    report = _inspect(given)
-    diagnostics = report.diagnostics
-    if _strict(given):
-        from packtivity.cli.inputs import promoted
-
-        diagnostics = promoted(diagnostics)
+    report = _inspected(given)
+    diagnostics = promoted(report.diagnostics) if is_strict(given["strict"]) else report.diagnostics
     _tell(diagnostics, given["format"])
     _judge(report, diagnostics)
     if given["show"]:
@@ -66,10 +62,20 @@ def validatecli(**given: Any) -> None:
         click.secho("packtivity definition is valid", fg=green)
 
 
-def _strict(given: dict[str, Any]) -> bool:
-    from packtivity.settings import value
+def _inspected(given: dict[str, Any]) -> Report:
+    """Inspect; a program that reads diagnostics is also told in them what cannot be read at all."""
+    from packtivity.errors import PacktivityError
 
-    return given["strict"] or bool(value("strict"))
+    try:
+        return _inspect(given)
+    except PacktivityError as error:
+        if given["format"] != "text":
+            from packtivity.types import Diagnostic
+
+            whole = Diagnostic("error", "unreadable", error.message, hint=error.hint)
+            told = getattr(error, "diagnostics", ()) or [whole]
+            _tell(told, given["format"])
+        raise
 
 
 def _inspect(given: dict[str, Any]) -> Report:
@@ -78,7 +84,7 @@ def _inspect(given: dict[str, Any]) -> Report:
 
     parameters = None
     if given["parfiles"] or given["parameter"]:
-        parameters = cast("Document", parameter_document(given["parfiles"], given["parameter"]))
+        parameters = parameter_document(given["parfiles"], given["parameter"])
     return spec.inspect(
         given["spec"],
         given["toplevel"],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel.leaves import TOO_DEEP, Document, iter_leaves, key_text, sorted_copy
 from packtivity.errors import ConfigurationError, ParameterError
-from packtivity.registry import load_object, nearest
+from packtivity.registry import load_object, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,10 +95,8 @@ class LeafModel:
         name = spec[self.keyword]
         found = self._classes.get(name) if isinstance(name, str) else None
         if found is None:
-            near = nearest(str(name), self._classes)
             raise ParameterError(
-                f"{self.keyword}: {name!r} is no type of the leaf model",
-                hint=f"Did you mean {near!r}?" if near else f"There are: {', '.join(sorted(self._classes)) or 'none'}.",
+                f"{self.keyword}: {name!r} is no type of the leaf model", hint=suggestion(str(name), self._classes)
             )
         obj = found.fromJSON({key: value for key, value in spec.items() if key != self.keyword})
         return self.leaf_encode(obj) if idleafs else obj

@@ -29,6 +29,24 @@ class Document:
         """Return the document as JSON."""
         raise NotImplementedError
 
+    def copy(self) -> Document:
+        """Return an independent document."""
+        raise NotImplementedError
+
+    def leafs(self) -> Iterator[tuple[Any, Any]]:
+        """Give each leaf with its JSON pointer."""
+        raise NotImplementedError
+
+    def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
+        """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""
+        data = self.copy().json()
+        for pointer, _value in self.leafs():
+            reference = callback(pointer) if callback else pointer
+            if not pointer.parts:
+                return reference
+            pointer.set(data, reference)
+        return data
+
 
 def iter_leaves(data: Any) -> Iterator[tuple[Path, Any]]:
     """Give each leaf with its path, in the order of the document.

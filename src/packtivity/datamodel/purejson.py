@@ -63,16 +63,6 @@ class PureJsonModel(Document):
         """Return a copy with ``function(leaf)`` in place of each leaf; takes time linear in the leaves."""
         return PureJsonModel(map_leaves(self.data, function))
 
-    def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
-        """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""
-        data = plain_copy(self.data)
-        for pointer, _value in self.leafs():
-            reference = callback(pointer) if callback else pointer
-            if not pointer.parts:
-                return reference
-            pointer.set(data, reference)
-        return data
-
     def leafs(self) -> Iterator[tuple[Any, Any]]:
         """Give each leaf with its JSON pointer, in the order of the document."""
         return leaf_iterator(self.data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel.leafmodel import leaf_model
-from packtivity.datamodel.leaves import Document, iter_leaves, map_leaves, plain_copy
+from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -99,24 +99,11 @@ class TypedLeafs(Document):
             return TypedLeafs(map_leaves(self.typed(), function), self.leafmodel)
         return TypedLeafs(map_leaves(self._data, function, sort_keys=True), self.leafmodel)
 
-    def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
-        """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""
-        data = self.copy().json()
-        for pointer, _value in self.leafs():
-            reference = callback(pointer) if callback else pointer
-            if not pointer.parts:
-                return reference
-            pointer.set(data, reference)
-        return data
-
     # --- questions ---
 
     def leafs(self) -> Iterator[tuple[Any, Any]]:
         """Give each leaf with its JSON pointer, in the order of sorted keys; the document may be changed meanwhile."""
-        import jsonpointer
-
-        for path, value in list(iter_leaves(self.typed())):
-            yield jsonpointer.JsonPointer.from_parts(path), value
+        return leaf_iterator(self.typed())
 
     def resolve_ref(self, reference: Any) -> Any:
         """Return what a JSON pointer points to."""

@@ -49,23 +49,17 @@ class packconfig:
 
 
 def _selection_from(file: str) -> dict[str, dict[str, str]]:
-    import yaml
-
-    where = f"PACKTIVITY_SYNCCONFIGFILE: {file}"
-    try:
-        with open(file, "rb") as stream:
-            found = yaml.safe_load(stream)
-    except OSError as error:
-        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{where} is not YAML: {error}") from None
-    wanted = isinstance(found, dict) and all(isinstance(chosen, dict) for chosen in found.values())
-    if not wanted:
+    found = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
+    if not (isinstance(found, dict) and all(_is_choice(chosen) for chosen in found.values())):
         raise ConfigurationError(
-            f"{where} is not a mapping of mappings",
+            f"PACKTIVITY_SYNCCONFIGFILE: {file} is not a mapping of mappings of names",
             hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
         )
     return {str(category): chosen for category, chosen in found.items()}
+
+
+def _is_choice(chosen: Any) -> bool:
+    return isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen.values())
 
 
 class container_config:

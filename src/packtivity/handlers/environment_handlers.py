@@ -41,7 +41,8 @@ def docker_encapsulated(environment: Mapping[str, Any], parameters: Any, state: 
     Each ``{jqscript, mountpath}`` becomes ``{mountpath, mountcontent}``: what jq prints for the parameters. ``env``
     and ``envscript`` stay as they are.
 
-    :raises ParameterError: a jq program fails, or ``workdir`` names a directory that the state does not have.
+    :raises ParameterError: a jq program fails, an entry of ``par_mounts`` is not complete, or ``workdir`` names a
+        directory that the state does not have.
     """
     built: dict[str, Any] = deepcopy(dict(environment))
     if built.get("par_mounts"):
@@ -62,6 +63,12 @@ def _contextualized(workdir: str, state: Any) -> Any:
 
 
 def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:
+    for key in ("jqscript", "mountpath"):
+        if key not in mount:  # the schema, which is upstream's, lets it be left out
+            raise ParameterError(
+                f"environment.par_mounts[{at}] has no {key!r}",
+                hint="Each entry needs jqscript (what to write) and mountpath (the file to write it to).",
+            )
     program = mount["jqscript"]
     try:
         content = _printed(program, document)

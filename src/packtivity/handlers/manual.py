@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from packtivity.types import JSON, State
 
-PROCESS = "manual-instructions-proc"
-ENVIRONMENT = "manual-instructions-env"
 _DONE = frozenset({"y", "yes", "done"})
 _FAILED = frozenset({"f", "fail", "failed"})
 
@@ -73,12 +71,6 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
-def is_manual(job: Mapping[str, Any] | None, environment: Mapping[str, Any] | None) -> bool:
-    """Return whether a person carries out this job: its process or its environment is a manual one."""
-    by_environment = environment is not None and environment.get("environment_type") == ENVIRONMENT
-    return by_environment or (job is not None and "instructions" in job)
 
 
 def carry_out(

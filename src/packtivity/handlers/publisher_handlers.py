@@ -71,8 +71,10 @@ def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
     path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
     hint = f"Did you mean {near!r}? " if near else ""
+    from packtivity.spec.diagnostics import dotted
+
     return MissingParameter(
-        f"{_place('outputmap', path)}: no parameter is called {name!r}",
+        f"{dotted(('publisher', 'outputmap', *path))}: no parameter is called {name!r}",
         hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",
     )
 
@@ -83,10 +85,6 @@ def _gives(values: Any, name: Any) -> bool:
     except (LookupError, TypeError):
         return False
     return True
-
-
-def _place(key: str, path: Path) -> str:
-    return f"publisher.{key}" + "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in path)
 
 
 @publisher("constant-pub")
@@ -226,6 +224,7 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
     file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
     try:
+        _check_regular(file)
         with open(file, "rb") as stream:
             content = stream.read()
     except (OSError, ValueError) as error:
@@ -234,6 +233,15 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
         return load_yaml(content, file)
     except ParameterError as error:
         raise PublishError(f"publisher.yamlfile: {error.message}", hint=error.hint) from None
+
+
+def _check_regular(file: str) -> None:
+    """Refuse what could be read for ever: a pipe that nobody writes to any more, a device."""
+    import stat
+
+    mode = os.stat(file).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("not a regular file")
 
 
 def _unreadable(file: str, error: OSError | ValueError) -> PublishError:

@@ -74,16 +74,17 @@ def signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def end_group(group: int, grace: float) -> int:
+def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """End what is left of a group whose leader has been waited for.
 
-    Groups that a shell made for its background jobs are found by their session when anything is left at all. A
-    process that left the session (``setsid``) is out of reach.
+    Groups that a shell made for its background jobs are found by their session when anything of the group itself is
+    left. A process that left the session (``setsid``) is out of reach.
 
     :param grace: seconds between ``TERM`` and ``KILL``, and to wait after that.
+    :param thorough: look for the session also when the group itself is gone.
     :returns: how many processes there were.
     """
-    if not _exists(group):
+    if not thorough and not _exists(group):
         return 0
     found = living = _members(group)
     for number in (signal.SIGTERM, signal.SIGKILL):

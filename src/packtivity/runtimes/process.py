@@ -10,6 +10,7 @@ is bound to the starting *thread*, so it would end tasks of pool threads that me
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -20,13 +21,15 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from packtivity import errors
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.runtimes.group import ExitWatch, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Self
+
+__all__ = ["Cancellation", "OutputLog", "run"]
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -36,6 +39,9 @@ TAIL = 8192
 
 _PIPE = 1 << 20
 _LEFTOVER_GRACE = 1.0
+_LONGEST_POLL = 86_400.0
+"""Seconds; poll counts milliseconds in 32 bits, and a wait that ends too early only begins again."""
+
 _ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
 
@@ -48,48 +54,6 @@ class OutputLog(Protocol):
 
     def note(self, message: str) -> None:
         """Take a remark of ours."""
-
-
-class Cancellation:
-    """Lets another thread end runs: give it to :func:`run`, call :meth:`cancel` from anywhere, any number of times.
-
-    Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
-
-    :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
-    """
-
-    abandoned: bool = False
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._lock = threading.Lock()
-        self.cancelled = False
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable once cancelled."""
-        return self._read
-
-    def cancel(self) -> None:
-        """Ask every run that watches this to end."""
-        with self._lock:
-            if not self.cancelled:
-                self.cancelled = True
-                os.close(self._write)
-
-    def close(self) -> None:
-        """Cancel and give the descriptor back; may be called again."""
-        self.cancel()
-        if self._read >= 0:
-            os.close(self._read)
-            self._read = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    __del__ = close
 
 
 def run(
@@ -149,7 +113,7 @@ class _Watch:
         self._log, self._reporter, self._grace = log, reporter, grace
         self._started = time.time()
         self._process, self._output, self._exit = _start(execution, keep)
-        self._exited = self._finished = self._timed_out = False
+        self._exited = self._finished = self._timed_out = self._signalled = False
         self._open, self._wide = True, False
         self._count, self._tail = 0, b""
         self._rungs: list[signal.Signals] = []
@@ -177,7 +141,9 @@ class _Watch:
 
     def _milliseconds(self) -> int | None:
         times = [moment for moment in (self._deadline, self._next_tick) if moment is not None]
-        return max(0, int((min(times) - time.monotonic()) * 1000) + 1) if times else None
+        if not times:
+            return None
+        return max(0, int(min(min(times) - time.monotonic(), _LONGEST_POLL) * 1000) + 1)
 
     def _act(self, now: float) -> None:
         if self._next_tick is not None and now >= self._next_tick and self._reporter is not None:
@@ -191,6 +157,7 @@ class _Watch:
 
     def _climb(self) -> None:
         """Send the next signal of the ladder; the deadline is when the one after it is due."""
+        self._signalled = True
         signal_group(self._process.pid, self._rungs.pop(0))
         self._deadline = time.monotonic() + self._grace if self._rungs else None
 
@@ -231,7 +198,8 @@ class _Watch:
         self._drain()
         status, usage = self._exit.collect()
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE))
+        # Looking through all processes is only worth its time when the task did not end of its own accord.
+        left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
         self._finished = True
         self._drain()
         if left and self._log is not None:
@@ -355,8 +323,6 @@ def _widen(pipe: int) -> None:
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
-    import errno
-
     program = execution.argv[0] if execution.argv else ""
     if isinstance(error, ValueError):
         return errors.ParameterError(f"{program!r} cannot be started: {error}", hint="Look for a NUL character.")
@@ -368,9 +334,16 @@ def _start_error(error: OSError | ValueError, execution: Execution) -> errors.Pa
         )
     if execution.workdir is not None and error.filename == execution.workdir:
         return errors.StateError(f"work directory {execution.workdir} cannot be entered: {error.strerror}")
-    return errors.EnvironmentUnavailable(
-        f"{program!r} cannot be started: {error.strerror}", hint="Is it installed, executable and on the PATH?"
-    )
+    hint = _SCARCE.get(error.errno or 0, "Is it installed, executable and on the PATH?")
+    return errors.EnvironmentUnavailable(f"{program!r} cannot be started: {error.strerror}", hint=hint)
+
+
+_SCARCE = {
+    errno.EMFILE: "This program has as many files open as it may (ulimit -n).",
+    errno.ENFILE: "All programs together have as many files open as they may.",
+    errno.EAGAIN: "There are as many processes as there may be (ulimit -u, or a limit of the container or job).",
+    errno.ENOMEM: "Memory is short.",
+}
 
 
 @contextmanager

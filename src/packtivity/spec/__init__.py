@@ -6,14 +6,17 @@ everything there is to say about a spec, for people and editors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from dataclasses import dataclass
 
+    from packtivity.spec.diagnostics import LocatedParameters
     from packtivity.spec.document import Document
     from packtivity.types import JSON, Diagnostic
+else:
+    from packtivity.values import dataclass
 
 __all__ = ["Report", "editor_schema", "inspect", "load"]
 
@@ -95,7 +98,7 @@ def inspect(
     *,
     schemasource: Any = None,
     schemaname: str = SCHEMA_NAME,
-    parameters: Document | None = None,
+    parameters: LocatedParameters | None = None,
     state_names: Iterable[str] | None = None,
     offline: bool | None = None,
 ) -> Report:
@@ -126,7 +129,7 @@ def inspect(
 
 
 def _lint(
-    document: Document, filled: dict[str, Any], parameters: Document | None, state_names: Iterable[str] | None
+    document: Document, filled: dict[str, Any], parameters: LocatedParameters | None, state_names: Iterable[str] | None
 ) -> list[Diagnostic]:
     from packtivity.spec import lint
 

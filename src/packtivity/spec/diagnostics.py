@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from packtivity.types import Diagnostic, Path, Position, Severity
+from packtivity.types import JSON, Diagnostic, Path, Position, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,9 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     # reading
+    "unreadable": Code(
+        "error", "A file or address cannot be read, or is no mapping of parameters.", "Correct its name, or the file."
+    ),
     "yaml-syntax": Code(
         "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
     ),
@@ -139,6 +142,15 @@ class Located(Protocol):
     def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
     def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
     def excerpt(self, position: Position) -> str: ...  # noqa: D102
+
+
+class LocatedParameters(Located, Protocol):
+    """A parameter document that knows its places: of one text, or put together from several."""
+
+    @property
+    def data(self) -> JSON: ...  # noqa: D102
+    @property
+    def problems(self) -> tuple[Diagnostic, ...]: ...  # noqa: D102
 
 
 def locate(finding: Finding, document: Located | None) -> Diagnostic:

@@ -6,7 +6,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from packtivity.spec.refs import Expansion, Place, References, Unresolvable
@@ -15,11 +15,14 @@ from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+    from dataclasses import dataclass
 
     from packtivity.errors import InvalidSpec
     from packtivity.settings import Settings
     from packtivity.spec.sources import Location
+else:
+    from packtivity.values import dataclass
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
@@ -103,7 +106,7 @@ def load_document(
     try:
         return _resolved(References(_reader(settings, offline)), file, fragment)
     except BadText as error:
-        raise _invalid(error.diagnostics) from None
+        raise _invalid(error) from None
 
 
 def parse_document(text: str | bytes, source: str) -> Document:
@@ -115,7 +118,7 @@ def parse_document(text: str | bytes, source: str) -> Document:
     try:
         parsed = parse(text, source)
     except BadText as error:
-        raise _invalid(error.diagnostics) from None
+        raise _invalid(error) from None
     file = LocalFile(source, source)
     references = _Plain(lambda _: parsed)
     return Document(parsed.data, source, parsed.problems, references, Place(file, (), references.open(file).data))
@@ -135,8 +138,7 @@ def _reader(settings: Settings | None, offline: bool | None) -> Callable[[Locati
         from packtivity.settings import current
         from packtivity.spec.fetch import fetch
 
-        known = settings or current()
-        return parse(fetch(file, known, offline=known.offline if offline is None else offline), file.shown)
+        return parse(fetch(file, settings or current(), offline=offline), file.shown)
 
     return read
 
@@ -157,9 +159,7 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     return Document(data, parsed.source, problems, references, root)
 
 
-def _invalid(diagnostics: Sequence[Diagnostic]) -> InvalidSpec:
+def _invalid(error: BadText) -> InvalidSpec:
     from packtivity.errors import InvalidSpec
 
-    first = diagnostics[0]
-    place = f"{first.position}: " if first.position else ""
-    return InvalidSpec(place + first.message, diagnostics, hint=first.hint)
+    return InvalidSpec(error.message, error.diagnostics, hint=error.hint)

@@ -105,9 +105,13 @@ class _Exchange(threading.Thread):
             return Answer(None, self.ask.etag)
         if response.status_code != 200:
             raise _refused(response, self.ask)
-        if int(response.headers.get("Content-Length") or 0) > self.ask.limit:
+        announced = int(response.headers.get("Content-Length") or 0)
+        if announced > self.ask.limit:
             raise _too_large(self.ask)
         content = b"".join(self._chunks(response))
+        if len(content) < announced and "Content-Encoding" not in response.headers and not self.given_up.is_set():
+            # urllib3 before 2.0 takes a connection that ends early for the end of the document.
+            raise requests.exceptions.ChunkedEncodingError("fewer bytes came than were announced")
         if content.lstrip()[:15].lower().startswith(_HTML):
             raise LoadError(
                 f"{self.ask.shown}: the server sent a web page instead of YAML or JSON",

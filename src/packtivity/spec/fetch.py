@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}")
 
 
-def fetch(file: WebFile | GitLabFile, settings: Settings, *, offline: bool) -> bytes:
+def fetch(file: WebFile | GitLabFile, settings: Settings, *, offline: bool | None = None) -> bytes:
     """Return the content of a remote document.
 
-    :param offline: take it from the cache or not at all.
+    :param offline: take it from the cache or not at all; by default as the settings say.
     :raises LoadError: it cannot be had, with the reason.
     """
+    if offline is None:
+        offline = settings.offline
     cache = Cache(settings.cache_dir or default_cache_dir())
     kept = cache.find(file.url)
     if kept and (offline or is_pinned(file, settings)):

@@ -208,8 +208,7 @@ def _from_github(file: str, offline: bool | None) -> bytes:
 
     settings = current()
     location, _ = locate_source(f"schemas/{file}", f"github:{_REPOSITORY}@main", settings)
-    text: bytes = fetch(location, settings, offline=settings.offline if offline is None else offline)  # type: ignore[arg-type]
-    return text
+    return fetch(location, settings, offline=offline)  # type: ignore[arg-type] # such a source is always remote
 
 
 # --- words -----------------------------------------------------------------------------------------------------

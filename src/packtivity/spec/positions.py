@@ -43,13 +43,23 @@ def _find(node: Any, path: Path) -> tuple[Any, Any] | None:
 
 def _child(node: Any, part: str | int) -> tuple[Any, Any] | None:
     if isinstance(node, yaml.MappingNode):
+        if isinstance(part, str):
+            return _by_key(node).get(part)
         entries = pairs(node)
         if part in {0, 1} and len(entries) == 1:  # an item of !!omap became a list of key and value
             return None, entries[0][part]
-        return next(((key, value) for key, value in reversed(entries) if key_text(key) == part), None)
+        return None
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
         return None, node.value[part]
     return None
+
+
+def _by_key(node: Any) -> dict[str | None, tuple[Any, Any]]:
+    """Return the entries of a mapping by key, the last one of each; kept, because many places are asked for."""
+    if not hasattr(node, "entries_by_key"):
+        node.entries_by_key = {key_text(key): (key, value) for key, value in pairs(node)}
+    found: dict[str | None, tuple[Any, Any]] = node.entries_by_key
+    return found
 
 
 def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | None:

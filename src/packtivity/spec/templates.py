@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
 
 if TYPE_CHECKING:
@@ -65,15 +66,10 @@ def templates(spec: dict[str, Any]) -> Iterator[Template]:
 
 
 def strings(data: JSON, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield every string of a document with its path; keys are no strings here."""
-    if isinstance(data, str):
-        yield path, data
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from strings(value, (*path, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from strings(value, (*path, index))
+    """Yield every string of a document, keys left out, with its path, which begins with ``path``."""
+    for inner, leaf in iter_leaves(data):
+        if isinstance(leaf, str):
+            yield (*path, *inner), leaf
 
 
 def named_parameters(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -176,11 +176,9 @@ def key_text(node: yaml.Node) -> str | None:
         value = scalar(node)
     except (ValueError, ArithmeticError, KeyError):
         return None
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
-        return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}.get(repr(value), repr(value))
-    return str(value)
+    from packtivity.datamodel.leaves import key_text as json_key
+
+    return json_key(value)
 
 
 def scalar(node: yaml.ScalarNode) -> JSON:

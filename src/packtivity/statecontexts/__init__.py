@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.registry import Registry, load_module, load_object, nearest
+from packtivity.errors import ConfigurationError
+from packtivity.registry import Registry, load_object, suggestion
 from packtivity.settings import value as setting
 from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
 
@@ -29,14 +30,24 @@ def _from_localfs(jsondata: JSON, **_options: Any) -> LocalFSState:
 
 
 @stateloader("frompython")
-def _from_python(jsondata: JSON, *, statestring: str, **_options: Any) -> Any:
-    return load_object(statestring.removeprefix("py:"), purpose="state").fromJSON(jsondata)
+def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> Any:
+    if not statestring:
+        raise InvalidState(
+            "a state of the type 'frompython' is made by the class that the option state names, and that is not given",
+            hint="From a program, give load_state the option state=py:module:Class.",
+        )
+    return load_object(f"{statestring.removeprefix('py:')}.fromJSON", purpose="option state")(jsondata)
 
 
 @stateloader("fromenv")
 def _from_environment(jsondata: JSON, **_options: Any) -> Any:
-    provider = load_module(setting("state_provider"), purpose="PACKTIVITY_STATEPROVIDER")
-    return provider.load_state(jsondata)
+    module = setting("state_provider")
+    if not module:
+        raise ConfigurationError(
+            "states of the type 'fromenv' come from the module PACKTIVITY_STATEPROVIDER names, and that is not set",
+            hint="Set PACKTIVITY_STATEPROVIDER=module.",
+        )
+    return load_object(f"{module}:load_state", purpose="PACKTIVITY_STATEPROVIDER")(jsondata)
 
 
 def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = None) -> State:
@@ -51,7 +62,7 @@ def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = 
     statestring = (deserialization_opts or {}).get("state") or ""
     if statestring.startswith("py:"):
         return statehandlers["frompython"]["default"](jsondata, statestring=statestring)  # type: ignore[no-any-return]
-    if setting("state_provider") is not None:
+    if setting("state_provider"):
         return statehandlers["fromenv"]["default"](jsondata)  # type: ignore[no-any-return]
     return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
 
@@ -65,10 +76,5 @@ def _state_type(jsondata: JSON) -> str:
         )
     name = jsondata["state_type"]
     if name not in stateloader:
-        known = stateloader.names()
-        near = nearest(str(name), known)
-        raise InvalidState(
-            f"unknown state type {name!r}",
-            hint=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
-        )
+        raise InvalidState(f"unknown state type {name!r}", hint=suggestion(str(name), stateloader.names()))
     return str(name)

@@ -99,19 +99,15 @@ class LocalFSState:
         for path in (*self.readwrite, *([metadir] if metadir else [])):
             try:
                 os.makedirs(path, exist_ok=True)
+            except FileExistsError:
+                raise StateError(
+                    f"read-write directory {path} is not a directory", hint="Give the directory that is meant."
+                ) from None
             except OSError as error:
-                raise _unusable("read-write", path, "cannot be made", error) from None
-
-    def check(self) -> None:
-        """Check that each directory that is there can be used, and that each read-only one is there.
-
-        :raises StateError: one is missing, is not a directory, or cannot be read or written.
-        """
-        for path in self.readonly:
-            _check_usable("read-only", path, os.R_OK | os.X_OK)
-        for path in self.readwrite:
-            if os.path.lexists(path):
-                _check_usable("read-write", path, os.R_OK | os.W_OK | os.X_OK)
+                raise StateError(
+                    f"read-write directory {path} cannot be made: {error.strerror}",
+                    hint="Give a directory that you may write to.",
+                ) from None
 
     def reset(self) -> None:
         """Empty the read-write directories, except for read-only directories inside them; make those that are missing.
@@ -238,12 +234,13 @@ def _directory(given: Any, name: str | None = None) -> dict[str, Any]:
     """Return a directory as a mapping of its own with a real path; ``name`` is for one given as a path."""
     try:
         if isinstance(given, dict):
+            hash(given.get("name"))  # raises for a list or mapping, which cannot be anybody's name
             return {**given, "path": os.path.realpath(given["path"])}
         path = os.path.realpath(os.fspath(given))
     except (KeyError, TypeError, ValueError):
         raise InvalidState(
             f"a directory of a state is a path or {{path, name}}, not {str(given)[:200]!r}",
-            hint="Give an absolute path.",
+            hint="Give an absolute path, and a name that is text.",
         ) from None
     return {"path": path, "name": name} if name else {"path": path}
 
@@ -275,21 +272,3 @@ def _hash(path: str) -> str:
             f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
             hint="Make everything in it readable.",
         ) from None
-
-
-def _check_usable(kind: str, path: str, mode: int) -> None:
-    if not os.path.lexists(path):
-        raise StateError(
-            f"{kind} directory {path} does not exist", hint="Make it, or give the directory that is meant."
-        )
-    if not os.path.isdir(path):
-        raise StateError(f"{kind} directory {path} is not a directory", hint="Give the directory that is meant.")
-    if not os.access(path, mode):
-        verb = "read and written" if mode & os.W_OK else "read"
-        raise StateError(f"{kind} directory {path} cannot be {verb}", hint="Change its permissions (chmod).")
-
-
-def _unusable(kind: str, path: str, what: str, error: OSError) -> StateError:
-    return StateError(
-        f"{kind} directory {path} {what}: {error.strerror}", hint="Give a directory that you may write to."
-    )

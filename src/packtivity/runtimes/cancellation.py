@@ -1,0 +1,52 @@
+"""How one thread ends what another one runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Cancellation:
+    """Lets another thread end runs: give it to :func:`packtivity.runtimes.process.run`, call :meth:`cancel` from anywhere, any number of times.
+
+    Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
+
+    :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
+    """
+
+    abandoned: bool = False
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        self.cancelled = False
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once cancelled."""
+        return self._read
+
+    def cancel(self) -> None:
+        """Ask every run that watches this to end."""
+        with self._lock:
+            if not self.cancelled:
+                self.cancelled = True
+                os.close(self._write)
+
+    def close(self) -> None:
+        """Cancel and give the descriptor back; may be called again."""
+        self.cancel()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    __del__ = close
