@@ -77,8 +77,39 @@ def test_tests_are_listed(recast):
     assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["counts", "fails", "contained"]
 
 
-def test_the_line_for_a_shell_is_one_line_of_ascii(recast):
-    done = recast("tests", "shell", "testing/counting", "contained", "--tag", "three")
+@pytest.fixture
+def docker():
+    """Variables for a Docker with an image called busybox, where the container engines of the tests are there."""
+    setup = HERE.parent.parent / "tools" / "setup-engines.sh"
+    if not setup.exists() or not Path("/var/lib/packtivity-engines/run").is_dir():
+        pytest.skip("the container engines are not set up: tools/setup-engines.sh, as root on a machine to throw away")
+    text = subprocess.run([setup, "env"], capture_output=True, text=True, check=True).stdout
+    engines = dict(item.split("=", 1) for item in text.removeprefix("export ").split())
+    variables = {"DOCKER_HOST": engines["DOCKER_HOST"]}
+    image = f"{engines['PACKTIVITY_TEST_REGISTRY']}/test/busybox:1.0"
+    for command in (["pull", "-q", image], ["tag", image, "busybox:latest"]):
+        subprocess.run(["docker", *command], env={**os.environ, **variables}, capture_output=True, check=True)
+    return {**variables, "PACKTIVITY_CONTAINER_RUNTIME": "docker", "PACKTIVITY_DOCKER_NOPULL": "1"}
+
+
+def test_the_example_that_recast_makes_runs_in_its_container(recast, docker, tmp_path):
+    assert recast("catalogue", "create", "mine/hello", "mine").returncode == 0
+    done = recast("run", "mine/hello", "--tag", "hello", RECAST_ATLAS_CATALOGUE=str(tmp_path / "mine"), **docker)
+    assert done.returncode == 0, done.stderr
+    step = tmp_path / "recast-hello" / "hello_world"
+    assert (step / "hello_world.txt").read_text() == "Hello my Name is hello\n"
+    assert "| Hello my Name is hello\n" in (step / "_packtivity" / "hello_world.run.log").read_text()
+
+
+def test_access_to_an_image_is_found_in_the_log(recast, docker):
+    login = {"RECAST_REGISTRY_USERNAME": "me"}
+    done = recast("auth", "check-access-image", "busybox:latest", "--backend", "local", **login, **docker)
+    assert done.returncode == 0, done.stderr
+    assert "Access: ok" in done.stdout
+
+
+def test_the_line_for_a_shell_is_one_line_of_ascii(recast, docker):
+    done = recast("tests", "shell", "testing/counting", "contained", "--tag", "three", **docker)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.strip().splitlines()
     assert line.isascii()
