@@ -52,7 +52,8 @@ def beside(session: nox.Session, pin: str) -> None:
 def worlds(session: nox.Session, world: str) -> None:
     """Run workflows on this package in an environment as its users have it, and compare with the original's."""
     session.install("-e", ".", *group("test"))
-    session.run("python", "tools/worlds.py", world, *(["yadage-old:original"] if world == "yadage-old" else []))
+    also = {"yadage-old": ["yadage-old:original"], "newest": ["newest-jsonschema"]}
+    session.run("python", "tools/worlds.py", world, *also.get(world, []))
     session.run(
         "pytest", "tests/dropin", "-m", "soak or not soak", *session.posargs, env={"PACKTIVITY_TEST_WORLD": world}
     )
