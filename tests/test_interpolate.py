@@ -212,6 +212,20 @@ def test_a_value_that_refuses_to_be_formatted_is_named() -> None:
         interpolate("{a}{b}{a}", (), {"a": 1, "b": Sulky()})
 
 
+@pytest.mark.parametrize(
+    ("value", "said", "hint"),
+    [
+        (None, r"\{mu\}: the parameter has no value \(null\)", "Give it a value."),
+        ("abc", r"\{mu\}: the value 'abc' does not take the format '\.2f'", "Give another value, or another format."),
+        ([1], r"the value \[1\] does not take", "Give another value, or another format."),
+    ],
+)
+def test_a_value_that_a_format_does_not_take_is_shown(value: object, said: str, hint: str) -> None:
+    with pytest.raises(TemplateError, match=said) as caught:
+        interpolate("{x:d} {mu:.2f} {x}", (), {"x": 1, "mu": value})
+    assert caught.value.hint == hint
+
+
 class Leaf:
     """What a typed leaf could be."""
 

@@ -270,9 +270,11 @@ def test_a_published_path_that_is_not_there_is_a_warning(state):
 
 
 def test_under_strict_it_is_an_error(state):
-    config = ExecutionConfig({"logging_level": "CRITICAL"}, strict=True)
+    warned = []
+    config = ExecutionConfig({"logging_level": "CRITICAL"}, strict=True, warn=warned.append)
     with pytest.raises(errors.MissingOutput, match=r"file.*is not there after the run"):
         go(spec("true"), PARAMETERS, state, config)
+    assert warned == []
     assert go(spec(), PARAMETERS, state, config)
 
 

@@ -69,7 +69,7 @@ def check_outputs(
     found = list(missing.values())
     for diagnostic in found:
         log.warning("%s", diagnostic.message)
-        if exec_config.warn is not None:
+        if exec_config.warn is not None and not exec_config.strict:
             exec_config.warn(diagnostic)
     if found and exec_config.strict:
         raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)

@@ -71,9 +71,9 @@ class _UnknownName(KeyError):
 
 
 class _Values:
-    """What a template may use, how far numbering has come, and how many placeholders were begun."""
+    """What a template may use, how far numbering has come, how many placeholders were begun, what was refused last."""
 
-    __slots__ = ("args", "automatic", "begun", "busy", "manual", "names")
+    __slots__ = ("args", "automatic", "begun", "busy", "manual", "names", "refused")
 
     def __init__(self, args: Sequence[Any], names: Mapping[str, Any]) -> None:
         self.args = args
@@ -82,6 +82,7 @@ class _Values:
         self.manual = False
         self.begun = 0
         self.busy = False
+        self.refused: tuple[Any, str] | None = None
 
     def first(self, key: str | int) -> Any:
         """Return the value that a placeholder starts from."""
@@ -174,7 +175,9 @@ def _formatted(field: str, spec: str, conversion: str | None, values: _Values, l
         spec = _expand(spec, values, levels - 1)
         values.busy = True
     _check_widths(spec)
+    values.refused = value, spec
     text = format(value, spec)
+    values.refused = None
     values.busy = False
     return text
 
@@ -240,7 +243,22 @@ def _explained(error: Exception, template: str, values: _Values) -> ParameterErr
         return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
     if isinstance(error, AttributeError):
         return MissingAttribute(f"{shown}: {error}", **where)
+    if (
+        values.refused
+        and values.refused[1]
+        and isinstance(values.refused[0], (str, int, float, list, dict, type(None)))
+    ):
+        what, hint = _refused(*values.refused)
+        return TemplateError(f"{shown}: {what}", hint=hint, **where)
     return TemplateError(f"{shown}: {error}", hint=ESCAPE_HINT, **where)
+
+
+def _refused(value: Any, spec: str) -> tuple[str, str]:
+    """Say of a JSON value that a format spec is not for it, and what to do."""
+    if value is None:
+        return f"the parameter has no value (null), and so none for the format {spec!r}", "Give it a value."
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
+    return f"the value {shown} does not take the format {spec!r}", "Give another value, or another format."
 
 
 def _unknown_name(name: str, values: _Values, where: dict[str, Any]) -> MissingName:

@@ -83,7 +83,7 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
     """
     from threading import Event
 
-    pause, idle = _POLL[0], Event()
+    pause, idle, seen = _POLL[0], Event(), 0
     while True:
         lease = _try(path)
         if lease is not None:
@@ -92,7 +92,8 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
         if waiting is not None:
             waiting(state)
             waiting = None
-        if _is_orphan(state):
+        seen = seen + 1 if _is_orphan(state) else 0
+        if seen >= 4:  # who has just got the lock has not said so yet
             end_holders(path)
         if cancelled():
             raise TaskCancelled("the task was cancelled while it waited for another run of it to end")

@@ -123,6 +123,20 @@ class Settings:
     container_runtime: str | None = _setting(
         "PACKTIVITY_CONTAINER_RUNTIME", None, "Container tool to use; by default the first one that works."
     )
+    container_pull: str = _setting(
+        "PACKTIVITY_PULL", "missing", "When images are pulled: `missing` (not here yet), `always` or `never`."
+    )
+    container_network: str | None = _setting(
+        "PACKTIVITY_NETWORK", None, "Network of containers: `none`, `host` or `default` (the container tool's)."
+    )
+    container_user: str | None = _setting(
+        "PACKTIVITY_CONTAINER_USER", None, "`UID[:GID]` inside containers, or `image` for the image's own user."
+    )
+    container_cpus: str | None = _setting("PACKTIVITY_CPUS", None, "CPUs a container may use, such as `1.5`.")
+    container_memory: str | None = _setting("PACKTIVITY_MEMORY", None, "Memory a container may use, such as `2G`.")
+    container_gpus: str | None = _setting(
+        "PACKTIVITY_GPUS", None, "GPUs a container may use: `all`, a number, or names separated by commas."
+    )
     cvmfs_location: str = _setting("PACKTIVITY_CVMFS_LOCATION", "/cvmfs", "Where CVMFS is mounted on this machine.")
     cvmfs_propagation: str | None = _setting(
         "PACKTIVITY_CVMFS_PROPAGATION", None, "Mount propagation for CVMFS, such as `rslave`."
@@ -315,3 +329,13 @@ def state_dir(environ: Mapping[str, str] | None = None) -> str:
 def caller_environment() -> dict[str, str]:
     """Return a copy of this process's environment, for the processes it starts."""
     return dict(os.environ)
+
+
+def temporary_dir(environ: Mapping[str, str] | None = None, *, large: bool = False) -> str:
+    """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path.
+
+    :param large: whether gigabytes will be put there, for which ``/var/tmp`` is the usual place and not ``/tmp``.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("TMPDIR", "")
+    return chosen if os.path.isabs(chosen) else "/var/tmp" if large else "/tmp"  # noqa: S108 - own folders inside

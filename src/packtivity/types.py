@@ -131,6 +131,20 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use at most; ``None`` is no limit.
+
+    :ivar cpus: CPUs, fractions allowed.
+    :ivar memory: bytes; swap is not given on top.
+    :ivar gpus: ``all``, a number, or a comma-separated list of device names; ``None`` is no GPU.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """A fully planned run: nothing is decided after this.
 
@@ -142,6 +156,14 @@ class Execution:
     :ivar image: container image reference, ``None`` for a plain process.
     :ivar mounts: directories visible inside a container.
     :ivar timeout: seconds until the run is ended, ``None`` for no limit.
+    :ivar pass_env: names of the caller's variables that a container gets with their values.
+    :ivar files: files to write before the start: absolute path and content.
+    :ivar user: ``UID[:GID]`` inside a container, ``image`` for the image's own, ``None`` for the caller.
+    :ivar network: ``none``, ``host`` or another network of the container tool, ``None`` for its default.
+    :ivar limits: what a container may use.
+    :ivar tty: whether a person sits at a terminal; the program then has the terminal as input and output.
+    :ivar unpacked: whether an unpacked copy of the image on CVMFS is to be preferred.
+    :ivar options: further arguments for the container tool.
     """
 
     argv: tuple[str, ...]
@@ -152,6 +174,14 @@ class Execution:
     image: str | None = None
     mounts: tuple[Mount, ...] = ()
     timeout: float | None = None
+    pass_env: tuple[str, ...] = ()
+    files: tuple[tuple[str, bytes], ...] = ()
+    user: str | None = None
+    network: str | None = None
+    limits: Limits = Limits()
+    tty: bool = False
+    unpacked: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ class Arena:
             found = record.read_outcome(str(folder / "_packtivity" / "task.outcome.json"))
             assert found["status"] == "succeeded"
         else:
-            assert error["type"] == "WorkerLost", error  # type: ignore[index]
+            # a child that has not yet become the task's shell looks like the worker it comes from, and is hit as well
+            assert error["type"] == "WorkerLost" or error.get("returncode") == -9, error  # type: ignore[index,attr-defined]
 
 
 @pytest.fixture
@@ -144,6 +145,8 @@ def arena(tmp_path, monkeypatch):
 
     yield make
     for each in made:
+        for process in each.started:
+            process.kill()
         each.kill_all()
 
 
@@ -266,8 +269,12 @@ def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_pa
     client = here.submitter("celery", tasks)
     assert client.wait(60) == 0
     while here.kills < kills:
-        kind = "redis-server" if here.kills % 5 == 4 else "celery"
-        here.kill_one(kind)
+        if here.kills % 5 == 4:  # Redis writes its title over its environment
+            running["redis"].kill()
+            running["redis"].wait()
+            here.kills += 1
+        else:
+            here.kill_one("celery")
         tend()
         time.sleep(here.random.uniform(0.2, 0.8))
     with pytest.MonkeyPatch.context() as patch:

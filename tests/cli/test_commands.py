@@ -372,7 +372,12 @@ def test_the_shell_line_opens_the_interpreter_in_the_work_directory(quick: Any, 
 
 
 def test_no_shell_for_an_environment_that_has_none(quick: Any) -> None:
-    quick.write("spec.yml", SPEC)
+    quick.write(
+        "spec.yml",
+        SPEC.partition("environment:")[0]
+        + "environment: {environment_type: noop-env}\npublisher:"
+        + SPEC.partition("publisher:")[2],
+    )
     done = quick("packtivity-util", "shell", "spec.yml")
     assert (done.returncode, done.stdout) == (10, "")
-    assert "docker-encapsulated" in done.stderr
+    assert "noop-env" in done.stderr

@@ -65,7 +65,18 @@ def test_bash_completes_commands_options_and_values(commands: Any) -> None:
     done = commands.run([bash, "--norc", "-c", BASH, "bash", "completion.bash"], env=path)
     assert done.stderr == ""
     top, validate, util, run, level, backend, shells = (part.split() for part in done.stdout.split("==\n")[:-1])
-    assert {"run", "validate", "describe", "example", "checkproxy", "util", "completion"} <= set(top)
+    assert {
+        "run",
+        "validate",
+        "describe",
+        "example",
+        "checkproxy",
+        "util",
+        "completion",
+        "doctor",
+        "lock",
+        "shell",
+    } <= set(top)
     assert validate == ["validate"]
     assert util == ["pubtest", "shell"]
     assert set(run) == {"--asyncwait", "--async"}

@@ -89,3 +89,12 @@ def test_a_merged_document_knows_where_everything_stands(tmp_path: Path) -> None
     assert merged.excerpt(Position(str(one), 1, 1)) == "a: 1"
     assert merged.position(("nothing",)) is None
     assert merged.excerpt(Position("elsewhere", 1, 1)) == ""
+
+
+def test_a_misspelt_file_is_told_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "parameters.yml").write_text("a: 1\n")
+    with pytest.raises(ParameterError, match=r"Did you mean '.*/parameters\.yml'\?"):
+        getinit_data([str(tmp_path / "paramters.yml")], [])
+    with pytest.raises(ParameterError) as caught:
+        getinit_data([str(tmp_path / "nowhere" / "paramters.yml")], [])
+    assert caught.value.hint == ""

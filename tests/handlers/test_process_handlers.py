@@ -84,8 +84,24 @@ def test_a_missing_parameter_is_named_with_place_nearest_name_and_remedy() -> No
 
 
 def test_a_directory_in_a_process_is_explained() -> None:
-    with pytest.raises(MissingParameter, match=r"pass -p workdir='\{workdir\}'"):
+    with pytest.raises(MissingParameter, match=r"""pass -p workdir='"\{workdir\}"'"""):
         command("cp x {workdir}", {"x": 1})
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    with pytest.raises(MissingParameter, match=r"Pass -p a=VALUE -p c-d=VALUE\."):
+        command("{a} {b:.2f} {c-d} {a} {print $1}", {"b": 1})
+
+
+def test_what_cannot_be_a_name_is_not_asked_for() -> None:
+    with pytest.raises(MissingParameter) as caught:
+        command("awk '{print $1}'", {"x": 1})
+    assert caught.value.hint == "Write {{ and }} for braces that are meant as they are."
+
+
+def test_blanks_around_a_name_are_told() -> None:
+    with pytest.raises(MissingParameter, match=r"Write \{seed\}, without blanks"):
+        command("run { seed }", {"seed": 1})
 
 
 def test_a_missing_key_of_a_parameter_is_a_missing_parameter() -> None:

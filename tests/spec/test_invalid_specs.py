@@ -19,6 +19,7 @@ from packtivity.spec import inspect, load
 from packtivity.spec.branches import KINDS, branches, type_key
 from packtivity.spec.diagnostics import CODES, render
 from packtivity.spec.document import Document, parse_document
+from packtivity.spec.explain import mistakes
 
 if TYPE_CHECKING:
     from packtivity.types import Diagnostic
@@ -124,3 +125,18 @@ def test_every_key_of_every_branch_occurs(kind: str) -> None:
     for form in branches(kind):
         for key in form.properties:
             assert key in last or repr(key) in said, f"{type_key(kind)} {form.name}: no broken example for {key!r}"
+
+
+def test_a_key_that_stands_beside_its_part_is_told_where_it_belongs() -> None:
+    publisher = {"publisher_type": "constant-pub", "publish": {}}
+    data = {"process": {"process_type": "string-interpolated-cmd"}, "cmd": "ls", "environment": None}
+    hints = {found.path: found.hint for found in mistakes({**data, "publisher": publisher})}
+    assert hints[("cmd",)] == "It belongs inside process: indent it as the other keys there are."
+
+
+def test_a_key_beside_an_empty_one_is_told_that_it_may_belong_to_that() -> None:
+    assert diagnose("publish-key-beside-publish")[1].hint.startswith("'publish' is empty: if 'listing' belongs to it")
+
+
+def test_parameters_in_place_of_a_spec_are_told_their_place() -> None:
+    assert "give the spec first" in diagnose("root-parameters-in-place-of-a-spec")[0].hint

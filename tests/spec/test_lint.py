@@ -153,6 +153,8 @@ def test_the_mended_text_is_shown_when_it_is_short() -> None:
     assert "{{ for {" in long.hint
     (shell,) = lint_spec(None, spec("echo ${HOME}"))
     assert "${{HOME}}" in shell.hint
+    (blanks,) = lint_spec(None, spec("run { seed }"))
+    assert blanks.hint == "Write {seed}, without blanks, for the parameter 'seed'; write {{ seed }} for braces."
 
 
 def test_a_shell_variable_that_is_a_parameter_is_a_parameter() -> None:

@@ -204,10 +204,16 @@ def test_lines_end_where_yaml_says_they_do():
 @pytest.mark.parametrize(
     ("text", "code", "place", "words"),
     [
-        ("a: [1\n", "yaml-syntax", "2:1", "expected ',' or ']'"),
+        ("a: [1\n", "yaml-syntax", "1:4", "this [ is opened and never closed"),
+        ("a: {b: 1\n", "yaml-syntax", "1:4", "this { is opened and never closed"),
+        ("a: [1\nb: 2\n", "yaml-syntax", "2:2", "expected ',' or ']'"),
         ('a: "b\nc: d\n', "yaml-syntax", "1:4", "never closed"),
         ("a: 'b", "yaml-syntax", "1:4", "never closed"),
         ("a: b: c\n", "yaml-syntax", "1:5", "a ': ' is not allowed inside a plain value"),
+        ("a: b\n c: d\n", "yaml-syntax", "2:3", "this line is indented deeper than the key above"),
+        ("- a: b\n   c: d\n", "yaml-syntax", "2:5", "this line is indented deeper than the key above"),
+        ("a: b\n  c d: e\n", "yaml-syntax", "2:6", "a ': ' is not allowed inside a plain value"),
+        ("a: b\n  c\n  d: e\n", "yaml-syntax", "3:4", "a ': ' is not allowed inside a plain value"),
         ("a:\n\t- b\n", "yaml-syntax", "2:1", "a tab"),
         ("a: @b\n", "yaml-syntax", "1:4", "no plain value may begin with '@'"),
         ("a: `b`\n", "yaml-syntax", "1:4", "no plain value may begin with '`'"),

@@ -409,6 +409,11 @@ def test_an_unknown_name_is_told_with_its_parameter(kind: Any) -> None:
     assert caught.value.name == "wrkdir"
 
 
+def test_a_directory_to_read_that_was_not_given_is_told_how_to_give() -> None:
+    with pytest.raises(MissingName, match=r"give one more with -r/--read .*This state has: \{workdir\}\."):
+        LocalFSState(["/w"]).model(TypedLeafs({"code": "{readdir0}/x"}))
+
+
 def test_a_lone_brace_is_told_with_its_parameter() -> None:
     with pytest.raises(
         TemplateError, match=r"parameter cmd: \"awk .*\": brace that is not(?s:.*)\{\{ and \}\}"

@@ -208,7 +208,7 @@ def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
     if chosen.startswith("py:"):
         options["proxystring"] = chosen
         return proxyloader.find("frompython")
-    if name in proxyloader and name not in ("fromenv", "frompython"):  # those are for options, not for documents
+    if name in proxyloader:
         return proxyloader.find(name)
     if settings.value("async_backend"):
         return proxyloader.find("fromenv")

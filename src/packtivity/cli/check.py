@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from packtivity.cli import options
+from packtivity.cli import many, options
 from packtivity.cli.command import collect_garbage, command
 
 _FILES = click.argument(
@@ -15,11 +15,11 @@ _FILES = click.argument(
 @command(
     "packtivity-checkproxy",
     _FILES,
-    options.wait,
-    options.wait_timeout,
-    options.logs,
-    options.follow,
-    options.cancel,
+    many.wait,
+    many.wait_timeout,
+    many.logs,
+    many.follow,
+    many.cancel,
     options.document_format,
     options.debug,
     options.version,

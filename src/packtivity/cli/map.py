@@ -6,18 +6,18 @@ from typing import Any
 
 import click
 
-from packtivity.cli import options
+from packtivity.cli import many, options
 from packtivity.cli.command import command
 
 
 @command(
     "packtivity-map",
-    options.scan,
-    options.over,
+    many.scan,
+    many.over,
     options.read,
-    options.mapwrite,
-    options.mapbackend,
-    options.table,
+    many.mapwrite,
+    many.mapbackend,
+    many.table,
     options.timeout,
     options.retries,
     options.document,

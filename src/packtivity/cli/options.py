@@ -233,52 +233,6 @@ retries = click.option(
     metavar="N",
     help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
 )
-over = click.option(
-    "--over",
-    type=_FILE,
-    default=None,
-    help="File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
-)
-scan = click.option(
-    "-p",
-    "--parameter",
-    multiple=True,
-    metavar="NAME=YAML",
-    help="Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. "
-    "Repeatable.",
-)
-mapwrite = click.option(
-    "-w",
-    "--write",
-    default="map",
-    show_default=True,
-    type=_DIRECTORY,
-    help="Directory that has a work directory for each parameter set.",
-)
-mapbackend = click.option(
-    "-b",
-    "--backend",
-    default="multiproc:auto",
-    show_default=True,
-    type=BackendString(),
-    help="Where the tasks run; see packtivity-run.",
-)
-table = click.option(
-    "--table",
-    default=None,
-    type=click.Path(dir_okay=False),
-    help="Write the table of results here: .csv or .json. By default it is results.csv in --write.",
-)
-wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")
-wait_timeout = click.option(
-    "--timeout",
-    type=Duration(),
-    default=None,
-    help="Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.",
-)
-logs = click.option("--logs", is_flag=True, help="Print what the task printed, too.")
-follow = click.option("--follow", is_flag=True, help="Print what the task prints until it is over.")
-cancel = click.option("--cancel", is_flag=True, help="End tasks that are not over.")
 clean_env = click.option(
     "--clean-env",
     is_flag=True,
@@ -289,6 +243,51 @@ pass_env = click.option(
     multiple=True,
     metavar="NAME",
     help="With --clean-env, pass this variable on. Repeatable.",
+)
+runtime = click.option(
+    "--runtime",
+    default=None,
+    metavar="TOOL",
+    help="Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
+    "first that works. [env: PACKTIVITY_CONTAINER_RUNTIME]",
+)
+pull = click.option(
+    "--pull",
+    type=click.Choice(["missing", "always", "never"]),
+    default=None,
+    help="When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
+)
+cpus = click.option("--cpus", default=None, metavar="N", help="CPUs a container may use. [env: PACKTIVITY_CPUS]")
+memory = click.option(
+    "--memory", default=None, metavar="SIZE", help="Memory a container may use: 512M, 2G ... [env: PACKTIVITY_MEMORY]"
+)
+gpus = click.option(
+    "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"
+)
+network = click.option(
+    "--network",
+    default=None,
+    metavar="NET",
+    help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]",
+)
+user = click.option(
+    "--user",
+    default=None,
+    metavar="UID[:GID]",
+    help="User inside a container, or 'image' for the image's own; by default the caller. "
+    "[env: PACKTIVITY_CONTAINER_USER]",
+)
+locked = click.option(
+    "--locked",
+    is_flag=True,
+    help="Refuse container images that are not the ones in the lock file (see packtivity lock).",
+)
+lockfile = click.option(
+    "--lockfile",
+    default="packtivity.lock",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="File with the digest of each container image.",
 )
 print_command = click.option(
     "--print-command",
@@ -347,6 +346,13 @@ document_format = click.option(
 def document(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says which spec is meant and how it is checked."""
     for add in (debug, offline, schemasource, toplevel):
+        function = add(function)
+    return function
+
+
+def container(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how containers are run."""
+    for add in (user, network, gpus, memory, cpus, pull, runtime):
         function = add(function)
     return function
 

@@ -64,14 +64,27 @@ def read_text(name: str) -> str:
         with open(name, encoding="utf-8-sig") as file:
             return file.read()
     except OSError as error:
-        hint = ""
-        if "=" in name:
-            hint = f"If this is a parameter, write -p {name}."
+        hint = f"If this is a parameter, write -p {name}." if "=" in name else _near(name)
         raise ParameterError(f"parameter file {name}: {error.strerror}", hint=hint) from None
     except UnicodeDecodeError as error:
         raise ParameterError(
             f"parameter file {name}: not UTF-8 text (byte {error.start})", hint="Save the file as UTF-8."
         ) from None
+
+
+def _near(name: str) -> str:
+    """Return a hint at the file that was meant, empty if there is none of nearly this name."""
+    import os
+
+    from packtivity.registry import nearest
+
+    directory, file = os.path.split(name)
+    try:
+        there = os.listdir(directory or ".")
+    except OSError:
+        return ""
+    near = nearest(file, there) if file not in there else None
+    return f"Did you mean {os.path.join(directory, near)!r}?" if near else ""
 
 
 def _from_file(name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ def show_plan(spec: Any, parameters: Any, state: Any, backend: Any, *, brief: bo
 
     :raises UsageError: this backend does not run what it is given by itself, so what runs is not known here.
     """
+    from packtivity.handlers.container import container_line
     from packtivity.runtimes.plan import shell_line
     from packtivity.task import plan_task
 
@@ -22,7 +23,9 @@ def show_plan(spec: Any, parameters: Any, state: Any, backend: Any, *, brief: bo
             f"what a {type(backend).__name__} would run is not known here", hint="Try it with -b defaultsync."
         )
     execution = plan_task(spec, parameters, state, None, backend.pack_config, backend.exec_config)
-    line = shell_line(execution) if execution is not None else None
+    line = None
+    if execution is not None:
+        line = shell_line(execution) if execution.image is None else container_line(execution, backend.exec_config)
     if brief:
         if line is None:
             raise UsageError(f"nothing is run by this task: {_why_nothing(spec)}")

@@ -39,6 +39,21 @@ class RunOptions:
         self.print_command: bool = given["print_command"]
         self.dry_run: bool = given["dry_run"]
         self.quiet: bool = given["quiet"]
+        self.containers = container_choices(given)
+
+
+def container_choices(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the options say about containers, as :class:`~packtivity.handlers.config.container_config` takes it.
+
+    :raises LoadError: ``--locked`` was given and the lock file cannot be read.
+    """
+    names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
+    chosen = {name: given[name] for name in names if given[name] is not None}
+    if given.get("locked"):
+        from packtivity.runtimes.locking import read_lock
+
+        chosen["locked"] = read_lock(given["lockfile"])
+    return chosen
 
 
 def run(given: Mapping[str, Any]) -> None:
@@ -109,14 +124,17 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
     changes = {name: value for name, value in wanted.items() if value}
     # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
     level = "CRITICAL" if task.verbosity == "ERROR" else task.verbosity
-    made = ExecutionConfig({"logging_level": level, **config.config}, warn=show_warning, **changes)
+    settled = {"logging_level": level, **config.config}
+    if options.containers:
+        settled["containers"] = {**(config.config.get("containers") or {}), **options.containers}
+    made = ExecutionConfig(settled, warn=show_warning, **changes)
     backend.exec_config = made.replace(pass_env=options.pass_env) if options.pass_env else made
 
 
 def _warn_unused(options: RunOptions) -> None:
-    for name in ("timeout", "retries", "clean_env"):
-        if getattr(options, name):
-            warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
+    given = [name for name in ("timeout", "retries", "clean_env") if getattr(options, name)]
+    for name in (*given, *options.containers):
+        warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
 
 
 def show_warning(diagnostic: Diagnostic) -> None:
@@ -206,8 +224,13 @@ def _write_json(name: str, document: Any) -> None:
     import json
 
     text = json.dumps(document)  # before what the file had is gone
+    target = os.path.realpath(name)
+    # Whoever reads the file finds all of it or nothing; a pipe or a terminal cannot be replaced.
+    written = target if os.path.exists(target) and not os.path.isfile(target) else f"{target}.{os.urandom(4).hex()}"
     try:
-        with open(name, "w", encoding="utf-8") as file:
+        with open(written, "w", encoding="utf-8") as file:
             file.write(text)
+        if written != target:
+            os.replace(written, target)
     except OSError as error:
         raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import Any
+
+from packtivity.errors import UsageError
 
 
 def interactive(interpreter: str, workdir: str) -> str:
@@ -12,14 +15,28 @@ def interactive(interpreter: str, workdir: str) -> str:
     It can be given to a shell, and after :func:`shlex.split` to the operating system too, which is what clients of
     ``packtivity-util shell`` do with it.
     """
-    return shlex.join(["sh", "-c", f"cd {_ascii_word(workdir)} && exec {interpreter}"])
+    from packtivity.runtimes.printed import ascii_word
+
+    return shlex.join(["sh", "-c", f"cd {ascii_word(workdir)} && exec {interpreter}"])
 
 
-def _ascii_word(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return shlex.quote(text)
-    return f"\"$(printf %b '{_octal(os.fsencode(text))}')\""
+def in_container(task: Any, state: Any, given: dict[str, Any]) -> str:
+    """Return one ASCII line that opens the task's interpreter in its container.
 
+    For Docker it begins as upstream 0.17.1's: ``docker run --rm -i -t --cidfile …``.
 
-def _octal(data: bytes) -> str:
-    return "".join(chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\0{b:03o}" for b in data)
+    :raises PacktivityError: the task cannot be planned, or no container tool works here.
+    """
+    from packtivity.cli.containers import plan_shell
+    from packtivity.runtimes.choose import choose
+    from packtivity.runtimes.printed import ascii_line, launch_by_hand
+    from packtivity.runtimes.supervise import write_files
+
+    execution, config = plan_shell(task, state, given)
+    if execution is None:
+        raise UsageError("this task only publishes")
+    runtime = choose(config.container_config.runtime())
+    state.ensure()
+    write_files(execution)
+    cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None
+    return ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile)))

@@ -24,7 +24,7 @@ def pubtest(**given: Any) -> None:
     click.echo(str(backend.prepublish(task.load_spec(), task.load_parameters(), task.load_state())))
 
 
-@command("shell", options.task, options.backend)
+@command("shell", options.task, options.backend, options.container)
 def shell(**given: Any) -> None:
     """Print one line that opens the task's interpreter where and how the task would run.
 
@@ -36,14 +36,19 @@ def shell(**given: Any) -> None:
 
     task = TaskOptions(given)
     spec = task.load_spec()
-    task.load_parameters()
-    state = task.load_state()
     environment = (spec["environment"] or {}).get("environment_type")
-    if environment != "localproc-env":
+    if environment not in ("localproc-env", "docker-encapsulated"):
         raise EnvironmentUnavailable(
             f"no shell can be opened in the environment {environment or 'null'!r}",
-            hint="It works for localproc-env.",
+            hint="It works for docker-encapsulated and localproc-env.",
         )
+    state = task.load_state()
+    if environment == "docker-encapsulated":
+        from packtivity.cli.shellline import in_container
+
+        click.echo(in_container(task, state, given))
+        return
+    task.load_parameters()
     state.ensure()
     process = spec["process"] or {}
     click.echo(interactive(process.get("interpreter", "sh"), state.readwrite[0] if state.readwrite else "."))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from packtivity.handlers.manual import Interaction
     from packtivity.runtimes.process import Cancellation
-    from packtivity.types import Diagnostic, Reporter
+    from packtivity.types import Diagnostic, Limits, Reporter
 
 GRACE = 10.0
 """Seconds between the signals INT, TERM and KILL when a task is ended, unless the caller says otherwise."""
@@ -65,7 +65,8 @@ def _is_choice(chosen: Any) -> bool:
 class container_config:
     """How containers are to be run: environment variables over ``config``, except where a method says otherwise.
 
-    :param config: keys ``pull_images``, ``auth_location``, ``auth_targetdir``.
+    :param config: upstream's keys ``pull_images``, ``auth_location``, ``auth_targetdir``, and ``runtime``, ``pull``,
+        ``cpus``, ``memory``, ``gpus``, ``network``, ``user``, ``locked``, which win over the environment.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -73,45 +74,100 @@ class container_config:
 
     def workdir_location(self) -> str | None:
         """Return ``inside:outside``: how a work directory seen in here is called by a daemon outside."""
-        return settings.current().workdir_location
+        found: str | None = settings.value("workdir_location")
+        return found
 
     def pull_software(self) -> bool:
         """Return whether images may be pulled."""
-        if settings.current().docker_nopull:
+        if settings.value("docker_nopull"):
             return False
         return bool(self.config.get("pull_images", True))
 
+    def pull_policy(self) -> str:
+        """Return ``missing``, ``always`` or ``never``.
+
+        :raises ConfigurationError: something else was asked for.
+        """
+        policy = str(self._chosen("pull", "container_pull"))
+        if policy not in ("missing", "always", "never"):
+            raise ConfigurationError(f"{policy!r} is no way to pull images", hint="There are: missing, always, never.")
+        return policy if self.pull_software() else "never"
+
     def container_runtime(self) -> str:
-        """Return the container tool, ``docker`` when none was chosen."""
-        return settings.current().container_runtime or "docker"
+        """Return the container tool, ``docker`` when none was chosen (upstream's default)."""
+        return self.runtime() or "docker"
+
+    def runtime(self) -> str | None:
+        """Return the container tool that was chosen; ``None`` for the first that works here."""
+        chosen = self._chosen("runtime", "container_runtime")
+        return None if chosen in (None, "", "auto") else str(chosen)
+
+    def limits(self) -> Limits:
+        """Return what a container may use.
+
+        :raises ConfigurationError: an amount cannot be read.
+        """
+        from packtivity.runtimes.limits import read_limits
+
+        return read_limits(*(self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus")))
+
+    def network(self) -> str | None:
+        """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""
+        chosen = self._chosen("network", "container_network")
+        return None if chosen in (None, "", "default") else str(chosen)
+
+    def user(self) -> str | None:
+        """Return ``UID``, ``UID:GID`` or ``image``; ``None`` for the caller.
+
+        :raises ConfigurationError: it is none of these.
+        """
+        chosen = self._chosen("user", "container_user")
+        if chosen in (None, ""):
+            return None
+        uid, colon, gid = str(chosen).partition(":")
+        if chosen == "image" or (uid.isdecimal() and (gid.isdecimal() or not colon)):
+            return str(chosen)
+        raise ConfigurationError(f"{chosen!r} is no user for a container", hint="Write UID, UID:GID or image.")
+
+    def locked(self) -> Mapping[str, str] | None:
+        """Return the digest each image must have; ``None`` when any will do."""
+        return self.config.get("locked")
+
+    def _chosen(self, key: str, setting: str) -> Any:
+        value = self.config.get(key)
+        return settings.value(setting) if value is None else value
 
     def cvmfs_repos(self) -> list[str]:
         """Return the CVMFS repositories to mount through the volume driver."""
-        return list(settings.current().cvmfs_repos)
+        return list(settings.value("cvmfs_repos"))
 
     def cvmfs_location(self) -> str:
         """Return where CVMFS is mounted on this machine."""
-        return settings.current().cvmfs_location
+        found: str = settings.value("cvmfs_location")
+        return found
 
     def cvmfs_propagation(self) -> str | None:
         """Return the mount propagation for CVMFS."""
-        return settings.current().cvmfs_propagation
+        found: str | None = settings.value("cvmfs_propagation")
+        return found
 
     def cvmfs_source(self) -> str:
         """Return ``external`` (bind mount) or ``voldriver`` (Docker volume plug-in)."""
-        return settings.current().cvmfs_source
+        found: str = settings.value("cvmfs_source")
+        return found
 
     def container_runtime_modifier(self) -> str:
         """Return extra arguments for the container tool, quoted as for a shell."""
-        return settings.current().docker_cmd_mod
+        found: str = settings.value("docker_cmd_mod")
+        return found
 
     def auth_location(self) -> str:
         """Return the directory with credentials here; ``config`` wins over the environment."""
-        return str(self.config.get("auth_location") or settings.current().auth_location)
+        return str(self.config.get("auth_location") or settings.value("auth_location"))
 
     def auth_targetdir(self) -> str:
         """Return where that directory appears inside; ``config`` wins over the environment."""
-        return str(self.config.get("auth_targetdir") or settings.current().auth_targetdir)
+        return str(self.config.get("auth_targetdir") or settings.value("auth_targetdir"))
 
 
 class ExecutionConfig:

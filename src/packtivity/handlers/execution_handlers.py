@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts
-from packtivity.errors import EnvironmentUnavailable
 from packtivity.registry import Registry
 from packtivity.runtimes.plan import plan_local, shell_argv
 
@@ -41,6 +40,20 @@ def script_argv(environment: Mapping[str, Any], job: Mapping[str, Any], log: Any
     return list(argv), job["script"], False
 
 
+def race_spec(config: Any, state: Any, environment: Mapping[str, Any], log: Any, job: JSON) -> dict[str, Any]:
+    """Return what a container would run, as a document (upstream 0.17.1)."""
+    from packtivity.handlers.racespec import race_spec
+
+    return race_spec(config, state, environment, log, job)
+
+
+def docker_execution_cmdline(config: Any, state: Any, log: Any, metadata: Any, race_spec: Mapping[str, Any]) -> str:
+    """Return the ``docker run …`` line for a :func:`race_spec` (upstream 0.17.1)."""
+    from packtivity.handlers.racespec import docker_execution_cmdline
+
+    return docker_execution_cmdline(config, state, log, metadata, race_spec)
+
+
 def plan(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> Execution | None:
     """Return what the executor of this environment would run; None when it would run nothing.
 
@@ -50,20 +63,10 @@ def plan(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> 
     if kind == "localproc-env" and not _is_manual(job, environment):
         return _plan_local(config, environment, state, job)
     if kind == "docker-encapsulated":
-        return plan_container(config, environment, state, job)
+        from packtivity.handlers import container
+
+        return container.plan(config, environment, state, job)
     return None
-
-
-def plan_container(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> Execution:  # noqa: ARG001
-    """Plan a container.
-
-    :raises EnvironmentUnavailable: always, because this version has no container runtime.
-    """
-    image = ":".join(str(environment[key]) for key in ("image", "imagetag") if environment.get(key))
-    raise EnvironmentUnavailable(
-        f"this task runs in the container image {image}, and this version of packtivity cannot run containers",
-        hint="Write environment_type: localproc-env to run it with the software that is installed here.",
-    )
 
 
 # --- executors -------------------------------------------------------------------------------------------------
@@ -84,11 +87,18 @@ def localproc_env(config: Any, environment: Mapping[str, Any], state: Any, job: 
 
 @executor("docker-encapsulated")
 def docker_enc_handler(config: Any, environment: Mapping[str, Any], state: Any, job: JSON, metadata: Any) -> None:
-    """Run a container."""
+    """Run a container.
+
+    :raises EnvironmentUnavailable: no container tool works here, or the image cannot be had.
+    :raises TaskFailed: the task ended with an exit code other than 0.
+    :raises TaskTimeout: it ran longer than ``config.timeout``.
+    """
     if _is_manual(job, environment):
         _carry_out(config, environment, state, job, metadata)
     else:
-        execute(plan_container(config, environment, state, job), config, state, metadata)
+        from packtivity.handlers import container
+
+        container.execute_container(container.plan(config, environment, state, job), config, state, metadata)
 
 
 @executor("noop-env")
@@ -159,7 +169,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
     from packtivity.tasklog import mkdir_p, run_log, setup_logging_topic
 
     with setup_logging_topic(config, metadata, state, "step", return_logger=True) as step:
-        _log_execution(step, execution)
+        log_execution(step, execution)
         if config.dry_run():
             step.info("dry run: not run")
             return None
@@ -177,12 +187,13 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
                 keep=facts.held(),
             )
             written = log.path if log is not None else None
-        _log_completed(step, completed)
-        _check(execution, completed, written)
+        log_completed(step, completed)
+        check(execution, completed, written)
         return completed
 
 
-def _log_execution(step: Any, execution: Execution) -> None:
+def log_execution(step: Any, execution: Execution) -> None:
+    """Say in the step log what is about to run; values of variables are not shown."""
     import shlex
 
     facts.note(execution=execution)
@@ -196,7 +207,8 @@ def _log_execution(step: Any, execution: Execution) -> None:
         step.debug("%s: %s", kind, ", ".join(sorted(execution.env)) or "nothing")
 
 
-def _log_completed(step: Any, completed: Completed) -> None:
+def log_completed(step: Any, completed: Completed) -> None:
+    """Say in the step log how a run ended and what it took."""
     facts.note(completed=completed)
     step.info(
         "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
@@ -220,7 +232,13 @@ def ending(returncode: int) -> str:
         return f"killed by signal {-returncode}"
 
 
-def _check(execution: Execution, completed: Completed, written: str | None) -> None:
+def check(execution: Execution, completed: Completed, written: str | None) -> None:
+    """Raise what says that a run failed; return when it did not.
+
+    :param written: absolute path of the log with all output.
+    :raises TaskFailed: it ended with an exit code other than 0.
+    :raises TaskTimeout: it ran longer than it may.
+    """
     if completed.returncode == 0 and not completed.timed_out:
         return
     from packtivity.errors import TaskFailed, TaskTimeout

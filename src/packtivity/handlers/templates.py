@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packtivity.interpolate import MissingName, TemplateError, interpolate
+from packtivity.interpolate import MissingName, TemplateError, interpolate, placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,20 +60,36 @@ def _explain(error: MissingName | TemplateError, values: Values, where: str) -> 
     what = error.message
     if isinstance(error, MissingName) and "[" not in error.name:  # otherwise a key inside a value is missing
         what = f"placeholder {{{error.field}}}: no parameter is called {error.name!r}"
-        error.hint = f"{_remedy(error.name, values)}{error.hint}"
+        error.hint = f"{_remedy(error, values)}{error.hint}"
     elif isinstance(error, IndexError) and not values.args:
         what = f"placeholder {{{error.field}}}: the parameters have names, not positions"
     error.message = f"{place}: {what}"
     error.args = (error.message,)
 
 
-def _remedy(name: str, values: Values) -> str:
+def _remedy(error: MissingName, values: Values) -> str:
     """Say how to give what is missing; directories are a frequent case with a remedy of its own."""
+    name = error.name
     if name == "workdir" or name.startswith("readdir"):
-        return f"Directories have names in parameter values only: pass -p {name}='{{{name}}}'. "
-    if not isinstance(values.names, dict) or not values.names:
-        return f"There are no named parameters; pass -p {name}=VALUE. "
-    return f"Pass -p {name}=VALUE. "
+        return f"Directories have names in parameter values only: pass -p {name}='\"{{{name}}}\"'. "
+    if name.strip() != name and name.strip() in values.names:
+        return f"Write {{{name.strip()}}}, without blanks. "
+    wanted = " ".join(f"-p {one}=VALUE" for one in _missing(error, values))
+    if not wanted:
+        return ""
+    if not values.names:
+        return f"There are no named parameters; pass {wanted}. "
+    return f"Pass {wanted}. "
+
+
+def _missing(error: MissingName, values: Values) -> list[str]:
+    """Return every name that the template asks for and nothing gives; text such as awk's ``{print $1}`` is no name."""
+    try:
+        asked = [one.name for one in placeholders(error.template)]
+    except TemplateError:  # a lone brace further on
+        asked = [error.name]
+    names = dict.fromkeys(one for one in asked if one not in values.names)
+    return [one for one in names if one.replace("-", "_").replace(".", "_").isidentifier()]
 
 
 def given(error: ParameterError, where: str) -> ParameterError:

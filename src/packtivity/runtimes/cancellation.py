@@ -1,13 +1,10 @@
-"""How one thread ends what another one runs."""
+"""Ending runs from another thread."""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Self
+from typing import Self
 
 
 class Cancellation:

@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from packtivity import errors
 from packtivity.runtimes.cancellation import Cancellation
+from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-__all__ = ["Cancellation", "OutputLog", "run"]
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -44,6 +43,12 @@ _LONGEST_POLL = 86_400.0
 
 _ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
+
+
+Helper = subprocess.Popen[bytes]
+"""A program started by :func:`start_helper`."""
+
+__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "OutputLog", "attach", "run", "start_helper"]
 
 
 class OutputLog(Protocol):
@@ -246,6 +251,41 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
+def start_helper(argv: tuple[str, ...]) -> Helper:
+    """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            bufsize=0,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _start_error(error, Execution(argv)) from error
+
+
+def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
+    """Run a program that has our terminal, and return its exit code (negative for a signal).
+
+    It stays in our process group: what a person types, Ctrl-C included, is for the program.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
+    try:
+        return subprocess.run(argv, cwd=workdir, check=False).returncode
+    except OSError as error:
+        raise _start_error(error, Execution(argv, workdir=workdir)) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # --- starting --------------------------------------------------------------------------------------------------
 
 _BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
@@ -258,7 +298,7 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             reading, writing = os.pipe()
             opened.callback(os.close, reading)
             passed_on.callback(os.close, writing)
-            stdin = _stdin(execution.stdin)
+            stdin = readable(execution.stdin)
             passed_on.callback(os.close, stdin)
             process = subprocess.Popen(
                 execution.argv,
@@ -288,28 +328,6 @@ def _environment(execution: Execution) -> dict[str, str] | None:
     if not execution.inherit_env:
         return dict(execution.env)
     return {**caller_environment(), **execution.env} if execution.env else None
-
-
-def _stdin(content: bytes | None) -> int:
-    """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
-    if not content:
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = _anonymous_file()
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _anonymous_file() -> int:
-    try:
-        return os.memfd_create("packtivity-stdin")
-    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
 
 
 def _widen(pipe: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packtivity.spec.words import json_type
+from packtivity.spec.words import json_type, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from packtivity.types import JSON, Path
 
 PARTS = {
@@ -36,7 +38,9 @@ _NOTHING = {
     "environment": "Where nothing is run, write environment: null.",
 }
 
-_WORKFLOW_KEYS = ("stages", "steps", "workflow", "scheduler")
+PARAMETERS = "If these are parameters, give the spec first and this file after it."
+
+WORKFLOW_KEYS = ("stages", "steps", "workflow", "scheduler")
 
 
 def of_missing_part(kind: str, nullable: bool) -> str:
@@ -44,13 +48,18 @@ def of_missing_part(kind: str, nullable: bool) -> str:
     return f"{PARTS[kind]}\n{_NOTHING[kind]}" if nullable else PARTS[kind]
 
 
-def of_root_key(key: str) -> str:
-    """Return what to do about a key that a spec does not have."""
-    if key in _WORKFLOW_KEYS:
+def of_root_key(key: str, parts: Sequence[str] = ()) -> str:
+    """Return what to do about a key that a spec does not have.
+
+    :param parts: the parts that may have it.
+    """
+    if key in WORKFLOW_KEYS:
         return "This looks like a workflow; name one step of it with FILE#/POINTER, such as steps.yml#/fit."
     if key.removesuffix("_type").removesuffix("-type") in PARTS:
         kind = key[: -len("_type")]
         return f"It belongs inside {kind!r}:\n{kind}:\n  {kind}_type: …"
+    if parts:
+        return f"It belongs inside {listed(parts, last='or')}: indent it as the other keys there are."
     return "Remove it; to keep helper keys beside a spec, put the spec under a key of its own and name FILE#/KEY."
 
 

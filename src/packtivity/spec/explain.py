@@ -36,6 +36,9 @@ def mistakes(data: JSON) -> list[Finding]:
 def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
     root = root_schema()
     missing = [key for key in root["required"] if key not in data]
+    if data and not any(key in root["properties"] or nearest(key, KINDS) or _parts_with(key) for key in data):
+        yield _no_spec(data)
+        return
     meant: dict[str, str] = {}
     for key in data:
         if key not in root["properties"]:
@@ -53,6 +56,13 @@ def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
             yield from _part_mistakes(kind, data[given], (given,))
 
 
+def _no_spec(data: dict[str, Any]) -> Finding:
+    workflow = next((key for key in data if key in advice.WORKFLOW_KEYS), None)
+    hint = advice.of_root_key(workflow) if workflow else f"{advice.PARAMETERS}\n{advice.WHOLE_SPEC}"
+    message = "this is no spec: it has neither process nor environment nor publisher"
+    return Finding("missing-key", message, expected=listed(KINDS), hint=hint)
+
+
 def _take_near(key: str, missing: list[str]) -> str | None:
     """Return the missing key that ``key`` was meant to be, and strike it off the list."""
     near = nearest(key, missing)
@@ -68,8 +78,12 @@ def _unknown_root_key(key: str, near: str | None) -> Finding:
         (key,),
         at_key=True,
         expected=near or listed(KINDS),
-        hint=f"Did you mean {near!r}?" if near else advice.of_root_key(key),
+        hint=f"Did you mean {near!r}?" if near else advice.of_root_key(key, _parts_with(key)),
     )
+
+
+def _parts_with(key: str) -> list[str]:
+    return [kind for kind in KINDS if any(key in form.properties for form in branches(kind))]
 
 
 # --- one part --------------------------------------------------------------------------------------------------
@@ -176,12 +190,17 @@ def _branch_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator
 def _key_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
     unknown = [key for key in rest if key not in form.properties]
     missing = [key for key in form.own_required if key not in rest]
+    empty = next((key for key in form.own_required if rest.get(key, "") is None), "")
     other = _branch_of(form.kind, unknown) if missing else None
     if other:
         missing = []
     for key in unknown:
         near = _take_near(key, missing) or nearest(key, [name for name in form.properties if name not in rest])
-        yield _unknown_key(form, key, near, other, path)
+        yield (
+            _unknown_key(form, key, near, other, path)
+            if near or not empty
+            else _not_deep_enough(form, key, empty, path)
+        )
     for key in missing:
         what = form.properties[key].get("description", "")
         message = f"{form.kind} of type {form.name!r} has no {key!r}"
@@ -206,6 +225,12 @@ def _unknown_key(form: Branch, key: str, near: str | None, other: Branch | None,
         expected = listed([name for name in form.properties if name != right]) or "no other key"
         hint = advice.of_stray_key(form.kind, key) or _home_of(form, key)
     return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), expected, hint)
+
+
+def _not_deep_enough(form: Branch, key: str, empty: str, path: Path) -> Finding:
+    """Return what is said of an unknown key while a key that must have a value is empty."""
+    hint = f"{empty!r} is empty: if {key!r} belongs to it, indent it deeper than {empty!r}."
+    return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), empty, hint)
 
 
 def _home_of(form: Branch, key: str) -> str:

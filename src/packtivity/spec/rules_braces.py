@@ -36,7 +36,7 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
         if text[start + 1 : end - 1] not in given:
             message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
             yield Finding(
-                "literal-braces", message, template.path, offset=start, hint=f"Write {_doubled(text[start:end])}"
+                "literal-braces", message, template.path, offset=start, hint=_remedy(text[start + 1 : end - 1])
             )
     for offset in found.lone:
         message = f"lone {text[offset]!r}: the text cannot be rendered"
@@ -47,6 +47,14 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}")
+
+
+def _remedy(inner: str) -> str:
+    doubled = f"Write {_doubled(f'{{{inner}}}')}"
+    name = inner.strip()
+    if name.isidentifier():
+        return f"Write {{{name}}}, without blanks, for the parameter {name!r}; {doubled[0].lower()}{doubled[1:]} for braces."
+    return doubled
 
 
 def _doubled(text: str) -> str:

@@ -87,7 +87,7 @@ class ParameterCheck:
         near = nearest(name, self.names)
         hint = f"Did you mean {near!r}? " if near else ""
         hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
-        expected = f"one of {listed(sorted(self.names), last='or')}" if self.names else "no placeholder"
+        expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
         message = f"{text} stands for a parameter that is not given"
         return Finding(
             "unknown-placeholder",

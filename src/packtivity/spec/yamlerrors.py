@@ -13,6 +13,7 @@ from packtivity.types import Diagnostic
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ANCHOR = re.compile(r"&([\w-]+)")
+_KEY = re.compile(r"( *(?:- +)*)[\w.$-]+")
 _TAB = "Indent with spaces: YAML does not allow tabs there."
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
 _PATTERN = "If text is meant (a pattern, say), put it in quotes."
@@ -51,6 +52,10 @@ def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
         message = "this quote is opened and never closed"
         hint = 'Close it; a quote inside single quotes is written twice, inside double quotes as \\".'
         return _told(text, source, error.context_mark.index, "yaml-syntax", message, hint)
+    if problem.endswith("but got '<stream end>'") and "flow" in (error.context or "") and error.context_mark:
+        start = error.context_mark.index
+        message = f"this {text[start : start + 1]} is opened and never closed"
+        return _told(text, source, start, "yaml-syntax", message, f"Close it. If text is meant: {_QUOTE}")
     if error.context == "while scanning an alias" and error.context_mark:
         message = "* stands for an anchor, and no name follows it"
         return _told(text, source, error.context_mark.index, "yaml-syntax", message, _PATTERN)
@@ -80,12 +85,26 @@ def _said(problem: str, text: str, offset: int) -> tuple[str, str]:
     if "cannot start any token" in problem:
         return _bad_start(text[offset : offset + 1])
     if problem.startswith("mapping values are not allowed"):
-        return "a ': ' is not allowed inside a plain value", _QUOTE
+        return _too_deep(text, offset) or ("a ': ' is not allowed inside a plain value", _QUOTE)
     if problem.startswith("could not find expected ':'"):
         return "the key before this has no ': ' behind it", "Write 'key: value', with a blank behind the colon."
     if problem.startswith(("expected <block end>", "did not find expected key")):
         return _after_block(text, offset)
     return f"not YAML: {problem}", _BLOCK if "expected" in problem else ""
+
+
+def _too_deep(text: str, offset: int) -> tuple[str, str] | None:
+    """Explain a key that stands deeper than the key above it, and so goes on with that one's value."""
+    start = text.rfind("\n", 0, offset) + 1
+    key = _KEY.fullmatch(text, start, offset)
+    lines = text[:start].splitlines()
+    above = next((number for number in range(len(lines), 0, -1) if lines[number - 1].strip()), None)
+    before = _KEY.match(lines[above - 1]) if above else None
+    if not key or not before or len(before[1]) >= len(key[1]):
+        return None
+    columns = f"line {above} begins in column {len(before[1]) + 1}, this line in column {len(key[1]) + 1}"
+    hint = f"Keys that belong together begin in the same column: {columns}."
+    return "this line is indented deeper than the key above, and so goes on with its value", hint
 
 
 def _after_block(text: str, offset: int) -> tuple[str, str]:

@@ -186,7 +186,7 @@ class LocalFSState:
                 template=error.template,
                 offset=error.offset,
                 field=error.field,
-                hint=f"{error.hint} This state has: {known or 'no directories'}.",
+                hint=f"{_remedy(error)} This state has: {known or 'no directories'}.",
             )
         return TemplateError(
             message, template=error.template, offset=error.offset, field=error.field, hint=error.hint or ESCAPE_HINT
@@ -217,6 +217,14 @@ class LocalFSState:
                 hint="Write what LocalFSState.json() gives.",
             ) from None
         return cls(identifier=identifier, readwrite=readwrite, readonly=readonly)
+
+
+def _remedy(error: MissingName | TemplateError) -> str:
+    """Say how a directory gets the name that a parameter uses."""
+    name = getattr(error, "name", "")
+    if name.startswith("readdir") and name[len("readdir") :].isdigit():
+        return f"{{{name}}} is a directory to read: give one more with -r/--read (readonly= in Python)."
+    return error.hint
 
 
 def _sequence(given: Sequence[Any] | None, what: str) -> Sequence[Any]:

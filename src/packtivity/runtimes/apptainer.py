@@ -1,0 +1,109 @@
+"""Apptainer and Singularity: no daemon, the task is a child of ours and runs as the caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packtivity.errors import ParameterError
+from packtivity.runtimes.base import Launch, Runtime, mount_value
+from packtivity.runtimes.images import is_loopback, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from packtivity.types import Execution, Limits
+
+
+class Apptainer(Runtime):
+    """Apptainer. Images are SIF files in our cache, or folders."""
+
+    name = "apptainer"
+    install = "https://apptainer.org/docs/admin/main/installation.html"
+    runs_folders = True
+    runs_sif = True
+    has_store = False
+    needs_scratch = True
+
+    def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
+        """Return ``apptainer exec …``."""
+        # The image's own work directory need not exist: entered if it can be, as there is no other way to know.
+        folder = launch.workdir if execution.workdir is None else None
+        argv = with_variables(self.variables(execution), execution.argv, folder)
+        return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)
+
+    def variables(self, execution: Execution) -> dict[str, str]:
+        """Return the variables to set inside."""
+        return {"USER": self.host.user, **execution.env}
+
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:
+        """Return ``APPTAINERENV_NAME`` for each variable to pass.
+
+        :raises ParameterError: a value has characters that Apptainer would let a shell evaluate.
+        """
+        values = {name: caller[name] for name in execution.pass_env if name in caller}
+        for name, value in values.items():
+            if any(character in value for character in '$`\\"\n'):
+                raise ParameterError(f"{self.name} cannot pass {name} on: its value has characters special to a shell")
+        return {f"{self.name.upper()}ENV_{name}": value for name, value in values.items()}
+
+    def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
+        # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
+        yield "--containall"
+        if launch.scratch:
+            yield from ("--workdir", launch.scratch)
+        yield from ("--pwd", execution.workdir or "/")
+        if execution.network == "none":
+            yield from ("--net", "--network", "none")
+        elif execution.network not in (None, "default", "host"):
+            raise self.refusal(f"join the network {execution.network!r}", "Use --network none, host or default.")
+        yield from self._limits(execution.limits)
+        yield from execution.options
+        for mount in execution.mounts:
+            if mount.kind == "volume":
+                raise self.refusal(
+                    f"mount the volume {mount.source!r}", "Unset PACKTIVITY_CVMFS_SOURCE to bind /cvmfs instead."
+                )
+            # Propagation is Docker's notion; here mounts always follow those of the host.
+            yield from ("--mount", mount_value(mount, readonly="ro", propagation=False))
+
+    def _limits(self, limits: Limits) -> Iterator[str]:
+        if limits.cpus is not None:
+            yield from ("--cpus", f"{limits.cpus:g}")
+        if limits.memory is not None:
+            yield from ("--memory", str(limits.memory), "--memory-swap", str(limits.memory))
+        if limits.gpus is not None:
+            yield "--nv"
+
+    def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
+        """Return ``apptainer pull FILE IMAGE``."""
+        plain = ("--no-https",) if is_loopback(parse(image).registry) else ()
+        return (self.program, "pull", "--force", *plain, target, image if "://" in image else f"docker://{image}")
+
+
+class Singularity(Apptainer):
+    """SingularityCE and Apptainer's other name."""
+
+    name = "singularity"
+    install = "https://docs.sylabs.io"
+    tested = False
+
+
+def with_variables(variables: dict[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
+    """Put variables in front of a program by way of a shell inside the container.
+
+    :param folder: where to start, if it can be entered.
+
+    Apptainer's own ways to set variables (``--env``, ``APPTAINERENV_``) let a shell evaluate ``$(…)`` in values.
+
+    :raises ParameterError: a name is none that a shell can set.
+    """
+    for name in variables:
+        if not (name.isidentifier() and name.isascii()):
+            raise ParameterError(f"environment.env: a shell cannot set the variable {name!r}", hint="Rename it.")
+    if not variables and folder is None:
+        return argv
+    words = [f'export {name}="${{{at}}}"' for at, name in enumerate(variables, 1)]
+    words += [f"shift {len(variables)}", 'exec "$@"']
+    if folder is not None:
+        words.insert(0, 'cd "$0" 2>/dev/null')
+    return ("sh", "-c", "; ".join(words), folder or "sh", *variables.values(), *argv)

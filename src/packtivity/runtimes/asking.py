@@ -1,0 +1,51 @@
+"""Short questions to programs: run one, keep what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from packtivity.errors import EnvironmentUnavailable
+from packtivity.runtimes import process
+from packtivity.types import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program said.
+
+    :ivar code: exit code; 127 when it is not there, 124 when it took too long.
+    :ivar text: its standard output and error, decoded for reading.
+    """
+
+    code: int
+    text: str
+
+    @property
+    def last_line(self) -> str:
+        """Return the last line that is not empty: of an error, what it comes down to."""
+        return ([line for line in self.text.splitlines() if line.strip()] or [""])[-1]
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def write(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+
+    def note(self, message: str) -> None:
+        pass
+
+
+def ask(argv: tuple[str, ...], timeout: float = 60.0) -> Answer:
+    """Run a program and return what it says; one that is not there or hangs is an answer too.
+
+    :param timeout: seconds.
+    """
+    kept = _Kept()
+    try:
+        done = process.run(Execution(argv, timeout=timeout), log=kept, grace=1.0)
+    except EnvironmentUnavailable as error:
+        return Answer(127, error.message)
+    text = b"".join(kept.chunks).decode("utf-8", "replace")
+    return Answer(124, f"no answer within {timeout:g} s") if done.timed_out else Answer(done.returncode, text)

@@ -1,0 +1,145 @@
+"""What a container tool is to us: a few pure methods that turn a planned execution into argument lists.
+
+A new tool is one subclass of :class:`Runtime`. Nothing in here, or in the subclasses, starts a process or looks at
+the machine: what is known of the machine is in :class:`Host`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from packtivity.errors import EnvironmentUnavailable, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.types import Execution, Mount
+
+CONTAINER_HOME = "/tmp"  # noqa: S108 - inside a container, where every user may write
+"""HOME inside Docker's and Podman's containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Who runs containers, and on what.
+
+    :ivar uid: user id of the caller.
+    :ivar gid: group id of the caller.
+    :ivar user: login name of the caller.
+    :ivar init: whether the tool has an init program to give to containers (``--init``).
+    :ivar rootless: whether root inside a container is the caller outside.
+    :ivar selinux: whether SELinux guards files here.
+    """
+
+    uid: int
+    gid: int
+    user: str
+    init: bool = True
+    rootless: bool = False
+    selinux: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is decided last, when the image is here.
+
+    :ivar image: what the tool is given: reference, folder or SIF file.
+    :ivar name: the container's name; ``None`` for a line that a person runs, which may pull the image itself.
+    :ivar scratch: a private folder for this run, for tools that need one.
+    :ivar workdir: the work directory that the image asks for, for tools that do not look.
+    :ivar cidfile: file that is to have the container's identifier, for tools that write one.
+    """
+
+    image: str
+    name: str | None = None
+    scratch: str | None = None
+    workdir: str | None = None
+    cidfile: str | None = None
+
+
+class Runtime:
+    """One container tool.
+
+    :param host: what is known of the machine.
+    :param program: what to call; by default the tool's usual name.
+    """
+
+    name: ClassVar[str]
+    install: ClassVar[str]
+    """What to do when it is not here."""
+    tested: ClassVar[bool] = True
+    """Whether the project's tests run it for real, and not only hold its arguments."""
+    runs_folders: bool = False
+    """Whether a folder can be an image."""
+    runs_sif: ClassVar[bool] = False
+    """Whether a SIF file can be an image."""
+    has_store: ClassVar[bool] = True
+    """Whether the tool keeps images itself; else they are SIF files in our cache."""
+    needs_scratch: ClassVar[bool] = False
+    networks: ClassVar[frozenset[str]] = frozenset(("none", "host"))
+
+    def __init__(self, host: Host, program: str | None = None) -> None:
+        self.host = host
+        self.program = program or self.name
+
+    def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
+        """Return the arguments that run ``execution``.
+
+        :raises EnvironmentUnavailable: the tool cannot do what is asked.
+        :raises ParameterError: a path cannot be written in the tool's syntax; the message names it.
+        """
+        raise NotImplementedError
+
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        """Return variables to add to the tool's own environment, so that ``pass_env`` reaches the inside."""
+        return {}
+
+    def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
+        """Return the arguments that fetch an image; ``target`` is the file for tools without a store."""
+        raise NotImplementedError
+
+    def inspect_argv(self, image: str) -> tuple[str, ...]:
+        """Return the arguments that print ``ID [REPODIGEST, …]`` of an image that is here, and fail otherwise."""
+        raise NotImplementedError
+
+    def remove_argv(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the arguments that end and remove a container; empty when killing its processes is enough."""
+        return ()
+
+    def refusal(self, what: str, instead: str) -> EnvironmentUnavailable:
+        """Say that the tool cannot do something."""
+        return EnvironmentUnavailable(f"{self.name} cannot {what}", hint=instead)
+
+
+def csv_field(text: str) -> str:
+    """Quote one field of a ``--mount`` value as Go's CSV reader takes it (RFC 4180)."""
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') or text[:1] == " " else text
+
+
+def mount_value(mount: Mount, *, readonly: str = "readonly", propagation: bool = True) -> str:
+    """Return the value of ``--mount``.
+
+    :raises ParameterError: a path has a carriage return before a line feed, which CSV readers swallow, or a NUL.
+    """
+    for path in (mount.source, mount.destination):
+        refuse_unwritable(path, ("\r\n", "\0"))
+    fields = [f"type={mount.kind}", f"source={mount.source}", f"destination={mount.destination}"]
+    if mount.readonly:
+        fields.append(readonly)
+    if mount.propagation and propagation:
+        fields.append(f"bind-propagation={mount.propagation}")
+    return ",".join(map(csv_field, fields))
+
+
+def refuse_unwritable(path: str, characters: tuple[str, ...]) -> None:
+    """Refuse a path that the tool's syntax has no way to write.
+
+    :raises ParameterError: it has one of ``characters`` in it.
+    """
+    for character in characters:
+        if character in path:
+            raise ParameterError(
+                f"the path {path!r} has {character!r} in it, which this container tool cannot mount",
+                hint="Rename the directory, or use another container tool (--runtime).",
+            )

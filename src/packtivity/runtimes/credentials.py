@@ -1,0 +1,239 @@
+"""Passes the caller's Kerberos ticket, grid proxy and bearer token into a container, after a look at how long they live."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packtivity import settings
+from packtivity.errors import EnvironmentUnavailable
+from packtivity.types import Diagnostic, Execution, Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packtivity.runtimes.resources import Resources
+
+SOON = 900.0
+"""Seconds of life below which a credential gets a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A credential of the caller.
+
+    :ivar kind: how people call it.
+    :ivar variable: the variable that says where it is.
+    :ivar path: its file; empty when the variable has the credential itself.
+    :ivar ends: when it expires, seconds since the epoch; ``None`` when that cannot be read.
+    :ivar renew: how to get a new one.
+    """
+
+    kind: str
+    variable: str
+    path: str
+    ends: float | None
+    renew: str
+
+    def state(self, now: float) -> str:
+        """Say how long it lives: ``expires in 12 minutes``."""
+        if self.ends is None:
+            return "of unknown lifetime"
+        left = self.ends - now
+        if left <= 0:
+            return "has expired"
+        return f"expires in {left / 60:.0f} minutes" if left < 7200 else f"expires in {left / 3600:.0f} hours"
+
+
+def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
+    """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``."""
+    found = {}
+    cache = caller.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
+    scheme, _, path = cache.rpartition(":")
+    if scheme in ("", "FILE") and os.path.isfile(path):
+        ends = kerberos_end(_read(path))
+        found["kerberos"] = Credential("Kerberos ticket", "KRB5CCNAME", path, ends, "kinit")
+    proxy = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
+    if os.path.isfile(proxy):
+        ends = proxy_end(_read(proxy))
+        found["voms_proxy"] = Credential("grid proxy", "X509_USER_PROXY", proxy, ends, "voms-proxy-init")
+    if token := _token(caller, uid):
+        found["token"] = token
+    return found
+
+
+def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
+    """Find a bearer token where the WLCG discovery rules say."""
+    if caller.get("BEARER_TOKEN"):
+        return Credential("bearer token", "BEARER_TOKEN", "", token_end(caller["BEARER_TOKEN"]), "oidc-token")
+    folder = caller.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - WLCG Bearer Token Discovery
+    for path in (caller.get("BEARER_TOKEN_FILE", ""), f"{folder}/bt_u{uid}"):
+        if path and os.path.isfile(path):
+            ends = token_end(_read(path).decode("utf-8", "replace").strip())
+            return Credential("bearer token", "BEARER_TOKEN_FILE", path, ends, "oidc-token")
+    return None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""
+
+
+def with_credentials(
+    execution: Execution, resources: Resources, warn: Callable[[Diagnostic], None] | None = None
+) -> Execution:
+    """Add the credentials that the resources ask for and the caller has; what the spec mounts itself is left alone.
+
+    :raises EnvironmentUnavailable: one has expired.
+    """
+    kinds = {"kerberos": resources.kerberos, "voms_proxy": resources.voms_proxy or resources.rucio}
+    wanted = {kind for kind, asked in kinds.items() if asked}
+    if not wanted:
+        return execution
+    caller, now = settings.caller_environment(), time.time()
+    for kind, credential in find(caller, os.getuid()).items():
+        if kind in wanted or kind == "token":
+            _refuse_expired(credential, now, warn)
+            execution = _passed(execution, credential)
+    return execution
+
+
+def _refuse_expired(credential: Credential, now: float, warn: Callable[[Diagnostic], None] | None) -> None:
+    if credential.ends is None:
+        return
+    if credential.ends <= now:
+        where = credential.path or credential.variable
+        raise EnvironmentUnavailable(
+            f"the {credential.kind} that the task asks for has expired: {where}", hint=f"Renew it: {credential.renew}"
+        )
+    if credential.ends - now < SOON and warn is not None:
+        message = f"the {credential.kind} {credential.state(now)}"
+        warn(Diagnostic("warning", "credential-expires", message, hint=f"Renew it: {credential.renew}"))
+
+
+def _passed(execution: Execution, credential: Credential) -> Execution:
+    if credential.variable in execution.env:
+        return execution
+    if not credential.path:
+        return replace(execution, pass_env=(*execution.pass_env, credential.variable))
+    inside = f"/packtivity-credentials/{credential.variable.lower()}"
+    value = f"FILE:{inside}" if credential.variable == "KRB5CCNAME" else inside
+    return replace(
+        execution,
+        env={**execution.env, credential.variable: value},
+        mounts=(*execution.mounts, Mount(os.path.abspath(credential.path), inside, readonly=True)),
+    )
+
+
+# --- when they end ---------------------------------------------------------------------------------------------
+
+
+def token_end(token: str) -> float | None:
+    """Return when a bearer token expires: the claim ``exp`` of a JSON Web Token (RFC 7519)."""
+    parts = token.split(".")
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(claims["exp"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+
+
+def proxy_end(pem: bytes) -> float | None:
+    """Return when a grid proxy expires: the earliest end of validity of its certificates (RFC 5280)."""
+    ends = []
+    for block in pem.split(b"-----BEGIN CERTIFICATE-----")[1:]:
+        try:
+            ends.append(_not_after(base64.b64decode(block.partition(b"-----END")[0])))
+        except (ValueError, IndexError):
+            return None
+    return min(ends, default=None)
+
+
+def _not_after(der: bytes) -> float:
+    """Find the validity of a certificate: the first two times in it, of which the second is its end."""
+    import calendar
+
+    times: list[int] = []
+    position = 0
+    while len(times) < 2:
+        tag, start, length = _element(der, position)
+        if tag in (0x17, 0x18):
+            text = der[start : start + length].decode("ascii")
+            year = text if tag == 0x18 else ("19" if text[:2] >= "50" else "20") + text
+            times.append(calendar.timegm(time.strptime(year, "%Y%m%d%H%M%SZ")))
+        # Into sequences of certificate, its body and its validity; over everything else.
+        inside = tag == 0x30 and (position == 0 or position == _element(der, 0)[1] or _holds_times(der, start))
+        position = start if inside else start + length
+    return float(times[1])
+
+
+def _holds_times(der: bytes, start: int) -> bool:
+    return der[start] in (0x17, 0x18)
+
+
+def _element(der: bytes, position: int) -> tuple[int, int, int]:
+    """Return tag, start and length of the contents of the element at ``position`` (X.690, definite lengths)."""
+    tag, first = der[position], der[position + 1]
+    if first < 0x80:
+        return tag, position + 2, first
+    count = first & 0x7F
+    return tag, position + 2 + count, int.from_bytes(der[position + 2 : position + 2 + count])
+
+
+def kerberos_end(cache: bytes) -> float | None:
+    """Return when the ticket-granting ticket in a credential cache expires (MIT's file format, version 4)."""
+    if cache[:2] != b"\x05\x04":
+        return None
+    position = 4 + int.from_bytes(cache[2:4])
+    try:
+        position = _principal(cache, position)[1]
+        while position < len(cache):
+            _, position = _principal(cache, position)
+            server, position = _principal(cache, position)
+            position += 2  # the type of the session key, then the key
+            position += 4 + int.from_bytes(cache[position : position + 4])
+            ends = int.from_bytes(cache[position + 8 : position + 12])
+            if server.startswith(b"krbtgt/"):
+                return float(ends)
+            position = _after_ticket(cache, position + 16 + 1 + 4)
+    except IndexError:
+        pass
+    return None
+
+
+def _principal(cache: bytes, position: int) -> tuple[bytes, int]:
+    _need(cache, position + 8)
+    count = int.from_bytes(cache[position + 4 : position + 8])
+    position += 8
+    parts = []
+    for _ in range(count + 1):
+        length = int.from_bytes(cache[position : position + 4])
+        _need(cache, position + 4 + length)
+        parts.append(cache[position + 4 : position + 4 + length])
+        position += 4 + length
+    return b"/".join(parts[1:]), position
+
+
+def _after_ticket(cache: bytes, position: int) -> int:
+    for _ in range(2):  # addresses, authorisation data
+        count = int.from_bytes(cache[position : position + 4])
+        position += 4
+        for _ in range(count):
+            position += 2
+            position += 4 + int.from_bytes(cache[position : position + 4])
+    for _ in range(2):  # ticket, second ticket
+        position += 4 + int.from_bytes(cache[position : position + 4])
+    _need(cache, position)
+    return position
+
+
+def _need(cache: bytes, position: int) -> None:
+    if position > len(cache):
+        raise IndexError(position)

@@ -1,0 +1,162 @@
+"""Looks closely at what containers need here, and says what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packtivity import settings
+from packtivity.runtimes import credentials
+from packtivity.runtimes.asking import ask
+from packtivity.runtimes.choose import ORDER, classes, docker_endpoint, find_program, named, trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from packtivity.runtimes.base import Runtime
+
+_LONGEST_RUNROOT = 50
+"""Characters that Podman 4 allows for its runroot, ``$XDG_RUNTIME_DIR/containers``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one thing.
+
+    :ivar subject: a container tool, or what else a task may need.
+    :ivar status: ``works``, ``missing``, ``broken``, or ``warning``.
+    :ivar version: of a tool; empty when it does not say.
+    :ivar detail: why it does not work, or where it is.
+    :ivar advice: what to do now; empty when nothing need be done.
+    """
+
+    subject: str
+    status: str
+    version: str = ""
+    detail: str = ""
+    advice: str = ""
+
+
+def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Look at everything.
+
+    :returns: ``{"default": tool or None, "runtimes": [Finding …], "needs": [Finding …]}``.
+    """
+    caller = settings.caller_environment() if caller is None else caller
+    runtimes = [examine_runtime(named(name, caller), caller) for name in classes()]
+    working = {finding.subject for finding in runtimes if finding.status in ("works", "warning")}
+    chosen = settings.value("container_runtime") or next((name for name in ORDER if name in working), None)
+    return {"default": chosen, "runtimes": runtimes, "needs": list(_needs(caller))}
+
+
+def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
+    """Look at one container tool, asking it when it is there."""
+    name = runtime.name
+    path = find_program(runtime.program, caller)
+    if path is None:
+        return Finding(name, "missing", "", "not installed", f"To install it: {runtime.install}")
+    version = _version(ask((runtime.program, "--version"), 20).text)
+    reason = trouble(runtime, caller) or _deep_trouble(runtime)
+    if reason:
+        return Finding(name, "broken", version, reason, _advice(name, reason, caller))
+    doubt = _podman_doubt(caller) if name == "podman" and runtime.host.uid != 0 else ""
+    return Finding(name, "warning" if doubt else "works", version, path, doubt)
+
+
+def _version(text: str) -> str:
+    words = (word.strip(",v") for line in text.splitlines()[:3] for word in line.split())
+    return next((word for word in words if word[:1].isdigit() and "." in word), "")
+
+
+def _deep_trouble(runtime: Runtime) -> str:
+    """Ask the tool itself."""
+    questions = {
+        "docker": ("version", "--format", "{{.Server.Version}}"),
+        "podman": ("info", "--format", "{{.Host.OCIRuntime.Name}}"),
+        "podman-hpc": ("info",),
+    }
+    if runtime.name in questions:
+        answer = ask((runtime.program, *questions[runtime.name]), 30)
+        return answer.last_line if answer.code else ""
+    if runtime.name in ("apptainer", "singularity"):
+        return _namespaces_trouble() if runtime.host.uid != 0 else ""
+    return ""
+
+
+def _namespaces_trouble() -> str:
+    """Say whether this kernel lets ordinary users make containers (or a setuid helper does)."""
+    if any(os.path.exists(f"/usr/{place}/bin/starter-suid") for place in ("libexec/apptainer", "libexec/singularity")):
+        return ""
+    for switch, refusing in (
+        ("/proc/sys/user/max_user_namespaces", "0"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ):
+        try:
+            with open(switch, encoding="ascii") as file:
+                if file.read().strip() == refusing:
+                    return f"user namespaces are switched off ({switch} is {refusing})"
+        except OSError:
+            continue
+    return ""
+
+
+def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
+    if "subordinate" in reason:
+        return "As root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER"
+    if "user namespaces" in reason:
+        return "Ask your administrator to allow user namespaces, or to install the setuid variant."
+    if "daemon" in reason or "Cannot connect" in reason:
+        return f"Start Docker's daemon ({docker_endpoint(caller)}), or set DOCKER_HOST, or use podman."
+    if "may not use" in reason:
+        return "As root: usermod -aG docker USER; then log in anew. Or use podman."
+    return f"{name} says more when called by hand."
+
+
+def _podman_doubt(caller: Mapping[str, str]) -> str:
+    runroot = os.path.join(caller.get("XDG_RUNTIME_DIR", ""), "containers")
+    if len(runroot) > _LONGEST_RUNROOT:
+        return (
+            f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
+        )
+    return ""
+
+
+# --- what else tasks need --------------------------------------------------------------------------------------
+
+
+def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
+    yield _cvmfs()
+    yield _authentication()
+    found = credentials.find(caller, os.getuid())
+    now = time.time()
+    for kind, usual in (("kerberos", "Kerberos ticket"), ("voms_proxy", "grid proxy"), ("token", "bearer token")):
+        credential = found.get(kind)
+        if credential is None:
+            yield Finding(usual, "missing", "", "none found; only tasks that ask for one need it")
+            continue
+        left = None if credential.ends is None else credential.ends - now
+        status = "works" if left is None or left > credentials.SOON else "warning" if left > 0 else "broken"
+        advice = "" if status == "works" else f"Renew it: {credential.renew}"
+        where = credential.path or credential.variable
+        yield Finding(usual, status, "", f"{credential.state(now)} ({where})", advice)
+
+
+def _cvmfs() -> Finding:
+    place = settings.value("cvmfs_location")
+    if not os.path.isdir(place):
+        return Finding(
+            "CVMFS", "missing", "", f"no {place}", "Tasks with the resource CVMFS, and unpacked images, need it."
+        )
+    unpacked = os.path.isdir(os.path.join(place, "unpacked.cern.ch"))
+    return Finding("CVMFS", "works", "", f"{place}{', with unpacked images' if unpacked else ''}")
+
+
+def _authentication() -> Finding:
+    place = settings.value("auth_location")
+    if os.path.isdir(place):
+        return Finding("credentials directory", "works", "", place)
+    detail = f"no {place}; only tasks that ask for authentication need it"
+    return Finding("credentials directory", "missing", "", detail, "Say where it is: PACKTIVITY_AUTH_LOCATION.")

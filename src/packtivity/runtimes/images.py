@@ -1,0 +1,144 @@
+"""Names of container images: pure functions on references, folders and SIF files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from packtivity.errors import ParameterError
+
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?", re.ASCII
+)
+_URI = re.compile(r"(?:oras|library|shub|docker-archive|oci|oci-archive)://?[^\s\x00-\x1f]+", re.ASCII)
+UNPACKED = "/cvmfs/unpacked.cern.ch"
+"""Where CERN publishes unpacked images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A registry reference in full, as every tool understands it.
+
+    :ivar registry: host, with port: ``docker.io``.
+    :ivar repository: path in the registry: ``library/python``.
+    :ivar tag: empty when there is only a digest.
+    :ivar digest: ``sha256:…``, or empty.
+    """
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
+    @property
+    def name(self) -> str:
+        """Return registry and repository."""
+        return f"{self.registry}/{self.repository}"
+
+
+def is_path(image: str) -> bool:
+    """Return whether an image is a folder or SIF file and not something to pull."""
+    return image.startswith(("/", "./", "../")) or image.endswith((".sif", ".simg"))
+
+
+def is_uri(image: str) -> bool:
+    """Return whether an image has a scheme that only Apptainer understands."""
+    return _URI.fullmatch(image) is not None
+
+
+def full_image(image: str, tag: str | None) -> str:
+    """Join an environment's ``image`` and ``imagetag``.
+
+    ``IMAGE:TAG`` as upstream 0.17.1, except that a tag or digest that the image already has is kept, and that a path
+    gets no tag ``latest``.
+
+    :raises ParameterError: the result is no image name, or two different tags are given.
+    """
+    image, tag = image.removeprefix("docker://"), tag or ""
+    if is_path(image) or is_uri(image):
+        joined = image if tag in ("", "latest") or image.endswith((f":{tag}", ".sif", ".simg")) else f"{image}:{tag}"
+        return _checked_path(joined)
+    last = image.rpartition("/")[2]
+    own = last.partition("@")[0].partition(":")[2]
+    if "@" in last or own:
+        if tag not in ("", "latest", own):
+            raise ParameterError(
+                f"environment: image {image!r} has a tag or digest already, and imagetag says {tag!r}",
+                hint="Write the tag in one place only.",
+            )
+        joined = image
+    else:
+        joined = f"{image}:{tag}" if tag else image
+    return _checked(joined)
+
+
+def _checked_path(image: str) -> str:
+    if not image.isprintable() or "\0" in image:
+        raise ParameterError(f"environment.image: {image!r} has a control character in it")
+    return image
+
+
+def _checked(image: str) -> str:
+    if not _REFERENCE.fullmatch(image):
+        lower = image.partition(":")[0].lower()
+        hint = "Repository names are written in lower case." if lower != image.partition(":")[0] else ""
+        raise ParameterError(
+            f"environment.image: {image!r} is not the name of a container image",
+            hint=hint or "Write REGISTRY/NAME, with :TAG or @sha256:DIGEST if need be, or an absolute path.",
+        )
+    return image
+
+
+def parse(image: str) -> Reference:
+    """Take a reference apart; the parts that people leave out are Docker's (``docker.io``, ``library/``, ``latest``)."""
+    named, _, digest = image.partition("@")
+    host, slash, rest = named.partition("/")
+    if slash and ("." in host or ":" in host or host == "localhost"):
+        registry, path = host, rest
+    else:
+        registry, path = "docker.io", named
+    folder, colon, tag = path.rpartition(":")
+    repository, tag = (folder, tag) if colon else (path, "")
+    if registry in ("docker.io", "index.docker.io", "registry.hub.docker.com"):
+        registry = "docker.io"
+        repository = repository if "/" in repository else f"library/{repository}"
+    return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def is_loopback(registry: str) -> bool:
+    """Return whether a registry is on this machine, and so spoken to without encryption, as Docker does."""
+    host = re.sub(r":[0-9]+$", "", registry)
+    return re.fullmatch(r"localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\]", host) is not None
+
+
+def matching_digest(image: str, repo_digests: list[str]) -> str:
+    """Return the digest that belongs to an image's repository, out of what ``image inspect`` says; empty if none."""
+    wanted = parse(image)
+    found = [reference for text in repo_digests if (reference := parse(text)).digest]
+    same = [reference.digest for reference in found if reference.name == wanted.name]
+    if wanted.digest in same:
+        return wanted.digest
+    return (same or [""])[0]
+
+
+def unpacked_candidates(image: str) -> list[str]:
+    """Return where CVMFS would have an unpacked copy of an image."""
+    if is_path(image):
+        return [image, f"{image}:latest"]
+    reference = parse(image)
+    hosts = ["registry.hub.docker.com", "docker.io"] if reference.registry == "docker.io" else [reference.registry]
+    return [f"{UNPACKED}/{host}/{reference.repository}:{reference.tag or 'latest'}" for host in hosts]
+
+
+def packed_name(path: str) -> str | None:
+    """Return the registry reference of an image that CVMFS has unpacked, for tools that cannot run a folder."""
+    inner = path.removeprefix(f"{UNPACKED}/")
+    if inner == path or inner.startswith(".") or "/" not in inner:
+        return None
+    return str(parse(inner))

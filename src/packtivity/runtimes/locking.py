@@ -1,0 +1,70 @@
+"""Lock files: which digest each container image had when somebody was content with it.
+
+JSON, ``{"version": 1, "images": {"docker.io/library/python:3.12": "sha256:…"}}``; image names as in the specs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
+
+if TYPE_CHECKING:
+    from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.pulls import Image
+
+VERSION = 1
+
+
+def read_lock(path: str) -> dict[str, str]:
+    """Return image → digest.
+
+    :raises LoadError: the file is not there or is no lock file.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        images = document["images"]
+        if document["version"] != VERSION or not all(isinstance(digest, str) for digest in images.values()):
+            raise ValueError("not of this version")
+    except OSError as error:
+        raise LoadError(
+            f"lock file {path} cannot be read: {error.strerror}", hint="Write it with: packtivity lock SPEC"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(f"{path} is not a lock file: {error}", hint="Write it anew: packtivity lock SPEC") from None
+    return dict(images)
+
+
+def write_lock(path: str, images: dict[str, str]) -> None:
+    """Add images to a lock file, which is made if need be and is whole at any moment.
+
+    :raises LoadError: there is a file that is no lock file.
+    :raises StateError: it cannot be written.
+    """
+    merged = {**(read_lock(path) if os.path.exists(path) else {}), **images}
+    text = json.dumps({"version": VERSION, "images": dict(sorted(merged.items()))}, indent=2) + "\n"
+    temporary = f"{path}.{os.urandom(4).hex()}"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error
+
+
+def digest_of(image: Image, runtime: Runtime) -> str:
+    """Return what to lock an image to.
+
+    :raises EnvironmentUnavailable: it never was in a registry, so nobody else could get the same one.
+    """
+    if image.digest:
+        return image.digest
+    if image.run != image.reference or image.run.startswith("/"):
+        return image.identifier
+    raise EnvironmentUnavailable(
+        f"the image {image.reference} cannot be locked: it was made here and has no digest in a registry",
+        hint=f"Push it to a registry with {runtime.name}, and name it there.",
+    )

@@ -1,0 +1,76 @@
+"""Containers as lines for a POSIX shell, exact, to be run by hand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from packtivity.runtimes import pulls
+from packtivity.runtimes.base import Launch
+from packtivity.runtimes.images import is_path, is_uri
+
+if TYPE_CHECKING:
+    from packtivity.runtimes.base import Runtime
+    from packtivity.types import Execution
+
+_SCRATCH = "PACKTIVITY-SCRATCH"
+
+
+def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | None = None) -> Launch:
+    """Decide what can be decided without pulling.
+
+    :raises EnvironmentUnavailable: the image is a folder or file that is not here or that the tool cannot run.
+    """
+    reference = str(execution.image)
+    image = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
+    if image is None and not runtime.has_store:
+        image = pulls.read_note(runtime, reference)
+    if image is not None:
+        return Launch(image.run, workdir=image.workdir or None, cidfile=cidfile)
+    plain = runtime.has_store or is_path(reference) or is_uri(reference)
+    return Launch(reference if plain else f"docker://{reference}", cidfile=cidfile)
+
+
+def container_line(runtime: Runtime, execution: Execution) -> str:
+    """Return a line that does what the run would do: writes the files it needs, feeds its input, starts it.
+
+    :raises EnvironmentUnavailable: the tool cannot do what is asked.
+    """
+    launch = launch_by_hand(runtime, execution)
+    if runtime.needs_scratch:
+        launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
+    # A private folder of its own, as each run has; the only word that is left to the shell.
+    env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
+    argv = (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
+    line = shlex.join(argv).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
+    line = f"{_printf(execution.stdin)} | {line}" if execution.stdin else f"{line} </dev/null"
+    files = [f"{_printf(content)} > {shlex.quote(path)}" for path, content in execution.files]
+    return " && ".join([*files, line])
+
+
+def _printf(content: bytes) -> str:
+    try:
+        return f"printf %s {shlex.quote(content.decode())}"
+    except UnicodeDecodeError:
+        return f"printf %b '{octal(content)}'"
+
+
+def ascii_line(argv: tuple[str, ...]) -> str:
+    """Return one ASCII line that a shell can run and :func:`shlex.split` can split, whatever is in the arguments."""
+    line = shlex.join(argv)
+    if line.isascii() and line.isprintable():
+        return line
+    return shlex.join(["sh", "-c", "exec " + " ".join(map(ascii_word, argv))])
+
+
+def ascii_word(text: str) -> str:
+    """Quote one word for a shell in printable ASCII."""
+    if text.isascii() and text.isprintable():
+        return shlex.quote(text)
+    return f"\"$(printf %b '{octal(os.fsencode(text))}')\""
+
+
+def octal(data: bytes) -> str:
+    """Write bytes in ASCII as ``printf %b`` reads them."""
+    return "".join(chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\0{b:03o}" for b in data)

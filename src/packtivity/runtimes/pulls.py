@@ -1,0 +1,242 @@
+"""Brings images here: at most one pull for each image at a time, and a note of what was found.
+
+A note says which digest an image had when somebody last looked. A run that finds a fresh note starts at once; one
+that finds an old note starts at once as well and looks meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from packtivity import settings
+from packtivity.errors import EnvironmentUnavailable, StateError
+from packtivity.runtimes.asking import ask
+from packtivity.runtimes.images import is_path, matching_digest, unpacked_candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from packtivity.runtimes.base import Runtime
+
+FRESH = 60.0
+"""Seconds for which a note is believed without looking again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is here.
+
+    :ivar reference: as the spec names it.
+    :ivar run: what the tool is given: the reference, a folder or a file.
+    :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
+    :ivar identifier: the tool's own identifier of its contents; empty when it has none.
+    :ivar workdir: work directory the image asks for, where the tool does not look itself.
+    :ivar seen: when this was found out, seconds since the epoch.
+    """
+
+    reference: str
+    run: str
+    digest: str = ""
+    identifier: str = ""
+    workdir: str = ""
+    seen: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether somebody looked a short while ago."""
+        return 0 <= time.time() - self.seen < FRESH
+
+
+class Puller(Protocol):
+    """Runs what fetches an image, its output going to the log of the topic ``pull``."""
+
+    def __call__(self, argv: tuple[str, ...], part: str | None, target: str | None) -> None:
+        """Run it; ``part`` is the file that it makes, which becomes ``target`` when it is whole, or goes.
+
+        :raises EnvironmentUnavailable: the image cannot be fetched.
+        """
+
+
+def folder() -> str:
+    """Return where notes, locks and SIF files are."""
+    return os.path.join(settings.value("cache_dir") or settings.default_cache_dir(), "images")
+
+
+def note_path(runtime: Runtime, image: str) -> str:
+    """Return the file with the note on an image."""
+    import hashlib
+
+    store = settings.caller_environment().get("DOCKER_HOST", "") if runtime.name == "docker" else ""
+    key = hashlib.sha256(f"{runtime.program}\0{store}\0{image}".encode()).hexdigest()[:40]
+    return os.path.join(folder(), f"{runtime.name}-{key}.json")
+
+
+def read_note(runtime: Runtime, image: str) -> Image | None:
+    """Return what was found out about an image; ``None`` when nobody looked or it is gone."""
+    try:
+        with open(note_path(runtime, image), encoding="utf-8") as file:
+            note = Image(**json.load(file))
+    except (OSError, ValueError, TypeError):
+        return None
+    return note if runtime.has_store or os.path.exists(note.run) else None
+
+
+def write_note(runtime: Runtime, image: Image) -> None:
+    """Keep what was found out; where it cannot be kept, the next run has to look again."""
+    path = note_path(runtime, image.reference)
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(asdict(image), file)
+        os.replace(temporary, path)
+
+
+def forget(runtime: Runtime, image: str) -> None:
+    """Throw away the note on an image that turned out not to be here."""
+    with suppress(OSError):
+        os.unlink(note_path(runtime, image))
+
+
+# --- folders and files -----------------------------------------------------------------------------------------
+
+
+def local_image(runtime: Runtime, reference: str, *, unpacked: bool) -> Image | None:
+    """Return an image that is a folder or a file; ``None`` when it has to be in the tool's store.
+
+    :param unpacked: whether a folder on CVMFS is preferred to the registry.
+    :raises EnvironmentUnavailable: it is not there, or the tool cannot run such a thing.
+    """
+    if is_path(reference):
+        found = _existing(unpacked_candidates(reference))
+        if found is None:
+            raise EnvironmentUnavailable(f"the image {reference} is not here", hint=_where_images_come_from(reference))
+        return _checked_local(runtime, reference, found)
+    found = _existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
+    return None if found is None else Image(reference, found, identifier=os.path.realpath(found), seen=time.time())
+
+
+def _existing(candidates: list[str]) -> str | None:
+    return next((os.path.abspath(path) for path in candidates if os.path.exists(path)), None)
+
+
+def _where_images_come_from(reference: str) -> str:
+    if reference.startswith("/cvmfs/") and not os.path.isdir("/cvmfs"):
+        return "There is no /cvmfs on this machine: install CVMFS, or name the image in its registry."
+    return "Is the path right, and is it mounted on this machine?"
+
+
+def _checked_local(runtime: Runtime, reference: str, path: str) -> Image:
+    if os.path.isdir(path):
+        if not runtime.runs_folders:
+            raise runtime.refusal(f"run the folder {path}", "Use apptainer or podman (--runtime), or a registry image.")
+        return Image(reference, path, identifier=os.path.realpath(path), seen=time.time())
+    if not runtime.runs_sif:
+        raise runtime.refusal(f"run the SIF file {path}", "Use apptainer (--runtime), or an image in a registry.")
+    return Image(reference, path, identifier=_stamp(path), seen=time.time())
+
+
+def _stamp(path: str) -> str:
+    """Tell one content of a file from another without reading gigabytes."""
+    status = os.stat(path)
+    return f"file:{status.st_size}:{status.st_mtime_ns}"
+
+
+# --- a tool's store --------------------------------------------------------------------------------------------
+
+
+def inspect(runtime: Runtime, reference: str) -> Image | None:
+    """Ask the tool for an image and note the answer; ``None`` when it is not here."""
+    if not runtime.has_store:
+        return read_note(runtime, reference)
+    answer = ask(runtime.inspect_argv(reference))
+    if answer.code:
+        return None
+    identifier, _, digests = answer.text.strip().partition(" ")
+    try:
+        known = json.loads(digests or "[]") or []
+    except ValueError:  # udocker and Shifter have their own ways of saying that it is here
+        identifier, known = "", []
+    if identifier and ":" not in identifier:
+        identifier = f"sha256:{identifier}"
+    image = Image(reference, reference, matching_digest(reference, known), identifier, seen=time.time())
+    write_note(runtime, image)
+    return image
+
+
+def fetch(runtime: Runtime, reference: str, policy: str, pull: Puller, say: Callable[[str], None]) -> Image:
+    """Return an image that is here afterwards.
+
+    :param policy: ``missing``, ``always`` or ``never``.
+    :param say: told what is being waited for.
+    :raises EnvironmentUnavailable: it is not here and may not or cannot be pulled.
+    """
+    if policy != "always" and (found := inspect(runtime, reference)):
+        return found
+    if policy == "never":
+        raise EnvironmentUnavailable(
+            f"the image {reference} is not here, and pulling is switched off",
+            hint=f"Allow it (--pull missing), or fetch it with: {' '.join(runtime.pull_argv(reference, 'IMAGE.sif'))}",
+        )
+    began = time.time()
+    with _one_at_a_time(note_path(runtime, reference) + ".lock", lambda: say(f"waiting for a pull of {reference}")):
+        if policy == "always" and (note := read_note(runtime, reference)) and note.seen > began:
+            return note  # somebody else pulled it while we waited
+        if policy != "always" and (found := inspect(runtime, reference)):
+            return found
+        return _pull(runtime, reference, pull, say)
+
+
+def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], None]) -> Image:
+    say(f"pulling {reference}")
+    if not runtime.has_store:
+        return _pull_file(runtime, reference, pull)
+    pull(runtime.pull_argv(reference, ""), None, None)
+    found = inspect(runtime, reference)
+    if found is None:
+        raise EnvironmentUnavailable(f"{runtime.name} has pulled {reference}, and yet does not have it")
+    return found
+
+
+def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
+    """Make a SIF file in our cache, of exactly what the tag names at this moment."""
+    from packtivity.runtimes.images import is_uri, parse
+    from packtivity.runtimes.registry import Description, describe
+
+    described = None if is_uri(reference) else describe(reference)
+    target = os.path.splitext(note_path(runtime, reference))[0] + ".sif"
+    pinned = f"{parse(reference).name}@{described.digest}" if described else reference
+    part = f"{target}.{os.urandom(4).hex()}.part"
+    pull(runtime.pull_argv(pinned, part), part, target)
+    known = described or Description("")
+    image = Image(reference, target, known.digest, _stamp(target), known.workdir, time.time())
+    write_note(runtime, image)
+    return image
+
+
+@contextmanager
+def _one_at_a_time(path: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock that the system takes back when we die, however we die."""
+    import fcntl
+
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StateError(
+            f"the lock {path} cannot be made: {error.strerror}", hint="Set PACKTIVITY_CACHE_DIR to another place."
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""Asks an image registry which digest a tag has now, and what the image wants: OCI distribution specification 1.1.
+
+Only for tools without a store of their own (Apptainer) and for lock files; Docker and Podman answer from their store.
+Nobody's password is read here: what needs one is asked through the tool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packtivity import settings
+from packtivity.runtimes.images import Reference, is_loopback, parse
+
+if TYPE_CHECKING:
+    import requests
+
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+_LONGEST = 4_194_304
+"""Bytes a manifest may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a registry says of an image.
+
+    :ivar digest: of what the tag names: of the index, when there is one for several architectures.
+    :ivar workdir: the work directory the image asks for, empty when it asks for none.
+    """
+
+    digest: str
+    workdir: str = ""
+
+
+def describe(image: str) -> Description | None:
+    """Ask the registry; ``None`` when it does not tell us: unreachable, private, or no such image."""
+    import requests
+
+    try:
+        with requests.Session() as session:
+            return _describe(session, parse(image))
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return None
+
+
+def _describe(session: requests.Session, reference: Reference) -> Description | None:
+    manifest = _get(session, reference, f"manifests/{reference.digest or reference.tag}", (*_INDEXES, *_MANIFESTS))
+    digest = reference.digest or manifest.headers.get("Docker-Content-Digest", "")
+    if not digest:
+        return None
+    document = manifest.json()
+    if "manifests" in document:
+        inner = next(entry["digest"] for entry in document["manifests"] if _is_ours(entry.get("platform") or {}))
+        document = _get(session, reference, f"manifests/{inner}", _MANIFESTS).json()
+    config = _get(session, reference, f"blobs/{document['config']['digest']}", ("*/*",)).json()
+    return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
+
+
+def _is_ours(platform: dict[str, Any]) -> bool:
+    import os
+
+    machine = os.uname().machine
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return platform.get("os") == "linux" and platform.get("architecture") == architecture
+
+
+def _get(session: requests.Session, reference: Reference, what: str, accept: tuple[str, ...]) -> requests.Response:
+    host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
+    url = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{reference.repository}/{what}"
+    limit = settings.value("download_timeout")
+    headers = {"Accept": ", ".join(accept)}
+    answer = session.get(url, headers=headers, timeout=limit)
+    if answer.status_code == 401 and (token := _token(session, answer.headers.get("WWW-Authenticate", ""))):
+        session.headers["Authorization"] = f"Bearer {token}"
+        answer = session.get(url, headers=headers, timeout=limit)
+    answer.raise_for_status()
+    if len(answer.content) > _LONGEST:
+        raise ValueError("too long for a manifest")
+    return answer
+
+
+def _token(session: requests.Session, challenge: str) -> str:
+    """Get the token that anybody may have."""
+    from requests.utils import parse_dict_header
+
+    scheme, _, fields = challenge.partition(" ")
+    asked: dict[str, str] = parse_dict_header(fields) if scheme.lower() == "bearer" else {}  # type: ignore[no-untyped-call]
+    realm = asked.pop("realm", "")
+    if not realm.startswith("https://"):
+        return ""
+    answer = session.get(realm, params=asked, timeout=settings.value("download_timeout")).json()
+    return str(answer.get("token") or answer.get("access_token") or "")

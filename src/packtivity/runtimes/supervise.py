@@ -1,0 +1,328 @@
+"""Runs a planned container from image to end: finds the tool and the image, starts it under a lifeline, says what failed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from packtivity import errors
+from packtivity.runtimes import ownership, process, pulls
+from packtivity.runtimes.base import Launch
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.settings import caller_environment, temporary_dir, value
+from packtivity.types import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.process import Cancellation, OutputLog
+    from packtivity.runtimes.pulls import Image
+    from packtivity.types import Completed, Mount, Reporter
+
+    OpenLog = Callable[[], AbstractContextManager[OutputLog | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """Who watches a run, and by what rules.
+
+    :ivar say: told what is being done, in one line.
+    :ivar pull_log: opens the log that a pull's output goes to.
+    :ivar policy: ``missing``, ``always`` or ``never``: when images are pulled.
+    :ivar locked: the digest each image must have; ``None`` when any will do.
+    """
+
+    say: Callable[[str], None]
+    pull_log: OpenLog
+    reporter: Reporter | None = None
+    cancel: Cancellation | None = None
+    grace: float = 10.0
+    policy: str = "missing"
+    locked: Mapping[str, str] | None = None
+
+    def run(self, execution: Execution, log: OutputLog | None) -> Completed:
+        """Run a plain execution, watched."""
+        return process.run(execution, log=log, reporter=self.reporter, grace=self.grace, cancel=self.cancel)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A container that has ended.
+
+    :ivar completed: how its tool ended; CPU and memory are the tool's own where a daemon runs the container.
+    :ivar image: what it was made from.
+    :ivar name: what the container was called.
+    :ivar argv: what was run.
+    """
+
+    completed: Completed
+    image: Image
+    name: str
+    argv: tuple[str, ...]
+
+
+# --- image -----------------------------------------------------------------------------------------------------
+
+
+def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Image:
+    """Return the image to run, pulled if need be.
+
+    :raises EnvironmentUnavailable: it cannot be had, or is not the locked one.
+    """
+    reference = str(execution.image)
+    local = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
+    if local is not None:
+        return _as_locked(local, watch.locked)
+    wanted = _locked_reference(reference, watch.locked)
+    note = None if watch.policy == "always" else pulls.read_note(runtime, wanted)
+    if note is not None:
+        return note
+    return pulls.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say)
+
+
+def _locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
+    """Name an image by its locked digest, so that nothing else can be run."""
+    if locked is None:
+        return reference
+    if reference not in locked:
+        raise errors.EnvironmentUnavailable(
+            f"the image {reference} is not in the lock file", hint="Add it with: packtivity lock SPEC"
+        )
+    digest = locked[reference]
+    if "@" in reference and not reference.endswith(f"@{digest}"):
+        raise errors.EnvironmentUnavailable(f"the image {reference} is locked to another digest: {digest}")
+    from packtivity.runtimes.images import parse
+
+    return f"{parse(reference).name}@{digest}"
+
+
+def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
+    if locked is not None and locked.get(image.reference) != image.identifier:
+        raise errors.EnvironmentUnavailable(
+            f"the image {image.reference} is not the locked one: it is {image.identifier}, "
+            f"and the lock file says {locked.get(image.reference, 'nothing')}",
+            hint="If the change is wanted: packtivity lock SPEC",
+        )
+    return image
+
+
+def _puller(watch: Supervision) -> pulls.Puller:
+    def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
+        if part is not None:
+            os.makedirs(os.path.dirname(part), exist_ok=True)
+        remove = ("rm", "-f", part) if part is not None else ()
+        # What the tool unpacks on its way lies in a folder that goes with it.
+        with watch.pull_log() as log, Lifeline(new_name(), remove, temporary_dir(large=True)) as life:
+            done = watch.run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
+            if done.returncode:
+                life.cut()
+            elif part is not None and target is not None:
+                os.replace(part, target)
+        if done.returncode:
+            raise _pull_failed(argv, done)
+
+    return pull
+
+
+def _pull_failed(argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUnavailable:
+    text = done.tail.decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = "\n".join(f"  | {line}" for line in lines[-5:])
+    denied = any(word in text.lower() for word in ("denied", "unauthorized", "authentication"))
+    login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} login REGISTRY."
+    return errors.EnvironmentUnavailable(
+        f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
+        hint=login if denied else "Is its name right, and the registry in reach?",
+    )
+
+
+# --- start to end ----------------------------------------------------------------------------------------------
+
+
+def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None, watch: Supervision) -> Ended:
+    """Run a container to its end; it is gone when this returns or raises.
+
+    :raises EnvironmentUnavailable: the image cannot be had, or the tool cannot start the container.
+    :raises StateError: something to be mounted is not there.
+    """
+    write_files(execution)
+    check_sources(execution)
+    image = find_image(runtime, execution, watch)
+    with ownership.lent(runtime, execution):
+        ended = _run_again_if_gone(runtime, execution, image, log, watch)
+    quiet = replace(watch, reporter=None, cancel=None)
+    ownership.reclaim(
+        runtime, execution, lambda helper: _run(runtime, helper, image, log, quiet).completed.returncode, watch.say
+    )
+    _refuse_failed_start(runtime, ended)
+    return ended
+
+
+def _run_again_if_gone(
+    runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision
+) -> Ended:
+    """Run; once more if the image was noted to be here and has been removed since."""
+    ended = _run(runtime, execution, image, log, watch)
+    if _is_missing_image(ended):
+        watch.say(f"the image {image.reference} was here and is no longer")
+        pulls.forget(runtime, image.reference)
+        ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
+    return ended
+
+
+def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision) -> Ended:
+    name = new_name()
+    with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
+        scratch = life.folder if runtime.needs_scratch else None
+        argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
+        env = runtime.client_env(execution, caller_environment())
+        client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
+        completed = watch.run(client, log)
+        if completed.timed_out or completed.returncode < 0:
+            life.cut()  # the word of a tool that was sent a signal counts for nothing
+    return Ended(completed, look.image, name, argv)
+
+
+def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:
+    """Run a container that has our terminal, and return its exit code; it is gone when this returns or raises.
+
+    :raises EnvironmentUnavailable: the image cannot be had.
+    :raises StateError: something to be mounted is not there.
+    """
+    write_files(execution)
+    check_sources(execution)
+    image = find_image(runtime, execution, watch)
+    name = new_name()
+    with Lifeline(name, runtime.remove_argv(name)) as life:
+        scratch = life.folder if runtime.needs_scratch else None
+        argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
+        env = [f"{name}={value}" for name, value in runtime.client_env(execution, caller_environment()).items()]
+        code = process.attach(life.argv(("env", *env, *argv) if env else argv))
+        if code < 0:
+            life.cut()
+    return code
+
+
+class _Look:
+    """Looks at an image again while it runs, when what is noted about it is old."""
+
+    def __init__(self, runtime: Runtime, image: Image) -> None:
+        self.image = image
+        self._runtime = runtime
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._runtime.has_store and self.image.seen and not self.image.is_fresh:
+            self._thread = threading.Thread(target=self._look, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        self.image = pulls.inspect(self._runtime, self.image.reference) or self.image
+
+
+def check_sources(execution: Execution) -> None:
+    """Refuse to start when a directory to be mounted is not there: tools say it badly, or make an empty one.
+
+    :raises StateError: a directory of the task is missing.
+    :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
+    """
+    for mount in execution.mounts:
+        if mount.kind == "bind" and not os.path.exists(mount.source):
+            _refuse_missing(mount)
+
+
+def _refuse_missing(mount: Mount) -> None:
+    if mount.destination == "/cvmfs":
+        raise errors.EnvironmentUnavailable(
+            f"the task needs CVMFS, and {mount.source} is not here",
+            hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
+        )
+    if mount.source == mount.destination:
+        raise errors.StateError(f"the directory {mount.source} is not there, so it cannot be mounted")
+    if value("workdir_location") is None:
+        raise errors.EnvironmentUnavailable(
+            f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
+            hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
+        )
+
+
+def write_files(execution: Execution) -> None:
+    """Write the files that the execution wants to find, each at once.
+
+    :raises StateError: one cannot be written.
+    """
+    for path, content in execution.files:
+        temporary = f"{path}.{os.urandom(4).hex()}"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise errors.StateError(f"file {path} cannot be written: {error.strerror}") from error
+
+
+# --- what went wrong -------------------------------------------------------------------------------------------
+
+
+def _last_lines(completed: Completed, count: int = 8) -> list[str]:
+    lines = completed.tail.decode("utf-8", "replace").splitlines()
+    return [line.strip() for line in lines if line.strip()][-count:]
+
+
+def _is_missing_image(ended: Ended) -> bool:
+    if ended.completed.returncode != 125:
+        return False
+    said = " ".join(_last_lines(ended.completed)).lower()
+    return any(words in said for words in ("no such image", "image not known", "unable to find image"))
+
+
+_STARTS = {125: ("docker: ", "Error: "), 255: ("FATAL: ",), 126: ("Error: ",), 127: ("Error: ",)}
+_ADVICE = (
+    ("docker-init", "Install tini, whose program Docker gives to containers."),
+    ("invalid mount config", "Is the directory on the machine that runs the daemon?"),
+    ("bind source path does not exist", "The daemon runs elsewhere? Say how it calls it: PACKTIVITY_WORKDIR_LOCATION."),
+    ("cgroup", "Limits need cgroups version 2 for ordinary users: leave --cpus and --memory away here."),
+    ("no space left", "The disk that images and containers are kept on is full."),
+    ("permission denied", "packtivity doctor says what this user may do."),
+    ('"sh"', "The image has no shell (sh), which commands and scripts are run by."),
+)
+
+
+def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
+    """Tell a container that could not be started from a task that failed."""
+    done = ended.completed
+    begins = _STARTS.get(done.returncode, ())
+    reason = next((line for line in _last_lines(done) if begins and line.startswith(begins)), None)
+    if reason is None or done.timed_out:
+        return
+    advice = (text for word, text in _ADVICE if word in reason.lower())
+    raise errors.EnvironmentUnavailable(
+        f"{runtime.name} could not start the container (exit code {done.returncode}): {reason}",
+        hint=next(advice, "packtivity doctor tells more; the command is in the step log."),
+    )
+
+
+def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bool:
+    """Return whether a container was killed because its memory ran out.
+
+    Docker remembers that. Elsewhere a task with a memory limit that was killed, by nobody we know, is taken as such.
+    """
+    done = ended.completed
+    if done.returncode != 137 or done.timed_out:
+        return False
+    if runtime.name != "docker":
+        return execution.limits.memory is not None
+    from packtivity.runtimes.asking import ask
+
+    span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")
+    which = ("--filter", f"container={ended.name}", "--filter", "event=oom", "--format", "{{.Action}}")
+    return "oom" in ask((runtime.program, "events", *span, *which)).text

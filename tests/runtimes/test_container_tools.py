@@ -1,0 +1,260 @@
+"""Choosing a tool, finding images, lock files and limits, with programs that only pretend."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError
+from packtivity.handlers.config import ExecutionConfig, container_config
+from packtivity.runtimes import locking, pulls
+from packtivity.runtimes.base import Host
+from packtivity.runtimes.choose import choose, docker_endpoint, host, named
+from packtivity.runtimes.containers import outside, plan_container
+from packtivity.runtimes.doctor import examine
+from packtivity.runtimes.limits import read_limits, read_memory
+from packtivity.runtimes.oci import Docker
+from packtivity.runtimes.printed import ascii_line
+from packtivity.statecontexts import LocalFSState
+from packtivity.types import Limits, Mount
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.fixture
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put shell programs on a PATH that has nothing else."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(tmp_path / "cache"))
+    for variable in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "PACKTIVITY_CONTAINER_RUNTIME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def write(name: str, script: str) -> None:
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+
+    return write
+
+
+def test_nothing_here_names_all_that_was_tried(pretend: Any) -> None:
+    with pytest.raises(EnvironmentUnavailable) as caught:
+        choose(None)
+    for tool in ("docker", "podman", "podman-hpc", "apptainer", "singularity", "udocker"):
+        assert f"  {tool}: not installed" in caught.value.message
+    assert "doctor" in caught.value.hint
+
+
+def test_the_first_that_works_is_taken(pretend: Any, tmp_path: Path) -> None:
+    pretend("docker", "exit 0")
+    pretend("apptainer", "exit 0")
+    (tmp_path / ".docker").mkdir()
+    context = tmp_path / ".docker/contexts/meta/b9e4d9a3b5d1c0"
+    assert docker_endpoint(dict(os.environ)) == "unix:///var/run/docker.sock"
+    env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/d.sock"}
+    assert choose(None, env).name == "apptainer"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "d.sock"))
+        server.listen()
+        assert choose(None, env).name == "docker"
+    assert not context.exists()
+
+
+def test_the_one_asked_for_has_to_work(pretend: Any, tmp_path: Path) -> None:
+    pretend("docker", "exit 0")
+    with pytest.raises(EnvironmentUnavailable, match="daemon does not answer at /nowhere"):
+        choose("docker", {**os.environ, "DOCKER_HOST": "unix:///nowhere"})
+    with pytest.raises(EnvironmentUnavailable, match="podman cannot be used: not installed"):
+        choose("podman")
+    with pytest.raises(ConfigurationError, match="no container tool is called 'dokcer'") as caught:
+        choose("dokcer")
+    assert "'docker'" in caught.value.hint
+
+
+def test_a_tool_can_be_a_path(pretend: Any) -> None:
+    assert named("/opt/bin/podman").remove_argv("x")[0] == "/opt/bin/podman"
+
+
+def test_docker_contexts_are_followed(pretend: Any, tmp_path: Path) -> None:
+    import hashlib
+
+    meta = tmp_path / ".docker/contexts/meta" / hashlib.sha256(b"mine").hexdigest()
+    meta.mkdir(parents=True)
+    (tmp_path / ".docker/config.json").write_text('{"currentContext": "mine"}')
+    socket_path = f"unix:///run/user/{os.getuid()}/docker.sock"
+    (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": socket_path}}}))
+    assert docker_endpoint(dict(os.environ)) == socket_path
+    assert host("docker", dict(os.environ)).rootless is (os.getuid() != 0)
+
+
+def test_the_doctor_says_why_a_tool_does_not_work(pretend: Any) -> None:
+    pretend("podman", 'echo podman version 4.9.3; test "$1" = --version || { echo Error: no space; exit 125; }')
+    pretend("docker", "echo Docker version 28.0.1, build x")
+    found = {finding.subject: finding for finding in examine({**os.environ, "DOCKER_HOST": "unix:///no"})["runtimes"]}
+    assert (found["docker"].status, found["docker"].version) == ("broken", "28.0.1")
+    assert "/no" in found["docker"].detail
+    assert "DOCKER_HOST" in found["docker"].advice
+    assert (found["podman"].status, found["podman"].version) == ("broken", "4.9.3")
+    assert found["shifter"].status == "missing"
+    assert found["shifter"].advice
+
+
+# --- images ----------------------------------------------------------------------------------------------------
+
+DOCKER = Docker(Host(1, 1, "ada"))
+
+
+def never(*_: object) -> None:
+    raise AssertionError
+
+
+def test_a_note_is_kept_and_forgotten(pretend: Any, tmp_path: Path) -> None:
+    pretend("docker", f"echo 'sha256:1 [\"a/b@{DIGEST}\"]'")
+    found = pulls.fetch(DOCKER, "a/b:1", "missing", never, never)
+    assert (found.digest, found.is_fresh) == (DIGEST, True)
+    assert pulls.read_note(DOCKER, "a/b:1") == found
+    pulls.forget(DOCKER, "a/b:1")
+    pulls.forget(DOCKER, "a/b:1")
+    assert pulls.read_note(DOCKER, "a/b:1") is None
+    Path(pulls.note_path(DOCKER, "a/b:1")).write_text("{broken")
+    assert pulls.read_note(DOCKER, "a/b:1") is None
+
+
+def test_an_image_is_pulled_once_and_only_if_missing(pretend: Any, tmp_path: Path) -> None:
+    mark = tmp_path / "here"
+    pretend("docker", f"[ -e {mark} ] && echo 'sha256:1 null' || exit 1")
+    pulled: list[tuple[str, ...]] = []
+
+    def pull(argv: tuple[str, ...], part: object, target: object) -> None:
+        pulled.append(argv)
+        mark.touch()
+
+    said: list[str] = []
+    for _ in range(2):
+        assert pulls.fetch(DOCKER, "a:1", "missing", pull, said.append).digest == ""
+    assert pulled == [("docker", "pull", "a:1")]
+    assert said == ["pulling a:1"]
+    mark.unlink()
+    with pytest.raises(EnvironmentUnavailable, match="pulling is switched off"):
+        pulls.fetch(DOCKER, "a:1", "never", pull, never)
+
+
+def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
+    path = str(tmp_path / "l")
+    locking.write_lock(path, {"a:1": DIGEST})
+    locking.write_lock(path, {"b:1": DIGEST})
+    assert locking.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
+    with pytest.raises(LoadError, match="packtivity lock SPEC"):
+        locking.read_lock(str(tmp_path / "none"))
+    for junk in (
+        "",
+        "[]",
+        '{"version": 2, "images": {}}',
+        '{"version": 1, "images": {"a": 1}}',
+        '{"version": 1, "images": []}',
+    ):
+        Path(path).write_text(junk)
+        with pytest.raises(LoadError, match="is not a lock file"):
+            locking.read_lock(path)
+    made_here = pulls.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
+    with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
+        locking.digest_of(made_here, DOCKER)
+
+
+# --- settings --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512", 512), ("1k", 1024), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("64Mi", 64 << 20), ("10 MB", 10 << 20)],
+)
+def test_memory(text: str, size: int) -> None:
+    assert read_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1X", "inf", "nan", "1e400"])
+def test_what_is_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        read_memory(text)
+
+
+def test_limits() -> None:
+    assert read_limits("1.5", "1G", "0,1") == Limits(1.5, 1 << 30, "0,1")
+    assert read_limits(None, None, "") == Limits()
+    for cpus, gpus in (("x", None), ("0", None), (None, "--privileged"), (None, "a b")):
+        with pytest.raises(ConfigurationError):
+            read_limits(cpus, None, gpus)
+
+
+def test_choices_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKTIVITY_CONTAINER_RUNTIME", "podman")
+    monkeypatch.setenv("PACKTIVITY_MEMORY", "1G")
+    assert container_config().runtime() == "podman"
+    assert container_config({"runtime": "docker", "memory": "2G"}).limits().memory == 2 << 30
+    assert container_config({"runtime": "auto"}).runtime() is None
+    assert container_config({"network": "default"}).network() is None
+    for wrong in ({"user": "root; id"}, {"user": "1:x"}):
+        with pytest.raises(ConfigurationError):
+            container_config(wrong).user()
+    with pytest.raises(ConfigurationError, match="missing, always, never"):
+        container_config({"pull": "perhaps"}).pull_policy()
+    monkeypatch.setenv("PACKTIVITY_DOCKER_NOPULL", "1")
+    assert container_config({"pull": "always"}).pull_policy() == "never"
+
+
+def environment(**more: Any) -> dict[str, Any]:
+    return {"environment_type": "docker-encapsulated", "image": "a", "imagetag": "1", **more}
+
+
+def test_cvmfs_by_volume_and_unknown_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, config = LocalFSState(["/w"]), ExecutionConfig()
+    monkeypatch.setenv("PACKTIVITY_CVMFS_SOURCE", "voldriver")
+    monkeypatch.setenv("PACKTIVITY_CVMFS_REPOS", "[sft.cern.ch]")
+    plan = plan_container({"command": "true"}, environment(resources=["CVMFS"]), state, config)
+    assert plan.mounts[1:] == (Mount("sft.cern.ch", "/cvmfs/sft.cern.ch", True, "volume"),)
+    monkeypatch.setenv("PACKTIVITY_CVMFS_SOURCE", "magic")
+    with pytest.raises(ConfigurationError, match="external, voldriver"):
+        plan_container({"command": "true"}, environment(resources=["CVMFS"]), state, config)
+
+
+def test_a_daemon_outside_has_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outside("/in/x", "/in:/out") == "/out/x"
+    assert outside("/in", "/in/:/out/") == "/out"
+    assert outside("/inner", "/in:/out") == "/inner"
+    with pytest.raises(ConfigurationError):
+        outside("/in", "/in")
+    monkeypatch.setenv("PACKTIVITY_WORKDIR_LOCATION", "/in:/out")
+    plan = plan_container({"command": "true"}, environment(), LocalFSState(["/in/w"], ["/ro"]), ExecutionConfig())
+    assert plan.mounts == (Mount("/out/w", "/in/w"), Mount("/ro", "/ro", readonly=True))
+
+
+def test_what_cannot_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, config = LocalFSState(["/w"]), ExecutionConfig()
+    for wrong in ({"workdir": "relative"}, {"env": {"A=B": "1"}}, {"env": {"": "1"}}, {"env": {"A": "\0"}}):
+        with pytest.raises(ParameterError):
+            plan_container({"command": "true"}, environment(**wrong), state, config)
+    monkeypatch.setenv("PACKTIVITY_DOCKER_CMD_MOD", "'open")
+    with pytest.raises(ConfigurationError, match="PACKTIVITY_DOCKER_CMD_MOD"):
+        plan_container({"command": "true"}, environment(), state, config)
+
+
+def test_the_line_for_a_shell_is_ascii_whatever_is_in_it() -> None:
+    import subprocess
+
+    argv = ("printf", "%s|%s", "é $(id) 'x'\ny", "plain")
+    line = ascii_line(argv)
+    assert line.isascii()
+    assert "\n" not in line
+    assert subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout.decode() == "é $(id) 'x'\ny|plain"
+    import shlex
+
+    assert subprocess.run(shlex.split(line), capture_output=True, check=True).stdout.decode() == "é $(id) 'x'\ny|plain"

@@ -1,0 +1,96 @@
+"""What is started under a lifeline ends with the process that holds it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from packtivity.errors import StateError
+from packtivity.runtimes import process
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.types import Execution
+
+HOLDER = """
+import sys
+from packtivity.runtimes import process
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.types import Execution
+with Lifeline(new_name(), ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[2])) as life:
+    process.run(Execution(life.argv(("sh", "-c", 'touch "$1" "$2"; sleep 60', "sh", *sys.argv[1:]))))
+"""
+
+
+def wait_for(condition: object, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killing_the_holder_ends_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    started, container = tmp_path / "started", tmp_path / "container"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(started), str(container)], env=env)
+    try:
+        assert wait_for(started.exists)
+        (folder,) = tmp_path.glob("packtivity-*")
+        task = int((folder / "pid").read_text())
+        holder.send_signal(number)
+        holder.wait(timeout=10)
+        assert wait_for(lambda: not Path(f"/proc/{task}").exists())
+        assert wait_for(lambda: not container.exists())
+        assert wait_for(lambda: not list(tmp_path.glob("packtivity-*")))
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_good_end_leaves_nothing_and_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    touched = tmp_path / "touched"
+    with Lifeline(new_name(), ("touch", str(touched))) as life:
+        done = process.run(Execution(life.argv(("sh", "-c", "exit 3"))))
+        (Path(life.folder) / "left by the tool").mkdir()
+    assert done.returncode == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    container = tmp_path / "container"
+    container.touch()
+    remove = ("sh", "-c", f"test -e {container} && rm {container} && echo removed")
+    with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
+        with Lifeline(new_name(), remove) as life:
+            process.run(Execution(life.argv(("true",))))
+            raise KeyError
+    assert wait_for(lambda: not container.exists())
+
+
+def test_a_tool_that_comes_after_the_end_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Lifeline(new_name()) as life:
+        late = life.argv(("touch", str(tmp_path / "late")))
+        life.cut()
+    assert subprocess.run(late, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    assert wait_for(lambda: list(tmp_path.iterdir()) == [])
+
+
+def test_no_room_for_the_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    with pytest.raises(StateError, match="TMPDIR"):
+        with Lifeline(new_name()):
+            pass
+
+
+def test_names_differ() -> None:
+    assert len({new_name() for _ in range(1000)}) == 1000
