@@ -112,6 +112,7 @@ def test_every_code_of_specs_and_parameters_occurs() -> None:
         "too-large",
         "not-utf-8",
         "unreadable",
+        "missing-output",
     }  # tested where they come from
     seen = {one["code"] for name in NAMES for one in expectation(name)["diagnostics"]}
     assert seen | elsewhere == set(CODES)

@@ -157,6 +157,18 @@ def test_the_mended_text_is_shown_when_it_is_short() -> None:
     assert blanks.hint == "Write {seed}, without blanks, for the parameter 'seed'; write {{ seed }} for braces."
 
 
+def test_a_parameter_in_doubled_braces_is_told_to_need_single_ones() -> None:
+    (unused,) = lint_parameters(spec("run {{ seed }}"), {"seed": 1})
+    assert unused.code == "unused-parameter"
+    assert unused.hint.endswith("for the parameter write {seed}.")
+
+
+def test_an_empty_parameter_is_told_once() -> None:
+    (empty,) = lint_parameters(spec("run {seed} {seed:.2f}"), {"seed": None})
+    assert (empty.code, empty.path) == ("empty-parameter", ("seed",))
+    assert codes_with(spec("ls"), {"": {"a": None}}) == ["unused-parameter"]
+
+
 def test_a_shell_variable_that_is_a_parameter_is_a_parameter() -> None:
     assert [one.code for one in lint_spec(None, spec("echo ${NAME}"), ["NAME"])] == []
     assert codes(spec("echo ${NAME}")) == ["literal-braces"]

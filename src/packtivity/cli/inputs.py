@@ -162,12 +162,14 @@ def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
-    """Return True when every parameter is plainly used, as a placeholder or by its bare name in an output map.
+    """Return True when every parameter has a value and is plainly used, as a placeholder or in an output map.
 
     Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
     """
     from packtivity.datamodel import iter_leaves
 
+    if any(value is None or (type(value) is dict and None in value.values()) for value in parameters.values()):
+        return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)

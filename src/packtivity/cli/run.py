@@ -35,9 +35,10 @@ def runcli(**given: Any) -> None:
 
     \b
     Printed on standard output when it is not a terminal:
-      <TypedLeafs: {...}> (prepublished)   if the result is known before running
-      <TypedLeafs: {...}> (post-run)       the result; without suffix if the line above was not printed
-      proxy-json {...}                     with --async, in place of the result
+      <TypedLeafs: {...}> (prepublished)  if the result is known before running
+      <TypedLeafs: {...}> (post-run)      the result then
+      <TypedLeafs: {...}>                 the result otherwise
+      proxy-json {...}                    with --async, in place of the result
 
     With --async the exit code says whether the task was submitted, not how it goes; packtivity-checkproxy does.
     """

@@ -60,7 +60,9 @@ def _explain(error: MissingName | TemplateError, values: Values, where: str) -> 
     what = error.message
     if isinstance(error, MissingName) and "[" not in error.name:  # otherwise a key inside a value is missing
         what = f"placeholder {{{error.field}}}: no parameter is called {error.name!r}"
-        error.hint = f"{_remedy(error, values)}{error.hint}"
+        name = error.name.strip()
+        blanks = f"Write {{{name}}}, without blanks." if name != error.name and name in values.names else ""
+        error.hint = blanks or f"{_remedy(error, values)}{error.hint}"
     elif isinstance(error, IndexError) and not values.args:
         what = f"placeholder {{{error.field}}}: the parameters have names, not positions"
     error.message = f"{place}: {what}"
@@ -72,8 +74,6 @@ def _remedy(error: MissingName, values: Values) -> str:
     name = error.name
     if name == "workdir" or name.startswith("readdir"):
         return f"Directories have names in parameter values only: pass -p {name}='\"{{{name}}}\"'. "
-    if name.strip() != name and name.strip() in values.names:
-        return f"Write {{{name.strip()}}}, without blanks. "
     wanted = " ".join(f"-p {one}=VALUE" for one in _missing(error, values))
     if not wanted:
         return ""

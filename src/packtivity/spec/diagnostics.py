@@ -79,6 +79,12 @@ CODES: dict[str, Code] = {
         "warning", "A parameter that nothing uses, while one of nearly that name is asked for.", "Correct its spelling."
     ),
     "unused-parameter": Code("warning", "A parameter that nothing in the spec uses.", "Remove it, or use it."),
+    "empty-parameter": Code(
+        "warning", "A parameter without a value (null), which would be filled in as `None`.", "Give it a value."
+    ),
+    "unquoted-placeholder": Code(
+        "warning", "A parameter `{workdir}` without quotes, which YAML reads as a mapping.", "Put it in quotes."
+    ),
     "unknown-parameter": Code(
         "warning", "The publisher names a parameter that is not given.", "Give the parameter, or name another."
     ),
@@ -112,6 +118,10 @@ CODES: dict[str, Code] = {
     "bad-jq": Code("warning", "A jq program that does not compile.", "Correct the program."),
     "no-work-directory": Code(
         "warning", "The publisher looks for files, but no directory to write to is given.", "Give one with `--write`."
+    ),
+    # after the run
+    "missing-output": Code(
+        "warning", "What is published as a path is not there after the run.", "Let the task write it, under that name."
     ),
 }
 

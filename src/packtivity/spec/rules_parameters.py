@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import MissingParameter, ParameterError
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from packtivity.interpolate import Placeholder
-    from packtivity.types import JSON
+    from packtivity.types import JSON, Path
 
+_READDIR = re.compile(r"readdir\d+\Z")
 _SCALAR_NAME = "value"  # upstream 0.17.1 calls a parameter document that is one scalar so
 
 
@@ -58,6 +60,7 @@ class ParameterCheck:
     def of_parameters(self) -> Iterator[Finding]:
         """Yield what is wrong in the parameter document."""
         yield from self._unused_findings()
+        yield from self._empty_findings()
         yield from self._value_findings()
 
     def _placeholders(self) -> Iterator[tuple[Placeholder, Template]]:
@@ -100,7 +103,8 @@ class ParameterCheck:
 
     def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
         text = template.text[placeholder.start : placeholder.end]
-        if "._" in placeholder.field or text == f"{{{placeholder.name}}}":
+        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # told by itself
+        if empty or "._" in placeholder.field or text == f"{{{placeholder.name}}}":
             return
         names = {**self.values, WORKDIR: self.values.get(WORKDIR, "")}
         try:
@@ -170,7 +174,28 @@ class ParameterCheck:
                 yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
             else:
                 message = f"nothing in the spec uses the parameter {name!r}"
-                yield Finding("unused-parameter", message, (name,), at_key=True, hint="Remove it, or use it.")
+                yield Finding("unused-parameter", message, (name,), at_key=True, hint=self._use_of(name))
+
+    def _use_of(self, name: str) -> str:
+        escaped = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}")
+        if any(escaped.search(template.text) for template in templates(self.spec)):
+            return f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
+        return "Remove it, or use it."
+
+    def _empty_findings(self) -> Iterator[Finding]:
+        shown = {one.name for one, _ in self._asked if one.field == one.name}
+        for path in _nulls(self.parameters):
+            if len(path) > 1 and self._is_directory(path[-1]):
+                message = f"the value is a mapping with the key {path[-1]!r}, because {{{path[-1]}}} is not in quotes"
+                hint = f"""Write '{{{path[-1]}}}'; with -p, -p {path[0]}='"{{{path[-1]}}}"'."""
+                yield Finding("unquoted-placeholder", message, path[:-1], hint=hint)
+            elif len(path) == 1 and path[0] in shown:
+                message = f"the parameter {path[0]!r} has no value (null)"
+                yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
+
+    def _is_directory(self, name: str | int) -> bool:
+        text = str(name)
+        return text == WORKDIR or text in (self.state_names or ()) or bool(_READDIR.match(text))
 
     def _value_findings(self) -> Iterator[Finding]:
         for path, text in strings(self.parameters):
@@ -194,6 +219,16 @@ class ParameterCheck:
         return Finding(
             "unknown-placeholder", message, template.path, offset=placeholder.start, expected=expected, hint=hint
         )
+
+
+def _nulls(data: JSON, path: Path = ()) -> Iterator[Path]:
+    """Yield where a document has null inside it."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        if value is None:
+            yield (*path, key)
+        else:
+            yield from _nulls(value, (*path, key))
 
 
 def _by_name(parameters: JSON) -> dict[str, Any]:
