@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 ORACLE := .oracle
+WORLDS := .worlds
 DEMO_OUTPUT ?= demo-output
 DEMO_EVENTS ?= 2000
 PYTEST_ARGS ?=
@@ -30,7 +31,7 @@ demo: $(STAMPS)/demo ## run a real physics task, from collisions to a jet spectr
 	@$(BIN)/python tools/show_demo.py "$(DEMO_OUTPUT)"
 
 .PHONY: test
-test: $(STAMPS)/test $(ORACLE)/stamp engines ## run the tests
+test: $(STAMPS)/test $(ORACLE)/stamp worlds engines ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Root on Debian or Ubuntu is taken for a machine to throw away; everybody else's tests skip what is not there.
@@ -38,11 +39,15 @@ test: $(STAMPS)/test $(ORACLE)/stamp engines ## run the tests
 engines: ## install and start the container engines of the tests (root on Debian only; ENGINES=no: never)
 	@if [ "$(ENGINES)" != no ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tools/setup-engines.sh start; fi
 
+.PHONY: worlds
+worlds: $(STAMPS)/base ## set up what runs on this package, beside it: the workflow engine and its friends
+	@$(BIN)/python tools/worlds.py yadage
+
 .PHONY: oracle
 oracle: $(ORACLE)/stamp ## set up packtivity 0.17.1, which the tests compare with
 
 .PHONY: soak
-soak: $(STAMPS)/test $(ORACLE)/stamp engines ## run the tests with their long matrices, fuzzers for SOAK_SECONDS each
+soak: $(STAMPS)/test $(ORACLE)/stamp worlds engines ## run the tests with their long matrices, fuzzers for SOAK_SECONDS each
 	PACKTIVITY_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m "soak or not soak" $(PYTEST_ARGS)
 
 .PHONY: coverage
@@ -75,12 +80,12 @@ docs: $(STAMPS)/docs ## build the documentation, warnings are errors
 	@echo "docs/_build/html/index.html"
 
 .PHONY: bench
-bench: $(STAMPS)/base $(ORACLE)/stamp ## print every benchmark's ratios
+bench: $(STAMPS)/base $(ORACLE)/stamp worlds ## print every benchmark's ratios
 	@for benchmark in benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
 
 .PHONY: clean
 clean: ## remove everything that was made here
-	rm -rf $(VENV) $(ORACLE) .nox .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(ORACLE) $(WORLDS) .nox .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	rm -rf .coverage .coverage.* htmlcov dist docs/_build docs/_generated demo-output demo-output.log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -24,6 +24,7 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the tests."""
     session.install("-e", ".", *group("test"))
+    session.run("python", "tools/worlds.py", "yadage")
     session.run("pytest", *session.posargs)
 
 
@@ -35,7 +36,7 @@ NEW_JQ = "jq or numbers_that_are_only_moved or identity_in_other_words"
 def oldest(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that pyproject.toml allows."""
     session.install("-e", ".", *group("test"), "-c", "tests/oldest-constraints.txt")
-    session.run("pytest", "-k", f"not ({NEW_JQ})", *session.posargs)
+    session.run("pytest", "--ignore", "tests/dropin", "-k", f"not ({NEW_JQ})", *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -43,7 +44,19 @@ def oldest(session: nox.Session) -> None:
 def beside(session: nox.Session, pin: str) -> None:
     """Run the tests beside the jsonschema that workflow engines pin."""
     session.install("-e", ".", *group("test"), pin)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--ignore", "tests/dropin", *session.posargs)
+
+
+@nox.session(python=PYTHONS, default=False)
+@nox.parametrize("world", ["yadage", "yadage-old", "newest"])
+def worlds(session: nox.Session, world: str) -> None:
+    """Run workflows on this package in an environment as its users have it, and compare with the original's."""
+    session.install("-e", ".", *group("test"))
+    also = {"yadage-old": ["yadage-old:original"], "newest": ["newest-jsonschema"]}
+    session.run("python", "tools/worlds.py", world, *also.get(world, []))
+    session.run(
+        "pytest", "tests/dropin", "-m", "soak or not soak", *session.posargs, env={"PACKTIVITY_TEST_WORLD": world}
+    )
 
 
 @nox.session(default=True)

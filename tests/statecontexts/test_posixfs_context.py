@@ -90,6 +90,19 @@ def test_dependencies_are_read_from() -> None:
     }  # fmt: skip
 
 
+def test_dependencies_are_numbered_alike_in_whatever_order_they_come() -> None:
+    first, second = LocalFSState(["/a"]), LocalFSState(["/b", "/c"])
+    states = [LocalFSState(["/w"], ["/z"], dependencies=given) for given in ([first, second], [second, first])]
+    assert states[0].json() == states[1].json()
+    assert states[0].dirnames == {
+        "readdir0": "/z",
+        "readdir1": "/a",
+        "readdir2": "/b",
+        "readdir3": "/c",
+        "workdir": "/w",
+    }
+
+
 def test_dependencies_of_another_class_keep_their_order() -> None:
     class Other:
         readwrite = ("/z", "/a")

@@ -150,7 +150,7 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
     :raises StateError: something to be mounted is not there.
     """
     write_files(execution)
-    check_sources(execution)
+    execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     with ownership.lent(runtime, execution):
         ended = _run_again_if_gone(runtime, execution, image, log, watch)
@@ -194,7 +194,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     :raises StateError: something to be mounted is not there.
     """
     write_files(execution)
-    check_sources(execution)
+    execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     name = new_name()
     with Lifeline(name, runtime.remove_argv(name)) as life:
@@ -229,15 +229,21 @@ class _Look:
         self.image = pulls.inspect(self._runtime, self.image.reference) or self.image
 
 
-def check_sources(execution: Execution) -> None:
-    """Refuse to start when a directory to be mounted is not there: tools say it badly, or make an empty one.
+def with_what_is_there(execution: Execution) -> Execution:
+    """Leave out directories to be read that are not there; yadage names one for inputs whether or not there are any.
 
-    :raises StateError: a directory of the task is missing.
+    Tools say badly that something to be mounted is missing, or make an empty directory of it.
+
+    :raises StateError: a directory that the task is to write to is missing.
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
     """
-    for mount in execution.mounts:
-        if mount.kind == "bind" and not os.path.exists(mount.source):
+    missing = [mount for mount in execution.mounts if mount.kind == "bind" and not os.path.exists(mount.source)]
+    if not missing:
+        return execution
+    for mount in missing:
+        if not (mount.readonly and mount.source == mount.destination and mount.destination != "/cvmfs"):
             _refuse_missing(mount)
+    return replace(execution, mounts=tuple(mount for mount in execution.mounts if mount not in missing))
 
 
 def _refuse_missing(mount: Mount) -> None:

@@ -31,7 +31,9 @@ class LocalFSState:
     :param readwrite: paths, or mappings with ``path`` and maybe ``name``. A mapping named ``workdir`` is the work
         directory wherever it stands, so that a state read back from its JSON is the same.
     :param readonly: likewise.
-    :param dependencies: states whose read-write directories (or, without any, read-only ones) are to be read.
+    :param dependencies: states whose read-write directories (or, without any, read-only ones) are to be read. They
+        are numbered by their paths: yadage takes them out of a set, in an order that is another in each run, and its
+        cache would never know such a task again.
     :param identifier: any text that names this state.
     :raises InvalidState: an argument has another form.
     """
@@ -47,7 +49,7 @@ class LocalFSState:
         writable = [_directory(given) for given in _sequence(readwrite, "readwrite")]
         to_read = [
             *_sequence(readonly, "readonly"),
-            *(path for state in dependencies or () for path in _to_read(state)),
+            *(path for paths in sorted(map(_to_read, dependencies or ())) for path in paths),
         ]
         readable = [_directory(given, f"readdir{number}") for number, given in enumerate(to_read)]
         _name_workdir(writable)
