@@ -126,7 +126,9 @@ def test_a_second_run_in_the_same_directory_works_and_leaves_no_cid_file(lab: An
     assert (workdir / "out").read_text() == "again\nagain\n"
     assert list(workdir.rglob("*.cid")) == []
     names = sorted(path.name for path in (workdir / "_packtivity").iterdir() if ".pull." not in path.name)
-    assert names == [f"packtivity_syncbackend.{end}" for end in ("container.json", "outcome.json", "run.log", "step.log")]
+    assert names == [
+        f"packtivity_syncbackend.{end}" for end in ("container.json", "outcome.json", "run.log", "step.log")
+    ]
 
 
 def test_the_digest_is_recorded_and_can_be_locked(lab: Any) -> None:
