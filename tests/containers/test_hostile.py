@@ -84,7 +84,10 @@ def test_variables_and_parameters(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_images(caller: Any, lab_folder: Path, engines: dict[str, str], image: str) -> None:
+def test_images(
+    caller: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: dict[str, str], image: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # deep enough for ../../etc not to be /etc
     with pytest.raises(PacktivityError) as caught:
         find(image, caller.env)
     assert repr(image)[1:-1] in str(caught.value)
