@@ -247,7 +247,7 @@ CELERY = [pytest.param(20, 10, id="sample"), pytest.param(150, 150, id="soak", m
 
 
 @pytest.mark.parametrize(("tasks", "kills"), CELERY)
-def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_path, tasks, kills):
+def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_path, request, tasks, kills):
     pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
     port = free_port()
     address = f"redis://127.0.0.1:{port}"
@@ -258,6 +258,7 @@ def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_pa
     worker += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
     running: dict[str, subprocess.Popen[bytes]] = {}
+    request.addfinalizer(lambda: end(running.get("redis")))
 
     def tend():
         for name, argv in (("redis", server), ("celery", worker)):
@@ -281,6 +282,12 @@ def test_celery_survives_killed_workers_children_and_broker(arena, redis, tmp_pa
         patch.setattr("packtivity.backends.celery.default_celeryapp", _fresh_app())
         told = settle(here, 120, tend)
     assert sum(told.values()) == tasks
+
+
+def end(program):
+    if program is not None:
+        program.kill()
+        program.wait()
 
 
 def _fresh_app():
