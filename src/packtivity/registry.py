@@ -14,6 +14,9 @@ from packtivity.errors import ConfigurationError, PacktivityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+guests: list[str] = []
+"""Names of modules and backends, not part of packtivity itself, that this process has been asked to use."""
+
 T = TypeVar("T")
 Table = dict[str, dict[str, T]]
 
@@ -64,6 +67,7 @@ def load_module(name: str, *, purpose: str) -> Any:
 
     :raises ConfigurationError: it cannot be imported, whatever the reason; the reason is kept as the cause.
     """
+    guests.append(name)
     try:
         return importlib.import_module(name)
     except PacktivityError:

@@ -48,8 +48,7 @@ class _Program:
         try:
             return call(args, *more, **extra)
         except SystemExit as end:
-            if not gc.isenabled():
-                _leave(end.code)
+            _leave(end.code)
             raise
         except OSError as error:  # printing a help text failed, before there was a command to run
             from packtivity.cli.errors import conclude
@@ -86,7 +85,9 @@ def _leave(code: Any) -> None:
     import atexit
     import threading
 
-    if threading.active_count() > 1 or not (code is None or isinstance(code, int)):
+    registry = sys.modules.get("packtivity.registry")
+    guests = registry is not None and registry.guests
+    if guests or threading.active_count() > 1 or not (code is None or isinstance(code, int)):
         return
     atexit._run_exitfuncs()
     try:

@@ -206,8 +206,10 @@ def find_backend(name: str) -> tuple[bool, Any]:
     if name not in _OWN_BACKENDS or settings.value("plugins"):
         from packtivity.cli.command import collect_garbage
         from packtivity.plugins import enable_plugins
+        from packtivity.registry import guests
 
         collect_garbage()
+        guests.append(name)
         enable_plugins()
     synchronous, backend = backend_from_string(name)
     for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
