@@ -57,8 +57,9 @@ coverage: ## run the tests and hold the branch coverage of the core against its 
 
 .PHONY: check-coverage
 check-coverage: $(STAMPS)/test ## hold the coverage that was measured last against its threshold
-	$(BIN)/python -m coverage json --quiet -o .coverage.json
-	$(BIN)/python tools/check_coverage.py .coverage.json
+	@mkdir -p .cache
+	$(BIN)/python -m coverage json --quiet -o .cache/coverage.json
+	$(BIN)/python tools/check_coverage.py .cache/coverage.json
 
 .PHONY: lint
 lint: $(STAMPS)/lint ## check style, types, layers and packaging

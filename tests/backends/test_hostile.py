@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from packtivity import backendutils
 from packtivity.errors import PacktivityError
 from packtivity.worker import answer
 
@@ -111,6 +112,7 @@ ASK = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from packtivity.backends.registry import load_proxy
+from packtivity import backendutils
 from packtivity.errors import PacktivityError
 started = []
 sys.addaudithook(lambda event, args: started.append(args) if event in ("subprocess.Popen", "os.system", "os.exec") else None)
@@ -163,3 +165,11 @@ def test_a_leaf_type_of_a_configured_module_is_allowed(monkeypatch):
     monkeypatch.setenv("PACKTIVITY_PLUGINS", "json")
     said = answer({**TASK, "id": "leaf", "datamodel": {"keyword": "$t", "types": {"D": "json:JSONDecoder"}}})
     assert said["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("model", ["json:JSONDecoder", ["json:JSONDecoder"], 1])
+def test_what_is_no_leaf_model_is_refused_where_it_is_used(model):
+    document = {**PROXIES[0], "proxydetails": {**PROXIES[0]["proxydetails"], "datamodel": model}}
+    proxy, backend = backendutils.load_proxy(document)
+    with pytest.raises(PacktivityError, match="leaf model"):
+        backend.result(proxy)

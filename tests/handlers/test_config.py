@@ -193,3 +193,14 @@ def test_a_time_that_is_no_number_of_seconds_is_an_error(timeout: Any) -> None:
 def test_names_to_pass_on_are_a_list(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="pass_env: expected a list of names"):
         ExecutionConfig({"pass_env": given})
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
+def test_retries_that_are_no_whole_number_are_an_error(retries: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"retries: expected a whole number, not {retries!r}"):
+        ExecutionConfig(retries=retries)
+
+
+@pytest.mark.parametrize(("user", "taken"), [("", None), ("image", "image"), ("5", "5"), ("5:6", "5:6")])
+def test_who_a_container_runs_as(user: str, taken: str | None) -> None:
+    assert container_config({"user": user}).user() == taken

@@ -133,6 +133,10 @@ def test_a_failure_by_a_signal_names_it(state):
     assert "memory" in caught.value.hint
 
 
+def test_a_signal_without_a_name_is_named_by_its_number():
+    assert executors.ending(-signal.SIGRTMIN - 1) == f"killed by signal {signal.SIGRTMIN + 1}"
+
+
 def test_a_failure_without_output_says_so(state):
     with pytest.raises(errors.TaskFailed, match="It wrote no output"):
         run(state, {"command": "false"})
@@ -221,6 +225,14 @@ def test_a_manual_process_is_carried_out_by_a_person_whatever_the_environment(st
         person = Person("y")
         run(state, {"instructions": "press the button", "parameters": {}}, environment, interaction=person)
         assert "press the button" in person.shown
+
+
+def test_a_dry_run_does_not_ask_the_person(state):
+    dry, person = ExecutionConfig({"logging_level": "CRITICAL", "dry_run": True}), Person()
+    dry.interaction = person
+    executors.manual_env(dry, MANUAL, state, {"command": "measure 5"}, {"name": "t"})
+    assert person.shown == ""
+    assert "a person is not asked" in log(state, "step")
 
 
 def test_a_person_can_report_a_failure(state):

@@ -131,6 +131,12 @@ def test_values_that_are_not_json_are_refused_where_a_type_is_asked_for() -> Non
     assert not accepts(with_part("publisher", publish={1}))
 
 
+def test_a_value_that_is_not_json_is_called_so() -> None:
+    document = parse_document("{}", "spec.yml")
+    object.__setattr__(document, "data", with_part("process", cmd=b"echo"))
+    assert [one.message for one in check(document)] == ["process.cmd is no JSON value, but must be a string"]
+
+
 def test_a_deep_document_is_refused_in_words(tmp_path: Path) -> None:
     deep = "[" * DEPTH + "]" * DEPTH
     (tmp_path / "deep.json").write_text(json.dumps(VALID).replace('"publish": {}', f'"publish": {{"a": {deep}}}'))
