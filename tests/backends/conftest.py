@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from needs import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,41 +25,30 @@ REDIS_PORT = int(os.environ.get("PACKTIVITY_TEST_REDIS_PORT", "26379"))
 RABBIT_PORT = int(os.environ.get("PACKTIVITY_TEST_RABBIT_PORT", "25675"))
 
 
-def missing(what: str, remedy: str) -> None:
-    """Skip on a laptop, fail in continuous integration."""
-    message = f"{what} is not here; {remedy}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _start_brokers() -> None:
+def _broker(name: str, port: int) -> str:
     if os.environ.get("CI") == "true" and not (listens(REDIS_PORT) and listens(RABBIT_PORT)):
         subprocess.run([ROOT / "tools" / "start-engines.sh"], check=False, timeout=300)
+    if not listens(port):
+        missing(f"{name} on port {port}", START)
+    return f"127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")
 def redis() -> str:
     """Address of a Redis."""
-    _start_brokers()
-    if not listens(REDIS_PORT):
-        missing(f"Redis on port {REDIS_PORT}", START)
-    return f"redis://127.0.0.1:{REDIS_PORT}"
+    return f"redis://{_broker('Redis', REDIS_PORT)}"
 
 
 @pytest.fixture(scope="session")
 def rabbit() -> str:
     """Address of a RabbitMQ."""
-    _start_brokers()
-    if not listens(RABBIT_PORT):
-        missing(f"RabbitMQ on port {RABBIT_PORT}", START)
-    return f"amqp://guest:guest@127.0.0.1:{RABBIT_PORT}//"
+    return f"amqp://guest:guest@{_broker('RabbitMQ', RABBIT_PORT)}//"
 
 
 def kill_group(process: subprocess.Popen[Any], number: int = signal.SIGKILL) -> None:

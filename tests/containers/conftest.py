@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from needs import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup-engines.sh"
 STATE = Path("/var/lib/packtivity-engines")
 TOOLS = ("docker", "podman", "apptainer")
-
-
-def missing(what: str, remedy: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}; {remedy}")
-    pytest.skip(f"{what}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -140,13 +135,13 @@ class Result:
 def engines() -> dict[str, str]:
     """Variables that lead to the engines."""
     if not (STATE / "run").is_dir():
-        missing("the container engines are not set up", "as root on a machine to throw away: tools/setup-engines.sh")
+        missing("what the container engines need", "as root on a machine to throw away: tools/setup-engines.sh")
     text = subprocess.run([str(SETUP), "env"], capture_output=True, text=True, check=True).stdout
     found = dict(item.split("=", 1) for item in text.removeprefix("export ").split())
     if subprocess.run(
         ["curl", "-sf", f"http://{found['PACKTIVITY_TEST_REGISTRY']}/v2/"], capture_output=True, check=False
     ).returncode:
-        missing("the container engines are not running", "start them: tools/setup-engines.sh")
+        missing("the registry of the container engines", "start it: tools/setup-engines.sh")
     return found
 
 
@@ -199,7 +194,7 @@ def _with_copy(person: Person, folder: Path) -> Person:
     """Give somebody who may not read this environment (below /root, for example) a copy of it."""
     python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     if not os.path.exists(python):
-        missing(f"the ordinary user can run neither {sys.executable} nor {python}", "put Python where all may run it")
+        missing(f"{python}, which the ordinary user can run", "put Python where all may run it")
     packages = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
     copy = folder / "site-packages"
     if not copy.exists():
@@ -218,7 +213,7 @@ def usable(tool: str) -> None:
     if shutil.which(tool) is None:
         if tool == "apptainer" and (STATE / "no-apptainer").exists():
             pytest.skip(f"Apptainer could not be installed: {(STATE / 'no-apptainer').read_text().strip()}")
-        missing(f"{tool} is not installed", "tools/setup-engines.sh")
+        missing(tool, "tools/setup-engines.sh")
 
 
 @pytest.fixture(params=[f"{tool}-{who}" for tool in TOOLS for who in ("caller", "ordinary")])

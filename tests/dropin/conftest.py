@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from needs import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +30,6 @@ WORLDS = ROOT / ".worlds"
 ORACLE = ROOT / ".oracle"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 WORLD = os.environ.get("PACKTIVITY_TEST_WORLD", "yadage")
-
-
-def missing(what: str, remedy: str) -> None:
-    """Skip on a laptop, fail in continuous integration, where everything is meant to be there."""
-    message = f"{what} is not here; {remedy}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def place_of(world: str) -> Path:

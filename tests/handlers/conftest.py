@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,3 +21,23 @@ def state(tmp_path: Path) -> LocalFSState:
 def workdir(state: LocalFSState) -> Path:
     """Its work directory."""
     return Path(state.readwrite[0])
+
+
+class Leaf:
+    """A typed leaf."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @classmethod
+    def fromJSON(cls, data: Any) -> Leaf:
+        return cls(**data)
+
+    def json(self) -> Any:
+        return {"path": self.path}
+
+
+@pytest.fixture
+def leaf_model() -> dict[str, Any]:
+    """A leaf model with one type."""
+    return {"keyword": "$t", "types": {"leaf": Leaf}}

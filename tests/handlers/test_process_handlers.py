@@ -17,20 +17,6 @@ def command(template: str, parameters: Any) -> str:
     return job["command"]
 
 
-class Leaf:
-    """A typed leaf."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @classmethod
-    def fromJSON(cls, data: Any) -> Leaf:
-        return cls(**data)
-
-    def json(self) -> Any:
-        return {"path": self.path}
-
-
 def test_lists_are_joined_by_spaces() -> None:
     assert command("ls {files}", {"files": ["a", 1, None, True]}) == "ls a 1 None True"
 
@@ -51,8 +37,8 @@ def test_an_index_into_a_list_counts_characters_because_lists_are_joined_first()
     assert command("{l[0]}", {"l": ["ab", "c"]}) == "a"
 
 
-def test_typed_leaves_give_their_attributes() -> None:
-    parameters = TypedLeafs({"f": {"$t": "leaf", "path": "/p"}}, {"keyword": "$t", "types": {"leaf": Leaf}})
+def test_typed_leaves_give_their_attributes(leaf_model: Any) -> None:
+    parameters = TypedLeafs({"f": {"$t": "leaf", "path": "/p"}}, leaf_model)
     job = process.find("string-interpolated-cmd")({"cmd": "cat {f.path}"}, parameters, None)
     assert job == {"command": "cat /p"}
 

@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Leaf:
-    """A typed leaf."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    @classmethod
-    def fromJSON(cls, data: Any) -> Leaf:
-        return cls(**data)
-
-    def json(self) -> Any:
-        return {"path": self.path}
-
-
-MODEL = {"keyword": "$t", "types": {"leaf": Leaf}}
-
-
 def published(kind: str, spec: dict[str, Any], parameters: Any, state: Any = None) -> Any:
     document = parameters if hasattr(parameters, "typed") else TypedLeafs(parameters)
     before = copy.deepcopy(spec), copy.deepcopy(document.json())
@@ -59,8 +42,8 @@ class TestFrompar:
             "b": [{"c": None}, [], {}, None, False],
         }
 
-    def test_typed_leaves_are_published_whole(self) -> None:
-        document = TypedLeafs({"f": {"$t": "leaf", "path": "/p"}}, MODEL)
+    def test_typed_leaves_are_published_whole(self, leaf_model: Any) -> None:
+        document = TypedLeafs({"f": {"$t": "leaf", "path": "/p"}}, leaf_model)
         assert published("frompar-pub", {"outputmap": {"o": "f"}}, document) == {"o": {"$t": "leaf", "path": "/p"}}
 
     @pytest.mark.parametrize("form", [dict, PureJsonModel])
@@ -249,8 +232,8 @@ class TestFromparjq:
         where = LocalFSState(readonly=[str(files), str(files / "sub")])
         assert fromjq({"a": "a.txt"}, where, relative_paths=True) == {"a": "a.txt"}
 
-    def test_typed_leaves_pass_through_untouched(self, files: Path, state: LocalFSState) -> None:
-        document = TypedLeafs({"f": {"$t": "leaf", "path": "a.txt"}, "s": "a.txt"}, MODEL)
+    def test_typed_leaves_pass_through_untouched(self, files: Path, state: LocalFSState, leaf_model: Any) -> None:
+        document = TypedLeafs({"f": {"$t": "leaf", "path": "a.txt"}, "s": "a.txt"}, leaf_model)
         found = fromjq(document, state, script="{o: .f, p: .s}", relative_paths=True)
         assert found == {"o": {"$t": "leaf", "path": "a.txt"}, "p": f"{files}/a.txt"}
 

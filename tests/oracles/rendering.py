@@ -1,10 +1,11 @@
-"""Answers cases of tests/test_rendering_differential.py with packtivity 0.17.1: one line of JSON each."""
+"""Answers cases of tests/test_rendering_differential.py with packtivity 0.17.1: one line of JSON each.
+
+The test takes :func:`result` from here, too, and calls it with this package in place of the original.
+"""
 
 import json
 import sys
-import warnings
 
-warnings.simplefilter("ignore")
 from packtivity.statecontexts import LocalFSState
 from packtivity.syncbackends import build_env, build_job, finalize_inputs, packconfig, prepublish, publish
 
@@ -24,11 +25,16 @@ def result(case):
     return parameters
 
 
-for line in sys.stdin:
-    try:
-        found = result(json.loads(line))
-        answer = {"value": found.json() if hasattr(found, "json") else found}
-    except Exception as error:
-        answer = {"error": [cls.__name__ for cls in type(error).__mro__], "message": str(error)}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+def main():
+    for line in sys.stdin:
+        try:
+            found = result(json.loads(line))
+            answer = {"value": found.json() if hasattr(found, "json") else found}
+        except Exception as error:
+            answer = {"error": [cls.__name__ for cls in type(error).__mro__], "message": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

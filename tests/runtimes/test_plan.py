@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from packtivity import errors
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.runtimes.plan import plan_local, shell_argv, shell_line
+from packtivity.runtimes.plan import plan_local, shell_argv
+from packtivity.runtimes.printed import shell_line
 from packtivity.types import Execution
 
 LOCAL = {"environment_type": "localproc-env"}
@@ -66,6 +67,13 @@ def test_a_clean_environment_keeps_a_few_variables_and_those_named():
 def test_a_line_never_spells_out_the_callers_variables():
     plan = Execution(("true",), env={"TOKEN": "secret", "PATH": "/bin"}, inherit_env=False)
     assert shell_line(plan) == 'env -i PATH="${PATH}" TOKEN="${TOKEN}" true </dev/null'
+
+
+def test_a_line_feeds_what_is_no_text_byte_by_byte():
+    plan = Execution(("cat",), stdin=b"\xff'\\0101\n\x00%s")
+    line = shell_line(plan)
+    assert line.isascii()
+    assert subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout == plan.stdin
 
 
 text = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=30)
