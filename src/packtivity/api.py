@@ -9,7 +9,7 @@ from packtivity.errors import TaskTimeout
 from packtivity.task import ASYNC_NAME, load_packtivity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from packtivity.types import JSON, Backend, Parameters, State, SyncBackend
 
@@ -64,9 +64,20 @@ class pack_object:
         return wait_for(asyncbackend, proxy, waitperiod, timeout) if asyncwait else proxy
 
 
-def wait_for(backend: Backend, proxy: Any, waitperiod: float, timeout: float | None) -> Any:
+def wait_for(
+    backend: Backend,
+    proxy: Any,
+    waitperiod: float,
+    timeout: float | None,
+    *,
+    longest: float | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Any:
     """Return the result of a submitted task as soon as it is there.
 
+    :param waitperiod: seconds between questions.
+    :param longest: let that time grow up to this many seconds; whoever asks too often is a burden to the engine.
+    :param tick: called after each question that was answered with no.
     :raises TaskTimeout: ``timeout`` seconds have passed; the error's ``proxy`` can still be asked.
     """
     from threading import Event
@@ -83,6 +94,10 @@ def wait_for(backend: Backend, proxy: Any, waitperiod: float, timeout: float | N
             error.proxy = proxy  # type: ignore[attr-defined]
             raise error
         idle.wait(waitperiod)
+        if longest is not None:
+            waitperiod = min(waitperiod * 1.5, longest)
+        if tick is not None:
+            tick()
     return backend.result(proxy)
 
 

@@ -34,9 +34,8 @@ def _columns(ctx: click.Context) -> click.Context:
 class _Program:
     """The outermost call of a command.
 
-    A command lives for a tenth of a second, and a tenth of that would go into looking for garbage in what has just
-    been imported, above all in the interpreter's last moment. So the collector stays off until code that is not ours
-    may run (:func:`collect_garbage`), and never sees what was made before.
+    The collector, which :mod:`packtivity.cli.start` has turned off, stays off until code that is not ours may run
+    (:func:`collect_garbage`), and never sees what was made before.
     """
 
     def main(self, args: Any = None, *more: Any, **extra: Any) -> Any:
@@ -44,7 +43,6 @@ class _Program:
         call: Any = super().main  # type: ignore[misc]
         if args is not None:
             return call(args, *more, **extra)
-        gc.disable()
         try:
             return call(args, *more, **extra)
         except SystemExit as end:

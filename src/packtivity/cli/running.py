@@ -197,16 +197,10 @@ def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
 
 
 def _waited_for(proxy: Any, backend: Any, live: LiveLine | None) -> Any:
-    """Return the result of a submitted task; whoever asks too often is a burden to the engine."""
-    from threading import Event
+    from packtivity.api import wait_for
 
-    pause, idle = _POLL[0], Event()
-    while not backend.ready(proxy):
-        idle.wait(pause)
-        pause = min(pause * 1.5, _POLL[1])
-        if live is not None:
-            live.tick()
-    return backend.result(proxy)
+    first, longest = _POLL
+    return wait_for(backend, proxy, first, None, longest=longest, tick=None if live is None else live.tick)
 
 
 def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> None:

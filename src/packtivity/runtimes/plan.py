@@ -70,23 +70,3 @@ def plan_local(
 
 def _clean(caller: Mapping[str, str], passed: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, value in caller.items() if name in KEPT or name in passed or name.startswith("LC_")}
-
-
-def shell_line(execution: Execution) -> str:
-    """Return a line that does the same when given to a POSIX shell.
-
-    The variables of a clean environment are named, not spelt out: their values are the caller's and may be secrets.
-    """
-    import shlex
-
-    line = shlex.join(execution.argv)
-    if not execution.inherit_env:
-        kept = " ".join(f'{name}="${{{name}}}"' for name in sorted(execution.env) if name.isidentifier())
-        line = f"env -i {kept} {line}" if kept else f"env -i {line}"
-    elif execution.env:
-        line = f"{shlex.join(['env', *(f'{name}={value}' for name, value in sorted(execution.env.items()))])} {line}"
-    if execution.stdin:
-        line = f"printf %s {shlex.quote(execution.stdin.decode('utf-8', 'surrogateescape'))} | {line}"
-    else:
-        line = f"{line} </dev/null"
-    return f"cd {shlex.quote(execution.workdir)} && {line}" if execution.workdir else line

@@ -1,4 +1,4 @@
-"""Containers as lines for a POSIX shell, exact, to be run by hand."""
+"""What is planned, as lines for a POSIX shell, exact, to be run by hand."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from packtivity.types import Execution
 
 _SCRATCH = "PACKTIVITY-SCRATCH"
+
+
+def shell_line(execution: Execution) -> str:
+    """Return a line that does the same as a plain process.
+
+    The variables of a clean environment are named, not spelt out: their values are the caller's and may be secrets.
+    """
+    line = shlex.join(execution.argv)
+    if not execution.inherit_env:
+        kept = " ".join(f'{name}="${{{name}}}"' for name in sorted(execution.env) if name.isidentifier())
+        line = f"env -i {kept} {line}" if kept else f"env -i {line}"
+    elif execution.env:
+        line = f"{shlex.join(['env', *(f'{name}={value}' for name, value in sorted(execution.env.items()))])} {line}"
+    line = _fed(line, execution.stdin)
+    return f"cd {shlex.quote(execution.workdir)} && {line}" if execution.workdir else line
 
 
 def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | None = None) -> Launch:
@@ -44,9 +59,14 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
     env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
     argv = (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
     line = shlex.join(argv).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
-    line = f"{_printf(execution.stdin)} | {line}" if execution.stdin else f"{line} </dev/null"
+    line = _fed(line, execution.stdin)
     files = [f"{_printf(content)} > {shlex.quote(path)}" for path, content in execution.files]
     return " && ".join([*files, line])
+
+
+def _fed(line: str, stdin: bytes | None) -> str:
+    """Give a line its standard input."""
+    return f"{_printf(stdin)} | {line}" if stdin else f"{line} </dev/null"
 
 
 def _printf(content: bytes) -> str:
