@@ -28,7 +28,7 @@ VERSION = 1
 ATTEMPTS = 3
 """How often a task whose runner dies is started before it is called failed."""
 
-_WORTH_SYNC = 0.1
+_WORTH_SYNC = 1.0
 """Seconds from which a record is forced to disk: what took less is done again sooner than a disk is waited for."""
 
 

@@ -64,6 +64,63 @@ def test_a_good_end_leaves_nothing_and_removes_nothing(tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_next_container_of_a_process_has_the_same_reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def children_after_one() -> set[str]:
+        with Lifeline(name := new_name(), ("touch", name)) as life:
+            process.run(Execution(life.argv(("true",))))
+        return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+    first = children_after_one()
+    assert children_after_one() == first
+
+
+def test_a_reaper_that_somebody_killed_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Lifeline(new_name()) as life:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for child in children:
+        if b"trap '' HUP" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+            assert wait_for(lambda child=child: ") Z " in Path(f"/proc/{child}/stat").read_text())
+    with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
+        with Lifeline(new_name()) as life:
+            process.run(Execution(life.argv(("true",))))
+            raise KeyError
+    assert wait_for(lambda: list(tmp_path.iterdir()) == [])
+
+
+FORKING_HOLDER = """
+import os, sys, time
+from packtivity.runtimes import process
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.types import Execution
+with Lifeline(new_name()):
+    pass
+with Lifeline(new_name()) as life:
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    process.run(Execution(life.argv(("sh", "-c", 'echo "$$" > "$1"; sleep 60', "sh", sys.argv[1]))))
+"""
+
+
+def test_a_forked_child_that_lives_on_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    holder = subprocess.Popen([sys.executable, "-c", FORKING_HOLDER, str(started)], env=env, start_new_session=True)
+    try:
+        assert wait_for(lambda: started.exists() and started.read_text().endswith("\n"))
+        task = int(started.read_text())
+        holder.kill()
+        holder.wait(timeout=10)
+        assert wait_for(lambda: not Path(f"/proc/{task}").exists())
+        assert wait_for(lambda: not list(tmp_path.glob("packtivity-*")))
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
 def test_an_error_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     container = tmp_path / "container"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts
 from packtivity.errors import TaskFailed
+from packtivity.files import write_json
 from packtivity.runtimes import supervise
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import plan_container
@@ -111,10 +111,7 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: Any, metadata: Any) -
         "started": ended.completed.started,
         "ended": ended.completed.ended,
     }
-    temporary = f"{path}.{os.urandom(4).hex()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(note, file)
-    os.replace(temporary, path)
+    write_json(path, note)
 
 
 def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:

@@ -251,7 +251,7 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
-def start_helper(argv: tuple[str, ...]) -> Helper:
+def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
     """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
 
     :raises EnvironmentUnavailable: it cannot be started.
@@ -263,6 +263,7 @@ def start_helper(argv: tuple[str, ...]) -> Helper:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            env=environment,
             bufsize=0,
             start_new_session=True,
         )
