@@ -148,7 +148,7 @@ apptainer() { # Debian has it in sid only, linked against a newer glibc: that gl
     from=$(mirror); rm -rf "$x"; mkdir -p "$x"/{lists,archives}/partial "$x/tree$libs"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from sid main" >"$x/sources.list"
     local apt=("${APT[@]}" -o Dir::Etc::sourcelist="$x/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$x/lists"
-      -o Dir::Cache="$x" -o Dir::Cache::archives="$x/archives" -o APT::Sandbox::User=root -o Acquire::Languages=none)
+      -o Dir::Cache="$x" -o Dir::Cache::archives="$x/archives" -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false) # a mirror may lag
     "${apt[@]}" update; cd "$x"; "${apt[@]}" download apptainer libc6
     dpkg-deb -R apptainer_*.deb tree; dpkg-deb -x libc6_*.deb libc
     for f in ld-linux-x86-64.so.2 libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libresolv.so.2 libnss_files.so.2 libnss_dns.so.2; do

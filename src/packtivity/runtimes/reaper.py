@@ -68,14 +68,14 @@ if [ -n "$pid" ]; then
   send KILL "$(offspring $roots)"
   kill -KILL "-$pid" 2>/dev/null
 fi
-round=0
-while [ $# -gt 0 ] && [ -n "$pid" ] && [ "$round" -lt 16 ]; do
+round=0 until=$(($(date +%s) + 5))
+while [ $# -gt 0 ] && [ -n "$pid" ] && { [ "$round" -lt 3 ] || [ "$(date +%s)" -lt "$until" ]; }; do
   removed=$("$@" 2>/dev/null)
   if [ -z "$removed" ]; then
     [ "$gone" ] && break
     [ "$round" = 0 ] && echo clear
   else
-    gone=yes round=0
+    gone=yes
   fi
   round=$((round + 1))
   sleep 0.3
