@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 from needs import missing
+
+from packtivity import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup-engines.sh"
 STATE = Path("/var/lib/packtivity-engines")
+SCHEMA = record.schema()
 TOOLS = ("docker", "podman", "apptainer")
 
 
@@ -95,7 +99,15 @@ class Lab:
     def run(self, spec: Any, parameters: Any, workdir: Path, *options: str, **more: Any) -> Result:
         env = {**self.person.env, **self.extra, **more.pop("env", {})}
         done = self.person.run(self.argv(spec, parameters, workdir, *options), env=env, **more)
+        if (workdir / "_packtivity" / "packtivity_syncbackend.outcome.json").exists():
+            self.record(workdir)
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode(), workdir)
+
+    def record(self, workdir: Path) -> dict[str, Any]:
+        """Return the record of a task, which fits the schema."""
+        written = json.loads((workdir / "_packtivity" / "packtivity_syncbackend.outcome.json").read_text())
+        jsonschema.Draft4Validator(SCHEMA).validate(written)
+        return dict(written)
 
     def program(self, code: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
         env = {**self.person.env, **self.extra, **more.pop("env", {})}

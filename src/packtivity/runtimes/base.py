@@ -49,6 +49,7 @@ class Launch:
     :ivar scratch: a private folder for this run, for tools that need one.
     :ivar workdir: the work directory that the image asks for, for tools that do not look.
     :ivar cidfile: file that is to have the container's identifier, for tools that write one.
+    :ivar pidfile: file that is to have the id of the process that the tool leaves beside the container, likewise.
     """
 
     image: str
@@ -56,6 +57,7 @@ class Launch:
     scratch: str | None = None
     workdir: str | None = None
     cidfile: str | None = None
+    pidfile: str | None = None
 
 
 class Runtime:
@@ -77,6 +79,8 @@ class Runtime:
     has_store: ClassVar[bool] = True
     """Whether the tool keeps images itself; else they are SIF files in our cache."""
     needs_scratch: ClassVar[bool] = False
+    is_child: ClassVar[bool] = True
+    """Whether a task is a process below the tool's, so that the system counts what it takes as the tool's."""
     networks: ClassVar[frozenset[str]] = frozenset(("none", "host"))
 
     def __init__(self, host: Host, program: str | None = None) -> None:

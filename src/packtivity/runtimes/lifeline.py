@@ -18,6 +18,8 @@ from packtivity.runtimes import reaper
 
 _STARTER = 'echo "$$" >"$0/pid" && exec "$@"'
 
+_USUAL = frozenset({"pid", "cid", "monitor"})
+
 
 class Lifeline:
     """Use as a context: what is started through :meth:`argv` inside the block is gone after it, come what may.
@@ -84,9 +86,9 @@ def _remove_tree(folder: str) -> None:
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
-        if names == ["pid"]:
-            os.unlink(os.path.join(folder, "pid"))
-        if names in ([], ["pid"]):
+        if _USUAL.issuperset(names):
+            for name in names:
+                os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
             return
     except OSError:

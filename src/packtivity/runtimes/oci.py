@@ -19,6 +19,7 @@ class Docker(Runtime):
     name = "docker"
     install = "https://docs.docker.com/engine/install"
     security: ClassVar[str] = "label=disable"
+    is_child: ClassVar[bool] = False
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -30,8 +31,7 @@ class Docker(Runtime):
             yield "-i"
         if execution.tty:
             yield "-t"
-        if launch.cidfile:
-            yield from ("--cidfile", launch.cidfile)
+        yield from self._watched(launch)
         if launch.name:
             yield from ("--name", launch.name, "--pull", "never")
         if self.host.init:
@@ -48,6 +48,10 @@ class Docker(Runtime):
         yield from execution.options
         for mount in execution.mounts:
             yield from ("--mount", mount_value(mount))
+
+    def _watched(self, launch: Launch) -> Iterator[str]:
+        if launch.cidfile:
+            yield from ("--cidfile", launch.cidfile)
 
     def _unlabelled(self, execution: Execution) -> bool:
         return self.host.selinux or any(mount.kind == "volume" for mount in execution.mounts)
@@ -115,6 +119,11 @@ class Podman(Docker):
         super().__init__(host, program)
         # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
         self.runs_folders = not host.rootless
+
+    def _watched(self, launch: Launch) -> Iterator[str]:
+        yield from super()._watched(launch)
+        if launch.pidfile and self.host.rootless:  # without a cgroup, perhaps
+            yield from ("--conmon-pidfile", launch.pidfile)
 
     def _image(self, launch: Launch) -> tuple[str, ...]:
         return ("--rootfs", f"{launch.image}:O") if launch.image.startswith("/") else (launch.image,)

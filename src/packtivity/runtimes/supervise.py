@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from packtivity import errors
+from packtivity import errors, facts
 from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.meter import Meter
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.process import Cancellation, OutputLog
     from packtivity.runtimes.pulls import Image
+    from packtivity.runtimes.usage import Usage
     from packtivity.types import Completed, Mount, Reporter
 
     OpenLog = Callable[[], AbstractContextManager[OutputLog | None]]
@@ -57,12 +60,14 @@ class Ended:
     :ivar image: what it was made from.
     :ivar name: what the container was called.
     :ivar argv: what was run.
+    :ivar usage: what the container itself has taken; None where nobody could count it.
     """
 
     completed: Completed
     image: Image
     name: str
     argv: tuple[str, ...]
+    usage: Usage | None = None
 
 
 # --- image -----------------------------------------------------------------------------------------------------
@@ -152,6 +157,7 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
     write_files(execution)
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
+    facts.note(image={"reference": image.reference, "digest": image.digest or None})
     with ownership.lent(runtime, execution):
         ended = _run_again_if_gone(runtime, execution, image, log, watch)
     quiet = replace(watch, reporter=None, cancel=None)
@@ -177,14 +183,18 @@ def _run_again_if_gone(
 def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision) -> Ended:
     name = new_name()
     with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
-        scratch = life.folder if runtime.needs_scratch else None
-        argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
+        meter = None if runtime.is_child else Meter(life.folder)
+        launch = Launch(image.run, name, life.folder if runtime.needs_scratch else None, image.workdir or None)
+        if meter is not None:
+            launch = replace(launch, cidfile=meter.cidfile(), pidfile=meter.pidfile())
+        argv = runtime.run_argv(execution, launch)
         env = runtime.client_env(execution, caller_environment())
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
-        completed = watch.run(client, log)
+        with meter or nullcontext():
+            completed = watch.run(client, log)
         if completed.timed_out or completed.returncode < 0:
             life.cut()  # the word of a tool that was sent a signal counts for nothing
-    return Ended(completed, look.image, name, argv)
+    return Ended(completed, look.image, name, argv, meter.usage if meter is not None else None)
 
 
 def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:
@@ -320,13 +330,18 @@ def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
 def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bool:
     """Return whether a container was killed because its memory ran out.
 
-    Docker remembers that. Elsewhere a task with a memory limit that was killed, by nobody we know, is taken as such.
+    Its cgroup counts that, and Docker remembers it. Elsewhere a task with a memory limit that was killed, by nobody we
+    know, is taken as such.
     """
     done = ended.completed
-    if done.returncode != 137 or done.timed_out:
+    if done.returncode == 0 or done.timed_out:
+        return False
+    if ended.usage is not None and ended.usage.killed is not None:
+        return ended.usage.killed > 0
+    if done.returncode != 137 and ended.usage is None:
         return False
     if runtime.name != "docker":
-        return execution.limits.memory is not None
+        return done.returncode == 137 and execution.limits.memory is not None
     from packtivity.runtimes.asking import ask
 
     span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")

@@ -1,0 +1,139 @@
+"""The cgroup of a container, of version 1 or 2: where it is, and what it says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from packtivity.runtimes.usage import Usage, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = "/sys/fs/cgroup"
+
+# Where engines make cgroups, by file system and by systemd, for root and for an ordinary user.
+_OF_USER = "user.slice/user-{uid}.slice/user@{uid}.service"
+_PLACES = (
+    "docker/{id}",
+    "system.slice/docker-{id}.scope",
+    "libpod_parent/libpod-{id}",
+    "machine.slice/libpod-{id}.scope",
+    _OF_USER + "/user.slice/libpod-{id}.scope",
+    _OF_USER + "/user.slice/docker-{id}.scope",
+    _OF_USER + "/app.slice/docker-{id}.scope",
+)
+
+
+# --- finding it ------------------------------------------------------------------------------------------------
+
+
+def find(container: str, root: str = ROOT) -> Group | None:
+    """Return the cgroup of a container if it is in one of the usual places."""
+    base = _base(root)
+    for place in _PLACES:
+        path = place.format(id=container, uid=os.getuid())
+        if os.path.isdir(f"{base}/{path}"):
+            return Group(root, path)
+    return None
+
+
+def search(container: str, root: str = ROOT) -> Group | None:
+    """Return the cgroup of a container, looked for everywhere."""
+    base = _base(root)
+    for folder, names, _ in os.walk(base):
+        for name in names:
+            if container in name:
+                return Group(root, os.path.relpath(f"{folder}/{name}", base))
+    return None
+
+
+def _base(root: str) -> str:
+    """Return the folder with the tree of cgroups: version 2 has one, of version 1 memory's is taken."""
+    return root if os.path.exists(f"{root}/cgroup.controllers") else f"{root}/memory"
+
+
+# --- reading it ------------------------------------------------------------------------------------------------
+
+
+class Group:
+    """One cgroup, of version 1 or 2.
+
+    :param root: where cgroups are mounted.
+    :param path: below it, or below each of its controllers in version 1.
+    """
+
+    def __init__(self, root: str, path: str) -> None:
+        self._root, self._path = root, path
+        self._unified = os.path.exists(f"{root}/cgroup.controllers")
+        self._highest = 0
+
+    def first_process(self) -> int:
+        """Return a descriptor that is readable when its first process has ended; -1 when there is none to be had."""
+        pids = sorted(int(pid) for pid in text(f"{_base(self._root)}/{self._path}/cgroup.procs").split())
+        try:
+            return os.pidfd_open(pids[0])
+        except (AttributeError, IndexError, OSError):  # in a namespace of its own, or not Linux 5.3
+            return -1
+
+    def usage(self) -> Usage | None:
+        """Return what it has taken so far; None when it is gone."""
+        return self._version_2() if self._unified else self._version_1()
+
+    def _version_2(self) -> Usage | None:
+        folder = f"{self._root}/{self._path}"
+        cpu = _fields(text(f"{folder}/cpu.stat")).get("usage_usec")
+        if cpu is None:
+            return None
+        peak = _number(text(f"{folder}/memory.peak"))
+        if peak is None:  # before Linux 5.19
+            self._highest = max(self._highest, _number(text(f"{folder}/memory.current")) or 0)
+            peak = self._highest or None
+        read, written = _summed(text(f"{folder}/io.stat"), _version_2_io)
+        killed = _fields(text(f"{folder}/memory.events")).get("oom_kill")
+        return Usage("cgroup", cpu / 1e6, peak, read, written, killed)
+
+    def _version_1(self) -> Usage | None:
+        cpu = _number(text(f"{self._root}/cpuacct/{self._path}/cpuacct.usage"))
+        if cpu is None:
+            return None
+        peak = _number(text(f"{self._root}/memory/{self._path}/memory.max_usage_in_bytes"))
+        read, written = _summed(text(f"{self._root}/blkio/{self._path}/blkio.throttle.io_service_bytes"), _version_1_io)
+        killed = _fields(text(f"{self._root}/memory/{self._path}/memory.oom_control")).get("oom_kill")
+        return Usage("cgroup", cpu / 1e9, peak, read, written, killed)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.strip().isdigit() else None
+
+
+def _fields(text: str) -> dict[str, int]:
+    pairs = (line.split() for line in text.splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def _summed(text: str, counts: Callable[[str], Iterator[tuple[str, int]]]) -> tuple[int | None, int | None]:
+    if not text:
+        return None, None
+    total = {"read": 0, "written": 0}
+    for line in text.splitlines():
+        for name, count in counts(line):
+            total[name] += count
+    return total["read"], total["written"]
+
+
+def _version_1_io(line: str) -> Iterator[tuple[str, int]]:
+    """Read ``8:0 Read 4096``."""
+    words = line.split()
+    name = {"Read": "read", "Write": "written"}.get(words[1] if len(words) == 3 else "")
+    if name:
+        yield name, int(words[2])
+
+
+def _version_2_io(line: str) -> Iterator[tuple[str, int]]:
+    """Read ``8:0 rbytes=4096 wbytes=0 …``."""
+    for word in line.split()[1:]:
+        key, _, count = word.partition("=")
+        name = {"rbytes": "read", "wbytes": "written"}.get(key)
+        if name and count.isdigit():
+            yield name, int(count)
