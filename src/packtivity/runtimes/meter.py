@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _SEARCHED = 0.2
 """Seconds without finding it in a usual place after which it is looked for everywhere, once."""
 
-_POLL = 0.01
+_FIRST = 0.08
+"""Seconds before the first look; no engine is as fast."""
+
+_POLL = 0.015
 """Seconds between looks as long as it has not been found; shorter than an engine takes to remove a cgroup."""
 
 _PAUSE = (0.05, 0.5)
@@ -100,15 +103,20 @@ class Meter:
 
     def _find(self) -> Look | None:
         """Wait until there is something to look at; None when the run is over before."""
+        poller, cidfile = select.poll(), self.cidfile()
+        poller.register(self._stopped, select.POLLIN)
+        pause = _FIRST
+        while not os.path.exists(cidfile):
+            if poller.poll(pause * 1000):
+                return None
+            pause = _POLL
         waited, searched = 0.0, False
-        while not self._wait(-1):
-            container = text(self.cidfile())
-            if not container:
-                continue
+        while not poller.poll(_POLL * 1000):
+            container = text(cidfile)
             waited += _POLL
-            found = cgroup.find(container) or (family.find(self.pidfile()) if waited > _POLL else None)
-            if found is None and waited > _SEARCHED and not searched:
+            found = (container and cgroup.find(container)) or family.find(self.pidfile())
+            if not found and container and waited > _SEARCHED and not searched:
                 searched, found = True, cgroup.search(container)
-            if found is not None:
+            if found:
                 return found
         return None
