@@ -176,6 +176,19 @@ def is_held(path: str) -> bool:
         os.close(descriptor)
 
 
+def of_task(record: str, task_id: str) -> str | None:
+    """Return the path of the state file of a task, which lies where its record belongs; None when there is none."""
+    folder = os.path.dirname(record)
+    try:
+        names = os.listdir(folder) if folder else []
+    except OSError:
+        return None
+    for name in names:
+        if name.endswith(".state.json") and (read(f"{folder}/{name}") or {}).get("id") == task_id:
+            return f"{folder}/{name}"
+    return None
+
+
 # --- who runs it -----------------------------------------------------------------------------------------------
 
 
@@ -224,6 +237,12 @@ def is_alive(found: Any) -> bool | None:
 
 def _is_orphan(state: JSON) -> bool:
     return isinstance(state, dict) and is_alive(state.get("runner")) is False
+
+
+def end_orphans(path: str) -> None:
+    """End what is left of a task whose runner was killed; one whose runner lives, or is elsewhere, goes on."""
+    if _is_orphan(read(path)):
+        end_holders(path)
 
 
 def end_holders(path: str, grace: float = 1.0) -> int:

@@ -84,7 +84,8 @@ def task_key(spec: Any, parameters: JSON, state: Any, metadata: Mapping[str, Any
 def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config: Any) -> Book | None:
     """Take the right to run a task and return the book that its record is kept in; None when it has none.
 
-    :raises TaskCancelled: it was cancelled while another run of it had to be waited for.
+    :raises TaskCancelled: it was cancelled before it began, perhaps while another run of it had to be waited for.
+    :raises TaskOver: another run of it has ended meanwhile.
     :raises StateError: nothing can be written where its record belongs.
     """
     task_id = exec_config.config.get("task_id")
@@ -101,7 +102,24 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     taken = lease.take(
         state_path(metadir, metadata, key), cancelled=lambda: bool(cancel is not None and cancel.cancelled)
     )
+    try:
+        _check_still_wanted(task_id and outcome_path(metadir, metadata, task_id), cancel)
+    except BaseException:
+        taken.give_back()
+        raise
     return Book(taken, metadir, metadata, key, data, state, exec_config)
+
+
+class TaskOver(Exception):
+    """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
+
+
+def _check_still_wanted(path: str | None, cancel: Any) -> None:
+    """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
+    if path and os.path.exists(path) and read_outcome(path):
+        raise TaskOver
+    if cancel is not None and cancel.cancelled and not cancel.abandoned:
+        raise TaskCancelled("the task was cancelled before it began")
 
 
 class Book:
@@ -245,7 +263,7 @@ def failed_before(path: str, also: str | None, about: Mapping[str, Any], error: 
     document = {
         "version": VERSION,
         "key": None,
-        "status": "failed",
+        "status": "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed",
         "started": now,
         "ended": now,
         "seconds": 0.0,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import outcome, record
 from packtivity.datamodel.trust import check_datamodel
-from packtivity.errors import PacktivityError, TaskCancelled
+from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
         if told:
             return told
         result = run_task(task, cancel, state)
+    except record.TaskOver:
+        return (final(path, task.id) if path else None) or failed(task, WorkerLost("its record has vanished"))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
         if cancel is not None and isinstance(error, TaskCancelled) and cancel.abandoned:
             return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
@@ -103,20 +105,12 @@ def left_behind(path: str | None, task_id: str) -> dict[str, Any] | None:
 
     A state file that somebody has locked is of a running task, any other of one whose runner died.
     """
-    import os
-
     from packtivity import lease
 
-    folder = os.path.dirname(path or "")
-    try:
-        names = os.listdir(folder) if folder else []
-    except OSError:
-        return None
-    for name in names:
-        state = f"{folder}/{name}"
-        if name.endswith(".state.json") and (lease.read(state) or {}).get("id") == task_id:
-            if lease.is_held(state):
-                return {"status": "running"}
-            error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
-            return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
+    state = lease.of_task(path, task_id) if path else None
+    if state is not None:
+        if lease.is_held(state):
+            return {"status": "running"}
+        error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
+        return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
     return final(path, task_id) if path else None
