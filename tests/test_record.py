@@ -270,15 +270,19 @@ def test_the_state_of_a_running_task_is_there_and_locked(state):
 def test_a_full_disk_leaves_the_earlier_record_and_is_an_error(state, monkeypatch):
     before, _ = run(state, "true")
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    write = os.pwrite
 
-    monkeypatch.setattr("packtivity.files._put", full)
+    def full(descriptor, content, at):
+        if b'"ended"' in bytes(content):
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
     found, error = run(state, "echo second")
     assert isinstance(error, errors.StateError)
     assert "No space left" in str(error)
     assert found == before
-    assert not [name for name in os.listdir(state.metadir) if "tmp" in name]
+    assert not [name for name in os.listdir(state.metadir) if "tmp" in name or "state" in name]
 
 
 WORKER = Path(sys.executable).parent / "packtivity-worker"

@@ -30,12 +30,11 @@ def write_json(path: str, document: JSON, *, sync: bool = False) -> None:
     write_whole(path, json.dumps(document, separators=(",", ":")).encode("utf-8"), sync=sync)
 
 
-def write_whole(path: str, content: bytes, *, sync: bool = False, also: str | None = None) -> None:
+def write_whole(path: str, content: bytes, *, sync: bool = False) -> None:
     """Write a file at once; an older one stays until the new one is complete. The directory is made when missing.
 
     :param sync: force it to disk before it gets its name. Without it there is a moment, too short for anybody but
         another program at the same place, in which there is neither the old nor the new one.
-    :param also: a second name for it.
     :raises StateError: it cannot be written.
     """
     temporary = f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
@@ -45,13 +44,7 @@ def write_whole(path: str, content: bytes, *, sync: bool = False, also: str | No
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _put(temporary, content, sync=sync)
-        if also is not None:
-            _name_also(temporary, content, also, sync=sync)
-        if not sync:
-            # ext4 forces a file to disk that is renamed over another one, which takes longer than all the rest.
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        os.replace(temporary, path)
+        rename(temporary, path, sync=sync)
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)
@@ -60,13 +53,34 @@ def write_whole(path: str, content: bytes, *, sync: bool = False, also: str | No
         ) from error
 
 
-def _name_also(temporary: str, content: bytes, path: str, *, sync: bool) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+def rename(temporary: str, path: str, *, sync: bool) -> None:
+    """Give a file that is complete its name; see :func:`write_whole`.
+
+    :raises OSError: it cannot be done.
+    """
+    if not sync:
+        # ext4 forces a file to disk that is renamed over another one, which takes longer than all the rest.
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    os.replace(temporary, path)
+
+
+def name_also(path: str, second: str, content: bytes, *, sync: bool) -> None:
+    """Give a file a second name, as :func:`write_whole` would.
+
+    :param content: what is in it, for file systems without hard links.
+    :raises StateError: it cannot be done.
+    """
+    link = f"{second}.{os.getpid():x}{time.monotonic_ns():x}.tmp" if sync else second
     try:
-        os.link(temporary, path)
-    except OSError:  # a file system without hard links
-        write_whole(path, content, sync=sync)
+        if not sync:
+            with suppress(FileNotFoundError):
+                os.unlink(second)
+        os.link(path, link)
+        if sync:
+            os.replace(link, second)
+    except OSError:
+        write_whole(second, content, sync=sync)
 
 
 def _put(path: str, content: bytes, *, sync: bool) -> None:

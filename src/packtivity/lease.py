@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError, TaskCancelled
+from packtivity.files import name_also, rename, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class Lease:
         self.path = path
         self.descriptor = descriptor
         self.left = left
+        self._gone = False
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Say how the task is.
@@ -55,6 +57,34 @@ class Lease:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
+    def become(self, content: bytes, path: str, also: str | None = None, *, sync: bool) -> None:
+        """Make the state file into another file that is there as a whole or not at all; the lock is kept.
+
+        A file that is renamed costs a fraction of one that is made and another one that is taken away: ext4 looks
+        through all that were taken away lately before it makes a new one.
+
+        :param also: a name of its own that it gets first.
+        :param sync: force it to disk before it gets a name; see :func:`packtivity.files.write_whole`.
+        :raises StateError: it cannot be written.
+        """
+        if self._gone:  # something went wrong after it had got its first name
+            for name in filter(None, (also, path)):
+                write_whole(name, content, sync=sync)
+            return
+        try:
+            view, at = memoryview(content), 0
+            while at < len(content):
+                at += os.pwrite(self.descriptor, view[at:], at)
+            os.ftruncate(self.descriptor, len(content))
+            if sync:
+                os.fsync(self.descriptor)
+            rename(self.path, also or path, sync=sync or also is not None)
+        except OSError as error:
+            raise _unwritable(also or path, error) from error
+        self._gone = True
+        if also is not None:
+            name_also(also, path, content, sync=sync)
+
     def leave(self) -> None:
         """Free the lock and let the file stay, for the next runner to find."""
         if self.descriptor >= 0:
@@ -65,8 +95,9 @@ class Lease:
         """Take the file away and free the lock, even if a process that the task has left behind inherited it."""
         if self.descriptor < 0:
             return
-        with suppress(OSError):
-            os.unlink(self.path)
+        if not self._gone:
+            with suppress(OSError):
+                os.unlink(self.path)
         with suppress(OSError):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         os.close(self.descriptor)
@@ -132,7 +163,7 @@ def _open(path: str) -> int:
 
 def _unwritable(path: str, error: OSError) -> StateError:
     return StateError(
-        f"state file {path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
+        f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
     )
 
 

@@ -198,7 +198,7 @@ class Book:
         ended = time.time()
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
-        write_whole(self.path, content, sync=ended - self._began >= _WORTH_SYNC, also=self._also)
+        self._lease.become(content, self.path, self._also, sync=ended - self._began >= _WORTH_SYNC)
 
     def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
         noted = self._page.notes
@@ -251,7 +251,7 @@ def _where() -> dict[str, str]:
     return {"host": os.uname().nodename, "user": user}
 
 
-def failed_before(path: str, also: str | None, about: Mapping[str, Any], error: BaseException) -> None:
+def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> None:
     """Write the record of a task that could not even begin; nothing happens when that cannot be written.
 
     :param about: ``id``, ``name`` and ``parameters``.
@@ -278,6 +278,6 @@ def failed_before(path: str, also: str | None, about: Mapping[str, Any], error: 
         "versions": outcome.versions(),
     }
     try:
-        write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True, also=also)
+        write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True)
     except StateError:
         return

@@ -68,7 +68,7 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
         path = record_path(task)
         if path and not final(path, task.id):
             about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
-            record.failed_before(path, None, about, error)
+            record.failed_before(path, about, error)
     except PacktivityError as second:
         error.add_note(str(second))
     status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
