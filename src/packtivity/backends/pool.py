@@ -1,21 +1,24 @@
 """A pool of worker processes that live as long as this one; a worker that is killed costs nobody else's task.
 
-Each worker is talked to by a thread of ours. Tasks and answers are lines of JSON; see
-:mod:`packtivity.backends.serve`. A task whose worker was killed is started again, up to
-:data:`packtivity.record.ATTEMPTS` times.
+Each busy worker is talked to by a thread of ours. Tasks and answers are lines of JSON; see
+:mod:`packtivity.backends.serve`. While tasks are short, a worker is sent the next ones ahead, so that it need not wait
+for us in between; what it has not begun is taken back when another worker has nothing to do. A task whose worker was
+killed is started again, up to :data:`packtivity.record.ATTEMPTS` times.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 import weakref
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from packtivity import plugins
-from packtivity.errors import WorkerLost
+from packtivity.errors import PacktivityError, WorkerLost
 from packtivity.record import ATTEMPTS
 from packtivity.runtimes.helpers import forget, start_module
 
@@ -24,68 +27,125 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
+_AHEAD = 4
+"""Tasks that a worker has at most, the one that it runs included."""
 
-class Worker:
-    """One worker process."""
+_SHORT = 0.05
+"""Seconds a task takes at most for the worker to be sent others ahead."""
 
-    def __init__(self) -> None:
-        self._process = start_module("packtivity.backends.serve")
-        self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
-        self._writing = threading.Lock()
-        self.pid = self._process.pid
-        self._send({"plugins": list(plugins.enabled)})
-
-    def _send(self, order: JSON) -> None:
-        line = json.dumps(order, separators=(",", ":")).encode() + b"\n"
-        with self._writing:
-            self._orders.write(line)
-            self._orders.flush()
-
-    def run(self, document: JSON) -> Answer | None:
-        """Run a task and return its answer; None when the worker has died."""
-        try:
-            self._send({"task": document})
-            line = self._answers.readline()
-        except OSError:
-            return None
-        found: Answer | None = json.loads(line) if line.endswith(b"\n") else None
-        return found
-
-    def cancel(self) -> None:
-        """Ask it to end its task."""
-        with suppress(OSError):
-            self._send({"cancel": True})
-
-    def end(self) -> None:
-        """Let it end, its task first if it has one."""
-        forget(self._process)
+_SMALL = 8192
+"""Bytes a task has at most to be sent ahead; all that are have to fit into a pipe that nobody reads yet."""
 
 
 class Job:
     """A task in the pool.
 
     :ivar future: its answer.
+    :ivar attempts: how many workers have died with it.
     """
 
     def __init__(self, document: JSON) -> None:
-        self.document = document
+        self.id: str = document["id"]
+        self.line = json.dumps({"task": document}, separators=(",", ":")).encode() + b"\n"
         self.future: Future[Answer] = Future()
+        self.attempts = 0
         self._lock = threading.Lock()
         self._worker: Worker | None = None
-        self.cancelled = False
+        self._cancelled = self._settled = False
 
-    def given_to(self, worker: Worker | None) -> bool:
-        """Note who runs it; false when nobody is to run it any more."""
+    def sent_to(self, worker: Worker) -> bool:
+        """Note who has it; false when nobody is to have it any more."""
         with self._lock:
             self._worker = worker
-            return not self.cancelled
+            return not self._settled
+
+    def came_back(self) -> bool:
+        """Note that nobody has it; false when it was cancelled, which is then its answer."""
+        with self._lock:
+            self._worker = None
+            again = not self._cancelled
+        if not again:
+            self.settle(_cancelled())
+        return again
 
     def cancel(self) -> None:
         """End it, or see that it never begins."""
         with self._lock:
-            self.cancelled = True
-            if self._worker is not None:
-                self._worker.cancel()
+            self._cancelled = True
+            worker = self._worker
+        if worker is None:
+            self.settle(_cancelled())
+        else:
+            worker.order({"cancel": self.id})
+
+    def settle(self, answer: Answer | Exception) -> None:
+        """Say how it ended, unless that has been said."""
+        with self._lock:
+            first, self._settled = not self._settled, True
+        if first and isinstance(answer, Exception):
+            self.future.set_exception(answer)
+        elif first:
+            self.future.set_result(cast("Answer", answer))
+
+
+class Worker:
+    """One worker process.
+
+    :ivar jobs: what it has, in the order in which it runs them.
+    """
+
+    def __init__(self) -> None:
+        self._process = start_module("packtivity.backends.serve")
+        self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
+        self._writing = threading.Lock()
+        self.jobs: deque[Job] = deque()
+        self._began = 0.0
+        self._quick = False
+        self.order({"plugins": list(plugins.enabled)})
+
+    def takes(self, job: Job) -> bool:
+        """Return whether it may be given another task."""
+        return not self.jobs or (self._quick and len(self.jobs) < _AHEAD and len(job.line) <= _SMALL)
+
+    def give(self, job: Job) -> None:
+        """Send a task; when the worker is dead, that is found out when it is read from."""
+        with self._writing:
+            if not job.sent_to(self):
+                return
+            if not self.jobs:
+                self._began = time.monotonic()
+            self.jobs.append(job)
+            self._write(job.line)
+
+    def order(self, order: JSON) -> None:
+        """Send anything else."""
+        with self._writing:
+            self._write(json.dumps(order).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        with suppress(OSError, ValueError):  # it is dead, or has been buried already
+            self._orders.write(line)
+            self._orders.flush()
+
+    def read(self) -> Answer | None:
+        """Return the next answer; None when the worker has died."""
+        line = self._answers.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def answered(self, task_id: str) -> Job:
+        """Return the job that an answer is for; the worker does not have it any more."""
+        now = time.monotonic()
+        if task_id == self.jobs[0].id:
+            self._quick, self._began = now - self._began < _SHORT, now
+            return self.jobs.popleft()
+        job = next(each for each in self.jobs if each.id == task_id)
+        self.jobs.remove(job)
+        self._quick = False  # it was asked to give it back, because others have nothing to do
+        return job
+
+    def end(self) -> None:
+        """Let it end, its task first if it has one."""
+        forget(self._process)
 
 
 class Pool:
@@ -95,36 +155,123 @@ class Pool:
     """
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="packtivity")
-        self._idle: list[Worker] = []
         self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._talking = 0
+        self._busy: set[Worker] = set()
+        self._idle: list[Worker] = []
         weakref.finalize(self, _end_all, self._idle)
 
     def submit(self, document: JSON) -> Job:
         """Put a task into the queue."""
         job = Job(document)
-        job.future = self._threads.submit(self._run, job)
+        with self._lock:
+            self._waiting.append(job)
+        self._begin()
         return job
 
-    def _run(self, job: Job) -> Answer:
-        for _ in range(ATTEMPTS):
-            worker = self._take()
-            try:
-                answer = worker.run(job.document) if job.given_to(worker) else _cancelled()
-            finally:
-                job.given_to(None)
-            if answer is not None:
-                with self._lock:
-                    self._idle.append(worker)
-                return answer
-            worker.end()
-        return lost(job.document)
+    def _begin(self) -> None:
+        """Start a thread for another worker, if there may be one."""
+        with self._lock:
+            if not self._waiting or self._talking >= self._size:
+                return
+            self._talking += 1
+        try:
+            self._threads.submit(self._talk)
+        except RuntimeError:  # the program is ending, or the pool was closed
+            with self._lock:
+                self._talking -= 1
+                if not self._talking:
+                    raise
 
-    def _take(self) -> Worker:
+    def _talk(self) -> None:
+        """Keep a worker busy until there is nothing to do."""
+        while (worker := self._take()) is not None:
+            while self._supply(worker):
+                answer = worker.read()
+                if answer is None:
+                    self._bury(worker)
+                    break
+                self._settle(worker.answered(answer.pop("id")), answer)
+            else:
+                self._recall()
+                return
+
+    def _take(self) -> Worker | None:
+        """Return a worker; None when none can be started, and then there is nothing left to do."""
         with self._lock:
             if self._idle:
-                return self._idle.pop()
-        return Worker()
+                worker = self._idle.pop()
+                self._busy.add(worker)
+                return worker
+        try:
+            worker = Worker()
+        except (PacktivityError, OSError) as error:
+            self._refuse(error)
+            return None
+        with self._lock:
+            self._busy.add(worker)
+        return worker
+
+    def _refuse(self, error: Exception) -> None:
+        with self._lock:
+            self._talking -= 1
+            refused = list(self._waiting)
+            self._waiting.clear()
+        for job in refused:
+            job.settle(error)
+
+    def _supply(self, worker: Worker) -> bool:
+        """Give a worker what it takes; false when there is nothing for it, and it is idle from then on."""
+        while True:
+            with self._lock:
+                job = self._waiting.popleft() if self._waiting and worker.takes(self._waiting[0]) else None
+                if job is None and not worker.jobs:
+                    self._talking -= 1
+                    self._busy.discard(worker)
+                    self._idle.append(worker)
+                    return False
+            if job is None:
+                return True
+            worker.give(job)
+
+    def _settle(self, job: Job, answer: Answer) -> None:
+        if answer["status"] != "returned":
+            job.settle(answer)
+        elif job.came_back():
+            self._again([job])
+
+    def _again(self, jobs: list[Job]) -> None:
+        with self._lock:
+            self._waiting.extendleft(reversed(jobs))
+        with suppress(RuntimeError):  # when the program is ending, the worker at hand takes them
+            self._begin()
+
+    def _bury(self, worker: Worker) -> None:
+        """See to the tasks of a worker that has died: the first was being run, the others had not begun."""
+        with self._lock:
+            self._busy.discard(worker)
+        worker.end()
+        running, *others = worker.jobs
+        running.attempts += 1
+        again = [job for job in others if job.came_back()]
+        if running.attempts >= ATTEMPTS:
+            running.settle(lost(running))
+        elif running.came_back():
+            again.insert(0, running)
+        with self._lock:
+            self._waiting.extendleft(reversed(again))
+
+    def _recall(self) -> None:
+        """Ask busy workers to give back what they have not begun, one for each worker that has nothing to do."""
+        with self._lock:
+            room = 0 if self._waiting else self._size - self._talking
+            loaded = [worker for worker in self._busy if len(worker.jobs) > 1]
+        for worker in loaded[:room]:
+            with suppress(IndexError):  # it has answered meanwhile
+                worker.order({"return": worker.jobs[-1].id})
 
     def close(self) -> None:
         """Wait for all tasks, and end the workers."""
@@ -142,10 +289,13 @@ def _cancelled() -> Answer:
     return {"status": "cancelled", "result": None, "error": error, "record": None}
 
 
-def lost(document: JSON) -> Answer:
-    """Answer for a task whose workers have died, and see that its record says so."""
+def lost(job: Job) -> Answer | Exception:
+    """Return the answer for a task whose workers have died, and see that its record says so."""
     from packtivity.task import Task
     from packtivity.worker import failed
 
     error = WorkerLost(f"the worker that ran this task died, {ATTEMPTS} times")
-    return failed(Task.from_json(document), error)
+    try:
+        return failed(Task.from_json(json.loads(job.line)["task"]), error)
+    except PacktivityError as other:
+        return other

@@ -1,6 +1,9 @@
-"""The process behind a pool: tasks come in as lines of JSON on standard input, answers go out on standard output.
+"""The process behind a pool: orders come in as lines of JSON on standard input, answers go out on standard output.
 
-While a task runs, anything that comes in, or the end of the input because the pool's process has died, ends the task.
+Orders are ``{"task": document}``, also while another one runs; ``{"cancel": id}`` and ``{"return": id}``, of which
+either gives back a task that has not begun, and the first ends one that is running; ``{"plugins": [module, …]}``.
+The end of the input says that the pool's process has died: the running task is ended, and none is begun any more.
+An answer is what :func:`packtivity.worker.answer` gives, with the task's ``id``.
 """
 
 from __future__ import annotations
@@ -10,40 +13,50 @@ import json
 import os
 import select
 import signal
+from collections import deque
 from typing import Any
 
+from packtivity import outcome
 from packtivity.errors import PacktivityError
+from packtivity.plugins import enable_plugins
+from packtivity.runtimes.group import claim_session
 from packtivity.runtimes.process import Cancellation
+from packtivity.worker import answer
 
 _CHUNK = 1 << 20
 
 
 class Orders(Cancellation):
-    """Standard input as what can end a task: see :class:`packtivity.runtimes.process.Cancellation`."""
+    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.process.Cancellation`.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._buffer = b""
+    :param orders: descriptor to read from.
+    :param answers: descriptor to write to.
+    """
+
+    def __init__(self, orders: int, answers: int) -> None:
+        self._orders, self._answers = orders, answers
         self._poller = select.poll()
-        self._poller.register(descriptor, select.POLLIN)
+        self._poller.register(orders, select.POLLIN)
+        self._line = b""
+        self._tasks: deque[Any] = deque()
+        self._running: str | None = None
+        self._end_it = self._over = False
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when there is something that ends the task."""
-        return self._descriptor
+        """Return the descriptor, readable when something has come in; :attr:`cancelled` tells what."""
+        return self._orders
 
     @property
     def cancelled(self) -> bool:  # type: ignore[override]
-        """Whether there is something that ends the task."""
-        return bool(self._buffer) or bool(self._poller.poll(0))
+        """Whether the running task is to end."""
+        self._take_in()
+        return self._end_it or self._over
 
     @property
     def abandoned(self) -> bool:  # type: ignore[override]
         """Whether the pool's process has died: nobody has decided that the task should not be run."""
-        if not self._buffer and self._poller.poll(0):
-            chunk = os.read(self._descriptor, _CHUNK)
-            self._buffer = chunk
-            return not chunk
-        return False
+        self._take_in()
+        return self._over and not self._end_it
 
     def cancel(self) -> None:
         """Do nothing: it is for the pool to say."""
@@ -51,49 +64,75 @@ class Orders(Cancellation):
     close = __del__ = cancel
 
     def next(self) -> Any:
-        """Return the next order; None at the end."""
-        while b"\n" not in self._buffer:
-            chunk = os.read(self._descriptor, _CHUNK)
-            if not chunk:
-                return None
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
+        """Return the next task, waiting for it; None at the end."""
+        self._running, self._end_it = None, False
+        self._take_in()
+        while not self._tasks and not self._over:
+            self._receive()
+        if self._over:
+            return None
+        document = self._tasks.popleft()
+        self._running = document.get("id")
+        return document
+
+    def _take_in(self) -> None:
+        while not self._over and self._poller.poll(0):
+            self._receive()
+
+    def _receive(self) -> None:
+        chunk = os.read(self._orders, _CHUNK)
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        self._over = not chunk
+        for line in lines:
+            self._obey(json.loads(line))
+
+    def _obey(self, order: Any) -> None:
+        if "task" in order:
+            self._tasks.append(order["task"])
+        elif "plugins" in order:
+            enable_plugins(order["plugins"])
+        elif order.get("cancel", self) == self._running:
+            self._end_it = True
+        else:
+            self._give_back(order.get("cancel") or order.get("return"))
+
+    def _give_back(self, task_id: str) -> None:
+        for document in self._tasks:
+            if document["id"] == task_id:
+                self._tasks.remove(document)
+                self.put({"id": task_id, "status": "returned"})
+                return
+
+    def put(self, found: dict[str, Any]) -> None:
+        """Write an answer."""
+        view = memoryview(json.dumps(found, default=str).encode() + b"\n")
+        try:
+            while view:
+                view = view[os.write(self._answers, view) :]
+        except BrokenPipeError:  # the pool's process has died
+            self._over = True
 
 
 def main() -> None:
     """Answer until the input ends."""
-    from packtivity.plugins import enable_plugins
-
     answers = os.dup(1)
     os.dup2(2, 1)  # what a plug-in prints must not get into the conversation
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    orders = Orders(os.dup(0))
+    orders = Orders(os.dup(0), answers)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+    claim_session()
     gc.freeze()
-    while (order := orders.next()) is not None:
-        if "plugins" in order:
-            enable_plugins(order["plugins"])
-        if "task" in order:
-            _put(answers, _answer(order["task"], orders))
+    while (document := orders.next()) is not None:
+        orders.put({**_answer(document, orders), "id": document["id"]})
 
 
 def _answer(document: Any, orders: Orders) -> dict[str, Any]:
-    from packtivity import outcome
-    from packtivity.worker import answer
-
     try:
         return answer(document, orders)
     except PacktivityError as error:
         return {"status": "failed", "result": None, "error": outcome.failure(error), "record": None}
-
-
-def _put(descriptor: int, answer: dict[str, Any]) -> None:
-    view = memoryview(json.dumps(answer, default=str).encode() + b"\n")
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from packtivity import errors
 from packtivity.runtimes.cancellation import Cancellation
 from packtivity.runtimes.content import readable
-from packtivity.runtimes.group import ExitWatch, end_group, signal_group
+from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
 
@@ -126,6 +126,7 @@ class _Watch:
         self._deadline = None if execution.timeout is None else now + execution.timeout
         interval = reporter.interval if reporter is not None else None
         self._interval, self._next_tick = interval, None if interval is None else now + interval
+        self._cancellation = cancel
         self._cancel = None if cancel is None else cancel.fileno()
         self._poller = select.poll()
         for descriptor in (self._output, self._exit.fileno(), self._cancel):
@@ -138,10 +139,10 @@ class _Watch:
             for descriptor, _ in self._poller.poll(self._milliseconds()):
                 if descriptor == self._output:
                     self._read()
-                elif descriptor == self._cancel:
-                    raise errors.TaskCancelled("the task was cancelled")
-                else:
+                elif descriptor != self._cancel:
                     self._exited = True
+                elif self._cancellation is None or self._cancellation.cancelled:
+                    raise errors.TaskCancelled("the task was cancelled")
             self._act(time.monotonic())
 
     def _milliseconds(self) -> int | None:
@@ -308,8 +309,8 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
                 stderr=writing,
                 cwd=execution.workdir,
                 env=_environment(execution),
-                start_new_session=True,
                 pass_fds=keep,
+                **apart(),
             )
             opened.callback(_abandon, process)
             os.set_blocking(reading, False)
