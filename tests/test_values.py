@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from dataclasses import field
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from packtivity import values
 
 
-def body() -> dict[str, Any]:
+def body(field: Any = values.field) -> dict[str, Any]:
     def double(self: Any) -> int:
         return int(self.number * 2)
 
@@ -30,7 +29,7 @@ def body() -> dict[str, Any]:
 
 
 def pair(**options: Any) -> tuple[Any, Any]:
-    theirs = dataclasses.dataclass(frozen=True, **options)(type("Value", (), body()))
+    theirs = dataclasses.dataclass(frozen=True, **options)(type("Value", (), body(dataclasses.field)))
     return values.dataclass(frozen=True, **options)(type("Value", (), body())), theirs
 
 
@@ -46,7 +45,16 @@ def test_made_shown_and_listed_alike(slots: bool, args: tuple[Any, ...], given: 
     ours, theirs = (made(*args, **given) for made in pair(slots=slots))
     assert repr(ours) == repr(theirs)
     assert dataclasses.asdict(ours) == dataclasses.asdict(theirs)
-    assert [f.name for f in dataclasses.fields(ours)] == [f.name for f in dataclasses.fields(theirs)]
+    for one, other in zip(dataclasses.fields(ours), dataclasses.fields(theirs), strict=True):
+        assert (one.name, one.type, one.default, one.repr, one.compare) == (
+            other.name,
+            other.type,
+            other.default,
+            other.repr,
+            other.compare,
+        )
+    assert type(ours).__match_args__ == type(theirs).__match_args__
+    assert dataclasses.is_dataclass(ours)
     assert ours.double() == theirs.double()
     assert hasattr(ours, "__dict__") == hasattr(theirs, "__dict__") == (not slots)
 

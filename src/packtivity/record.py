@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import facts, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import read_json, write_whole
-from packtivity.tasklog import safe_name
+from packtivity.logfiles import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

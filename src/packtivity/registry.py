@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 guests: list[str] = []
 """Names of modules and backends, not part of packtivity itself, that this process has been asked to use."""
+before_guests: list[Callable[[], None]] = []
+"""What a program put off until code of others runs: done once, and taken off the list."""
 
 T = TypeVar("T")
 Table = dict[str, dict[str, T]]
@@ -67,7 +69,7 @@ def load_module(name: str, *, purpose: str) -> Any:
 
     :raises ConfigurationError: it cannot be imported, whatever the reason; the reason is kept as the cause.
     """
-    guests.append(name)
+    welcome(name)
     try:
         return importlib.import_module(name)
     except PacktivityError:
@@ -77,6 +79,13 @@ def load_module(name: str, *, purpose: str) -> Any:
             f"{purpose}: module {name!r} cannot be imported: {type(error).__name__}: {error}",
             hint="Check the spelling, and that it is installed in the environment packtivity runs in.",
         ) from error
+
+
+def welcome(guest: str) -> None:
+    """Note that code of others is about to run, and do first what was put off until then."""
+    guests.append(guest)
+    while before_guests:
+        before_guests.pop(0)()
 
 
 class Registry(Generic[T]):

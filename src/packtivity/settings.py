@@ -7,16 +7,15 @@ the machine the task runs on and to the moment it starts. The documentation's ta
 from __future__ import annotations
 
 import os
-from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from dataclasses import dataclass
+    from dataclasses import dataclass, field, fields
 else:
-    from packtivity.values import dataclass
+    from packtivity.values import dataclass, field, fields
 
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE = frozenset({"", "0", "false", "no", "off", "n", "f", "null", "~", "none"})

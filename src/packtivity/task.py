@@ -7,7 +7,6 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts
@@ -17,14 +16,14 @@ from packtivity.files import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from dataclasses import dataclass
+    from dataclasses import dataclass, field
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
     from packtivity.record import Book
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON, Execution, Parameters
 else:
-    from packtivity.values import dataclass
+    from packtivity.values import dataclass, field
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""
@@ -209,9 +208,9 @@ def _run(
     pack_config: packconfig,
     exec_config: ExecutionConfig,
 ) -> Any:
-    from packtivity.tasklog import setup_logging_topic
+    from packtivity.tasklog import step_log
 
-    with setup_logging_topic(exec_config, metadata, state, "step", return_logger=True) as log:
+    with step_log(exec_config, metadata, state) as log:
         try:
             parameters, state = finalize_inputs(parameters, state)
             job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)

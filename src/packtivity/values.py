@@ -1,23 +1,69 @@
 """Frozen dataclasses that are cheap to define.
 
 ``dataclasses.dataclass`` writes and compiles half a dozen functions for each class: half a millisecond, which a
-command pays at every start, for every class it imports. Here all classes share their methods, and only attribute
-look-up finds out what differs. Checkers of types are shown the one of the standard library, which means the same:
+command pays at every start, for every class it imports. Here all classes share their methods, only attribute look-up
+finds out what differs, and :mod:`dataclasses` itself is imported when somebody asks for its fields. Checkers of types
+are shown the one of the standard library, which means the same:
 
     if TYPE_CHECKING:
-        from dataclasses import dataclass
+        from dataclasses import dataclass, field
     else:
-        from packtivity.values import dataclass
+        from packtivity.values import dataclass, field
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import MISSING, FrozenInstanceError
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+_MISSING: Any = object()
+
+
+class Field:
+    """What is known of one attribute; the same as in a :class:`dataclasses.Field`."""
+
+    __slots__ = ("compare", "default", "default_factory", "metadata", "name", "repr")
+
+    def __init__(self, **known: Any) -> None:
+        self.name: str = known.get("name", "")
+        self.default = known.get("default", _MISSING)
+        self.default_factory = known.get("default_factory", _MISSING)
+        self.repr: bool = known.get("repr", True)
+        self.compare: bool = known.get("compare", True)
+        self.metadata: Mapping[str, Any] | None = known.get("metadata")
+
+    def standard(self) -> Any:
+        """Return it for :mod:`dataclasses`."""
+        from dataclasses import field as standard_field
+
+        given = {"default": self.default, "default_factory": self.default_factory}
+        default = {name: value for name, value in given.items() if value is not _MISSING}
+        return standard_field(**default, repr=self.repr, compare=self.compare, metadata=self.metadata, kw_only=False)
+
+
+def field(**known: Any) -> Any:
+    """Describe an attribute: ``default`` or ``default_factory``, ``repr``, ``compare``, ``metadata``."""
+    return Field(**known)
+
+
+def fields(cls: type) -> tuple[Any, ...]:
+    """Return what is known of a class's attributes, in their order."""
+    return tuple(cls.__fields__.values())  # type: ignore[attr-defined]
+
+
+class _StandardFields:
+    """The attribute that :mod:`dataclasses` knows its classes by, made when it is asked for."""
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        from dataclasses import make_dataclass
+
+        annotations = owner.__annotations__
+        listed = [(name, annotations[name], known.standard()) for name, known in owner.__fields__.items()]
+        made: Any = vars(make_dataclass(owner.__name__, listed))["__dataclass_fields__"]
+        owner.__dataclass_fields__ = made
+        return made
 
 
 def dataclass(*, frozen: bool, slots: bool = False, eq: bool = True) -> Callable[[type], type]:
@@ -32,7 +78,10 @@ def dataclass(*, frozen: bool, slots: bool = False, eq: bool = True) -> Callable
         raise ValueError("a dataclass that is not frozen is made by dataclasses.dataclass")
 
     def decorate(cls: type) -> type:
-        made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
+        known = {name: _field(name, vars(cls).get(name, _MISSING)) for name in vars(cls).get("__annotations__", ())}
+        made: Any = _with_slots(cls, known) if slots else _with_defaults(cls, known)
+        made.__fields__, made.__dataclass_fields__ = known, _StandardFields()
+        setattr(made, "__match_args__", tuple(known))  # noqa: B010 - checkers of types refuse an assignment
         made.__init__, made.__repr__, made.__reduce__ = _init, _repr, _reduce
         made.__setattr__, made.__delattr__ = _refuse, _refuse
         if eq:
@@ -42,8 +91,29 @@ def dataclass(*, frozen: bool, slots: bool = False, eq: bool = True) -> Callable
     return decorate
 
 
+def _field(name: str, given: Any) -> Field:
+    known = given if isinstance(given, Field) else Field(default=given)
+    known.name = name
+    return known
+
+
+def _with_slots(cls: type, known: Mapping[str, Field]) -> type:
+    """Return the class anew: slots have to be there when a class is made."""
+    kept = {name: value for name, value in vars(cls).items() if name not in (*known, "__dict__", "__weakref__")}
+    return type(cls)(cls.__name__, cls.__bases__, {**kept, "__slots__": tuple(known), "__qualname__": cls.__qualname__})
+
+
+def _with_defaults(cls: type, known: Mapping[str, Field]) -> type:
+    for name, described in known.items():
+        if described.default is not _MISSING:
+            setattr(cls, name, described.default)
+        elif name in vars(cls):
+            delattr(cls, name)
+    return cls
+
+
 def _init(self: Any, *args: Any, **given: Any) -> None:
-    fields = type(self).__dataclass_fields__
+    fields = type(self).__fields__
     if len(args) > len(fields):
         raise TypeError(f"{type(self).__name__} has {len(fields)} fields, not {len(args)}")
     left = iter(fields.items())
@@ -51,30 +121,30 @@ def _init(self: Any, *args: Any, **given: Any) -> None:
         if name in given:
             raise TypeError(f"{type(self).__name__}: {name!r} is given twice")
         object.__setattr__(self, name, value)
-    for name, field in left:
-        object.__setattr__(self, name, given.pop(name) if name in given else _default(self, name, field))
+    for name, known in left:
+        object.__setattr__(self, name, given.pop(name) if name in given else _default(self, name, known))
     if given:
         raise TypeError(f"{type(self).__name__} has no field {next(iter(given))!r}")
 
 
-def _default(self: Any, name: str, field: Any) -> Any:
-    if field.default is not MISSING:
-        return field.default
-    if field.default_factory is not MISSING:
-        return field.default_factory()
+def _default(self: Any, name: str, known: Field) -> Any:
+    if known.default is not _MISSING:
+        return known.default
+    if known.default_factory is not _MISSING:
+        return known.default_factory()
     raise TypeError(f"{type(self).__name__}: {name!r} is missing")
 
 
 def _values(self: Any) -> tuple[Any, ...]:
-    return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+    return tuple(getattr(self, name) for name in self.__fields__)
 
 
 def _compared(self: Any) -> tuple[Any, ...]:
-    return tuple(getattr(self, name) for name, field in self.__dataclass_fields__.items() if field.compare)
+    return tuple(getattr(self, name) for name, known in self.__fields__.items() if known.compare)
 
 
 def _repr(self: Any) -> str:
-    shown = (f"{name}={getattr(self, name)!r}" for name, field in self.__dataclass_fields__.items() if field.repr)
+    shown = (f"{name}={getattr(self, name)!r}" for name, known in self.__fields__.items() if known.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
@@ -91,4 +161,6 @@ def _reduce(self: Any) -> tuple[Any, ...]:
 
 
 def _refuse(self: Any, name: str, *_: Any) -> NoReturn:
+    from dataclasses import FrozenInstanceError
+
     raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed")

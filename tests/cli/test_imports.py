@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -43,7 +44,32 @@ def test_a_plain_run_imports_neither_http_nor_a_schema_library_nor_jq(commands: 
     found = imported(commands, "packtivity-run", "spec.yml", "-p", "name=x", "-p", "outputfile=o")
     assert "packtivity.task" in found
     dear = {"requests", "jsonschema", "jsonschema_rs", "jq", "jsonpath_ng", "jsonpointer", "importlib.metadata"}
+    dear |= {"logging", "dataclasses", "textwrap", "traceback", "tempfile"}
     assert found & (dear | {"tempfile", "shutil", "pathlib", "glob", "urllib.parse", "asyncio"}) == set()
+
+
+LOGGING = """
+import logging
+from packtivity.handlers.process_handlers import process
+
+@process("string-interpolated-cmd")
+def talking(*arguments):
+    log = logging.getLogger("somebody")
+    log.info("quiet")
+    log.warning("loud")
+    return {"command": "true"}
+"""
+
+
+def test_verbosity_is_for_the_loggers_of_others_too(commands: Any) -> None:
+    commands.write("plug.py", LOGGING)
+    commands.spec("'true'")
+    environment = {"PACKTIVITY_PLUGINS": "plug", "PYTHONPATH": str(commands.directory)}
+    said = [
+        commands("packtivity-run", "-q", "spec.yml", "-p", "outputfile=o", *more, env=environment).stderr
+        for more in ((), ("-v", "WARNING"), ("-v", "INFO"))
+    ]
+    assert [re.findall("somebody:(quiet|loud)", text) for text in said] == [[], ["loud"], ["quiet", "loud"]]
 
 
 COLLECTOR = """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 DEBUG = "packtivity.cli.debug"
+_HELP = "Show this message and exit."
 
 
 def _columns(ctx: click.Context) -> click.Context:
@@ -102,8 +103,24 @@ def collect_garbage() -> None:
     gc.enable()
 
 
+def _show_help(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
 class Command(_Program, click.Command):
     """A command whose errors are printed as messages and end it with the error's own exit code."""
+
+    _help_option: click.Option | None = None
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:  # noqa: ARG002
+        """Return ``--help``; click's own looks for translations of its text at every start."""
+        if self._help_option is None:
+            self._help_option = click.Option(
+                ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help=_HELP
+            )
+        return self._help_option
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments; short options are written out first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors, settings
@@ -206,10 +207,10 @@ def find_backend(name: str) -> tuple[bool, Any]:
     if name not in _OWN_BACKENDS or settings.value("plugins"):
         from packtivity.cli.command import collect_garbage
         from packtivity.plugins import enable_plugins
-        from packtivity.registry import guests
+        from packtivity.registry import welcome
 
         collect_garbage()
-        guests.append(name)
+        welcome(name)
         enable_plugins()
     synchronous, backend = backend_from_string(name)
     for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
@@ -221,7 +222,19 @@ def find_backend(name: str) -> tuple[bool, Any]:
 
 
 def start_logging(level: str) -> None:
-    """Print log lines of ``level`` and above on standard error (upstream 0.17.1's ``--verbosity``)."""
-    import logging
+    """Print log lines of ``level`` and above on standard error (upstream 0.17.1's ``--verbosity``).
 
-    logging.basicConfig(level=getattr(logging, level))
+    Our own code writes none but those of the step log, so this waits until code of others runs.
+    """
+
+    def start() -> None:
+        import logging
+
+        logging.basicConfig(level=getattr(logging, level))
+
+    if "logging" in sys.modules:
+        start()
+    else:
+        from packtivity.registry import before_guests
+
+        before_guests.append(start)

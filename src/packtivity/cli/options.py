@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,10 +108,34 @@ class Directory(ParamType):
         return [CompletionItem(incomplete, type="dir")]
 
 
-# Not click.Path(exists=True): a spec may be an address, and a missing file has a better message of ours.
-# Nor readable=True, which looks at files to be written, too.
-_FILE = click.Path(readable=False)
-_NO_DIRECTORY = click.Path(dir_okay=False, readable=False)
+class File(ParamType):
+    """A file to read or write, which need not exist: a spec may be an address, and a missing file has a better message.
+
+    :class:`click.Path` asks for translations of its name as soon as it is made, which takes longer than parsing.
+
+    :param directory: whether a directory, too, is taken.
+    """
+
+    name = "path"
+
+    def __init__(self, *, directory: bool = True) -> None:
+        self.directory = directory
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path as it is given."""
+        if not self.directory and os.path.isdir(value):
+            self.fail(f"File {os.fsdecode(value)!r} is a directory.", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Let the shell complete files."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+_FILE = File()
+_NO_DIRECTORY = File(directory=False)
 _DIRECTORY = Directory()
 
 spec = click.argument("spec", type=_FILE)
@@ -286,7 +311,7 @@ lockfile = click.option(
     "--lockfile",
     default="packtivity.lock",
     show_default=True,
-    type=click.Path(dir_okay=False),
+    type=_NO_DIRECTORY,
     help="File with the digest of each container image.",
 )
 print_command = click.option(

@@ -144,9 +144,8 @@ class LiveLine:
 
     def guard_logging(self) -> None:
         """Keep log lines on the same terminal apart from the line."""
-        import logging
-
-        for handler in logging.getLogger().handlers:
+        logging = sys.modules.get("logging")  # whose import is not ours to pay for
+        for handler in logging.getLogger().handlers if logging else ():
             handler.addFilter(self._make_room)
 
     def _make_room(self, _record: Any) -> bool:

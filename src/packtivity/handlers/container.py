@@ -51,9 +51,9 @@ def execute_container(execution: Execution, config: Any, state: Any, metadata: A
     :raises TaskTimeout: it ran longer than it may.
     """
     from packtivity.handlers.execution_handlers import check, log_completed, log_execution
-    from packtivity.tasklog import run_log, setup_logging_topic
+    from packtivity.tasklog import run_log, step_log
 
-    with setup_logging_topic(config, metadata, state, "step", return_logger=True) as step:
+    with step_log(config, metadata, state) as step:
         log_execution(step, execution)
         if config.dry_run():
             step.info("dry run: not run in %s", execution.image)
@@ -99,7 +99,7 @@ def _log_image(step: Any, runtime: Runtime, ended: supervise.Ended) -> None:
 
 def _keep(runtime: Runtime, ended: supervise.Ended, state: Any, metadata: Any) -> None:
     """Write down beside the logs what was run, all at once."""
-    from packtivity.tasklog import log_path
+    from packtivity.logfiles import log_path
 
     log = log_path(metadata, state, "run")
     if log is None or not os.path.isdir(os.path.dirname(log)):

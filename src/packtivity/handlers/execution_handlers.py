@@ -104,9 +104,9 @@ def docker_enc_handler(config: Any, environment: Mapping[str, Any], state: Any, 
 @executor("noop-env")
 def noop_env(config: Any, environment: Mapping[str, Any], state: Any, job: JSON, metadata: Any) -> None:  # noqa: ARG001
     """Run nothing, and say in the step log what."""
-    from packtivity.tasklog import setup_logging_topic
+    from packtivity.tasklog import step_log
 
-    with setup_logging_topic(config, metadata, state, "step", return_logger=True) as log:
+    with step_log(config, metadata, state) as log:
         log.info("state is: %s", state)
         log.info("would be running this job: %s", job)
 
@@ -124,9 +124,9 @@ def manual_env(config: Any, environment: Mapping[str, Any], state: Any, job: JSO
 @executor("test-env")
 def test_process(config: Any, environment: Mapping[str, Any], state: Any, job: JSON, metadata: Any) -> None:
     """Run nothing; the environment of that name has always been there for tests of plug-ins."""
-    from packtivity.tasklog import setup_logging_topic
+    from packtivity.tasklog import step_log
 
-    with setup_logging_topic(config, metadata, state, "step", return_logger=True) as log:
+    with step_log(config, metadata, state) as log:
         log.info("a complicated test environment")
         log.info("job:  %s", job)
         log.info("env:  %s", environment)
@@ -139,9 +139,9 @@ def _is_manual(job: JSON, environment: Mapping[str, Any]) -> bool:
 
 def _carry_out(config: Any, environment: Mapping[str, Any], state: Any, job: JSON, metadata: Any) -> None:
     from packtivity.handlers.manual import carry_out
-    from packtivity.tasklog import setup_logging_topic
+    from packtivity.tasklog import step_log
 
-    with setup_logging_topic(config, metadata, state, "step", return_logger=True) as log:
+    with step_log(config, metadata, state) as log:
         if config.dry_run():
             log.info("dry run: a person is not asked to carry out the step")
             return
@@ -166,9 +166,10 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
     :raises TaskTimeout: it ran longer than it may.
     :raises StateError: the work directory cannot be made, or a log not written.
     """
-    from packtivity.tasklog import mkdir_p, run_log, setup_logging_topic
+    from packtivity.logfiles import mkdir_p
+    from packtivity.tasklog import run_log, step_log
 
-    with setup_logging_topic(config, metadata, state, "step", return_logger=True) as step:
+    with step_log(config, metadata, state) as step:
         log_execution(step, execution)
         if config.dry_run():
             step.info("dry run: not run")

@@ -51,10 +51,10 @@ def docker_execution_cmdline(
     import os
     import shlex
 
+    from packtivity.logfiles import safe_name
     from packtivity.runtimes.base import Launch
     from packtivity.runtimes.choose import named
     from packtivity.runtimes.containers import options
-    from packtivity.tasklog import safe_name
 
     stdin = race_spec["stdin"]
     execution = Execution(

@@ -52,7 +52,7 @@ __all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "OutputLog", "attach", "ru
 
 
 class OutputLog(Protocol):
-    """Where output goes; see :class:`packtivity.tasklog.RunLog`."""
+    """Where output goes; see :class:`packtivity.logfiles.RunLog`."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes, of any length, with or without line ends."""

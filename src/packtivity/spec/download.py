@@ -13,9 +13,12 @@ import requests
 import urllib3
 
 from packtivity.errors import LoadError
+from packtivity.registry import welcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+welcome("requests")  # it writes to loggers, in threads perhaps
 
 _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
