@@ -65,6 +65,7 @@ def _adjacent_stars(pattern: str) -> bool:
     links=[],
     patterns=["**", "*/**", "**/*", "**/", "**/a/", "**/b"],
 )
+@example(files=["-", "a", "?"], folders=[], links=[], patterns=["[?--]", "[+--]", "[a--]", "[!--z]", "[a&&-]", "[]-a]"])
 def test_finds_what_glob2_finds(
     files: list[str],
     folders: list[str],

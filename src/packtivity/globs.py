@@ -147,8 +147,12 @@ def _end_of_set(pattern: str, start: int) -> int | None:
 
 
 def _character_set(body: str) -> str:
+    """Translate what stands between brackets: characters and ranges, each escaped, so that none means more here."""
     negated = body[0] == "!"
-    body = re.sub(r"([\\\[&~|])", r"\\\1", body[1:] if negated else body)
-    if not negated and body[0] == "^":
-        body = "\\" + body
-    return f"[{'^' if negated else ''}{body}]"
+    left = body[1:] if negated else body
+    members = ""
+    while left:
+        width = 3 if len(left) > 2 and left[1] == "-" else 1
+        members += "-".join(map(re.escape, left[:width:2]))
+        left = left[width:]
+    return f"[{'^' if negated else ''}{members}]"

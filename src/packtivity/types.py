@@ -6,11 +6,12 @@ lives inside one run; ``Protocol`` at the seams where other people's classes com
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from dataclasses import dataclass, field
+    from typing import TypedDict
 else:
     from packtivity.values import dataclass, field
 
@@ -23,56 +24,55 @@ Path: TypeAlias = tuple[str | int, ...]
 # --- documents -------------------------------------------------------------------------------------------------
 
 
-class Spec(TypedDict):
-    """A validated task document, defaults filled. The inner documents are described by ``spec/schema/*.json``."""
+if TYPE_CHECKING:
 
-    process: dict[str, Any] | None
-    environment: dict[str, Any] | None
-    publisher: dict[str, Any]
+    class Spec(TypedDict):
+        """A validated task document, defaults filled. The inner documents are described by ``spec/schema/*.json``."""
 
+        process: dict[str, Any] | None
+        environment: dict[str, Any] | None
+        publisher: dict[str, Any]
 
-class Job(TypedDict, total=False):
-    """The rendered process; REANA reads ``command``, or ``script`` and ``interpreter``.
+    class Job(TypedDict, total=False):
+        """The rendered process; REANA reads ``command``, or ``script`` and ``interpreter``.
 
-    ``interactive`` is the shell of ``packtivity-util shell``; ``instructions`` and ``parameters`` are for a person.
-    """
+        ``interactive`` is the shell of ``packtivity-util shell``; ``instructions`` and ``parameters`` are for a person.
+        """
 
-    command: str
-    script: str
-    interpreter: str
-    interactive: str
-    instructions: str
-    parameters: JSON
+        command: str
+        script: str
+        interpreter: str
+        interactive: str
+        instructions: str
+        parameters: JSON
 
+    class Metadata(TypedDict, total=False):
+        """What the caller says about a run: ``name`` names its log files."""
 
-class Metadata(TypedDict, total=False):
-    """What the caller says about a run: ``name`` names its log files."""
+        name: str
 
-    name: str
+    class Directory(TypedDict, total=False):
+        """One directory of a state: an absolute real path, and the name it has in ``{placeholders}``."""
 
+        path: str
+        name: str
 
-class Directory(TypedDict, total=False):
-    """One directory of a state: an absolute real path, and the name it has in ``{placeholders}``."""
+    class StateDocument(TypedDict):
+        """``LocalFSState.json()``."""
 
-    path: str
-    name: str
+        state_type: str
+        identifier: str
+        readwrite: list[Directory]
+        readonly: list[Directory]
 
+    class ProxyDocument(TypedDict):
+        """JSON handle of a submitted task."""
 
-class StateDocument(TypedDict):
-    """``LocalFSState.json()``."""
+        proxyname: str
+        proxydetails: Any
 
-    state_type: str
-    identifier: str
-    readwrite: list[Directory]
-    readonly: list[Directory]
-
-
-class ProxyDocument(TypedDict):
-    """JSON handle of a submitted task."""
-
-    proxyname: str
-    proxydetails: Any
-
+else:  # at run time they are dictionaries; defining these classes would cost more than the rest of this module
+    Spec = Job = Metadata = Directory = StateDocument = ProxyDocument = dict
 
 # --- diagnostics -----------------------------------------------------------------------------------------------
 

@@ -78,15 +78,16 @@ def dataclass(*, frozen: bool, slots: bool = False, eq: bool = True) -> Callable
         raise ValueError("a dataclass that is not frozen is made by dataclasses.dataclass")
 
     def decorate(cls: type) -> type:
-        known = {name: _field(name, vars(cls).get(name, _MISSING)) for name in vars(cls).get("__annotations__", ())}
-        made: Any = _with_slots(cls, known) if slots else _with_defaults(cls, known)
-        made.__fields__, made.__dataclass_fields__ = known, _StandardFields()
-        setattr(made, "__match_args__", tuple(known))  # noqa: B010 - checkers of types refuse an assignment
-        made.__init__, made.__repr__, made.__reduce__ = _init, _repr, _reduce
-        made.__setattr__, made.__delattr__ = _refuse, _refuse
-        if eq:
-            made.__eq__, made.__hash__ = _equal, _hash
-        return made  # type: ignore[no-any-return]
+        body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+        body["__qualname__"] = cls.__qualname__
+        known = {name: _field(name, body.pop(name, _MISSING)) for name in body.get("__annotations__", ())}
+        if slots:
+            body["__slots__"] = tuple(known)
+        else:
+            body |= {name: one.default for name, one in known.items() if one.default is not _MISSING}
+        body |= {"__fields__": known, "__match_args__": tuple(known), "__dataclass_fields__": _StandardFields()}
+        # Made anew with everything in place: methods that are added to a class cost several times as much.
+        return type(cls)(cls.__name__, cls.__bases__, {**body, **_METHODS, **(_BY_VALUE if eq else {})})
 
     return decorate
 
@@ -95,21 +96,6 @@ def _field(name: str, given: Any) -> Field:
     known = given if isinstance(given, Field) else Field(default=given)
     known.name = name
     return known
-
-
-def _with_slots(cls: type, known: Mapping[str, Field]) -> type:
-    """Return the class anew: slots have to be there when a class is made."""
-    kept = {name: value for name, value in vars(cls).items() if name not in (*known, "__dict__", "__weakref__")}
-    return type(cls)(cls.__name__, cls.__bases__, {**kept, "__slots__": tuple(known), "__qualname__": cls.__qualname__})
-
-
-def _with_defaults(cls: type, known: Mapping[str, Field]) -> type:
-    for name, described in known.items():
-        if described.default is not _MISSING:
-            setattr(cls, name, described.default)
-        elif name in vars(cls):
-            delattr(cls, name)
-    return cls
 
 
 def _init(self: Any, *args: Any, **given: Any) -> None:
@@ -164,3 +150,13 @@ def _refuse(self: Any, name: str, *_: Any) -> NoReturn:
     from dataclasses import FrozenInstanceError
 
     raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed")
+
+
+_METHODS = {
+    "__init__": _init,
+    "__repr__": _repr,
+    "__reduce__": _reduce,
+    "__setattr__": _refuse,
+    "__delattr__": _refuse,
+}
+_BY_VALUE = {"__eq__": _equal, "__hash__": _hash}

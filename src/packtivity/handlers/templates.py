@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from packtivity.interpolate import MissingName, TemplateError, interpolate, placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from dataclasses import dataclass
 
     from packtivity.errors import ParameterError
+else:
+    from packtivity.values import dataclass
 
 
-class Values(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Values:
     """What placeholders may use: ``args`` by position, ``names`` by name."""
 
     args: Sequence[Any]

@@ -27,6 +27,8 @@ class Answer:
 
 
 class _Kept:
+    path: str | None = None
+
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
 

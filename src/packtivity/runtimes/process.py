@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.runtimes.cancellation import Cancellation
@@ -29,6 +29,8 @@ from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from packtivity.logfiles import RunLog
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -48,23 +50,13 @@ _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
 Helper = subprocess.Popen[bytes]
 """A program started by :func:`start_helper`."""
 
-__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "OutputLog", "attach", "run", "start_helper"]
-
-
-class OutputLog(Protocol):
-    """Where output goes; see :class:`packtivity.logfiles.RunLog`."""
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next bytes, of any length, with or without line ends."""
-
-    def note(self, message: str) -> None:
-        """Take a remark of ours."""
+__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "attach", "run", "start_helper"]
 
 
 def run(
     execution: Execution,
     *,
-    log: OutputLog | None = None,
+    log: RunLog | None = None,
     reporter: Reporter | None = None,
     grace: float = 10.0,
     cancel: Cancellation | None = None,
@@ -109,7 +101,7 @@ class _Watch:
     def __init__(
         self,
         execution: Execution,
-        log: OutputLog | None,
+        log: RunLog | None,
         reporter: Reporter | None,
         grace: float,
         cancel: Cancellation | None,

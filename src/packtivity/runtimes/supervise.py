@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from packtivity.logfiles import RunLog
     from packtivity.runtimes.base import Runtime
-    from packtivity.runtimes.process import Cancellation, OutputLog
+    from packtivity.runtimes.process import Cancellation
     from packtivity.runtimes.pulls import Image
     from packtivity.runtimes.usage import Usage
     from packtivity.types import Completed, Mount, Reporter
 
-    OpenLog = Callable[[], AbstractContextManager[OutputLog | None]]
+    OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Supervision:
     policy: str = "missing"
     locked: Mapping[str, str] | None = None
 
-    def run(self, execution: Execution, log: OutputLog | None) -> Completed:
+    def run(self, execution: Execution, log: RunLog | None) -> Completed:
         """Run a plain execution, watched."""
         return process.run(execution, log=log, reporter=self.reporter, grace=self.grace, cancel=self.cancel)
 
@@ -148,7 +149,7 @@ def _pull_failed(argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUn
 # --- start to end ----------------------------------------------------------------------------------------------
 
 
-def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None, watch: Supervision) -> Ended:
+def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, watch: Supervision) -> Ended:
     """Run a container to its end; it is gone when this returns or raises.
 
     :raises EnvironmentUnavailable: the image cannot be had, or the tool cannot start the container.
@@ -169,7 +170,7 @@ def run_container(runtime: Runtime, execution: Execution, log: OutputLog | None,
 
 
 def _run_again_if_gone(
-    runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision
+    runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision
 ) -> Ended:
     """Run; once more if the image was noted to be here and has been removed since."""
     ended = _run(runtime, execution, image, log, watch)
@@ -180,7 +181,7 @@ def _run_again_if_gone(
     return ended
 
 
-def _run(runtime: Runtime, execution: Execution, image: Image, log: OutputLog | None, watch: Supervision) -> Ended:
+def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
     name = new_name()
     with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
         meter = None if runtime.is_child else Meter(life.folder)

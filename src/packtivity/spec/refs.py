@@ -7,7 +7,7 @@ points inside itself. Any other ``$ref`` is plain data. Only what the document r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
@@ -28,12 +28,15 @@ _EXPANSION = 20_000_000
 """Characters, and 16 for each value, that references may make."""
 
 
-class Place(NamedTuple):
-    """A value, and where it is written: which file, and the path to it there."""
+class Place:
+    """A value, and where it is written: which file, and the path to it there. Made for each value of a document."""
 
-    file: Location
-    path: Path
-    value: JSON
+    __slots__ = ("file", "path", "value")
+
+    def __init__(self, file: Location, path: Path, value: JSON) -> None:
+        self.file = file
+        self.path = path
+        self.value = value
 
 
 class Unresolvable(Exception):
