@@ -165,7 +165,7 @@ def test_what_was_run_is_noted_for_the_record(run: Any, page: facts.Page) -> Non
     assert page.notes["image"] == {"reference": "lab/base:1", "digest": DIGEST}
     assert page.notes["argv"][:2] == ["docker", "run"]
     assert page.notes["completed"].returncode == 0
-    assert "out_of_memory" not in page.notes
+    assert not page.notes.get("out_of_memory")
 
 
 def test_what_was_run_lies_beside_the_logs_also_when_it_failed(run: Any, state: LocalFSState, workdir: Path) -> None:
