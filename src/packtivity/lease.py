@@ -112,13 +112,13 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
     :raises TaskCancelled: it was cancelled.
     :raises StateError: the file cannot be made.
     """
+    lease = _try(path)
+    if lease is not None:
+        return lease
     from threading import Event
 
     pause, idle, seen = _POLL[0], Event(), 0
     while True:
-        lease = _try(path)
-        if lease is not None:
-            return lease
         state = read(path)
         if waiting is not None:
             waiting(state)
@@ -129,6 +129,9 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
         if cancelled():
             raise TaskCancelled("the task was cancelled while it waited for another run of it to end")
         idle.wait(pause)
+        lease = _try(path)
+        if lease is not None:
+            return lease
         pause = min(pause * 1.5, _POLL[1])
 
 
@@ -146,7 +149,7 @@ def _try(path: str) -> Lease | None:
     if not _is_same(descriptor, path):  # the one who had it took the file away in between
         os.close(descriptor)
         return None
-    return Lease(path, descriptor, _parsed(os.read(descriptor, 1 << 20)))
+    return Lease(path, descriptor, _parsed(_content(descriptor)))
 
 
 def _open(path: str) -> int:
@@ -172,6 +175,11 @@ def _is_same(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _content(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.read(descriptor, size) if size else b""
 
 
 def _parsed(content: bytes) -> JSON:

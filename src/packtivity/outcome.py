@@ -179,7 +179,7 @@ def is_secret(name: str) -> bool:
 
 def secrets(environment: Mapping[str, str], parameters: JSON) -> set[str]:
     """Return the texts that must not stand in a record: values of variables and parameters with telling names."""
-    found = {value for name, value in environment.items() if is_secret(name)}
+    found = {environment[name] for name in environment if is_secret(name)}
     if isinstance(parameters, dict):
         for name, value in parameters.items():
             if is_secret(str(name)):

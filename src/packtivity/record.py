@@ -216,7 +216,7 @@ class Book:
             "missing": list(noted.get("missing", ())),
             "warnings": list(noted.get("warnings", ())),
         }
-        hidden = outcome.secrets(settings.caller_environment(), self._parameters)
+        hidden = outcome.secrets(settings.environment(), self._parameters)
         succeeded = status == "succeeded"
         checksums = settings.value("record_checksums")
         return {
@@ -259,7 +259,7 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
     import json
 
     now = outcome.moment(time.time())
-    hidden = outcome.secrets(settings.caller_environment(), about.get("parameters"))
+    hidden = outcome.secrets(settings.environment(), about.get("parameters"))
     document = {
         "version": VERSION,
         "key": None,

@@ -325,6 +325,11 @@ def state_dir(environ: Mapping[str, str] | None = None) -> str:
     return os.path.join(base, "packtivity")
 
 
+def environment() -> Mapping[str, str]:
+    """Return this process's environment itself, for a look at a few of its variables; not to be changed."""
+    return os.environ
+
+
 def caller_environment() -> dict[str, str]:
     """Return a copy of this process's environment, for the processes it starts."""
     return dict(os.environ)

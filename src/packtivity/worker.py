@@ -45,6 +45,9 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
 
+_let_go = False
+
+
 def _let_go_of_ignored_signals() -> None:
     """See that the task does not inherit that signals are ignored, as workers of pools and engines do."""
     import signal
@@ -52,6 +55,10 @@ def _let_go_of_ignored_signals() -> None:
 
     if threading.current_thread() is not threading.main_thread():
         return
+    global _let_go  # noqa: PLW0603 - handlers are of the process
+    if _let_go:
+        return
+    _let_go = True
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _nothing)  # a handler ignores it as well, and is not inherited

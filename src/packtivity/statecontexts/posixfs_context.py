@@ -56,6 +56,8 @@ class LocalFSState:
         # Sorted by path, as upstream has them in the JSON that caches are keyed by.
         self._readwrite = sorted(writable, key=_path)
         self._readonly = sorted(readable, key=_path)
+        # First the work directory, then the others by path.
+        self._writable = [entry["path"] for entry in sorted(self._readwrite, key=lambda e: e.get("name") != WORKDIR)]
         self.dirnames = {entry["name"]: entry["path"] for entry in self._named_directories()}
         self.datamodel: Mapping[str, Any] | None = None
 
@@ -72,8 +74,7 @@ class LocalFSState:
     @property
     def readwrite(self) -> list[str]:
         """Real paths of the read-write directories: first the work directory, then the others by path."""
-        first = sorted(self._readwrite, key=lambda entry: entry.get("name") != WORKDIR)
-        return [entry["path"] for entry in first]
+        return list(self._writable)
 
     @property
     def readonly(self) -> list[str]:
@@ -83,8 +84,7 @@ class LocalFSState:
     @property
     def metadir(self) -> str | None:
         """Directory for logs and records, ``None`` without a work directory."""
-        readwrite = self.readwrite
-        return f"{readwrite[0]}/{METADIR}" if readwrite else None
+        return f"{self._writable[0]}/{METADIR}" if self._writable else None
 
     def identifier(self) -> str:
         """Return the text that names this state."""
