@@ -44,6 +44,7 @@ class Lease:
         self.descriptor = descriptor
         self.left = left
         self._gone = False
+        self._size = os.fstat(descriptor).st_size
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Say how the task is.
@@ -52,8 +53,7 @@ class Lease:
         """
         content = json.dumps({**state, "runner": runner()}).encode()
         try:
-            os.pwrite(self.descriptor, content, 0)
-            os.ftruncate(self.descriptor, len(content))
+            self._fill(content)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -72,10 +72,7 @@ class Lease:
                 write_whole(name, content, sync=sync)
             return
         try:
-            view, at = memoryview(content), 0
-            while at < len(content):
-                at += os.pwrite(self.descriptor, view[at:], at)
-            os.ftruncate(self.descriptor, len(content))
+            self._fill(content)
             if sync:
                 os.fsync(self.descriptor)
             rename(self.path, also or path, sync=sync or also is not None)
@@ -84,6 +81,14 @@ class Lease:
         self._gone = True
         if also is not None:
             name_also(also, path, content, sync=sync)
+
+    def _fill(self, content: bytes) -> None:
+        view, at = memoryview(content), 0
+        while at < len(content):
+            at += os.pwrite(self.descriptor, view[at:], at)
+        if len(content) < self._size:
+            os.ftruncate(self.descriptor, len(content))
+        self._size = len(content)
 
     def leave(self) -> None:
         """Free the lock and let the file stay, for the next runner to find."""
@@ -235,7 +240,12 @@ def runner(pid: int | None = None) -> dict[str, Any]:
     """Return what tells a process apart from every other one, on this machine and until it is started anew."""
     pid = os.getpid() if pid is None else pid
     began = _began(pid) if pid != os.getpid() else _own_began(pid)
-    return {"pid": pid, "began": began, "boot": _boot(), "host": os.uname().nodename}
+    return {"pid": pid, "began": began, "boot": _boot(), "host": _host()}
+
+
+@cache
+def _host() -> str:
+    return os.uname().nodename
 
 
 @cache
@@ -266,7 +276,7 @@ def is_alive(found: Any) -> bool | None:
     """Return whether a process that :func:`runner` described lives; None when it was on another machine."""
     if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or found["pid"] <= 0:
         return None
-    if found.get("host") != os.uname().nodename:
+    if found.get("host") != _host():
         return None
     if found.get("boot") != _boot():
         return False  # the machine has been started anew since

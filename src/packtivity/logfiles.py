@@ -78,6 +78,8 @@ def mkdir_p(path: str) -> None:
 
     :raises StateError: it cannot be made, or something else is in its place.
     """
+    if os.path.isdir(path):
+        return
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

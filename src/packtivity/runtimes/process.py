@@ -18,13 +18,14 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.runtimes.cancellation import Cancellation
 from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
-from packtivity.settings import caller_environment
+from packtivity.settings import caller_environment, search_path
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
@@ -294,13 +295,15 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             passed_on.callback(os.close, writing)
             stdin = readable(execution.stdin)
             passed_on.callback(os.close, stdin)
+            environment = _environment(execution)
             process = subprocess.Popen(
                 execution.argv,
+                executable=_shell() if environment is None and execution.argv[:1] == ("sh",) else None,
                 stdin=stdin,
                 stdout=writing,
                 stderr=writing,
                 cwd=execution.workdir,
-                env=_environment(execution),
+                env=environment,
                 pass_fds=keep,
                 **apart(),
             )
@@ -311,6 +314,22 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             raise _start_error(error, execution) from error
         opened.pop_all()
     return process, reading, watch
+
+
+def _shell() -> str | None:
+    """Return where the shell is, so that it is not looked for in each directory of a long PATH for each task."""
+    return _find_shell(search_path())
+
+
+@cache
+def _find_shell(path: str) -> str | None:
+    for folder in path.split(os.pathsep):
+        if not os.path.isabs(folder):
+            return None  # relative to where the task runs
+        found = os.path.join(folder, "sh")
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            return found
+    return None
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
