@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +75,74 @@ def remains(lab: Any, mark: str, temporary: Path, before: set[str]) -> dict[str,
     return {kind: what for kind, what in found.items() if what}
 
 
-def stage(workdir: Path) -> str:
-    """Say how far a run had come."""
-    step = workdir / "_packtivity" / "packtivity_syncbackend.step.log"
-    text = step.read_text() if step.exists() else ""
-    if (workdir / "result.json").exists():
+@dataclass
+class Run:
+    """A run that is to be killed."""
+
+    workdir: Path
+    mark: str
+    process: subprocess.Popen[bytes]
+
+    def log(self) -> str:
+        step = self.workdir / "_packtivity" / "packtivity_syncbackend.step.log"
+        return step.read_text() if step.exists() else ""
+
+
+STAGES = ("pull", "create", "start", "run", "publish")
+AIMS = ("any", *STAGES)
+
+
+def store_of(lab: Any) -> Path:
+    """Return where a tool keeps its containers."""
+    what = {"docker": "{{.DockerRootDir}}", "podman": "{{.Store.GraphRoot}}"}.get(lab.tool)
+    return Path(lab.person.run([lab.tool, "info", "--format", what]).stdout.decode().strip()) if what else Path()
+
+
+def exists_in(store: Path, lab: Any, name: bytes) -> bool:
+    """Return whether a tool has made a container, by what is in its store; asking it takes too long."""
+    try:
+        if lab.tool == "podman":
+            return name in (store / "overlay-containers" / "containers.json").read_bytes()
+        return any(name in path.read_bytes() for path in (store / "containers").glob("*/config.v2.json"))
+    except FileNotFoundError:  # it comes or goes at this moment
+        return exists_in(store, lab, name)
+
+
+def programs_of(run: Run) -> list[tuple[str, bytes]]:
+    """Return name and arguments of every process that a run has started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"{run.mark}\0".encode() in (entry / "environ").read_bytes():
+                found.append(((entry / "comm").read_text().strip(), (entry / "cmdline").read_bytes()))
+        except OSError:
+            continue
+    return found
+
+
+def stage(lab: Any, run: Run, store: Path) -> str:
+    """Say how far a run has come, by its processes, the tool's store and the files of its task: not by its word."""
+    if run.process.poll() is not None or (run.workdir / "result.json").exists():
         return "ended"
-    if "exit code" in text:
-        return "publish"
-    if (workdir / "out").exists():
-        return "end of run"
-    if (workdir / "started").exists():
+    programs = programs_of(run)
+    client = next((both for both in programs if NAME.search(both[1]) and is_client(lab, *both)), None)
+    if (run.workdir / "finished").exists():
+        return "end of run" if client else "publish"
+    if (run.workdir / "started").exists():
         return "run"
-    pull = workdir / "_packtivity" / "packtivity_syncbackend.pull.log"
-    if pull.exists():
-        return "pull, create or start"
-    return "create or start" if "running" in text else "before"
+    if client is not None:
+        comm, arguments = client
+        name = NAME.search(arguments)
+        assert name
+        begun = comm.startswith("starter") if lab.tool == "apptainer" else exists_in(store, lab, name[0])
+        return "start" if begun else "create"
+    if any(b"\0pull\0" in arguments and is_client(lab, comm, arguments) for comm, arguments in programs):
+        return "pull"
+    return "before"
+
+
+def is_client(lab: Any, comm: str, arguments: bytes) -> bool:
+    return comm.startswith((lab.tool, "starter")) or arguments.startswith(b"Apptainer")
 
 
 def wait_until_clean(lab: Any, mark: str, temporary: Path, before: set[str]) -> dict[str, list[str]]:
@@ -106,55 +159,95 @@ def forget_image(lab: Any) -> dict[str, str]:
     return {"PACKTIVITY_CACHE_DIR": str(cache)}
 
 
-def wait_for_stage(workdir: Path, chance: random.Random) -> None:
-    """Wait for a random moment: of the whole run, after the start of pull or container, or of the task itself."""
-    step, started = workdir / "_packtivity" / "packtivity_syncbackend.step.log", workdir / "started"
-    ready = chance.choice(
-        [
-            lambda: True,
-            lambda: step.exists() and ("pulling" in step.read_text() or "running" in step.read_text()),
-            lambda: step.exists() and "running" in step.read_text(),
-            started.exists,
-        ]
-    )
-    deadline = time.monotonic() + 8
-    while not ready() and time.monotonic() < deadline:
+def wait_for_stage(run: Run, aim: str, chance: random.Random) -> None:
+    """Wait for a random moment in one of the stages, or anywhere."""
+    ready, longest = {
+        "pull": (lambda: "pulling" in run.log() or "running" in run.log(), 0.3),
+        "create": (lambda: "running" in run.log(), 0.15),
+        "start": (lambda: "running" in run.log(), 0.5),
+        "run": ((run.workdir / "started").exists, 0.6),
+        "publish": ((run.workdir / "finished").exists, 1.2),
+    }.get(aim, (lambda: True, 2.0))
+    deadline = time.monotonic() + 20
+    while not ready() and run.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    time.sleep(chance.uniform(0, 0.9))
+    time.sleep(chance.uniform(0, longest))
+
+
+# Publishing looks for each of many patterns among many files, so that there is time to be killed in.
+FILES, PATTERNS = 3000, 100
+COMMAND = (
+    "echo > {workdir}/started; mkdir -p {workdir}/files; for i in $(seq "
+    f"{FILES}"
+    "); do : > {workdir}/files/f$i; done; sleep 0.3; echo complete > {out}; echo > {workdir}/finished"
+)
+PARAMETERS = {
+    "out": "{workdir}/out",
+    "workdir": "{workdir}",
+    "found": [f"{{workdir}}/files/*f{number}" for number in range(1, PATTERNS + 1)],
+}
+
+
+def expected(workdir: Path) -> dict[str, Any]:
+    found = [[f"{workdir}/files/f{number}"] for number in range(1, PATTERNS + 1)]
+    return {"out": [f"{workdir}/out"], "found": found}
+
+
+def whole_or_not_there(workdir: Path) -> None:
+    """Hold result and record against what a complete run says."""
+    result, outcome = workdir / "result.json", workdir / "_packtivity" / "packtivity_syncbackend.outcome.json"
+    if result.exists():
+        assert json.loads(result.read_text()) == expected(workdir)
+        assert (workdir / "out").read_text() == "complete\n"
+    if outcome.exists():
+        record = json.loads(outcome.read_text())
+        assert record["status"] in ("succeeded", "failed", "cancelled")
+        assert record["status"] != "succeeded" or record["result"] == expected(workdir)
+    for path in [*workdir.glob("*.tmp"), *workdir.glob("_packtivity/*.tmp")]:
+        json.loads(path.read_text())
+
+
+def kill_one(lab: Any, run: Run, aim: str, chance: random.Random, store: Path) -> tuple[str, str]:
+    """Kill a run at a moment; it stands still while its stage is looked at."""
+    wait_for_stage(run, aim, chance)
+    which = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    run.process.send_signal(signal.SIGSTOP)
+    found = stage(lab, run, store)
+    run.process.send_signal(which)
+    run.process.send_signal(signal.SIGCONT)
+    return which.name, found
 
 
 def kill_some(lab: Any, kills: int, at_once: int, seed: int) -> Counter[tuple[str, str]]:
     """Kill ``kills`` runs, ``at_once`` at a time; assert after each batch that nothing is left and a run works."""
     chance, stages = random.Random(seed), Counter[tuple[str, str]]()
-    temporary, before = lab.workdir("tmp"), helpers()
-    spec = lab.spec("echo > {workdir}/started; sleep 0.5; echo complete > {out}")
-    parameters = {"out": "{workdir}/out", "workdir": "{workdir}"}
+    temporary, before, store = lab.workdir("tmp"), helpers(), store_of(lab)
+    spec = lab.spec(
+        COMMAND, {"publisher_type": "fromparjq-pub", "script": "{out, found}", "glob": True, "tryExact": False}
+    )
     for number in range(0, kills, at_once):
         mark = f"packtivity-mark-{os.urandom(6).hex()}"
-        env = {**lab.person.env, "PACKTIVITY_TEST_MARK": mark, "TMPDIR": str(temporary)}
-        if number % (3 * at_once) == 0:
+        env = {**lab.person.env, "TMPDIR": str(temporary)}
+        if number % (2 * at_once) == 0:
             env |= forget_image(lab)
         runs = []
-        for _ in range(at_once):
+        for at in range(at_once):
             workdir = lab.workdir()
-            argv = lab.argv(spec, parameters, workdir, "-o", str(workdir / "result.json"))
-            runs.append((workdir, lab.person.popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
-        for workdir, process in runs:
-            wait_for_stage(workdir, chance)
-            which = chance.choice([signal.SIGKILL, signal.SIGTERM])
-            stages[which.name, stage(workdir)] += 1
-            process.send_signal(which)
-        outputs = [process.communicate(timeout=60)[0] for _, process in runs]
+            argv = lab.argv(spec, PARAMETERS, workdir, "-o", str(workdir / "result.json"))
+            own = {**env, "PACKTIVITY_TEST_MARK": f"{mark}-{at}"}
+            process = lab.person.popen(argv, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            runs.append(Run(workdir, f"{mark}-{at}", process))
+        # Two batches aim at every stage once; images are forgotten before the one that pulls.
+        for at, run in enumerate(runs):
+            stages[kill_one(lab, run, AIMS[(number + at) % len(AIMS)], chance, store)] += 1
+        outputs = [run.process.communicate(timeout=60)[0] for run in runs]
         found = wait_until_clean(lab, mark, temporary, before)
         assert found == {}, (number, found, outputs)
-        for workdir, _ in runs:
-            result = workdir / "result.json"
-            assert not result.exists() or json.loads(result.read_text()) == {"out": f"{workdir}/out"}
-            assert not list(workdir.glob("result.json.*")) or not result.exists()
-            if result.exists():
-                assert (workdir / "out").read_text() == "complete\n"
-        again = lab.run(spec, parameters, runs[0][0], "-o", str(runs[0][0] / "result.json"), env=env)
+        for run in runs:
+            whole_or_not_there(run.workdir)
+        again = lab.run(spec, PARAMETERS, runs[0].workdir, "-o", str(runs[0].workdir / "result.json"), env=env)
         assert again.code == 0, again.err
+        assert json.loads((runs[0].workdir / "result.json").read_text()) == expected(runs[0].workdir)
     return stages
 
 
@@ -171,5 +264,7 @@ def test_nothing_is_left_after_a_kill(lab: Any) -> None:
 
 
 @pytest.mark.soak
-def test_nothing_is_left_after_many_kills(lab: Any) -> None:
-    report(lab, kill_some(lab, 102 if lab.person.uid == os.getuid() else 30, 3, seed=3))
+def test_nothing_is_left_after_many_kills_in_every_stage(lab: Any) -> None:
+    stages = kill_some(lab, 102 if lab.person.uid == os.getuid() else 36, 3, seed=3)
+    report(lab, stages)
+    assert {where for _, where in stages} >= set(STAGES)
