@@ -131,8 +131,12 @@ class Settings:
     container_user: str | None = _setting(
         "PACKTIVITY_CONTAINER_USER", None, "`UID[:GID]` inside containers, or `image` for the image's own user."
     )
-    container_cpus: str | None = _setting("PACKTIVITY_CPUS", None, "CPUs a container may use, such as `1.5`.")
-    container_memory: str | None = _setting("PACKTIVITY_MEMORY", None, "Memory a container may use, such as `2G`.")
+    container_cpus: str | None = _setting(
+        "PACKTIVITY_CPUS", None, "CPUs a container may use, such as `1.5`; `spec`: as the spec says for Kubernetes."
+    )
+    container_memory: str | None = _setting(
+        "PACKTIVITY_MEMORY", None, "Memory a container may use, such as `2G`, or `spec`."
+    )
     container_gpus: str | None = _setting(
         "PACKTIVITY_GPUS", None, "GPUs a container may use: `all`, a number, or names separated by commas."
     )

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.limits import read_limits, read_memory
 from packtivity.runtimes.oci import Docker
 from packtivity.runtimes.printed import ascii_line
+from packtivity.runtimes.quantity import read_quantity
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Limits, Mount
 
@@ -193,6 +195,27 @@ def test_limits() -> None:
     for cpus, gpus in (("x", None), ("0", None), (None, "--privileged"), (None, "a b")):
         with pytest.raises(ConfigurationError):
             read_limits(cpus, None, gpus)
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [("256Mi", 256 << 20), ("2G", 2 * 10**9), ("500m", Fraction(1, 2)), ("1e3", 1000), (2, 2), (0.5, Fraction(1, 2)),
+     ("1.5Gi", 3 << 29), ("100k", 100_000), ("1E", 10**18)],
+)  # fmt: skip
+def test_amounts_as_kubernetes_writes_them(written: object, amount: object) -> None:
+    assert read_quantity(written) == amount
+
+
+@pytest.mark.parametrize("written", [None, True, "", "0", "-1", "x", "2MB", "1e9999", "64 Mi", "\u0663"])
+def test_what_is_no_amount_for_kubernetes(written: object) -> None:
+    assert read_quantity(written) is None
+
+
+def test_the_limits_of_a_spec_hold_where_they_are_asked_for() -> None:
+    spec = Limits(cpus=2.0, memory=256 << 20)
+    assert read_limits("spec", "spec", None, spec) == spec
+    assert read_limits(None, "1G", None, spec) == Limits(memory=1 << 30)
+    assert read_limits("spec", "spec", None) == Limits()
 
 
 def test_choices_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from packtivity.errors import EnvironmentUnavailable
 from packtivity.runtimes.credentials import find, kerberos_end, proxy_end, token_end, with_credentials
-from packtivity.runtimes.resources import Resources, understand
-from packtivity.types import Diagnostic, Execution, Mount
+from packtivity.runtimes.resources import Resources, not_applied, understand
+from packtivity.types import Diagnostic, Execution, Limits, Mount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +156,13 @@ def test_resources_of_others_are_left_alone() -> None:
     assert understand(["Unknown", {"htcondor_max_runtime": "espresso"}, {"kerberos": False}, 3]) == Resources()
     grid = Resources(voms_proxy=True, authentication=True, uid=500, unpacked=True)
     assert understand(["GRIDProxy", {"kubernetes_uid": 500}, {"unpacked_img": True}]) == grid
+
+
+def test_limits_for_kubernetes_are_told_where_they_are_not_set() -> None:
+    resources = understand([{"kubernetes_memory_limit": "64Mi"}, {"kubernetes_cpu_limit": "500m"}])
+    assert resources.limits == Limits(cpus=0.5, memory=64 << 20)
+    warning = not_applied(resources, Execution(("true",), limits=Limits(memory=1 << 30)))
+    assert warning is not None
+    assert (warning.code, warning.hint) == ("limit-not-applied", "To set it here as well: --cpus spec")
+    assert not_applied(resources, Execution(("true",), limits=resources.limits)) is None
+    assert not_applied(understand([{"kubernetes_memory_request": "64Mi"}]), Execution(("true",))) is None

@@ -282,9 +282,17 @@ pull = click.option(
     default=None,
     help="When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
 )
-cpus = click.option("--cpus", default=None, metavar="N", help="CPUs a container may use. [env: PACKTIVITY_CPUS]")
+cpus = click.option(
+    "--cpus",
+    default=None,
+    metavar="N",
+    help="CPUs a container may use; spec: as the spec says for Kubernetes. [env: PACKTIVITY_CPUS]",
+)
 memory = click.option(
-    "--memory", default=None, metavar="SIZE", help="Memory a container may use: 512M, 2G ... [env: PACKTIVITY_MEMORY]"
+    "--memory",
+    default=None,
+    metavar="SIZE",
+    help="Memory a container may use: 512M, 2G ... or spec. [env: PACKTIVITY_MEMORY]",
 )
 gpus = click.option(
     "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"

@@ -102,14 +102,16 @@ class container_config:
         chosen = self._chosen("runtime", "container_runtime")
         return None if chosen in (None, "", "auto") else str(chosen)
 
-    def limits(self) -> Limits:
+    def limits(self, spec: Limits | None = None) -> Limits:
         """Return what a container may use.
 
+        :param spec: what the spec says, which holds where ``spec`` was chosen.
         :raises ConfigurationError: an amount cannot be read.
         """
         from packtivity.runtimes.limits import read_limits
 
-        return read_limits(*(self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus")))
+        cpus, memory, gpus = (self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus"))
+        return read_limits(cpus, memory, gpus, spec)
 
     def network(self) -> str | None:
         """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""

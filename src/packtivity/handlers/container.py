@@ -26,11 +26,14 @@ def plan(config: Any, environment: Mapping[str, Any], state: Any, job: JSON) -> 
     :raises EnvironmentUnavailable: a credential that it asks for has expired.
     """
     from packtivity.runtimes.credentials import with_credentials
-    from packtivity.runtimes.resources import understand
+    from packtivity.runtimes.resources import not_applied, understand
 
     execution = plan_container(job, environment, state, config)
-    resources = understand(environment.get("resources") or [])
-    return with_credentials(execution, resources, getattr(config, "warn", None))
+    resources, warn = understand(environment.get("resources") or []), getattr(config, "warn", None)
+    warning = not_applied(resources, execution)
+    if warning is not None and warn is not None:
+        warn(warning)
+    return with_credentials(execution, resources, warn)
 
 
 def container_line(execution: Execution, config: Any) -> str:

@@ -52,7 +52,7 @@ def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state
         files=tuple(files),
         user=containers.user() or (None if resources.uid is None else str(resources.uid)),
         network=containers.network(),
-        limits=containers.limits(),
+        limits=containers.limits(resources.limits),
         tty="interactive" in job,
         unpacked=resources.unpacked,
         options=options(containers),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from packtivity.errors import ConfigurationError
 from packtivity.types import Limits
 
+SPEC = "spec"
+"""What is written for a limit to take the one that the spec has."""
+
 
 def read_memory(text: str) -> int:
     """Read an amount of memory: bytes, or with a unit: ``512M``, ``2g``, ``1.5GiB`` (all powers of 1024, as Docker).
@@ -22,14 +25,16 @@ def read_memory(text: str) -> int:
     return amount
 
 
-def read_limits(cpus: object, memory: object, gpus: object) -> Limits:
+def read_limits(cpus: object, memory: object, gpus: object, spec: Limits | None = None) -> Limits:
     """Read limits as people write them; ``None`` and the empty string are no limit.
 
+    :param spec: what is meant by ``spec``: the limits that the spec has for Kubernetes.
     :raises ConfigurationError: one of them cannot be read.
     """
+    spec = spec or Limits()
     return Limits(
-        cpus=None if cpus in (None, "") else _read_cpus(str(cpus)),
-        memory=None if memory in (None, "") else read_memory(str(memory)),
+        cpus=spec.cpus if cpus == SPEC else None if cpus in (None, "") else _read_cpus(str(cpus)),
+        memory=spec.memory if memory == SPEC else None if memory in (None, "") else read_memory(str(memory)),
         gpus=None if gpus in (None, "", "none") else _read_gpus(str(gpus)),
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from packtivity.types import Limits
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from packtivity.types import Diagnostic, Execution
 
 _STRINGS = {"CVMFS": "cvmfs", "KRB5Auth": "kerberos", "GRIDProxy": "voms_proxy"}
 
@@ -22,6 +26,7 @@ class Resources:
     :ivar rucio: Rucio will be used, which takes a grid proxy or a bearer token.
     :ivar unpacked: an unpacked image on CVMFS is to be preferred.
     :ivar uid: user id the task is to have inside, or ``None``.
+    :ivar limits: what it may use on Kubernetes, and here if the caller wants that (``--memory spec``).
     """
 
     cvmfs: bool = False
@@ -31,6 +36,7 @@ class Resources:
     rucio: bool = False
     unpacked: bool = False
     uid: int | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 def understand(resources: Sequence[Any]) -> Resources:
@@ -50,4 +56,34 @@ def understand(resources: Sequence[Any]) -> Resources:
         rucio=asked.get("rucio") is True,
         unpacked=asked.get("unpacked_img") is True,
         uid=uid if isinstance(uid, int) and not isinstance(uid, bool) else None,
+        limits=_limits(asked),
+    )
+
+
+def _limits(asked: Mapping[str, Any]) -> Limits:
+    if not ("kubernetes_cpu_limit" in asked or "kubernetes_memory_limit" in asked):
+        return Limits()
+    from packtivity.runtimes.quantity import read_quantity
+
+    cpus, memory = (read_quantity(asked.get(f"kubernetes_{what}_limit")) for what in ("cpu", "memory"))
+    return Limits(cpus=None if cpus is None else float(cpus), memory=None if memory is None else int(memory))
+
+
+def not_applied(resources: Resources, execution: Execution) -> Diagnostic | None:
+    """Return a warning about limits that the spec has and the execution has not."""
+    spec, planned = resources.limits, execution.limits
+    left_out = [
+        option
+        for option, wanted, given in (("--cpus", spec.cpus, planned.cpus), ("--memory", spec.memory, planned.memory))
+        if wanted is not None and given is None
+    ]
+    if not left_out:
+        return None
+    from packtivity.types import Diagnostic
+
+    return Diagnostic(
+        "warning",
+        "limit-not-applied",
+        "environment.resources: the spec limits what the task may use on Kubernetes; no such limit is set here",
+        hint=f"To set it here as well: {' '.join(f'{option} spec' for option in left_out)}",
     )

@@ -82,7 +82,7 @@ def _rules() -> Iterator[str]:
     yield "In `cmd` and `script` a list is joined by spaces. Parameters that are a list fill `{}` and `{0}`, a single"
     yield "value fills `{value}`. A brace that is meant literally is doubled: `awk '{{print $1}}'`, `${{HOME}}`.\n"
     yield "## Resources\n"
-    yield f"Words: {_coded(RESOURCES)}.\n\nOne-key mappings, which batch systems read: {_coded(RESOURCE_KEYS)}.\n"
+    yield f"Words: {_coded(RESOURCES)}.\n\nOne-key mappings, most of which only batch systems read: {_coded(RESOURCE_KEYS)}.\n"
     yield "## References\n"
     yield "`{$ref: file.yml#/pointer}` is replaced by what it names, relative to the file it stands in; other keys beside"
     yield "`$ref` count for nothing. A whole spec may be named as `file.yml#/pointer` too.\n"
