@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from packtivity import record
-from packtivity.backendutils import load_proxy
-from packtivity.errors import BackendError, ProxyError
-from packtivity.statecontexts import LocalFSState  # noqa: F401
+from packtivity.backendutils import backend_from_string, load_proxy
+from packtivity.errors import PacktivityError, ProxyError
+from packtivity.statecontexts import LocalFSState
 
 pytest.importorskip("ipyparallel", reason="pip install 'packtivity[ipyparallel]'")
 
@@ -40,7 +40,7 @@ TASK = {
 SUBMIT = """
 import json, os, random, sys
 from packtivity.backendutils import backend_from_string
-from packtivity.statecontexts import LocalFSState  # noqa: F401
+from packtivity.statecontexts import LocalFSState
 root, first, count, spec = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 _, backend = backend_from_string("ipcluster")
 for n in range(first, first + count):
@@ -74,10 +74,11 @@ class Farm:
         self.clients: list[subprocess.Popen[bytes]] = []
         self.kills: Counter[str] = Counter()
 
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, folder: Path | None = None) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 argv,
+                cwd=folder,
                 env={**os.environ, **self.settings, MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -223,8 +224,10 @@ class Farm:
             for number, answer in zip(
                 list(waiting), backend.ask_many([proxy for proxy, _ in waiting.values()]), strict=True
             ):
-                assert not isinstance(answer, ProxyError), answer
-                if isinstance(answer, BackendError) or answer["status"] in ("waiting", "running"):
+                if isinstance(answer, PacktivityError):
+                    assert "no task" not in str(answer), answer  # all but that may be said while it is started again
+                    continue
+                if answer["status"] in ("waiting", "running"):
                     continue
                 told[self.judge(number, answer)] += 1
                 del waiting[number]
@@ -279,6 +282,248 @@ def _as_the_farm(farm, monkeypatch):
     for cluster in ipyparallel._clusters.values():
         cluster.close()
     ipyparallel._clusters.clear()
+
+
+def submit(farm, name, seconds=0.1, spec=TASK):
+    """Submit one task and return where it runs and its proxy file."""
+    _, backend = backend_from_string("ipcluster")
+    state = LocalFSState([str(farm.root / name)])
+    state.ensure()
+    proxy = backend.submit(spec, {"seconds": seconds, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
+    (farm.root / f"{name}.json").write_text(json.dumps(proxy.json()))
+    return farm.root / name, farm.root / f"{name}.json"
+
+
+def wait(*proxies, seconds=60):
+    """Ask, as another program would, until all tasks are over, and return how they are."""
+    loaded = [load(proxy) for proxy in proxies]
+    until(lambda: all(backend.ready(proxy) for proxy, backend in loaded), seconds)
+    return [backend.ask(proxy)["status"] for proxy, backend in loaded]
+
+
+def ask(farm, *arguments):
+    done = farm.command("packtivity-checkproxy", "--format", "json", *map(str, arguments))
+    assert "Traceback" not in done.stderr
+    return done.returncode, [each["status"] for each in json.loads(done.stdout)] if done.stdout else done.stderr
+
+
+def load(proxy):
+    return load_proxy(json.loads(proxy.read_text()))
+
+
+def test_a_running_task_is_cancelled_with_all_its_processes(farm):
+    spec = {**TASK, "process": {"process_type": "string-interpolated-cmd", "cmd": "sleep 77 & touch begun; sleep 77"}}
+    (farm.root / "cancelled.yml").write_text(json.dumps(spec))
+    given = ("-p", "n=1", "-p", 'out="{workdir}/out"', "-w", "cancelled")
+    done = farm.command("packtivity-run", "-b", "ipcluster", "--async", *given, "cancelled.yml")
+    assert done.returncode == 0, done.stderr
+    folder, proxy = farm.root / "cancelled", farm.root / "proxy.json"
+    until((folder / "begun").exists)
+    assert ask(farm, proxy) == (75, ["running"])
+    assert farm.having("sleep 77")
+    ask(farm, "--cancel", proxy)
+    assert ask(farm, "--wait", "--timeout", "10", proxy) == (6, ["cancelled"])
+    assert not farm.having("sleep 77")
+    assert record.read_outcome(str(folder / "_packtivity" / "packtivity.outcome.json"))["status"] == "cancelled"
+    assert not [
+        path for path in (folder / "_packtivity").iterdir() if "cancel" in path.name or "task.json" in path.name
+    ]
+
+
+def test_a_waiting_task_that_is_cancelled_never_begins(farm):
+    busy = [submit(farm, f"busy{n}", 2) for n in range(2)]
+    folder, proxy = submit(farm, "never")
+    handle, backend = load(proxy)
+    backend.cancel(handle)
+    assert backend.ask(handle)["status"] == "cancelled"
+    assert wait(*[each for _, each in busy]) == ["succeeded"] * 2
+    time.sleep(0.5)
+    assert not (folder / "out").exists()
+    assert ask(farm, proxy) == (6, ["cancelled"])
+
+
+def test_a_task_whose_engine_is_killed_is_run_by_another_while_the_client_waits(farm):
+    (farm.root / "waits.yml").write_text(json.dumps(TASK))
+    given = ("-p", "seconds=2", "-p", "n=5", "-p", 'out="{workdir}/out"', "-w", "waits", "waits.yml")
+    client = farm.start(str(BIN / "packtivity-run"), "-b", "ipcluster", *given, folder=farm.root)
+    until((farm.root / "waits" / "busy").exists)
+    states = list((farm.root / "waits" / "_packtivity").glob("*.state.json"))
+    kill(json.loads(states[0].read_text())["runner"]["pid"])
+    assert client.wait(60) == 0
+    assert (farm.root / "waits" / "out").read_text() == "5\n"
+    assert not (farm.root / "waits" / "twice").exists()
+    assert record.read_outcome(str(farm.root / "waits" / "_packtivity" / "packtivity.outcome.json"))["attempts"] == 2
+    farm.ready()
+
+
+@pytest.mark.soak
+def test_a_task_that_kills_its_engines_ends_as_failed(farm):
+    poison = {**TASK, "process": {"process_type": "string-interpolated-cmd", "cmd": "kill -9 $PPID; sleep 9"}}
+    _, proxy = submit(farm, "poison", spec=poison)
+    _, healthy = submit(farm, "healthy")
+    handle, backend = load(proxy)
+    until(lambda: farm.tend() or backend.ready(handle), 90)
+    assert backend.fail_info(handle)[0] == "WorkerLost"
+    assert wait(healthy) == ["succeeded"]
+    farm.ready()
+
+
+def test_after_everything_was_killed_the_truth_is_told_of_every_task(farm):
+    done, over = submit(farm, "over")
+    assert wait(over) == ["succeeded"]
+    running = [submit(farm, f"running{n}", 3) for n in range(2)]
+    until(lambda: all((folder / "busy").exists() for folder, _ in running))
+    waiting, last = submit(farm, "waiting")
+    unknown = farm.root / "unknown.json"
+    text = last.read_text().replace(load(last)[0].task_id, "0123456789abcdef-0000000000")
+    unknown.write_text(text)
+    farm.kill_everything()
+    kill_by_folder(farm.root)
+    proxies = (over, *[proxy for _, proxy in running], last, unknown)
+    assert ask(farm, *proxies) == (12, ["succeeded", "unknown", "unknown", "unknown", "unknown"])
+    farm.ready()
+    assert ask(farm, unknown, over) == (12, ["unknown", "succeeded"])
+    assert ask(farm, "--wait", "--timeout", "60", *proxies[:-1]) == (0, ["succeeded"] * 4)
+    for folder in (done, waiting, *[folder for folder, _ in running]):
+        assert (folder / "out").read_text() == "1\n"
+        assert not (folder / "twice").exists()
+
+
+@pytest.mark.soak
+def test_two_who_ask_at_once_give_a_forgotten_task_away_once(farm):
+    folder, proxy = submit(farm, "twins", 30)
+    until((folder / "busy").exists)
+    farm.kill_everything()
+    kill_by_folder(farm.root)
+    farm.ready()
+    script = """
+import sys, json
+from packtivity.backendutils import load_proxy
+proxy, backend = load_proxy(json.load(open(sys.argv[1])))
+backend.wait(proxy)
+"""
+    askers = [farm.start(sys.executable, "-c", script, str(proxy)) for _ in range(2)]
+    until(lambda: len(farm.having("sleep 30")) == 1, 40)
+    time.sleep(2)
+    assert len(farm.having("sleep 30")) == 1
+    handle, backend = load(proxy)
+    assert backend.client.queue_status()["unassigned"] == 0
+    ask(farm, "--cancel", proxy)
+    assert [each.wait(20) for each in askers] == [0, 0]
+    assert backend.ask(handle)["status"] == "cancelled"
+    assert not (folder / "twice").exists()
+
+
+@pytest.mark.soak
+def test_a_controller_that_dies_while_tasks_are_submitted_is_told_or_loses_none(farm):
+    client = farm.submitter(5000, 30)
+    until(lambda: len(farm.proxies()) > 3)
+    kill(farm.controller.pid)
+    client.wait(60)
+    told = farm.settle()
+    assert told == {"succeeded": len(farm.proxies())}
+    farm.ready()
+
+
+@pytest.fixture(scope="module")
+def finished(farm):
+    """The proxy of a task that is over."""
+    _, proxy = submit(farm, "edited")
+    assert wait(proxy) == ["succeeded"]
+    return json.loads(proxy.read_text())
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "text"),
+    [
+        ({"task_id": "another-id"}, 12, "its record is not the one of its task_id"),
+        ({"record": "/etc/passwd"}, 12, "its record is not the one of its task_id"),
+        ({"record": "relative.ID.outcome.json"}, 12, "its record is not the one of its task_id"),
+        ({"message": 7}, 12, "has no task_id and message"),
+        ({"message": None}, 12, "has no task_id and message"),
+        ({"message": "nobody"}, 0, ""),
+        ({"cluster": ["x"]}, 12, "has no task_id and message"),
+    ],
+)
+def test_a_proxy_edited_by_hand_is_refused_or_harmless(farm, finished, edit, code, text):
+    proxy = farm.root / "edited.json"
+    proxy.write_text(json.dumps({**finished, "proxydetails": {**finished["proxydetails"], **edit}}))
+    done = farm.command("packtivity-checkproxy", str(proxy))
+    assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_the_message_of_another_task_gives_nobody_elses_result(farm):
+    _, one = submit(farm, "one")
+    folder, other = submit(farm, "other")
+    assert wait(one, other) == ["succeeded"] * 2
+    document = json.loads(other.read_text())
+    document["proxydetails"]["message"] = json.loads(one.read_text())["proxydetails"]["message"]
+    other.write_text(json.dumps(document))
+    for path in (folder / "_packtivity").glob("*.outcome.json"):
+        path.unlink()
+    with pytest.raises(ProxyError, match="is of another task"):
+        wait(other)
+
+
+def test_a_task_that_is_delivered_twice_is_run_once(farm):
+    _, backend = backend_from_string("ipcluster")
+    state = LocalFSState([str(farm.root / "delivered")])
+    state.ensure()
+    proxy = backend.submit(TASK, {"seconds": 1, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
+    ticket = next(Path(state.metadir).glob("*.task.json"))
+    again = backend.cluster.give([ticket.read_text()], 0)[0]
+    assert backend.wait(proxy)["status"] == "succeeded"
+    assert json.loads(again.result(30))["status"] == "succeeded"
+    assert not (farm.root / "delivered" / "twice").exists()
+    assert record.read_outcome(proxy.record)["attempts"] == 1
+    assert len(list(Path(state.metadir).glob("*.outcome.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, "no controller has written"), ({"profile": "nightly"}, "there is no profile 'nightly'")],
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(farm, tmp_path, options, text):
+    (tmp_path / "profile_default" / "security").mkdir(parents=True)
+    (tmp_path / "options.yml").write_text(json.dumps(options))
+    (farm.root / "nobody.yml").write_text(json.dumps(TASK))
+    began = time.monotonic()
+    done = farm.command(
+        *("packtivity-run", "-b", "ipcluster", "--async", "-p", "seconds=1", "-p", "n=1", "-p", "out=o", "nobody.yml"),
+        IPYTHONDIR=str(tmp_path),
+        PACKTIVITY_ASYNCBACKEND_OPTS=str(tmp_path / "options.yml"),
+    )
+    assert (done.returncode, "Waiting" in done.stdout) == (11, False)
+    assert text in done.stderr
+    assert "ipcluster start" in done.stderr
+    assert time.monotonic() - began < 8
+
+
+def test_a_controller_that_has_died_is_said_at_once(farm, tmp_path):
+    security = tmp_path / "profile_default" / "security"
+    security.mkdir(parents=True)
+    file = json.loads((farm.ipython / "profile_default" / "security" / "ipcontroller-client.json").read_text())
+    (security / "ipcontroller-client.json").write_text(json.dumps({**file, "registration": 9}))
+    _, proxy = submit(farm, "orphan", 0)
+    began = time.monotonic()
+    asked = farm.command("packtivity-checkproxy", str(proxy), IPYTHONDIR=str(tmp_path))
+    if "successful: True" not in asked.stdout:  # its record was not there yet
+        assert asked.returncode == 12
+        assert "gone" in asked.stderr
+    (farm.root / "nobody.yml").write_text(json.dumps(TASK))
+    argv = ("packtivity-run", "-b", "ipcluster", "-p", "seconds=1", "-p", "n=1", "-p", "out=o", "nobody.yml")
+    done = farm.command(*argv, IPYTHONDIR=str(tmp_path))
+    assert (done.returncode, "Waiting" in done.stdout) == (11, False)
+    assert "controller of the ipyparallel cluster is gone" in done.stderr
+    assert time.monotonic() - began < 15
+
+
+def kill_by_folder(root):
+    """End what tasks have left behind, which a power failure would."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.readlink(f"/proc/{name}/cwd").startswith(str(root)):
+                kill(int(name))
 
 
 ROUNDS = [

@@ -23,6 +23,7 @@ from ipyparallel.serialize import PrePickled
 
 from packtivity.backends.engine import RUN
 from packtivity.errors import BackendError
+from packtivity.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ ANSWER = 10.0
 PATIENCE = 30.0
 """Seconds that a controller may be gone to which there was a connection: somebody may be starting it again."""
 
-_PING = 5.0
+_PING, _FAREWELL = 5.0, 5.0
 _STRANDED = 15.0
 _HINT = "Start one, ipcluster start -n 4, or name yours (profile, cluster_id) in PACKTIVITY_ASYNCBACKEND_OPTS."
 
@@ -51,7 +52,7 @@ class Cluster:
         self._name: str | None = None
         self._seen = 0.0
         self._lost: float | None = None
-        self._unsure: list[str] = []
+        self._unsure: Any = None
         self._looked, self._stranded, self._dead = 0.0, frozenset[str](), set[int]()
         self._empty: float | None = None
         self._run = PrePickled(RUN)
@@ -86,6 +87,7 @@ class Cluster:
                 options.pop(name, None)
             self._file = _stamp(path)
             _check(path, self._options)
+            _listening(_addresses(path))
         try:
             client = Client(**options)
         except (OSError, TimeoutError, ValueError, KeyError) as error:
@@ -100,19 +102,12 @@ class Cluster:
             self._client = client
             return
         atexit.unregister(self.close)
-        if self._unsure and not client._closed:
+        last, self._unsure = self._unsure, None
+        if last is not None and not last.done() and self._lost is None and not client._closed:
             with suppress(BackendError):
-                self._settle(client)
-        self._unsure.clear()
+                _listening({} if client._ssh else client._config)
+                _settle(client, last.msg_id)
         client.close(linger=0)
-
-    def _settle(self, client: Any) -> None:
-        """Wait until the controller knows the task that was sent last; a program that ends sends nothing any more."""
-        from threading import Event
-
-        last, deadline, idle = self._unsure[-1], time.monotonic() + ANSWER, Event()
-        while time.monotonic() < deadline and not _known(client, [last]):
-            idle.wait(0.01)
 
     # --- giving tasks away ---
 
@@ -131,7 +126,7 @@ class Cluster:
             futures = [send(stream, self._run, (text,), metadata=dict(wanted)) for text in texts]
         except (OSError, RuntimeError) as error:
             raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
-        self._unsure = [futures[-1].msg_id] if futures else self._unsure
+        self._unsure = futures[-1] if futures else self._unsure
         return futures
 
     # --- asking ---
@@ -143,12 +138,14 @@ class Cluster:
         """
         try:
             client = self.client
-            _listening(client)
+            _listening({} if client._ssh else client._config)
             found = _known(client, messages)
         except BackendError:
             self._lost = self._lost or time.monotonic()
             raise
         self._seen, self._lost = time.monotonic(), None
+        if self._unsure is not None and self._unsure.msg_id in messages:
+            self._unsure = None  # the one who asks judges what it means that it is not known
         return found
 
     def may_come_back(self) -> bool:
@@ -206,6 +203,15 @@ class Cluster:
         return [message for message, engines in where.items() if engines <= self._dead]
 
 
+def _settle(client: Any, message: str) -> None:
+    """Wait until the controller knows a message; a program that has ended sends nothing any more."""
+    from threading import Event
+
+    deadline, idle = time.monotonic() + _FAREWELL, Event()
+    while time.monotonic() < deadline and not _known(client, [message]):
+        idle.wait(0.01)
+
+
 def _question(client: Any, kind: str, content: Mapping[str, Any]) -> Any:
     """Return the controller's answer.
 
@@ -241,24 +247,30 @@ def _silent(client: Any, engines: set[int]) -> set[int]:
     return {each for each, future in asked.items() if not future.wait(max(0.0, deadline - time.monotonic()))}
 
 
-def _listening(client: Any) -> None:
+def _listening(addresses: Mapping[str, Any]) -> None:
     """See that controller and task scheduler are there.
 
+    :param addresses: of both, as URLs; others than of TCP cannot be tried.
     :raises BackendError: one of them is not.
     """
-    if client._ssh:
-        return
     for key, what in (("registration", "controller"), ("task", "task scheduler")):
-        address = urlsplit(client._config[key])
+        address = urlsplit(str(addresses.get(key)))
         if address.scheme != "tcp":
             continue
         try:
             socket.create_connection((address.hostname or "", address.port or 0), timeout=_PING).close()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             hint = "Stop what is left of it and start it again: ipcluster stop; ipcluster start."
-            raise BackendError(
-                f"the {what} of the ipyparallel cluster is gone: {error.strerror or error}", hint=hint
-            ) from error
+            raise BackendError(f"the {what} of the ipyparallel cluster is gone: {error}", hint=hint) from error
+
+
+def _addresses(path: str) -> dict[str, str]:
+    """Return the addresses in the file of a controller on this machine; nothing is known of others."""
+    found = read_json(path)
+    interface = found.get("interface") if isinstance(found, dict) else None
+    if found.get("ssh") or interface != "tcp://127.0.0.1" or found.get("location") != socket.gethostname():
+        return {}
+    return {key: f"{interface}:{found.get(key)}" for key in ("registration", "task")}
 
 
 # --- finding it ------------------------------------------------------------------------------------------------

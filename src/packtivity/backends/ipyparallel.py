@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FIRST_LOOK, _LOOK = 0.3, 2.0
 """Seconds until the process that gave a task away looks what became of it if no result arrives, and looks again."""
 
-_ARRIVAL = 10.0
+_ARRIVAL = 5.0
 """Seconds that a task may be on its way before a controller that does not know it never got it."""
 
 
