@@ -96,12 +96,14 @@ class Commands:
         said = [stream.buffer.getvalue().decode() for stream in (out, err)]
         return subprocess.CompletedProcess([program, *arguments], int(end.value.code or 0), *said)
 
-    def start(self, program: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start one of our commands."""
+    def start(
+        self, program: str, *arguments: str, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start one of our commands; ``env`` adds to the environment."""
         running = subprocess.Popen(
             [str(BIN / program), *arguments],
             cwd=self.directory,
-            env=clean_environment(),
+            env=clean_environment(**(env or {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -43,6 +43,8 @@ ENDS = {
     "an unknown backend": (["spec.yml", "-p", "name=x", *OUT, "-b", "defaultsnc"], 11, "'defaultsync'"),
     "an output file that cannot be written": (["spec.yml", "-o", "gone/out.json"], 73, "gone/out.json"),
     "options that do not go together": (["spec.yml", "--pass-env", "X"], 2, "--clean-env"),
+    "an output file without a name": (["spec.yml", "-o", ""], 2, "'--outfile': '' names no file"),
+    "a proxy file without a name": (["spec.yml", "-x", ""], 2, "'--proxyfile': '' names no file"),
 }
 
 
@@ -190,8 +192,58 @@ def test_a_signal_ends_the_task_first(commands: Any, number: int, code: int, wor
     _, said = running.communicate(timeout=20)
     assert running.returncode == code
     assert f"error: {word}" in said or f"error: the terminal {word}" in said
+    log = commands.directory.resolve() / "_packtivity" / "packtivity_syncbackend.run.log"
+    assert said.endswith(f"\n  The task was ended. Its output: {log}\n")
     assert "Traceback" not in said
     assert [pid for pid in processes if is_running(pid)] == []
+
+
+@pytest.mark.parametrize("backend", ["foregroundasync", "multiproc:1"])
+def test_an_interrupt_of_a_wait_ends_the_task_and_says_where_its_output_is(commands: Any, backend: str) -> None:
+    commands.spec("echo $$ > shell; sleep 60")
+    running = commands.start("packtivity-run", "-b", backend, "spec.yml", *OUT)
+    process = int(wait_for(commands.directory / "shell"))
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    log = commands.directory.resolve() / "_packtivity" / "packtivity.run.log"
+    assert said == f"error: interrupted\n  The task was ended. Its output: {log}\n"
+    assert not is_running(process)
+
+
+def test_an_interrupt_of_a_map_ends_what_runs_and_begins_nothing_else(commands: Any) -> None:
+    commands.spec("echo $$ > shell; sleep 60")
+    running = commands.start("packtivity", "map", "-b", "multiproc:2", "spec.yml", *OUT, "-p", "n=1..9")
+    processes = [int(wait_for(commands.directory / "map" / name / "shell")) for name in ("0000", "0001")]
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "the same command goes on where this one stopped" in said
+    assert [pid for pid in processes if is_running(pid)] == []
+    assert not list(commands.directory.glob("map/000[2-9]/shell"))
+
+
+def test_a_detached_task_that_nobody_waits_for_goes_on(commands: Any, tmp_path: Path) -> None:
+    commands.spec("echo yes > begun; while ! [ -e end ]; do sleep 0.05; done; touch '{outputfile}'")
+    running = commands.start(
+        "packtivity-run",
+        "-b",
+        "local",
+        "spec.yml",
+        "-p",
+        "outputfile='{workdir}/o'",
+        env={"PACKTIVITY_STATE_DIR": str(tmp_path)},
+    )
+    wait_for(commands.directory / "begun")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    head, _, proxy = said.partition(" in a file: ")
+    assert head == "error: interrupted\n  The task goes on where it was submitted. For packtivity-checkproxy,"
+    commands.write("proxy.json", proxy)
+    commands.write("end", "")
+    done = commands("packtivity-checkproxy", "--wait", "proxy.json", env={"PACKTIVITY_STATE_DIR": str(tmp_path)})
+    assert "successful: True" in done.stdout
 
 
 def test_a_second_sigterm_does_not_disturb_the_end(commands: Any) -> None:

@@ -212,21 +212,6 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_while_a_command_is_imported_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from packtivity import cli
-
-    monkeypatch.setattr(cli, "_fetch", interrupt)
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/packtivity-run"])
-    with pytest.raises(SystemExit, match="130"):
-        cli.never_asked_for  # noqa: B018
-    assert capsys.readouterr().err == "error: interrupted\n"
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/workflow-engine"])
-    with pytest.raises(KeyboardInterrupt):
-        cli.never_asked_for  # noqa: B018
-
-
 @pytest.mark.parametrize(
     ("program", "module", "name"),
     [

@@ -120,6 +120,11 @@ class MultiProcBackend(AskedBackend):
             raise BackendError("only the process that submitted a task to multiproc can cancel it")
         resultproxy.job.cancel()
 
+    def cancel_all(self) -> None:
+        """End every task that this backend was given, which would otherwise keep the program from ending."""
+        if self._pool is not None:
+            self._pool.cancel()
+
     def close(self) -> None:
         """Wait for all tasks and end the workers."""
         if self._pool is not None:

@@ -273,6 +273,14 @@ class Pool:
             with suppress(IndexError):  # it has answered meanwhile
                 worker.order({"return": worker.jobs[-1].id})
 
+    def cancel(self) -> None:
+        """End the tasks that are being run, and see that no other begins."""
+        with self._lock:
+            jobs = [*self._waiting, *(job for worker in self._busy for job in tuple(worker.jobs))]
+            self._waiting.clear()
+        for job in jobs:
+            job.cancel()
+
     def close(self) -> None:
         """Wait for all tasks, and end the workers."""
         self._threads.shutdown()

@@ -5,11 +5,10 @@ Upstream 0.17.1 has ``runcli``, ``validatecli``, ``utilcli``, ``checkproxy`` and
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing would take half of the time until packtivity.cli.start has begun
 if TYPE_CHECKING:
+    from typing import Any
+
     from packtivity.cli.check import checkproxy
     from packtivity.cli.main import util as utilcli
     from packtivity.cli.parameters import getinit_data
@@ -20,23 +19,6 @@ __all__ = ["checkproxy", "getinit_data", "runcli", "utilcli", "validatecli"]
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        found = _fetch(name)
-    except KeyboardInterrupt:
-        if not _is_program():
-            raise
-        sys.stderr.write("error: interrupted\n")
-        raise SystemExit(130) from None
-    globals()[name] = found
-    return found
-
-
-def _is_program() -> bool:
-    """Tell whether one of our commands is being started, of which nothing else is there yet that could end it."""
-    return os.path.basename(sys.argv[0]).startswith("packtivity")
-
-
-def _fetch(name: str) -> Any:
     found: Any
     if name == "runcli":
         from packtivity.cli.run import runcli
@@ -60,4 +42,5 @@ def _fetch(name: str) -> Any:
         found = getinit_data
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
     return found

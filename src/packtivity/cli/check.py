@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from packtivity.cli import many, options
-from packtivity.cli.command import collect_garbage, command
+from packtivity.cli import many, options, start
+from packtivity.cli.command import command
 
 _FILES = click.argument(
     "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
@@ -23,6 +23,7 @@ _FILES = click.argument(
     options.document_format,
     options.debug,
     options.version,
+    prepares=True,
 )
 def checkproxy(
     jsonfiles: tuple[str, ...],
@@ -48,8 +49,7 @@ def checkproxy(
     """
     from packtivity.cli.asking import Questions
 
-    collect_garbage()
-
+    start.hand_over()
     questions = Questions(jsonfiles)
     if cancel:
         questions.cancel()

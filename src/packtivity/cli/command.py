@@ -5,13 +5,14 @@ Click alone is most of what ``--help`` costs, so this module and the ones that d
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from packtivity.cli import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,11 +34,7 @@ def _columns(ctx: click.Context) -> click.Context:
 
 
 class _Program:
-    """The outermost call of a command.
-
-    The collector, which :mod:`packtivity.cli.start` has turned off, stays off until code that is not ours may run
-    (:func:`collect_garbage`), and never sees what was made before.
-    """
+    """The outermost call of a command."""
 
     def main(self, args: Any = None, *more: Any, **extra: Any) -> Any:
         """Run as a program: parse, run, exit. Called with ``args``, the process is somebody else's: left as it is."""
@@ -54,8 +51,7 @@ class _Program:
 
             raise SystemExit(conclude(error, debug=False)) from None
         finally:
-            if not gc.isenabled():
-                collect_garbage()
+            start.hand_over()
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse, or print a help text; click would end with code 1 what is interrupted or not read to its end."""
@@ -87,6 +83,7 @@ def _leave(code: Any) -> None:
     registry = sys.modules.get("packtivity.registry")
     guests = registry is not None and registry.guests
     if guests or threading.active_count() > 1 or not (code is None or isinstance(code, int)):
+        start.listen()
         return
     atexit._run_exitfuncs()
     try:
@@ -97,12 +94,6 @@ def _leave(code: Any) -> None:
     os._exit((code or 0) & 0xFF)
 
 
-def collect_garbage() -> None:
-    """Turn the collector on for what is made from now on: code of tasks, plug-ins and backends may follow."""
-    gc.freeze()
-    gc.enable()
-
-
 def _show_help(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         click.echo(ctx.get_help(), color=ctx.color)
@@ -110,7 +101,14 @@ def _show_help(ctx: click.Context, _parameter: click.Parameter, value: bool) -> 
 
 
 class Command(_Program, click.Command):
-    """A command whose errors are printed as messages and end it with the error's own exit code."""
+    """A command whose errors are printed as messages and end it with the error's own exit code.
+
+    :param prepares: whether an interrupt may end it at once until it says :func:`packtivity.cli.start.hand_over`.
+    """
+
+    def __init__(self, *args: Any, prepares: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepares = prepares
 
     _help_option: click.Option | None = None
 
@@ -148,14 +146,19 @@ class Command(_Program, click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
         try:
+            if not self.prepares:
+                start.listen()
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
+            start.finish()
             from packtivity.cli.errors import conclude
 
             end = conclude(error, debug=ctx.meta.get(DEBUG, False), validated=ctx.params.get("validate", True))
             raise click.exceptions.Exit(end) from None
+        finally:
+            start.finish()
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text, fitted to the terminal."""

@@ -15,7 +15,7 @@ _OUTPUT = click.option(
     "-o",
     "--output",
     default=None,
-    type=click.Path(dir_okay=False, readable=False),
+    type=options.File(directory=False),
     help="Write to this file in place of standard output; one that exists is left alone.",
 )
 _FORCE = click.option("--force", is_flag=True, help="Overwrite the file of --output.")

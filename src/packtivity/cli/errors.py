@@ -95,7 +95,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return explain(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         number = signals.received or _INTERRUPT
-        return f"error: {_ENDS.get(number, 'ended by a signal')}", SIGNALLED + number
+        text = "\n  ".join((f"error: {_ENDS.get(number, 'ended by a signal')}", *getattr(error, "__notes__", ())))
+        return readable(text), SIGNALLED + number
     if isinstance(error, MemoryError):
         return "error: out of memory", OPERATING_SYSTEM
     if isinstance(error, OSError) and error.strerror:

@@ -205,11 +205,11 @@ def find_backend(name: str) -> tuple[bool, Any]:
     from packtivity.backends.registry import backend_from_string
 
     if name not in _OWN_BACKENDS or settings.value("plugins"):
-        from packtivity.cli.command import collect_garbage
+        from packtivity.cli import start
         from packtivity.plugins import enable_plugins
         from packtivity.registry import welcome
 
-        collect_garbage()
+        start.hand_over()
         welcome(name)
         enable_plugins()
     synchronous, backend = backend_from_string(name)

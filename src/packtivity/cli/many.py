@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from packtivity.cli.options import BackendString, Directory, Duration
+from packtivity.cli.options import BackendString, Directory, Duration, File
 
 over = click.option(
     "--over",
-    type=click.Path(),
+    type=File(directory=False),
     default=None,
     help="File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
 )
@@ -39,7 +39,7 @@ mapbackend = click.option(
 table = click.option(
     "--table",
     default=None,
-    type=click.Path(dir_okay=False),
+    type=File(directory=False),
     help="Write the table of results here: .csv or .json. By default it is results.csv in --write.",
 )
 wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")

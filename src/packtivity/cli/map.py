@@ -28,6 +28,7 @@ from packtivity.cli.command import command
     options.spec,
     options.parfiles,
     options.version,
+    prepares=True,
 )
 def map_(**given: Any) -> None:
     """Run the task that SPEC describes once for each parameter set.

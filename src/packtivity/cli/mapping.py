@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from packtivity import errors, record
+from packtivity.cli import start
 from packtivity.cli.errors import FAILED, warn
 from packtivity.cli.inputs import find_backend, start_logging
 from packtivity.cli.progress import Progress
@@ -184,8 +185,13 @@ def run_map(given: Mapping[str, Any]) -> int:
     root = os.path.realpath(given["write"])
     common = getinit_data(given["parfiles"], plain)
     sweep = Sweep(spec, common, rows, root, [os.path.realpath(path) for path in given["read"]], backend)
+    start.hand_over()
     with like_interrupts(), Progress(len(rows), "tasks") as progress:
-        sweep.run(progress)
+        try:
+            sweep.run(progress)
+        except KeyboardInterrupt as interrupt:
+            _note(interrupt, backend)
+            raise
     table = given["table"] or f"{root}/results.csv"
     write_table(sweep, table)
     if not given["quiet"]:
@@ -193,6 +199,16 @@ def run_map(given: Mapping[str, Any]) -> int:
     if sweep.failed:
         warn(f"{len(sweep.failed)} tasks failed, the first in {sweep.folder(min(sweep.failed))}")
     return FAILED if sweep.failed else 0
+
+
+def _note(interrupt: BaseException, backend: Any) -> None:
+    """Say what becomes of the tasks."""
+    from packtivity.cli.running import ended_here
+
+    if ended_here(backend):
+        interrupt.add_note("Tasks that were running are ended; the same command goes on where this one stopped.")
+    elif not getattr(interrupt, "__notes__", None):
+        interrupt.add_note("Tasks that were submitted go on; the same command waits for them and runs the others.")
 
 
 def _configure(backend: Any, given: Mapping[str, Any]) -> None:

@@ -114,15 +114,19 @@ class File(ParamType):
     :class:`click.Path` asks for translations of its name as soon as it is made, which takes longer than parsing.
 
     :param directory: whether a directory, too, is taken.
+    :param nameless: whether no name at all is taken, for no file; elsewhere it is a slip, such as an unset variable.
     """
 
     name = "path"
 
-    def __init__(self, *, directory: bool = True) -> None:
+    def __init__(self, *, directory: bool = True, nameless: bool = False) -> None:
         self.directory = directory
+        self.nameless = nameless
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as it is given."""
+        if not (value or self.nameless):
+            self.fail("'' names no file; leave the option out, or write a name.", param, ctx)
         if not self.directory and os.path.isdir(value):
             self.fail(f"File {os.fsdecode(value)!r} is a directory.", param, ctx)
         return value
@@ -134,7 +138,7 @@ class File(ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-_FILE = File()
+_FILE = File(nameless=True)  # what reads it has a message of its own
 _NO_DIRECTORY = File(directory=False)
 _DIRECTORY = Directory()
 
@@ -168,7 +172,7 @@ state = click.option(
     "-s",
     "--state",
     default="",
-    type=_NO_DIRECTORY,
+    type=File(directory=False, nameless=True),
     help="YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
 )
 toplevel = click.option(

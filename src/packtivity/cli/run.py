@@ -26,6 +26,7 @@ from packtivity.cli.command import command
     options.dry_run,
     options.quiet,
     options.version,
+    prepares=True,
 )
 def runcli(**given: Any) -> None:
     """Run the task that SPEC describes and print what it publishes.

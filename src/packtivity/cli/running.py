@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
-from packtivity.cli.command import collect_garbage
+from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, complain, warn
 from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
 
@@ -78,7 +78,7 @@ def run(given: Mapping[str, Any]) -> None:
         return
     from packtivity.cli.signals import like_interrupts
 
-    collect_garbage()
+    start.hand_over()
     with like_interrupts():
         _run(spec, parameters, state, synchronous, backend, options)
 
@@ -167,7 +167,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
             if not options.asyncwait:
                 _submitted(proxy, backend, output, options)
                 return
-            result = _waited_for(proxy, backend, live)
+            result = _waited_for(proxy, backend, state, live)
     finally:
         if live is not None:
             live.clear()
@@ -196,11 +196,37 @@ def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
     return live
 
 
-def _waited_for(proxy: Any, backend: Any, live: LiveLine | None) -> Any:
+def _waited_for(proxy: Any, backend: Any, state: Any, live: LiveLine | None) -> Any:
+    """Return the result of a submitted task.
+
+    :raises KeyboardInterrupt: its notes say what becomes of the task.
+    """
+    import json
+
     from packtivity.api import wait_for
+    from packtivity.logfiles import log_path
+    from packtivity.runtimes.cancellation import note_end
+    from packtivity.task import ASYNC_NAME
 
     first, longest = _POLL
-    return wait_for(backend, proxy, first, None, longest=longest, tick=None if live is None else live.tick)
+    try:
+        return wait_for(backend, proxy, first, None, longest=longest, tick=None if live is None else live.tick)
+    except KeyboardInterrupt as interrupt:
+        if ended_here(backend):
+            backend.wait(proxy)
+            note_end(interrupt, log_path({"name": ASYNC_NAME}, state, "run"))
+        else:
+            told = json.dumps(proxy.json(), default=str)
+            interrupt.add_note(f"The task goes on where it was submitted. For packtivity-checkproxy, in a file: {told}")
+        raise
+
+
+def ended_here(backend: Any) -> bool:
+    """End the tasks of a backend whose workers end with this program; false when there is no such way."""
+    if not hasattr(backend, "cancel_all"):
+        return False
+    backend.cancel_all()
+    return True
 
 
 def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> None:

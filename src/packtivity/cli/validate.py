@@ -34,6 +34,7 @@ class UnfitParameters(click.ClickException):
     options.strict,
     options.diagnostics_format,
     options.version,
+    prepares=True,
 )
 def validatecli(**given: Any) -> None:
     """Check SPEC, and with PARFILES or -p the parameters it is to be run with.

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from packtivity.cli import options
+from packtivity.cli import options, start
 from packtivity.cli.command import command
 
 _DOCUMENT = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
 
 
-@command("packtivity-worker", _DOCUMENT, options.verbosity, options.debug, options.version)
+@command("packtivity-worker", _DOCUMENT, options.verbosity, options.debug, options.version, prepares=True)
 def worker(document: str, verbosity: str) -> None:
     """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
 
@@ -29,6 +29,7 @@ def worker(document: str, verbosity: str) -> None:
     from packtivity.worker import answer
 
     start_logging(verbosity)
+    start.hand_over()
     enable_plugins()
     with like_interrupts():
         said = answer(_read(document))

@@ -179,14 +179,18 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
         from packtivity.runtimes import process
 
         with run_log(config, metadata, state, topic) as log:
-            completed = process.run(
-                execution,
-                log=log,
-                reporter=config.reporter,
-                grace=config.grace,
-                cancel=config.cancel,
-                keep=facts.held(),
-            )
+            try:
+                completed = process.run(
+                    execution,
+                    log=log,
+                    reporter=config.reporter,
+                    grace=config.grace,
+                    cancel=config.cancel,
+                    keep=facts.held(),
+                )
+            except KeyboardInterrupt as interrupt:
+                process.note_end(interrupt, None if log is None else log.path)
+                raise
             written = log.path if log is not None else None
         log_completed(step, completed)
         check(execution, completed, written)

@@ -1,4 +1,4 @@
-"""Ending runs from another thread."""
+"""Ending runs from another thread, and saying what has become of one that was interrupted."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ class Cancellation:
         self.close()
 
     __del__ = close
+
+
+def note_end(interrupt: BaseException, path: str | None) -> None:
+    """Say in an interrupt that the task was ended, and where its output is.
+
+    :param path: of the log, if there is one.
+    """
+    interrupt.add_note("The task was ended." + (f" Its output: {path}" if path else ""))

@@ -22,7 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from packtivity import errors
-from packtivity.runtimes.cancellation import Cancellation
+from packtivity.runtimes.cancellation import Cancellation, note_end
 from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
 from packtivity.settings import caller_environment, search_path
@@ -51,7 +51,7 @@ _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
 Helper = subprocess.Popen[bytes]
 """A program started by :func:`start_helper`."""
 
-__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "attach", "run", "start_helper"]
+__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "attach", "note_end", "run", "start_helper"]
 
 
 def run(

@@ -191,8 +191,12 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         argv = runtime.run_argv(execution, launch)
         env = runtime.client_env(execution, caller_environment())
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
-        with meter or nullcontext():
-            completed = watch.run(client, log)
+        try:
+            with meter or nullcontext():
+                completed = watch.run(client, log)
+        except KeyboardInterrupt as interrupt:
+            process.note_end(interrupt, None if log is None else log.path)
+            raise
         if completed.timed_out or completed.returncode < 0:
             life.cut()  # the word of a tool that was sent a signal counts for nothing
     return Ended(completed, look.image, name, argv, meter.usage if meter is not None else None)
