@@ -98,9 +98,10 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
 
     data = parameters.json() if hasattr(parameters, "json") else parameters
     key = task_key(spec, data, state, metadata)
-    cancel = exec_config.cancel
+    cancel, began = exec_config.cancel, time.monotonic()
     taken = lease.take(
-        state_path(metadir, metadata, key), cancelled=lambda: bool(cancel is not None and cancel.cancelled)
+        state_path(metadir, metadata, key),
+        cancelled=lambda: bool(cancel is not None and cancel.gives_up(time.monotonic() - began)),
     )
     try:
         _check_still_wanted(task_id and outcome_path(metadir, metadata, task_id), cancel)

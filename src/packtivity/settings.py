@@ -46,6 +46,13 @@ def _whole(value: str) -> int:
     return number
 
 
+def _count(value: str) -> int:
+    number = _whole(value)
+    if not number:
+        raise ValueError("expected a number above 0")
+    return number
+
+
 def _seconds(value: str) -> float:
     number = float(value)
     if not number > 0:
@@ -106,9 +113,15 @@ class Settings:
     )
     celery_visibility_timeout: int = _setting(
         "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT",
-        86400,
-        "Seconds until an unacknowledged Celery task is redelivered.",
-        _whole,
+        10,
+        "Seconds after which Redis delivers the Celery task of a lost worker again; a living worker's is left alone.",
+        _count,
+    )
+    celery_patience: float = _setting(
+        "PACKTIVITY_CELERY_PATIENCE",
+        3600.0,
+        "Seconds for which a Celery worker, or who waits for a result, tries to reach a broker or result store that is away.",
+        _seconds,
     )
     celery_results: str | None = _setting(
         "PACKTIVITY_CELERY_RESULTS",

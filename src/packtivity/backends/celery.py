@@ -1,97 +1,43 @@
 """The backend ``celery``: tasks for workers anywhere that share the file system.
 
-What is carried is JSON only. A worker that is lost has its task delivered again; the lease on the task's state file
-(:mod:`packtivity.lease`) keeps it from running twice at the same time, counts its attempts, and a task whose record is
-there is not run again. An id that was never submitted is unknown, not pending: submitting leaves a mark in the result
-store, and a ticket with this user.
+How a task is, its record says; without one, what lies where the record belongs, and the result store. An id that was
+never submitted is unknown, not pending: submitting leaves a mark in the result store, and a ticket with this user.
 
-Celery is imported with this module only.
+Celery is imported with this module and those that it takes its parts from; see :mod:`packtivity.backends.celery_app`.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, shared_task
-from celery.result import AsyncResult
-
 from packtivity import settings, worker
-from packtivity.backends.asked import Answer, AskedBackend
+from packtivity.backends.asked import OVER, Answer, AskedBackend
+from packtivity.backends.celery_app import make_app, run_nullary, send
+from packtivity.backends.celery_results import (
+    CANCELLING,
+    REVOKED,
+    STARTED,
+    SUCCESS,
+    Results,
+    away,
+    unreachable,
+)
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packtivity.types import JSON
 
-SENT = "SENT"
-"""State that a submitted task has in the result store until a worker says more."""
+__all__ = ["CeleryBackend", "CeleryProxy", "default_celeryapp", "make_app", "run_nullary"]
 
-_STATUS = {"PENDING": "waiting", SENT: "waiting", "RECEIVED": "waiting", "RETRY": "waiting", "STARTED": "running"}
-
-
-def make_app() -> Celery:
-    """Return the Celery application that the settings describe."""
-    app = Celery("packtivity")
-    chosen = settings.current()
-    results = chosen.celery_results or _results_beside(chosen.celery_broker)
-    app.conf.update(
-        task_serializer="json",
-        result_serializer="json",
-        event_serializer="json",
-        accept_content=["json"],
-        broker_url=chosen.celery_broker,
-        result_backend=results,
-        result_expires=chosen.celery_result_expires or None,
-        result_persistent=True,
-        result_extended=False,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_acks_on_failure_or_timeout=True,
-        task_track_started=True,
-        task_default_queue=chosen.celery_queue,
-        worker_prefetch_multiplier=1,
-        worker_hijack_root_logger=False,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport(chosen),
-        result_backend_transport_options={"retry_policy": {"timeout": 5.0}},
-    )
-    return app
-
-
-def _results_beside(broker: str) -> str:
-    """Return the result store where none is named: the broker, if it can be one, as in upstream 0.17.1."""
-    return broker if broker.startswith(("redis", "sentinel", "memory", "cache", "filesystem")) else "rpc://"
-
-
-def _transport(chosen: settings.Settings) -> dict[str, Any]:
-    """Return options for the broker; only Redis knows time-outs, and looks for lost tasks as often as it is told."""
-    if not chosen.celery_broker.startswith("redis"):
-        return {}
-    return {
-        "visibility_timeout": chosen.celery_visibility_timeout,
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-    }
-
+_STATUS = {"SENT": "waiting", "PENDING": "waiting", "RECEIVED": "waiting", "RETRY": "waiting", STARTED: "running"}
+_RUNNING_HINT = "Is it running, and is PACKTIVITY_CELERY_REDIS_BROKER (or PACKTIVITY_CELERY_RESULTS) its address?"
 
 default_celeryapp = make_app()
-
-
-@shared_task(name="packtivity.asyncbackends.run_nullary", bind=True)  # type: ignore[untyped-decorator,unused-ignore]
-def run_nullary(self: Any, document: JSON) -> Answer:
-    """Run a task document on a worker and return its answer.
-
-    Upstream 0.17.1 has a function of this name that takes a pickle.
-    """
-    from packtivity.plugins import enable_plugins
-
-    enable_plugins()
-    if settings.value("celery_global_nametag"):
-        document = {**document, "metadata": {**(document.get("metadata") or {}), "name": str(self.request.id)}}
-    return worker.answer(document)
 
 
 class CeleryProxy(PacktivityProxyBase):
@@ -104,6 +50,8 @@ class CeleryProxy(PacktivityProxyBase):
         super().__init__(proxy, details)
         self.task_id: str = proxy if isinstance(proxy, str) else proxy.task_id
         self.datamodel: JSON = None
+        self.record: str | None = None
+        self.answer: Answer | None = None
 
     def proxyname(self) -> str:
         """Return ``CeleryProxy``."""
@@ -144,30 +92,49 @@ class CeleryBackend(AskedBackend):
         self.app = app or default_celeryapp
         self.queue = queue
         self.disable_sync = settings.value("celery_disable_sync")
+        self._results = Results(self.app)
+        self._away_since: float | None = None
+
+    # --- submitting --------------------------------------------------------------------------------------------
 
     def submit(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> CeleryProxy:
         """Start a task and return its proxy.
 
-        :raises BackendError: the broker cannot be reached.
+        :raises BackendError: the broker or the result store cannot be reached.
         """
-        document = self.document(spec, parameters, state, metadata)
-        task_id = document["id"]
-        name = {"name": task_id} if settings.value("celery_global_nametag") else document["metadata"]
-        path = worker.record_place(state, name, task_id)
-        write_json(_ticket(task_id), {"record": path})
+        return self.batch_submit([(spec, parameters, state, metadata)])[0]
+
+    def batch_submit(self, nodes: Iterable[tuple[Any, Any, Any, Any]]) -> list[CeleryProxy]:
+        """Start many tasks, each ``(spec, parameters, state, metadata)``, over one connection.
+
+        :raises BackendError: the broker or the result store cannot be reached; tasks before may have been started.
+        """
+        documents, proxies = [], []
+        for spec, parameters, state, metadata in nodes:
+            document = self.document(spec, parameters, state, metadata)
+            proxy = CeleryProxy(document["id"])
+            name = {"name": proxy.task_id} if settings.value("celery_global_nametag") else document["metadata"]
+            proxy.record = worker.record_place(state, name, proxy.task_id)
+            proxy.datamodel = getattr(state, "datamodel", None)
+            write_json(_ticket(proxy.task_id), {"record": proxy.record})
+            documents.append(document)
+            proxies.append(proxy)
+        self._hand_over_all(documents, {proxy.task_id: proxy.record for proxy in proxies})
+        return proxies
+
+    def _hand_over_all(self, documents: list[JSON], records: Mapping[str, str | None]) -> None:
         try:
-            if not _is_rpc(self.app):
-                self.app.backend.store_result(task_id, {"record": path}, SENT)
-            signature = run_nullary.signature((document,), app=self.app)
-            signature.apply_async(task_id=task_id, **({"queue": self.queue} if self.queue else {}))
-        except _unreachable() as error:
-            raise BackendError(
-                f"Celery's broker or result store cannot be reached: {error}",
-                hint="Is it running, and is PACKTIVITY_CELERY_REDIS_BROKER its address?",
-            ) from error
-        proxy = CeleryProxy(task_id)
-        proxy.datamodel = getattr(state, "datamodel", None)
-        return proxy
+            self._results.mark(records)
+        except _impossible() as error:
+            raise unreachable("result store", error, _RUNNING_HINT) from error
+        try:
+            with self.app.producer_pool.acquire(block=True) as producer:
+                for document in documents:
+                    send(self.app, document, document["id"], self.queue, producer)
+        except _impossible() as error:
+            raise unreachable("broker", error, _RUNNING_HINT) from error
+
+    # --- asking ------------------------------------------------------------------------------------------------
 
     def ask(self, resultproxy: CeleryProxy) -> Answer:
         """Return how a task is: what its record says; without one, what the result store says.
@@ -175,60 +142,170 @@ class CeleryBackend(AskedBackend):
         :raises ProxyError: nobody knows the task.
         :raises BackendError: there is no record, and the result store cannot be reached.
         """
-        task_id = resultproxy.task_id
-        ticket = read_json(_ticket(task_id))
-        path = ticket.get("record") if isinstance(ticket, dict) else None
-        told = worker.final(path, task_id) if path else None
-        return told or self._stored(task_id, path)
+        (answer,) = self.ask_many([resultproxy])
+        if isinstance(answer, ProxyError):
+            raise answer
+        return answer
 
-    def _stored(self, task_id: str, path: str | None) -> Answer:
+    def ask_many(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | ProxyError]:
+        """Return how many tasks are, with one question to the result store for all that have no record yet.
+
+        :raises BackendError: there is a task without a record, and the result store cannot be reached.
+        """
+        found: list[Answer | ProxyError | None] = [_recorded(proxy) for proxy in resultproxies]
+        unsaid = [proxy for proxy, answer in zip(resultproxies, found, strict=True) if answer is None]
         try:
-            meta = AsyncResult(task_id, app=self.app)._get_task_meta()
-        except _unreachable() as error:
-            raise BackendError(f"Celery's result store cannot be reached: {error}", hint="Is it running?") from error
-        state, found = meta["status"], meta.get("result")
-        if state == "SUCCESS" and isinstance(found, dict):
-            return found
-        if path is None and isinstance(found, dict) and isinstance(found.get("record"), str):
-            told = worker.final(found["record"], task_id)
+            known = iter(self._results.read([proxy.task_id for proxy in unsaid]) if unsaid else ())
+        except _impossible() as error:
+            raise unreachable("result store", error, _RUNNING_HINT) from error
+        self._away_since = None
+        return [
+            self._stored(proxy, next(known)) if answer is None else answer
+            for proxy, answer in zip(resultproxies, found, strict=True)
+        ]
+
+    def _stored(self, proxy: CeleryProxy, meta: Mapping[str, Any] | None) -> Answer | ProxyError:
+        if meta is None:
+            return self._without_mark(proxy)
+        state, said = meta["status"], meta.get("result")
+        if state == SUCCESS and isinstance(said, dict):
+            proxy.answer = said
+            return said
+        path = said.get("record") if isinstance(said, dict) else None
+        if proxy.record is None and isinstance(path, str):
+            proxy.record = path
+            told = _recorded(proxy)
             if told:
                 return told
-        if state == "PENDING" and path is None:
-            raise ProxyError(
-                f"no Celery task {task_id} is known: it was never submitted, or its result has expired",
-                hint="Ask as the user and on the machine that submitted it, with the same PACKTIVITY_CELERY_* set.",
-            )
         if state in _STATUS:
             return {"status": _STATUS[state]}
-        status = "cancelled" if state == "REVOKED" else "failed"
-        return {"status": status, "result": None, "error": {"type": type(found).__name__, "message": str(found)}}
+        if state in {CANCELLING, REVOKED}:
+            return {"status": "running"} if _is_running(proxy) else _cancelled()
+        return {"status": "failed", "result": None, "error": _failure_of_celery(said)}
+
+    def _without_mark(self, proxy: CeleryProxy) -> Answer | ProxyError:
+        """Return how a task is that the result store has nothing of."""
+        told = _recorded(proxy)
+        if told:
+            return told
+        if _is_running(proxy):
+            return {"status": "running"}
+        if proxy.record is None:
+            return ProxyError(
+                f"no Celery task {proxy.task_id} is known: it was never submitted, or its result has expired",
+                hint=_ASK_HINT if self._results.store else _RPC_HINT,
+            )
+        if self._results.store and self._results.shares_fate:
+            return ProxyError(
+                f"Celery's broker and result store have lost all trace of task {proxy.task_id}, which was submitted",
+                hint="Were they emptied, or started anew without their data? Submit the task again.",
+            )
+        return {"status": "waiting"}
+
+    def ready(self, resultproxy: CeleryProxy) -> bool:
+        """Return whether the task is over, as far as is known: while the result store is away, it is not.
+
+        :raises BackendError: the result store has been away for ``PACKTIVITY_CELERY_PATIENCE``.
+        """
+        try:
+            return bool(self.ask(resultproxy)["status"] in OVER)
+        except BackendError:
+            now = time.monotonic()
+            self._away_since = self._away_since or now
+            if now - self._away_since >= settings.value("celery_patience"):
+                raise
+            return False
+
+    def wait(self, resultproxy: CeleryProxy) -> Answer:
+        """Return the answer of a task when it is over, however often the result store goes away meanwhile.
+
+        :raises BackendError: it was away for ``PACKTIVITY_CELERY_PATIENCE``; or this is a Celery task itself, in which
+            waiting for others may wait for ever.
+        """
+        from celery._state import task_join_will_block
+
+        if self.disable_sync and task_join_will_block():
+            raise BackendError(
+                "a Celery task must not wait for the result of another one: all workers may come to wait",
+                hint="Set PACKTIVITY_CELERY_DISABLE_SYNC=false if there are always enough workers.",
+            )
+        from threading import Event
+
+        idle = Event()
+        pause = 0.002
+        while True:
+            if self.ready(resultproxy):
+                return self.ask(resultproxy)
+            idle.wait(pause)
+            pause = min(pause * 1.5, 0.5)
 
     def record_of(self, resultproxy: CeleryProxy) -> str | None:
         """Return the path that the record of a task has or will have; None where it is not known."""
-        ticket = read_json(_ticket(resultproxy.task_id))
-        path = ticket.get("record") if isinstance(ticket, dict) else None
-        return path if isinstance(path, str) else None
+        return _record_path(resultproxy)
+
+    # --- cancelling --------------------------------------------------------------------------------------------
 
     def cancel(self, resultproxy: CeleryProxy) -> None:
-        """End a task: its worker process ends the task and then itself."""
-        self.app.control.revoke(resultproxy.task_id, terminate=True, signal="SIGINT")
+        """End a task: one that waits will not begin, one that runs is ended by its worker.
+
+        :raises BackendError: the broker or the result store cannot be reached.
+        """
+        if self.ask(resultproxy)["status"] in OVER:
+            return
+        mark = {"record": resultproxy.record}
+        try:
+            if self._results.store:
+                self._results.write(resultproxy.task_id, mark, CANCELLING)
+            self.app.control.broadcast("packtivity_cancel", arguments={"task_id": resultproxy.task_id})
+        except _impossible() as error:
+            raise unreachable("broker", error, _RUNNING_HINT) from error
+
+
+_ASK_HINT = "Ask as the user and on the machine that submitted it, with the same PACKTIVITY_CELERY_* set."
+_RPC_HINT = (
+    "With the result store rpc:// only the process that submitted it is told; others need its record, or redis://."
+)
+
+
+def _impossible() -> tuple[type[Exception], ...]:
+    """Return the errors of what is away, and of an address that is none."""
+    from celery.exceptions import ImproperlyConfigured
+
+    return (*away(), ImproperlyConfigured, ValueError, KeyError)
 
 
 def _ticket(task_id: str) -> str:
     return f"{settings.state_dir()}/tickets/{task_id}.json"
 
 
-def _is_rpc(app: Any) -> bool:
-    return str(app.conf.result_backend or "").startswith("rpc")
+def _record_path(proxy: CeleryProxy) -> str | None:
+    if proxy.record is None:
+        ticket = read_json(_ticket(proxy.task_id))
+        path = ticket.get("record") if isinstance(ticket, dict) else None
+        proxy.record = path if isinstance(path, str) else None
+    return proxy.record
 
 
-def _unreachable() -> tuple[type[Exception], ...]:
-    from celery.exceptions import ImproperlyConfigured
-    from kombu.exceptions import OperationalError
+def _recorded(proxy: CeleryProxy) -> Answer | None:
+    if proxy.answer is None:
+        path = _record_path(proxy)
+        proxy.answer = worker.final(path, proxy.task_id) if path else None
+    return proxy.answer
 
-    found: list[type[Exception]] = [OperationalError, ImproperlyConfigured, ConnectionError, ValueError]
-    try:
-        from redis.exceptions import RedisError
-    except ImportError:
-        return tuple(found)
-    return (*found, RedisError)
+
+def _is_running(proxy: CeleryProxy) -> bool:
+    return (worker.left_behind(proxy.record, proxy.task_id) or {}).get("status") == "running"
+
+
+def _cancelled() -> Answer:
+    error = {"type": "TaskCancelled", "message": "the task was cancelled before it was over"}
+    return {"status": "cancelled", "result": None, "error": error}
+
+
+def _failure_of_celery(said: Any) -> dict[str, str]:
+    """Return type and message of what Celery itself calls a failure, such as a task that its workers do not know."""
+    if not isinstance(said, dict):
+        return {"type": "TaskFailed", "message": str(said)}
+    words = said.get("exc_message")
+    message = " ".join(map(str, words)) if isinstance(words, list) else str(words)
+    return {"type": "TaskFailed", "message": f"Celery: {said.get('exc_type')}: {message}"}

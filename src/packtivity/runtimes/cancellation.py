@@ -26,6 +26,10 @@ class Cancellation:
         """Return a descriptor that is readable once cancelled."""
         return self._read
 
+    def gives_up(self, waited: float) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether to stop waiting, after so many seconds, for another run of the same task to end."""
+        return self.cancelled
+
     def cancel(self) -> None:
         """Ask every run that watches this to end."""
         with self._lock:
