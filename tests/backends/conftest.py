@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from arena import MARK, Arena
 from needs import missing
 
 if TYPE_CHECKING:
@@ -192,3 +193,24 @@ def ipcluster(tmp_path_factory, state_home) -> Iterator[Any]:
         cluster.process.wait(20)
     except subprocess.TimeoutExpired:
         kill_group(cluster.process)
+
+
+@pytest.fixture
+def arena(tmp_path, monkeypatch) -> Iterator[Any]:
+    """Make places to kill processes in; whatever was started in one is ended with the test."""
+    made = []
+
+    def make(seed, **environment):
+        found = Arena(tmp_path, seed, **environment)
+        for name, value in found.environment.items():
+            if name.startswith("PACKTIVITY_"):
+                monkeypatch.setenv(name, value)
+        monkeypatch.delenv(MARK)
+        made.append(found)
+        return found
+
+    yield make
+    for each in made:
+        for process in each.started:
+            process.kill()
+        each.kill_all()
