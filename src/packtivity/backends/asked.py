@@ -45,6 +45,10 @@ class AskedBackend(PythonCallableAsyncBackend):
         """Return how many tasks are, in one go where the engine can; the error for those that nobody knows."""
         return [self._asked(proxy) for proxy in resultproxies]
 
+    def ask_waiting(self, resultproxies: Sequence[Any]) -> list[Answer | ProxyError]:
+        """Return how many tasks are, for who asks until they are over: an engine that is away may come back."""
+        return self.ask_many(resultproxies)
+
     def _asked(self, proxy: Any) -> Answer | ProxyError:
         try:
             return self.ask(proxy)

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CeleryBackend", "CeleryProxy", "default_celeryapp", "make_app", "run_nullary"]
 
+_POLL = (0.002, 0.5)
+"""Seconds between questions while a result is waited for: at first, and at most."""
+
 _STATUS = {"SENT": "waiting", "PENDING": "waiting", "RECEIVED": "waiting", "RETRY": "waiting", STARTED: "running"}
-_RUNNING_HINT = "Is it running, and is PACKTIVITY_CELERY_REDIS_BROKER (or PACKTIVITY_CELERY_RESULTS) its address?"
 
 default_celeryapp = make_app()
 
@@ -126,13 +128,13 @@ class CeleryBackend(AskedBackend):
         try:
             self._results.mark(records)
         except _impossible() as error:
-            raise unreachable("result store", error, _RUNNING_HINT) from error
+            raise unreachable("result store", self.app.conf.result_backend, error) from error
         try:
             with self.app.producer_pool.acquire(block=True) as producer:
                 for document in documents:
                     send(self.app, document, document["id"], self.queue, producer)
         except _impossible() as error:
-            raise unreachable("broker", error, _RUNNING_HINT) from error
+            raise unreachable("broker", self.app.conf.broker_url, error) from error
 
     # --- asking ------------------------------------------------------------------------------------------------
 
@@ -157,8 +159,9 @@ class CeleryBackend(AskedBackend):
         try:
             known = iter(self._results.read([proxy.task_id for proxy in unsaid]) if unsaid else ())
         except _impossible() as error:
-            raise unreachable("result store", error, _RUNNING_HINT) from error
-        self._away_since = None
+            raise unreachable("result store", self.app.conf.result_backend, error) from error
+        if unsaid:
+            self._away_since = None
         return [
             self._stored(proxy, next(known)) if answer is None else answer
             for proxy, answer in zip(resultproxies, found, strict=True)
@@ -202,26 +205,38 @@ class CeleryBackend(AskedBackend):
             )
         return {"status": "waiting"}
 
-    def ready(self, resultproxy: CeleryProxy) -> bool:
-        """Return whether the task is over, as far as is known: while the result store is away, it is not.
+    def ask_waiting(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | ProxyError]:
+        """Return how many tasks are, for who asks until they are over: while the result store is away, they wait.
 
-        :raises BackendError: the result store has been away for ``PACKTIVITY_CELERY_PATIENCE``.
+        :raises BackendError: it has been away for ``PACKTIVITY_CELERY_PATIENCE``.
         """
         try:
-            return bool(self.ask(resultproxy)["status"] in OVER)
+            return self.ask_many(resultproxies)
         except BackendError:
             now = time.monotonic()
             self._away_since = self._away_since or now
             if now - self._away_since >= settings.value("celery_patience"):
                 raise
-            return False
+            return [_recorded(proxy) or {"status": "waiting"} for proxy in resultproxies]
+
+    def ready(self, resultproxy: CeleryProxy) -> bool:
+        """Return whether the task is over, as far as is known: while the result store is away, it is not.
+
+        :raises BackendError: the result store has been away for ``PACKTIVITY_CELERY_PATIENCE``.
+        """
+        (answer,) = self.ask_waiting([resultproxy])
+        if isinstance(answer, ProxyError):
+            raise answer
+        return bool(answer["status"] in OVER)
 
     def wait(self, resultproxy: CeleryProxy) -> Answer:
         """Return the answer of a task when it is over, however often the result store goes away meanwhile.
 
         :raises BackendError: it was away for ``PACKTIVITY_CELERY_PATIENCE``; or this is a Celery task itself, in which
-            waiting for others may wait for ever.
+            waiting for others may be for ever.
         """
+        from threading import Event
+
         from celery._state import task_join_will_block
 
         if self.disable_sync and task_join_will_block():
@@ -229,15 +244,11 @@ class CeleryBackend(AskedBackend):
                 "a Celery task must not wait for the result of another one: all workers may come to wait",
                 hint="Set PACKTIVITY_CELERY_DISABLE_SYNC=false if there are always enough workers.",
             )
-        from threading import Event
-
-        idle = Event()
-        pause = 0.002
-        while True:
-            if self.ready(resultproxy):
-                return self.ask(resultproxy)
+        pause, idle = _POLL[0], Event()
+        while not self.ready(resultproxy):
             idle.wait(pause)
-            pause = min(pause * 1.5, 0.5)
+            pause = min(pause * 1.5, _POLL[1])
+        return self.ask(resultproxy)
 
     def record_of(self, resultproxy: CeleryProxy) -> str | None:
         """Return the path that the record of a task has or will have; None where it is not known."""
@@ -258,7 +269,7 @@ class CeleryBackend(AskedBackend):
                 self._results.write(resultproxy.task_id, mark, CANCELLING)
             self.app.control.broadcast("packtivity_cancel", arguments={"task_id": resultproxy.task_id})
         except _impossible() as error:
-            raise unreachable("broker", error, _RUNNING_HINT) from error
+            raise unreachable("broker", self.app.conf.broker_url, error) from error
 
 
 _ASK_HINT = "Ask as the user and on the machine that submitted it, with the same PACKTIVITY_CELERY_* set."

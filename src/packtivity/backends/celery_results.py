@@ -161,9 +161,15 @@ class Results:
         return backend.client if type(backend).__name__ in {"RedisBackend", "SentinelBackend"} else None
 
 
-def unreachable(what: str, error: Exception, hint: str) -> BackendError:
+def unreachable(what: str, address: Any, error: Exception) -> BackendError:
     """Return the error for who need not wait."""
-    return BackendError(f"Celery's {what} cannot be reached: {without_secrets(error)}", hint=hint)
+    from kombu.utils.url import maybe_sanitize_url
+
+    where = maybe_sanitize_url(str(address or "")) or "none given"
+    return BackendError(
+        f"Celery's {what} ({where}) cannot be used: {without_secrets(error)}",
+        hint="Is it running, and is PACKTIVITY_CELERY_REDIS_BROKER (or PACKTIVITY_CELERY_RESULTS) its address?",
+    )
 
 
 def without_secrets(error: Exception) -> str:

@@ -88,14 +88,17 @@ class Questions:
                     raise
                 question.refuse(error)
 
-    def ask(self) -> None:
-        """Ask for every task that may not be over."""
+    def ask(self, *, again: bool = False) -> None:
+        """Ask for every task that may not be over.
+
+        :param again: an engine that was there before and is away now may come back.
+        """
         waiting = [question for question in self._all if question.proxy is not None]
         by_backend: dict[int, list[Question]] = {}
         for question in waiting:
             by_backend.setdefault(id(question.backend), []).append(question)
         for questions in by_backend.values():
-            _ask(questions[0].backend, questions)
+            _ask(questions[0].backend, questions, again=again)
 
     def cancel(self) -> None:
         """Ask for the end of every task that is not over."""
@@ -117,8 +120,8 @@ class Questions:
         deadline = None if timeout is None else monotonic() + timeout
         pause, idle = _POLL[0], Event()
         with Progress(len(self._all), "tasks") as progress:
+            self.ask()
             while True:
-                self.ask()
                 over = [question for question in self._all if not question.is_open()]
                 failed = [question for question in over if question.answer["status"] != "succeeded"]
                 progress.show(len(over), len(failed))
@@ -126,14 +129,16 @@ class Questions:
                     return
                 idle.wait(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
                 pause = min(pause * 1.3, _POLL[1])
+                self.ask(again=True)
 
     def follow(self, timeout: float | None) -> None:
         """Print what the tasks print, one after the other, until they are over."""
         from time import monotonic
 
         deadline = None if timeout is None else monotonic() + timeout
+        self.ask()
         for question in self._all:
-            _follow(question, self.ask, deadline)
+            _follow(question, lambda: self.ask(again=True), deadline)
 
     def tell(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
@@ -159,9 +164,9 @@ class Questions:
         return 0 if found == {"succeeded"} else STILL_RUNNING
 
 
-def _ask(backend: Any, questions: list[Question]) -> None:
+def _ask(backend: Any, questions: list[Question], *, again: bool) -> None:
     asked = [question for question in questions if question.is_open() or question.answer == {"status": "unknown"}]
-    many = getattr(backend, "ask_many", None)
+    many = getattr(backend, "ask_waiting" if again else "ask_many", None) or getattr(backend, "ask_many", None)
     if many is not None:
         for question, answer in zip(asked, many([question.proxy for question in asked]), strict=True):
             _note(question, answer)
