@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from packtivity.types import JSON
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+SUFFIX = ".state.json"
+"""What names of state files end with."""
+
 _POLL = (0.01, 0.5)
 """Seconds between looks at a lock that somebody has: at first, and at most."""
 
@@ -292,6 +295,29 @@ def end_orphans(path: str) -> None:
     """End what is left of a task whose runner was killed; one whose runner lives, or is elsewhere, goes on."""
     if _is_orphan(read(path)):
         end_holders(path)
+
+
+def end_orphans_in(folder: str) -> list[str]:
+    """End what is left of tasks whose runners were killed, by the state files of a folder.
+
+    :returns: the state files that are held all the same: of tasks that somebody still runs.
+    """
+    try:
+        found = [f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(SUFFIX)]
+    except OSError:
+        return []
+    held = [path for path in found if is_held(path)]
+    for path in held:
+        if all(_is_still_an_orphan(path, pause) for pause in (0, 0.01, 0.02)):
+            end_holders(path)
+    return [path for path in held if is_held(path)]
+
+
+def _is_still_an_orphan(path: str, pause: float) -> bool:
+    from threading import Event
+
+    Event().wait(pause)  # who has just got the lock has not said so yet
+    return _is_orphan(read(path))
 
 
 def end_holders(path: str, grace: float = 1.0) -> int:

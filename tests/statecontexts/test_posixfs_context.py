@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from packtivity import lease
 from packtivity.datamodel import PureJsonModel, TypedLeafs, create
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import MissingName, TemplateError
@@ -21,7 +24,7 @@ from packtivity.statecontexts import InvalidState, LocalFSState
 from packtivity.statecontexts.treehash import tree_hash
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 COMMON = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -257,6 +260,43 @@ def test_reset_says_what_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StateError, match=r"cannot be emptied: Operation not permitted: .*file"):
         LocalFSState([str(tmp_path)]).reset()
+
+
+@pytest.fixture
+def left_running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start what a task may leave: a process on whose inherited descriptor the lock of a state file hangs."""
+    started = []
+
+    def start(runner_lives: bool) -> subprocess.Popen[bytes]:
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+        holder = lease.take(str(tmp_path / "w" / "_packtivity" / "one.0123.state.json"))
+        process = subprocess.Popen(["sleep", "60"], pass_fds=[holder.descriptor])
+        started.append(process)
+        state = {"runner": lease.runner() if runner_lives else {**lease.runner(), "pid": dead.pid}}
+        Path(holder.path).write_text(json.dumps(state))
+        holder.leave()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_reset_ends_what_is_left_of_a_task_whose_runner_was_killed(tmp_path: Path, left_running: Any) -> None:
+    process = left_running(runner_lives=False)
+    LocalFSState([str(tmp_path / "w")]).reset()
+    assert process.wait(timeout=10) == -signal.SIGTERM
+    assert os.listdir(tmp_path / "w" / "_packtivity") == []
+
+
+def test_reset_keeps_the_state_file_of_a_task_that_still_runs(tmp_path: Path, left_running: Any) -> None:
+    process = left_running(runner_lives=True)
+    (tmp_path / "w" / "_packtivity" / "one.run.log").touch()
+    LocalFSState([str(tmp_path / "w")]).reset()
+    assert process.poll() is None
+    assert os.listdir(tmp_path / "w" / "_packtivity") == ["one.0123.state.json"]
 
 
 # --- hash ---

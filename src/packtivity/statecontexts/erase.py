@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def empty_directory(path: str, *, keep: Sequence[str] = ()) -> None:
-    """Delete all that is in a directory; the directory itself stays, as do the directories of ``keep`` inside it.
+    """Delete all that is in a directory; the directory itself stays, as does what ``keep`` names inside it.
 
     :param path: absolute, real; a missing one is empty already.
     :param keep: absolute, real.
@@ -44,10 +44,10 @@ def _empty(path: str, keep: Sequence[str]) -> None:
     with os.scandir(path) as scanned:
         entries = list(scanned)
     for entry in entries:
+        if any(kept == entry.path for kept in keep):
+            continue
         if not entry.is_dir(follow_symlinks=False):
             os.unlink(entry.path)
-        elif any(kept == entry.path for kept in keep):
-            continue
         elif any(kept.startswith(entry.path + "/") for kept in keep):
             _empty(entry.path, keep)
         else:

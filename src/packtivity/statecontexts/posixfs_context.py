@@ -112,15 +112,18 @@ class LocalFSState:
     def reset(self) -> None:
         """Empty the read-write directories, except for read-only directories inside them; make those that are missing.
 
-        Links are removed, not followed.
+        Links are removed, not followed. What is left of a task of this state whose runner was killed is ended first; the
+        state file of one that still runs stays, so that the next run waits for it.
 
         :raises StateError: a directory is the root of the file system or a home directory, has become a link since,
             or cannot be emptied.
         """
+        from packtivity.lease import end_orphans_in
         from packtivity.statecontexts.erase import empty_directory
 
+        held = end_orphans_in(self.metadir) if self.metadir else []
         for path in self.readwrite:
-            empty_directory(path, keep=self.readonly)
+            empty_directory(path, keep=[*self.readonly, *held])
         self.ensure()
 
     def state_hash(self) -> str:
