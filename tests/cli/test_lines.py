@@ -25,6 +25,7 @@ CASES = {
     "a template with a glob": (CMD % "touch {name}" + LOCAL + INTERPOLATED, ["-p", "name=f1"]),
     "a result the task writes": (CMD % "echo [a, 1, null] > out.yml" + LOCAL + FROMYAML, []),
     "a task that only publishes": (NOTHING + CONSTANT, []),
+    "an empty result": (NOTHING + "publisher: {publisher_type: constant-pub, publish: {}}\n", []),
     "numbers, lists and words of YAML": (
         CMD % "echo {name} > {outputfile}" + LOCAL + FROMPAR,
         ["-p", "name=[1, 2.0, yes, ~, 010]"],

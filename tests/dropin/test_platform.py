@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-CONTROLLER = HERE / "programs" / "job_controller.py"
+PROGRAMS = HERE / "programs"
+CONTROLLER = PROGRAMS / "job_controller.py"
 SORTED = HERE / "sorted_listings"
 
 
@@ -30,16 +31,23 @@ def controller(tmp_path):
 
 
 @pytest.fixture
-def settings(controller, tmp_path):
+def by_its_own_client(world):
+    """Whether the platform's own library is there, with the client of its job controller."""
+    return world().name.startswith("reana-")
+
+
+@pytest.fixture
+def settings(controller, tmp_path, by_its_own_client):
     """What the platform sets before it starts the engine."""
     (tmp_path / "run").mkdir()
     return {
+        "JOB_CONTROLLER_CLIENT": "reana_commons" if by_its_own_client else "ours",
         "PACKTIVITY_ASYNCBACKEND": "analysis_platform:ExternalBackend:ExternalProxy",
         "YADAGE_CUSTOM_TRACKER": "analysis_platform:Tracker",
         "PYTHONPATH": f"{HERE / 'plugins'}:{SORTED}",
         "JOB_CONTROLLER": controller.read_text(),
-        "WORKFLOW_UUID": "4f3c",
-        "WORKFLOW_WORKSPACE": str(tmp_path / "run"),
+        "workflow_uuid": "4f3c",
+        "workflow_workspace": str(tmp_path / "run"),
     }
 
 
@@ -62,7 +70,7 @@ def without_job_ids(document):
 
 @pytest.mark.parametrize("prepublishing", [{}, {"YADAGE_IGNORE_PREPUBLISHING": "1"}], ids=["prepublishing", "not"])
 def test_the_platform_submits_and_publishes_what_it_does_on_the_original(
-    prepublishing, workflow, controller, settings, ours, original, differences
+    prepublishing, workflow, controller, settings, by_its_own_client, ours, original, differences
 ):
     settings |= prepublishing
     theirs = original.run(workflow("platform"), "fromenv", **settings)
@@ -79,8 +87,11 @@ def test_the_platform_submits_and_publishes_what_it_does_on_the_original(
         name: digest for name, digest in files.items() if name != "progress.jsonl"
     }
     assert jobs(controller) == submitted
-    assert [job["image"] for job in submitted] == ["docker.io/library/busybox:1.36"] * 3 + ["busybox:latest"] * 2
+    assert [job["docker_img"] for job in submitted] == ["docker.io/library/busybox:1.36"] * 3 + ["busybox:latest"] * 2
     assert submitted[0]["kubernetes_memory_limit"] == "1Gi"
+    assert {job["by"].split("/")[0] for job in submitted} == {
+        "python-requests" if by_its_own_client else "Python-urllib"
+    }
     assert found.proxies() == {"ExternalAsyncProxy"}
     assert found.results()["/report/0"] == {"title": 'A "quoted" title', "lines": 30}
 
@@ -91,6 +102,24 @@ def test_the_platform_can_follow_what_goes_on(workflow, settings, ours):
     progress = [json.loads(line) for line in (found.folder / "progress.jsonl").read_text().splitlines()]
     assert set(progress[-1]["states"]) == {"SUCCESS"}
     assert sorted(job["job_id"] for job in progress[-1]["jobs"]) == [f"job-{number}" for number in range(1, 6)]
+
+
+def test_the_platforms_own_engine_program_runs_as_it_does_on_the_original(
+    workflow, controller, settings, ours, original, differences
+):
+    outcomes = []
+    for engine in (original, ours):
+        (engine.place / "run").mkdir(exist_ok=True)
+        outcome = engine.drive(PROGRAMS / "platform_engine.py", workflow("platform"), **settings)
+        assert outcome.returncode == 0, outcome.log
+        assert json.loads((outcome.folder / "progress.jsonl").read_text().splitlines()[-1])["states"][0] == "SUCCESS"
+        outcomes.append((without_job_ids(outcome.document(proxies=True)), jobs(controller), outcome.results()))
+        engine.keep(f"kept-{len(outcomes)}")
+
+    (expected, submitted, _), (found, resubmitted, results) = outcomes
+    assert differences(found, expected) == []
+    assert resubmitted == submitted
+    assert results["/report/0"] == {"title": 'A "quoted" title', "lines": 30}
 
 
 def test_a_job_that_fails_fails_its_task(workflow, settings, ours):

@@ -16,16 +16,25 @@ import pytest
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 SUCCEEDING = sorted({case.parent.name for case in WORKFLOWS.glob("*/case.yml")} - {"failing", "platform"})
 BACKENDS = ("foregroundasync", "multiproc", "celery", "ipcluster")
+PREPUBLISHED = {"values"}
+"""Workflows that look into results before tasks have run: the engine cannot do that without prepublishing."""
+
 KILLS = 3
 
 
-def everywhere(*every_day, backends=BACKENDS):
-    """Return all pairs of backend and workflow; all but those that are for every day are for the soak."""
+def pairs(*every_day, backends=BACKENDS, rest=(pytest.mark.soak,)):
+    """Return all pairs of backend and workflow, with ``rest`` on those that are not for every day."""
     return [
-        pytest.param(engine, name, marks=() if (engine, name) in every_day else pytest.mark.soak)
+        pytest.param(engine, name, marks=() if (engine, name) in every_day else rest)
         for engine in backends
         for name in SUCCEEDING
     ]
+
+
+def everywhere(*every_day, without=frozenset()):
+    """Return them for a test that takes its time: it is left out where nine worlds are to be gone through."""
+    found = pairs(*every_day, rest=(pytest.mark.soak, pytest.mark.everywhere))
+    return [each for each in found if each.values[1] not in without]
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ def backend(engine, request):
 
 @pytest.mark.parametrize(
     ("engine", "name"),
-    everywhere(
+    pairs(
         ("multiproc", "mapreduce"),
         ("multiproc", "scattered"),
         ("multiproc", "globs"),
@@ -55,7 +64,7 @@ def test_a_workflow_gives_the_same_on_every_backend(backend, name, workflow, our
     assert "ForegroundProxy" not in found.proxies()
 
 
-@pytest.mark.parametrize(("engine", "name"), everywhere(("multiproc", "literals")))
+@pytest.mark.parametrize(("engine", "name"), everywhere(("multiproc", "literals"), without=PREPUBLISHED))
 def test_without_prepublishing_it_gives_the_same_on_every_backend(
     backend, name, workflow, ours, originally, differences
 ):
@@ -73,14 +82,22 @@ def test_without_prepublishing_it_gives_the_same_on_every_backend(
 def test_a_cached_second_run_does_no_work(backend, name, workflow, ours, written):
     before = ours.run(workflow(name), backend[0], "-c", "checksums", **backend[1])
     assert before.returncode == 0, before.log
-    results, there = before.results(), written(before.folder)
+    results, there = before.results(), by_tasks(before, written)
 
     again = ours.run(workflow(name), backend[0], "-c", "checksums", **backend[1])
 
     assert again.returncode == 0, again.log
     assert again.proxies() == {"TrivialProxy"}
-    assert written(again.folder) == there
+    assert by_tasks(again, written) == there
     assert again.results() == results
+
+
+def by_tasks(outcome, written):
+    """Leave out what stages have written that run nothing: the engine publishes them anew, cache or not."""
+    tasks = [node["task"] for node in outcome.snapshot["dag"]["nodes"]]
+    idle = [task["state"] for task in tasks if task["state"] and task["metadata"]["wflow_hints"].get("is_purepub")]
+    folders = {Path(directory["path"]) for state in idle for directory in state["readwrite"]}
+    return {file: facts for file, facts in written(outcome.folder).items() if not folders & set(file.parents)}
 
 
 @pytest.mark.parametrize(("engine", "name"), everywhere(("multiproc", "cartesian")))

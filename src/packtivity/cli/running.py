@@ -155,7 +155,8 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
     state.ensure()
     output = Output(sys.stdout, quiet=options.quiet)
     known = backend.prepublish(spec, parameters, state)
-    if known is not None:
+    told = known is not None and plain(known) not in ({}, [], "")  # an empty one counts as none in upstream 0.17.1
+    if told:
         output.prepublished(known)
     document = datamodel.create(parameters, state.datamodel)
     live = _watch(backend, options)
@@ -172,7 +173,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
         if live is not None:
             live.clear()
     try:
-        output.result(result, state, suffix=known is not None)
+        output.result(result, state, suffix=told)
     finally:  # also when nobody reads what is printed
         if options.outfile:
             _write_json(options.outfile, plain(result))
