@@ -194,7 +194,8 @@ def waiting(ours, process, other_than=None):
             if (found := int(pid_file.read_text())) != other_than:
                 return found
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     pytest.fail(f"the task never waited:\n{ours.log}")
 
 
