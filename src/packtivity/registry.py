@@ -14,8 +14,8 @@ from packtivity.errors import ConfigurationError, PacktivityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-guests: list[str] = []
-"""Names of modules and backends, not part of packtivity itself, that this process has been asked to use."""
+guests: dict[str, str] = {}
+"""Modules and backends, not part of packtivity itself, that this process has been asked to use, and as what."""
 before_guests: list[Callable[[], None]] = []
 """What a program put off until code of others runs: done once, and taken off the list."""
 
@@ -69,7 +69,7 @@ def load_module(name: str, *, purpose: str) -> Any:
 
     :raises ConfigurationError: it cannot be imported, whatever the reason; the reason is kept as the cause.
     """
-    welcome(name)
+    welcome(name, purpose)
     try:
         return importlib.import_module(name)
     except PacktivityError:
@@ -81,9 +81,12 @@ def load_module(name: str, *, purpose: str) -> Any:
         ) from error
 
 
-def welcome(guest: str) -> None:
-    """Note that code of others is about to run, and do first what was put off until then."""
-    guests.append(guest)
+def welcome(guest: str, purpose: str = "") -> None:
+    """Note that code of others is about to run, and do first what was put off until then.
+
+    :param purpose: what it is for, said when it fails; empty where its errors are for us to understand.
+    """
+    guests.setdefault(guest, purpose)
     while before_guests:
         before_guests.pop(0)()
 

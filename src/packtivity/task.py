@@ -247,8 +247,8 @@ def _log_failure(log: Any, error: BaseException) -> None:
             log.error("the task raised an error", exc_info=error)
         else:
             log.error("interrupted: %s", type(error).__name__)
-    except PacktivityError as second:
-        error.add_note(str(second))
+    except Exception as second:  # noqa: BLE001 - a log handler of somebody else's may raise anything
+        error.add_note(f"{type(second).__name__}: {second}")
 
 
 # --- the document ----------------------------------------------------------------------------------------------

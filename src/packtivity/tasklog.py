@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from packtivity.errors import PacktivityError
 from packtivity.logfiles import LEVELS, RunLogFile, StepLog, get_topic_loggername, log_path
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _closing(log: Any) -> Iterator[Any]:
     try:
         yield log
     except BaseException:
-        with suppress(PacktivityError, OSError):
+        with suppress(Exception):  # a log handler of somebody else's may raise anything
             log.close()
         raise
     log.close()

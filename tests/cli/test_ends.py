@@ -105,7 +105,11 @@ def broken(*arguments):
 @pytest.mark.parametrize(
     ("raised", "code", "message"),
     [
-        ("raise ZeroDivisionError('oh\\nno')", 70, "error: internal error: ZeroDivisionError: oh no (please report"),
+        (
+            "raise ZeroDivisionError('oh\\nno')",
+            14,
+            "error: PACKTIVITY_PLUGINS: plug:broken failed: ZeroDivisionError: oh no\n",
+        ),
         ("raise OSError(28, 'No space left on device', 'f')", 74, "error: No space left on device: f\n"),
         ("raise MemoryError", 74, "error: out of memory\n"),
         ("raise SystemExit(5)", 5, ""),
@@ -119,6 +123,93 @@ def test_what_a_plugin_raises_is_one_line(prepared: Any, raised: str, code: int,
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert message in done.stderr
+
+
+GUESTS = """
+import logging
+
+def fail(*_, **__):
+    raise ValueError("not today")
+
+class Handler(logging.Handler):
+    emit = fail
+
+def add(log, metadata, state, topic):
+    log.addHandler(Handler())
+
+class Late(logging.Handler):
+    def emit(self, record):
+        if record.levelno == logging.ERROR:
+            fail()
+
+def add_late(log, metadata, state, topic):
+    log.addHandler(Late())
+
+class Backend:
+    def prepublish(self, spec, parameters, state): return None
+    def submit(self, spec, parameters, state, metadata=None): return Proxy()
+    def ready(self, proxy): return True
+    def successful(self, proxy): return True
+    def result(self, proxy): return {}
+    def fail_info(self, proxy): return None
+
+class Proxy:
+    def json(self): return {"proxyname": "Mine", "proxydetails": {}}
+
+    @classmethod
+    def fromJSON(cls, document): return cls()
+
+for method in ("prepublish", "submit", "ready", "successful", "result"):
+    globals()[method] = type(method, (Backend,), {method: fail})
+"""
+
+
+@pytest.fixture
+def guests(prepared: Any) -> Any:
+    prepared.write("theirs.py", GUESTS)
+
+    def call(program: str, *arguments: str, **settings: str) -> Any:
+        environment = {"PYTHONPATH": str(prepared.directory)}
+        return prepared(program, *arguments, env={**environment, **{f"PACKTIVITY_{k}": v for k, v in settings.items()}})
+
+    return call
+
+
+@pytest.mark.parametrize("method", ["prepublish", "submit", "ready", "result"])
+def test_a_backend_that_fails_is_named(guests: Any, method: str) -> None:
+    done = guests("packtivity-run", "spec.yml", "-p", "name=x", *OUT, "-b", f"py:theirs:{method}")
+    assert done.returncode == 14
+    assert done.stderr == (
+        f"error: backend 'py:theirs:{method}': theirs:fail failed: ValueError: not today\n"
+        "  It is not part of packtivity: tell those who wrote it. Run again with --debug to see where.\n"
+    )
+
+
+def test_a_backend_that_fails_is_named_by_commands_that_ask_it(guests: Any, prepared: Any) -> None:
+    prepared.write("proxy.json", '{"proxyname": "Mine", "proxydetails": {}}')
+    done = guests("packtivity-checkproxy", "proxy.json", ASYNCBACKEND="theirs:ready:Proxy")
+    assert (done.returncode, done.stdout) == (14, "")
+    assert done.stderr.startswith("error: PACKTIVITY_ASYNCBACKEND: theirs:fail failed: ValueError: not today\n")
+
+
+@pytest.mark.parametrize("backend", ["defaultsync", "foregroundasync"])
+def test_a_log_handler_that_fails_is_named(guests: Any, backend: str) -> None:
+    arguments = ["packtivity-run", "spec.yml", "-p", "name=x", *OUT, "-b", backend]
+    done = guests(*arguments, LOGGING_HANDLER="theirs:add")
+    assert done.returncode == 14
+    assert done.stderr.startswith("error: PACKTIVITY_LOGGING_HANDLER: theirs:fail failed: ValueError: not today\n")
+    assert "Traceback" in guests(*arguments, "--debug", LOGGING_HANDLER="theirs:add").stderr
+
+
+def test_a_log_handler_that_fails_does_not_hide_why_the_task_did(guests: Any) -> None:
+    done = guests("packtivity-run", "failing.yml", *OUT, LOGGING_HANDLER="theirs:add_late")
+    assert done.returncode == 6
+    assert "error: the task failed with exit code 3" in done.stderr
+
+
+def test_a_log_handler_that_fails_in_a_worker_is_told_with_its_kind(guests: Any) -> None:
+    done = guests("packtivity-run", "spec.yml", "-p", "name=x", *OUT, "-b", "multiproc:1", LOGGING_HANDLER="theirs:add")
+    assert (done.returncode, done.stderr) == (6, "error: ValueError: not today\n")
 
 
 def test_warnings_do_not_stop_a_run(prepared: Any) -> None:

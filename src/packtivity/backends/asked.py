@@ -127,6 +127,8 @@ def error_of(failure: JSON) -> Exception:
     if name in {"TaskCancelled", "KeyboardInterrupt"}:
         return TaskCancelled(message)
     found = getattr(errors, name, None) if name in errors.__all__ else None
+    if found is None and name:
+        message = f"{name}: {message}"
     if found in (None, errors.InvalidSpec, TaskFailed) or not issubclass(found, PacktivityError):
         return TaskFailed(message, returncode=failure.get("returncode", 1), command=())
     made: Exception = found(message)

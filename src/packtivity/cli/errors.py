@@ -32,6 +32,12 @@ class CannotWrite(errors.PacktivityError):
     exit_code = CANNOT_WRITE
 
 
+class GuestFailed(errors.PacktivityError):
+    """Code that is not packtivity's raised an error of its own: a plug-in, backend or log handler, which is named."""
+
+    exit_code = 14
+
+
 def exit_codes() -> list[tuple[int, str, str]]:
     """Return (code, name, meaning) for every way our commands end, sorted by code; the reference is made from it."""
     table = [
@@ -105,7 +111,12 @@ def _explain(error: BaseException) -> tuple[str, int]:
         shown = ascii(error.object[error.start])
         hint = "Set PYTHONIOENCODING=utf-8."
         return f"error: the output cannot be written as {error.encoding}: it has {shown}\n  {hint}", OPERATING_SYSTEM
+    from packtivity.cli.guests import blame
+
     what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+    if guest := blame(error):
+        hint = "It is not part of packtivity: tell those who wrote it. Run again with --debug to see where."
+        return f"error: {printable(guest)}: {what}\n  {hint}", GuestFailed.exit_code
     return f"error: internal error: {what} (please report this; run again with --debug to see where)", INTERNAL
 
 
