@@ -159,6 +159,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="packtivity")
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
+        self._open: weakref.WeakSet[Job] = weakref.WeakSet()
         self._talking = 0
         self._busy: set[Worker] = set()
         self._idle: list[Worker] = []
@@ -167,10 +168,17 @@ class Pool:
     def submit(self, document: JSON) -> Job:
         """Put a task into the queue."""
         job = Job(document)
+        self._open.add(job)
         with self._lock:
             self._waiting.append(job)
         self._begin()
         return job
+
+    def cancel(self) -> None:
+        """Cancel all tasks that are not over."""
+        for job in list(self._open):
+            if not job.future.done():
+                job.cancel()
 
     def _begin(self) -> None:
         """Start a thread for another worker, if there may be one."""
@@ -272,14 +280,6 @@ class Pool:
         for worker in loaded[:room]:
             with suppress(IndexError):  # it has answered meanwhile
                 worker.order({"return": worker.jobs[-1].id})
-
-    def cancel(self) -> None:
-        """End the tasks that are being run, and see that no other begins."""
-        with self._lock:
-            jobs = [*self._waiting, *(job for worker in self._busy for job in tuple(worker.jobs))]
-            self._waiting.clear()
-        for job in jobs:
-            job.cancel()
 
     def close(self) -> None:
         """Wait for all tasks, and end the workers."""

@@ -130,6 +130,16 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """
     spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
     strict = is_strict(task.strict)
+    tell_doubts(spec, parameters, state, strict=strict)
+    return spec, parameters, state
+
+
+def tell_doubts(spec: dict[str, Any], parameters: dict[str, Any], state: Any, *, strict: bool) -> None:
+    """Say what is doubtful about parameters.
+
+    :raises DoubtfulTask: something is, under strict.
+    :raises StateError: a directory to read is not there, under strict.
+    """
     _check_directories_to_read(state, strict=strict)
     found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
     if strict and found:
@@ -139,7 +149,6 @@ def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
         from packtivity.cli.errors import complain, told
 
         complain(told(found))
-    return spec, parameters, state
 
 
 class DoubtfulTask(errors.ParameterError):

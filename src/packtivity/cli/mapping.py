@@ -9,13 +9,15 @@ import click
 
 from packtivity import errors, record
 from packtivity.cli import start
-from packtivity.cli.errors import FAILED, warn
-from packtivity.cli.inputs import find_backend, start_logging
+from packtivity.cli.errors import FAILED, printable, warn
+from packtivity.cli.inputs import find_backend, is_strict, start_logging, tell_doubts
 from packtivity.cli.progress import Progress
 from packtivity.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from packtivity.cli.sets import Sets
 
 NAME = "packtivity"
 _PROXY = "map.proxy.json"
@@ -23,6 +25,8 @@ _WINDOW = 256
 """Tasks that an engine has at once; it costs memory here and patience there."""
 
 _POLL = (0.005, 0.5)
+_LISTED = 10
+"""Failures that are listed at the end."""
 
 
 class Item:
@@ -55,7 +59,7 @@ class Sweep:
         self.spec, self.common, self.rows = spec, common, rows
         self.root, self.readonly, self.backend = root, readonly, backend
         self._width = max(4, len(str(len(rows) - 1)))
-        self.failed: set[int] = set()
+        self.failed: dict[int, str] = {}
 
     def folder(self, number: int) -> str:
         """Return the work directory of a set."""
@@ -70,6 +74,38 @@ class Sweep:
         from packtivity.statecontexts.posixfs_context import LocalFSState
 
         return LocalFSState([self.folder(number)], self.readonly)
+
+    def check(self, sets: Sets, *, strict: bool) -> None:
+        """Find out before anything is run what is wrong with the sets, once for all that give the same parameters.
+
+        :raises ParameterError: one lacks a parameter, or under strict, something is doubtful.
+        """
+        repeated = sets.repeated()
+        if repeated:
+            number, before = repeated[0]
+            problem = f"{sets.where(number)}: the same parameter set as {sets.where(before)}"
+            if strict:
+                raise errors.ParameterError(problem)
+            warn(f"{problem}; each of {len(repeated)} such sets is run again")
+        seen: set[frozenset[str]] = set()
+        for number, row in enumerate(self.rows):
+            if frozenset(row) not in seen:
+                seen.add(frozenset(row))
+                tell_doubts(self.spec, self.parameters(number), self.state(number), strict=strict)
+                self._render(number, sets.where(number))
+
+    def _render(self, number: int, where: str) -> None:
+        from packtivity import datamodel, task
+        from packtivity.checks import check_publishable
+
+        config = getattr(self.backend, "pack_config", None) or task.configure({})[0]
+        try:
+            parameters, state = task.finalize_inputs(datamodel.create(self.parameters(number)), self.state(number))
+            job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)
+            if job:
+                check_publishable(self.spec["publisher"], parameters, config)
+        except errors.MissingParameter as error:
+            raise errors.ParameterError(f"{where}: {error.message}", hint=error.hint) from None
 
     def outcome(self, number: int) -> Any:
         """Return the record of a set; None when there is none of this very task."""
@@ -141,16 +177,29 @@ class Sweep:
         many = getattr(self.backend, "ask_many", None)
         if many is not None:
             told = many([item.proxy for item in flying])
-            over = [
-                (item, isinstance(answer, dict) and answer["status"])
+            over = {
+                item: _failure(answer)
                 for item, answer in zip(flying, told, strict=True)
                 if not isinstance(answer, dict) or answer["status"] not in ("waiting", "running")
-            ]
+            }
         else:
-            ready = [item for item in flying if self.backend.ready(item.proxy)]
-            over = [(item, "succeeded" if self.backend.successful(item.proxy) else "failed") for item in ready]
-        self.failed.update(item.number for item, status in over if status != "succeeded")
-        return {item for item, _ in over}
+            over = {item: self._failure(item.proxy) for item in flying if self.backend.ready(item.proxy)}
+        self.failed.update({item.number: message for item, message in over.items() if message is not None})
+        return set(over)
+
+    def _failure(self, proxy: Any) -> str | None:
+        if self.backend.successful(proxy):
+            return None
+        info = getattr(self.backend, "fail_info", lambda _: None)(proxy)
+        return str(info[1]) if isinstance(info, tuple) and len(info) > 1 else str(info or "it failed")
+
+
+def _failure(answer: Any) -> str | None:
+    """Return why a task failed; None when it has not."""
+    if not isinstance(answer, dict):
+        return str(answer)
+    error = answer.get("error") or {}
+    return None if answer["status"] == "succeeded" else str(error.get("message") or answer["status"])
 
 
 def _room(backend: Any) -> int:
@@ -170,7 +219,7 @@ def run_map(given: Mapping[str, Any]) -> int:
     from packtivity.spec import load
 
     start_logging(given["verbosity"])
-    rows, plain = parameter_sets(given["over"], given["parameter"])
+    sets = parameter_sets(given["over"], given["parameter"])
     spec = load(
         given["spec"],
         given["toplevel"],
@@ -183,10 +232,11 @@ def run_map(given: Mapping[str, Any]) -> int:
         _, backend = find_backend("foregroundasync")
     _configure(backend, given)
     root = os.path.realpath(given["write"])
-    common = getinit_data(given["parfiles"], plain)
-    sweep = Sweep(spec, common, rows, root, [os.path.realpath(path) for path in given["read"]], backend)
+    common = getinit_data(given["parfiles"], sets.plain)
+    sweep = Sweep(spec, common, sets.rows, root, [os.path.realpath(path) for path in given["read"]], backend)
+    sweep.check(sets, strict=is_strict(given["strict"]))
     start.hand_over()
-    with like_interrupts(), Progress(len(rows), "tasks") as progress:
+    with like_interrupts(), Progress(len(sets.rows), "tasks") as progress:
         try:
             sweep.run(progress)
         except KeyboardInterrupt as interrupt:
@@ -195,9 +245,8 @@ def run_map(given: Mapping[str, Any]) -> int:
     table = given["table"] or f"{root}/results.csv"
     write_table(sweep, table)
     if not given["quiet"]:
-        click.echo(f"{len(rows) - len(sweep.failed)} of {len(rows)} tasks succeeded; table: {table}")
-    if sweep.failed:
-        warn(f"{len(sweep.failed)} tasks failed, the first in {sweep.folder(min(sweep.failed))}")
+        click.echo(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
+    _tell_failures(sweep)
     return FAILED if sweep.failed else 0
 
 
@@ -209,6 +258,18 @@ def _note(interrupt: BaseException, backend: Any) -> None:
         interrupt.add_note("Tasks that were running are ended; the same command goes on where this one stopped.")
     elif not getattr(interrupt, "__notes__", None):
         interrupt.add_note("Tasks that were submitted go on; the same command waits for them and runs the others.")
+
+
+def _tell_failures(sweep: Sweep) -> None:
+    """List the tasks that failed, the first few of them; the table has all."""
+    count = len(sweep.failed)
+    if not count:
+        return
+    listed = sorted(sweep.failed.items())[:_LISTED]
+    lines = [f"{sweep.folder(number)}: {printable(message.partition(chr(10))[0])}" for number, message in listed]
+    if count > _LISTED:
+        lines.append(f"and {count - _LISTED} more")
+    warn("\n  ".join([f"{count} task{'s' if count > 1 else ''} failed:", *lines]))
 
 
 def _configure(backend: Any, given: Mapping[str, Any]) -> None:

@@ -10,23 +10,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-def parameter_sets(over: str | None, given: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the sets, each with each, and those of ``given`` that are no ranges.
+class Sets:
+    """Parameter sets.
+
+    :ivar rows: what each has of its own, parameter name → value.
+    :ivar plain: ``NAME=VALUE`` for parameters that all have alike.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]], plain: list[str], file: str | None, lines: list[int]) -> None:
+        self.rows, self.plain = rows, plain
+        self._file, self._lines = file, lines
+        self._each = len(rows) // len(lines) if lines else 1
+
+    def where(self, number: int) -> str:
+        """Say where a set comes from: ``FILE:LINE``, or its number when it is from no file."""
+        return f"{self._file}:{self._lines[number // self._each]}" if self._lines else f"parameter set {number}"
+
+    def repeated(self) -> list[tuple[int, int]]:
+        """Return the numbers of sets that are there before, and of the first of their like."""
+        import json
+
+        seen: dict[str, int] = {}
+        first = [seen.setdefault(json.dumps(row, sort_keys=True), number) for number, row in enumerate(self.rows)]
+        return [(number, before) for number, before in enumerate(first) if before != number]
+
+
+def parameter_sets(over: str | None, given: Sequence[str]) -> Sets:
+    """Return the sets: lines of a file and ranges, each with each.
 
     :param given: ``NAME=VALUE``; a value ``A..B`` or ``A..B..STEP`` is a range, its ends included.
-    :raises ParameterError: a file or range cannot be used.
+    :raises ParameterError: a file or range cannot be used, or a parameter is given more than once.
     :raises LoadError: a file cannot be read.
     """
-    rows = list(_rows(over)) if over else [{}]
-    plain = []
+    numbered = list(_rows(over)) if over else []
+    if over and not numbered:
+        raise ParameterError(f"{over} has no parameter set in it", hint="Write one a line.")
+    rows, plain, scanned = [row for _, row in numbered] or [{}], list[str](), set[str]()
+    columns = {name for row in rows for name in row}
     for text in given:
         name, _, value = text.partition("=")
         values = span(value)
+        if name in columns or name in scanned or (values and any(name == each.partition("=")[0] for each in plain)):
+            where = f"with -p and in {over}" if name in columns else "with -p more than once, and as a range"
+            raise ParameterError(f"the parameter {name!r} is given {where}", hint="Give it in one way only.")
         if values is None:
             plain.append(text)
         else:
+            scanned.add(name)
             rows = [{**row, name: each} for row in rows for each in values]
-    return rows, plain
+    return Sets(rows, plain, over, [line for line, _ in numbered])
 
 
 def span(text: str) -> list[Any] | None:
@@ -59,9 +91,9 @@ def _number(text: str) -> int | float | None:
     return None
 
 
-def _rows(name: str) -> Iterator[dict[str, Any]]:
+def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with open(name, encoding="utf-8", newline="") as file:
+        with open(name, encoding="utf-8-sig", newline="") as file:
             yield from _csv_rows(name, file) if name.lower().endswith(".csv") else _json_rows(name, file)
     except OSError as error:
         raise LoadError(f"parameter sets {name}: {error.strerror}") from None
@@ -69,29 +101,56 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
         raise ParameterError(f"parameter sets {name}: not UTF-8") from None
 
 
-def _json_rows(name: str, file: Any) -> Iterator[dict[str, Any]]:
+def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     import json
 
+    hint = "Write one mapping a line."
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
         except ValueError as error:
-            raise ParameterError(f"{name}:{number}: not JSON: {error}", hint="Write one mapping a line.") from None
+            raise ParameterError(f"{name}:{number}: {_said(error)}", hint=hint) from None
         if not isinstance(row, dict):
-            raise ParameterError(f"{name}:{number}: not a mapping", hint="Write one mapping a line.")
-        yield row
+            raise ParameterError(f"{name}:{number}: not a mapping", hint=hint)
+        yield number, row
 
 
-def _csv_rows(name: str, file: Any) -> Iterator[dict[str, Any]]:
+def _said(error: ValueError) -> str:
+    from json import JSONDecodeError
+
+    return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the name {_twice([name for name, _ in pairs])!r} is there twice")
+    return found
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for position, name in enumerate(names) if name in names[:position])
+
+
+def _csv_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     import csv
 
     from packtivity.spec.yamltext import load_yaml
 
-    reader = csv.DictReader(file)
-    for row in reader:
-        where = f"{name}:{reader.line_num}"
-        if None in row or None in row.values():
-            raise ParameterError(f"{where}: has another number of values than the first line has names")
-        yield {key: load_yaml(value, where) for key, value in row.items()}
+    reader = csv.DictReader(file, strict=True)
+    try:
+        columns = reader.fieldnames or []
+        if len(set(columns)) < len(columns):
+            raise ParameterError(f"{name}:1: there are two columns {_twice(columns)!r}")
+        if not all(columns):
+            raise ParameterError(f"{name}:1: a column has no name")
+        for row in reader:
+            where = f"{name}:{reader.line_num}"
+            if None in row or None in row.values():
+                found = sum(value is not None for key, value in row.items() if key) + len(row.get(None, ()))
+                raise ParameterError(f"{where}: {found} values for {len(columns)} columns: {', '.join(columns)}")
+            yield reader.line_num, {key: load_yaml(value, where) for key, value in row.items()}
+    except csv.Error as error:
+        raise ParameterError(f"{name}:{reader.reader.line_num}: not CSV: {error}") from None
