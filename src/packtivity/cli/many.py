@@ -25,7 +25,7 @@ mapwrite = click.option(
     "--write",
     default="map",
     show_default=True,
-    type=Directory(),
+    type=Directory(nameless=True),
     help="Directory that has a work directory for each parameter set.",
 )
 mapbackend = click.option(

@@ -96,18 +96,6 @@ class BackendString(ParamType):
         return [CompletionItem(name) for name in self.known if name.startswith(incomplete)]
 
 
-class Directory(ParamType):
-    """A directory, which need not exist; whether what is there will do is for the state to say."""
-
-    name = "directory"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Let the shell complete directories."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type="dir")]
-
-
 class File(ParamType):
     """A file to read or write, which need not exist: a spec may be an address, and a missing file has a better message.
 
@@ -117,7 +105,7 @@ class File(ParamType):
     :param nameless: whether no name at all is taken, for no file; elsewhere it is a slip, such as an unset variable.
     """
 
-    name = "path"
+    name, completes = "path", "file"
 
     def __init__(self, *, directory: bool = True, nameless: bool = False) -> None:
         self.directory = directory
@@ -132,15 +120,21 @@ class File(ParamType):
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Let the shell complete files."""
+        """Let the shell complete names."""
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(incomplete, type=self.completes)]
+
+
+class Directory(File):
+    """A directory, which need not exist; whether what is there will do is for the state to say."""
+
+    name, completes = "directory", "dir"
 
 
 _FILE = File(nameless=True)  # what reads it has a message of its own
 _NO_DIRECTORY = File(directory=False)
-_DIRECTORY = Directory()
+_DIRECTORY = Directory(nameless=True)
 
 spec = click.argument("spec", type=_FILE)
 parfiles = click.argument("parfiles", nargs=-1, type=_FILE)
