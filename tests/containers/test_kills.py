@@ -83,10 +83,6 @@ class Run:
     mark: str
     process: subprocess.Popen[bytes]
 
-    def log(self) -> str:
-        step = self.workdir / "_packtivity" / "packtivity_syncbackend.step.log"
-        return step.read_text() if step.exists() else ""
-
 
 STAGES = ("pull", "create", "start", "run", "publish")
 AIMS = ("any", *STAGES)
@@ -159,19 +155,17 @@ def forget_image(lab: Any) -> dict[str, str]:
     return {"PACKTIVITY_CACHE_DIR": str(cache)}
 
 
-def wait_for_stage(run: Run, aim: str, chance: random.Random) -> None:
+ORDER = ("before", "pull", "create", "start", "run", "end of run", "publish", "ended")
+SPANS = {"pull": 0.4, "create": 0.1, "start": 0.2, "run": 0.7, "publish": 0.7}
+"""Seconds that the stages take, more or less."""
+
+
+def wait_for_stage(lab: Any, run: Run, aim: str, chance: random.Random, store: Path) -> None:
     """Wait for a random moment in one of the stages, or anywhere."""
-    ready, longest = {
-        "pull": (lambda: "pulling" in run.log() or "running" in run.log(), 0.3),
-        "create": (lambda: "running" in run.log(), 0.15),
-        "start": (lambda: "running" in run.log(), 0.5),
-        "run": ((run.workdir / "started").exists, 0.6),
-        "publish": ((run.workdir / "finished").exists, 1.2),
-    }.get(aim, (lambda: True, 2.0))
     deadline = time.monotonic() + 20
-    while not ready() and run.process.poll() is None and time.monotonic() < deadline:
+    while aim in ORDER and ORDER.index(stage(lab, run, store)) < ORDER.index(aim) and time.monotonic() < deadline:
         time.sleep(0.005)
-    time.sleep(chance.uniform(0, longest))
+    time.sleep(chance.uniform(0, SPANS.get(aim, 3.0)))
 
 
 # Publishing looks for each of many patterns among many files, so that there is time to be killed in.
@@ -209,7 +203,7 @@ def whole_or_not_there(workdir: Path) -> None:
 
 def kill_one(lab: Any, run: Run, aim: str, chance: random.Random, store: Path) -> tuple[str, str]:
     """Kill a run at a moment; it stands still while its stage is looked at."""
-    wait_for_stage(run, aim, chance)
+    wait_for_stage(lab, run, aim, chance, store)
     which = chance.choice([signal.SIGKILL, signal.SIGTERM])
     run.process.send_signal(signal.SIGSTOP)
     found = stage(lab, run, store)

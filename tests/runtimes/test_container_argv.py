@@ -123,6 +123,17 @@ def test_limits(kind: type[Runtime], limits: Limits, expected: str) -> None:
     assert expected in argv(kind, Execution(("true",), limits=limits, image="i"))
 
 
+def test_apptainer_gives_the_gpus_that_are_here() -> None:
+    two = Execution(("true",), limits=Limits(gpus="2"), image="i")
+    line = argv(Apptainer, two)
+    assert " --nv " in line
+    assert "CUDA_VISIBLE_DEVICES" in line
+    assert "0,1" in line
+    assert " --rocm " in argv(Apptainer, two, Host(1000, 100, "ada", gpu="amd"))
+    with pytest.raises(EnvironmentUnavailable, match="there is none here"):
+        argv(Apptainer, two, Host(1000, 100, "ada", gpu=""))
+
+
 @pytest.mark.parametrize(
     ("kind", "network", "expected"),
     [

@@ -33,7 +33,10 @@ class Apptainer(Runtime):
 
     def variables(self, execution: Execution) -> dict[str, str]:
         """Return the variables to set inside."""
-        return {"USER": self.host.user, **execution.env}
+        gpus = execution.limits.gpus
+        chosen = gpus is not None and gpus != "all" and self.host.gpu == "nvidia"
+        which = {"CUDA_VISIBLE_DEVICES": _devices(str(gpus))} if chosen else {}
+        return {"USER": self.host.user, **which, **execution.env}
 
     def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:
         """Return ``APPTAINERENV_NAME`` for each variable to pass.
@@ -72,12 +75,24 @@ class Apptainer(Runtime):
         if limits.memory is not None:
             yield from ("--memory", str(limits.memory), "--memory-swap", str(limits.memory))
         if limits.gpus is not None:
-            yield "--nv"
+            yield self._gpu_option()
+
+    def _gpu_option(self) -> str:
+        # Without a GPU the tool takes these options, warns at most, and runs the task.
+        option = {"nvidia": "--nv", "amd": "--rocm"}.get(self.host.gpu)
+        if option is None:
+            raise self.refusal("give the task a GPU: there is none here", "Leave --gpus away, or run it elsewhere.")
+        return option
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return ``apptainer pull FILE IMAGE``."""
         plain = ("--no-https",) if is_loopback(parse(image).registry) else ()
         return (self.program, "pull", "--force", *plain, target, image if "://" in image else f"docker://{image}")
+
+
+def _devices(gpus: str) -> str:
+    """Return the names of GPUs, of which a number means the first so many."""
+    return ",".join(map(str, range(int(gpus)))) if gpus.isdigit() else gpus
 
 
 class Singularity(Apptainer):

@@ -30,6 +30,7 @@ class Host:
     :ivar init: whether the tool has an init program to give to containers (``--init``).
     :ivar rootless: whether root inside a container is the caller outside.
     :ivar selinux: whether SELinux guards files here.
+    :ivar gpu: whose GPUs there are: ``nvidia``, ``amd``, or empty.
     """
 
     uid: int
@@ -38,6 +39,7 @@ class Host:
     init: bool = True
     rootless: bool = False
     selinux: bool = False
+    gpu: str = "nvidia"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ORDER = ("docker", "podman", "podman-hpc", "apptainer", "singularity", "udocker")
 """In which order tools are tried when none is asked for."""
 
+_GPUS = {"nvidia": "/dev/nvidiactl", "amd": "/dev/kfd"}
 _INITS = {
     "docker": ("/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/local/bin/docker-init"),
     "podman": ("/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin/catatonit"),
@@ -114,6 +115,7 @@ def host(tool: str, caller: Mapping[str, str]) -> Host:
         init=any(map(os.path.exists, inits)) or (tool == "docker" and not docker_endpoint(caller).startswith("unix:")),
         rootless=rootless,
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        gpu=next((maker for maker, device in _GPUS.items() if os.path.exists(device)), ""),
     )
 
 

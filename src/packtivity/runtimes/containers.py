@@ -111,13 +111,27 @@ def outside(path: str, location: str | None) -> str:
 
     :raises ConfigurationError: the setting is not of that form.
     """
+    here, there = _ends(location)
+    return _moved(path, here, there)
+
+
+def inside(path: str, location: str | None) -> str:
+    """Return how ``path``, which a daemon outside understands, is called in here."""
+    here, there = _ends(location)
+    return _moved(path, there, here)
+
+
+def _ends(location: str | None) -> tuple[str, str]:
     if not location:
-        return path
-    inside, colon, out = location.partition(":")
-    if not (colon and inside and out):
+        return "", ""
+    here, colon, there = location.partition(":")
+    if not (colon and here and there):
         raise ConfigurationError(f"PACKTIVITY_WORKDIR_LOCATION: {location!r} is not of the form inside:outside")
-    inside, out = inside.rstrip("/"), out.rstrip("/")
-    return out + path[len(inside) :] if path == inside or path.startswith(inside + "/") else path
+    return here.rstrip("/"), there.rstrip("/")
+
+
+def _moved(path: str, start: str, other: str) -> str:
+    return other + path[len(start) :] if start and (path == start or path.startswith(start + "/")) else path
 
 
 def _state_mounts(state: State, containers: Any) -> list[Mount]:

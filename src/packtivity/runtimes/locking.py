@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
+from packtivity.runtimes.images import UNPACKED, is_path
 
 if TYPE_CHECKING:
     from packtivity.runtimes.base import Runtime
@@ -58,12 +59,17 @@ def write_lock(path: str, images: dict[str, str]) -> None:
 def digest_of(image: Image, runtime: Runtime) -> str:
     """Return what to lock an image to.
 
-    :raises EnvironmentUnavailable: it never was in a registry, so nobody else could get the same one.
+    :raises EnvironmentUnavailable: nobody else could get the same one by it, or its registry does not tell.
     """
     if image.digest:
         return image.digest
-    if image.run != image.reference or image.run.startswith("/"):
+    if is_path(image.reference) or image.run.startswith(UNPACKED):
         return image.identifier
+    if not runtime.has_store:
+        raise EnvironmentUnavailable(
+            f"the image {image.reference} cannot be locked: its registry does not tell its digest",
+            hint=f"If it is private, log in: {runtime.name} registry login docker://REGISTRY",
+        )
     raise EnvironmentUnavailable(
         f"the image {image.reference} cannot be locked: it was made here and has no digest in a registry",
         hint=f"Push it to a registry with {runtime.name}, and name it there.",

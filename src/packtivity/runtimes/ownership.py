@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from packtivity import settings
+from packtivity.runtimes.containers import inside
 from packtivity.types import Limits
 
 if TYPE_CHECKING:
@@ -55,10 +57,12 @@ def _bits(execution: Execution, host: Host, path: str) -> int:
 
 
 def _writable(execution: Execution) -> list[str]:
+    """Return the read-write directories, as they are called in here and in the task."""
+    location = settings.value("workdir_location")
     return [
-        mount.source
+        mount.destination
         for mount in execution.mounts
-        if mount.kind == "bind" and not mount.readonly and mount.source == mount.destination
+        if mount.kind == "bind" and not mount.readonly and inside(mount.source, location) == mount.destination
     ]
 
 

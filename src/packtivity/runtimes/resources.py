@@ -84,6 +84,7 @@ def not_applied(resources: Resources, execution: Execution) -> Diagnostic | None
     return Diagnostic(
         "warning",
         "limit-not-applied",
-        "environment.resources: the spec limits what the task may use on Kubernetes; no such limit is set here",
+        "the spec limits what the task may use on Kubernetes; no such limit is set here",
+        ("environment", "resources"),
         hint=f"To set it here as well: {' '.join(f'{option} spec' for option in left_out)}",
     )

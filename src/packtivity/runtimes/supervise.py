@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from packtivity import errors, facts
 from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
+from packtivity.runtimes.containers import inside
 from packtivity.runtimes.lifeline import Lifeline, new_name
 from packtivity.runtimes.meter import Meter
 from packtivity.settings import caller_environment, temporary_dir, value
@@ -138,7 +139,7 @@ def _pull_failed(argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUn
     text = done.tail.decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = "\n".join(f"  | {line}" for line in lines[-5:])
-    denied = any(word in text.lower() for word in ("denied", "unauthorized", "authentication"))
+    denied = any(word in text.lower() for word in ("denied", "unauthorized", "authentication", "credentials"))
     login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} login REGISTRY."
     return errors.EnvironmentUnavailable(
         f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
@@ -252,28 +253,38 @@ def with_what_is_there(execution: Execution) -> Execution:
     :raises StateError: a directory that the task is to write to is missing.
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
     """
-    missing = [mount for mount in execution.mounts if mount.kind == "bind" and not os.path.exists(mount.source)]
-    if not missing:
-        return execution
+    location = value("workdir_location")
+    missing = [
+        mount
+        for mount in execution.mounts
+        if mount.kind == "bind" and not os.path.exists(inside(mount.source, location))
+    ]
+    left_out = [mount for mount in missing if mount.readonly and _is_of_state(mount, location)]
     for mount in missing:
-        if not (mount.readonly and mount.source == mount.destination and mount.destination != "/cvmfs"):
-            _refuse_missing(mount)
-    return replace(execution, mounts=tuple(mount for mount in execution.mounts if mount not in missing))
+        if mount not in left_out:
+            _refuse_missing(mount, location)
+    kept = tuple(mount for mount in execution.mounts if mount not in left_out)
+    return replace(execution, mounts=kept) if left_out else execution
 
 
-def _refuse_missing(mount: Mount) -> None:
+def _is_of_state(mount: Mount, location: str | None) -> bool:
+    return inside(mount.source, location) == mount.destination != "/cvmfs"
+
+
+def _refuse_missing(mount: Mount, location: str | None) -> None:
+    if _is_of_state(mount, location):
+        raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
+    if location is not None:
+        return  # a daemon elsewhere may well have it
     if mount.destination == "/cvmfs":
         raise errors.EnvironmentUnavailable(
             f"the task needs CVMFS, and {mount.source} is not here",
             hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
         )
-    if mount.source == mount.destination:
-        raise errors.StateError(f"the directory {mount.source} is not there, so it cannot be mounted")
-    if value("workdir_location") is None:
-        raise errors.EnvironmentUnavailable(
-            f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
-            hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
-        )
+    raise errors.EnvironmentUnavailable(
+        f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
+        hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
+    )
 
 
 def write_files(execution: Execution) -> None:
@@ -307,11 +318,14 @@ def _is_missing_image(ended: Ended) -> bool:
 
 
 _STARTS = {125: ("docker: ", "Error: "), 255: ("FATAL: ",), 126: ("Error: ",), 127: ("Error: ",)}
+_NO_GPU = "There is no GPU that containers may have (NVIDIA Container Toolkit): leave --gpus away, or run it elsewhere."
 _ADVICE = (
     ("docker-init", "Install tini, whose program Docker gives to containers."),
     ("invalid mount config", "Is the directory on the machine that runs the daemon?"),
     ("bind source path does not exist", "The daemon runs elsewhere? Say how it calls it: PACKTIVITY_WORKDIR_LOCATION."),
     ("cgroup", "Limits need cgroups version 2 for ordinary users: leave --cpus and --memory away here."),
+    ("device driver", _NO_GPU),
+    ("cdi devices", _NO_GPU),
     ("no space left", "The disk that images and containers are kept on is full."),
     ("permission denied", "packtivity doctor says what this user may do."),
     ('"sh"', "The image has no shell (sh), which commands and scripts are run by."),
