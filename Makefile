@@ -36,8 +36,10 @@ test: $(STAMPS)/test $(ORACLE)/stamp worlds engines ## run the tests
 
 # Root on Debian or Ubuntu is taken for a machine to throw away; everybody else's tests skip what is not there.
 .PHONY: engines
-engines: ## install and start the container engines of the tests (root on Debian only; ENGINES=no: never)
-	@if [ "$(ENGINES)" != no ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tools/setup-engines.sh start; fi
+engines: ## install and start container engines, Redis and RabbitMQ (root on Debian only; ENGINES=no: never)
+	@if [ "$(ENGINES)" != no ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  tools/setup-engines.sh start && tools/start-engines.sh start; \
+	fi
 
 .PHONY: worlds
 worlds: $(STAMPS)/base ## set up what runs on this package, beside it: the workflow engine and its friends

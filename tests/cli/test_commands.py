@@ -64,6 +64,15 @@ def test_parameters_are_checked_too_and_told_with_their_place(quick: Any) -> Non
     assert strict.stderr.endswith("Error: parameters not valid\n")
 
 
+def test_what_cannot_be_rendered_is_valid_as_ever_and_told_on_standard_error(quick: Any) -> None:
+    quick.spec("echo {name} } {there}")
+    done = quick("packtivity-validate", "spec.yml", "-p", "name=x")
+    assert (done.returncode, done.stdout) == (0, "packtivity definition is valid\n")
+    told = [line.partition(" warning[")[2].partition("]")[0] for line in done.stderr.splitlines() if "warning[" in line]
+    assert told == ["lone-brace", "unknown-placeholder", "unknown-parameter"]
+    assert quick("packtivity-validate", "spec.yml", "-p", "name=x", "--strict").returncode == 1
+
+
 def test_a_doubtful_spec_is_not_valid_under_strict(quick: Any) -> None:
     quick.write("spec.yml", SPEC.replace("cat {inputs}", "awk '{print $1}' {inputs}"))
     assert quick("packtivity-validate", "spec.yml").returncode == 0
