@@ -4,7 +4,8 @@ Whoever runs a task opens a page; handlers and runtimes write on it: the planned
 of an image, figures of a cgroup. Without an open page, notes go nowhere.
 
 Names that the record takes up: ``job``, ``execution``, ``completed``, ``image`` (``{"reference", "digest"}``),
-``argv`` (as given to a container tool), ``out_of_memory``, ``usage`` (figures of a cgroup, over those of the process),
+``argv`` (as given to a container tool), ``out_of_memory``, ``usage`` (figures of a cgroup, over those of the process;
+None when nobody has measured any),
 ``missing`` (published paths that were not there).
 """
 

@@ -39,7 +39,7 @@ def ending(completed: Completed | None, noted: Mapping[str, Any]) -> dict[str, A
     """Return how the main process ended and what it took."""
     if completed is None:
         return {"exit_code": None, "signal": None, "timed_out": False, "out_of_memory": None, "usage": None}
-    code = completed.returncode
+    code, measured = completed.returncode, noted.get("usage", {})
     usage = {
         "source": "rusage",
         "cpu_seconds": round(completed.cpu, 6),
@@ -53,7 +53,7 @@ def ending(completed: Completed | None, noted: Mapping[str, Any]) -> dict[str, A
         "signal": signal_name(-code) if code < 0 else None,
         "timed_out": completed.timed_out,
         "out_of_memory": noted.get("out_of_memory"),
-        "usage": {**usage, **noted.get("usage", {})},
+        "usage": None if measured is None else {**usage, **measured},
     }
 
 

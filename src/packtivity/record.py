@@ -138,6 +138,7 @@ class Book:
         self._parameters = parameters
         self._folders = list(state.readwrite) if state else []
         self._began = time.time()
+        self._ended: float | None = None
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
@@ -153,6 +154,12 @@ class Book:
     def _running(self) -> None:
         started = {"status": "running", "started": outcome.moment(self._began), "attempts": self.attempts}
         self._lease.write({**self._about, **started})
+
+    def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
+        """Say when a task ran that an engine has run, seconds since the epoch, and how often it was started."""
+        self._began = self._began if began is None else began
+        self._ended = ended
+        self.attempts = attempts
 
     def check_attempts(self) -> None:
         """Refuse a task from a backend that its runners have died with too often.
@@ -196,7 +203,7 @@ class Book:
     def _write(self, status: str, result: JSON, error: JSON) -> None:
         import json
 
-        ended = time.time()
+        ended = time.time() if self._ended is None else max(self._began, self._ended)
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
         self._lease.become(content, self.path, self._also, sync=ended - self._began >= _WORTH_SYNC)

@@ -178,8 +178,29 @@ class Settings:
     dry_run: bool | None = _setting(
         "PACKTIVITY_DRYRUN", None, "Plan everything, log the command, run nothing.", _boolean
     )
+    kube_context: str | None = _setting(
+        "PACKTIVITY_KUBE_CONTEXT",
+        None,
+        "Context of the kubeconfig that the backend `kubernetes` uses (the current one).",
+    )
+    kube_namespace: str | None = _setting(
+        "PACKTIVITY_KUBE_NAMESPACE", None, "Namespace that tasks on Kubernetes run in (the context's, else `default`)."
+    )
+    kube_patience: float | None = _setting(
+        "PACKTIVITY_KUBE_PATIENCE",
+        None,
+        "Seconds for which the API of a Kubernetes cluster may be out of reach until that is an error (300).",
+        _seconds,
+    )
     kube_resource_opts: str | None = _setting(
-        "PACKTIVITY_KUBE_RESOURCE_OPTS", None, "YAML file with options for Kubernetes jobs."
+        "PACKTIVITY_KUBE_RESOURCE_OPTS",
+        None,
+        "JSON with the `requests` and `limits` of pods; wins over the option `resource_opts`.",
+    )
+    kube_state: str | None = _setting(
+        "PACKTIVITY_KUBE_STATE",
+        None,
+        "Volume that work directories are in: `claim:NAME`, or `hostPath:DIRECTORY` of every node (`claim:yadagedata`).",
     )
     logging_disable: bool | None = _setting(
         "PACKTIVITY_LOGGING_DISABLE", None, "Write no log files and no log lines.", _boolean
@@ -209,7 +230,9 @@ class Settings:
         "`inside:outside`: how a work directory seen in here is called by a Docker daemon outside.",
     )
     k8s_path_base: str | None = _setting(
-        "YADAGE_K8S_PATHBASE", None, "Path inside the Kubernetes volume that work directories are relative to."
+        "YADAGE_K8S_PATHBASE",
+        None,
+        "Where the volume of the Kubernetes backend is mounted here; work directories are below it.",
     )
     load_token: str | None = _setting(
         "YADAGE_SCHEMA_LOAD_TOKEN", None, "Private token for GitLab sources; sent to no other host.", secret=True

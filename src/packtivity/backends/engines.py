@@ -34,8 +34,13 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"packtivity.backends.{home}"), name)
     except ModuleNotFoundError as error:
-        library = str(error.name).partition(".")[0]
-        raise MissingLibrary(
-            f"{name} needs the library {library}, which is not installed here",
-            hint=f"Install it: pip install 'packtivity[{'celery' if home == 'celery' else home}]'.",
-        ) from error
+        raise missing(name, home, error) from error
+
+
+def missing(what: str, extra: str, error: ModuleNotFoundError) -> MissingLibrary:
+    """Say that something needs a library, and which extra installs it."""
+    library = str(error.name).partition(".")[0]
+    return MissingLibrary(
+        f"{what} needs the library {library}, which is not installed here",
+        hint=f"Install it: pip install 'packtivity[{extra}]'.",
+    )

@@ -154,6 +154,17 @@ def _ipcluster(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, A
     return is_async, engines.IPythonParallelBackend(**backendopts)
 
 
+@backend("kubernetes")
+@backend("kubedirectjob")
+def _kubernetes(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+    from packtivity.backends.kubernetes.backend import DirectExternalKubernetesBackend
+
+    _, _, namespace = backendstring.partition(":")
+    return is_async, DirectExternalKubernetesBackend(
+        **{**backendopts, **({"namespace": namespace} if namespace else {})}
+    )
+
+
 @backend("py:")
 def _python(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
     _, _, reference = backendstring.partition(":")
@@ -260,6 +271,13 @@ def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effor
 
     name = "fromenv" if settings.value("async_backend") else "externalasync:default"
     return _with_backend(ExternalAsyncProxy.fromJSON(jsondata), name, best_effort_backend)
+
+
+@proxyloader("KubernetesProxy")
+def _kubernetes_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+    from packtivity.backends.kubernetes.proxy import KubernetesProxy
+
+    return _with_backend(KubernetesProxy.fromJSON(jsondata), "kubernetes", best_effort_backend)
 
 
 @proxyloader("fromenv")

@@ -1,1 +1,5 @@
-"""Façade: the import path of upstream 0.17.1."""
+"""Tasks in a Kubernetes cluster, under the name of upstream 0.17.1."""
+
+from packtivity.backends.kubernetes.backend import DirectExternalKubernetesBackend
+
+__all__ = ["DirectExternalKubernetesBackend"]

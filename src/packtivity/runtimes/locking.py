@@ -13,10 +13,32 @@ from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
 from packtivity.runtimes.images import UNPACKED, is_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.pulls import Image
 
 VERSION = 1
+
+
+def locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
+    """Name an image by its locked digest, so that nothing else can be run.
+
+    :param locked: the digest each image must have; ``None`` when any will do.
+    :raises EnvironmentUnavailable: the image is not among them, or named with another digest.
+    """
+    if locked is None:
+        return reference
+    if reference not in locked:
+        raise EnvironmentUnavailable(
+            f"the image {reference} is not in the lock file", hint="Add it with: packtivity lock SPEC"
+        )
+    digest = locked[reference]
+    if "@" in reference and not reference.endswith(f"@{digest}"):
+        raise EnvironmentUnavailable(f"the image {reference} is locked to another digest: {digest}")
+    from packtivity.runtimes.images import parse
+
+    return f"{parse(reference).name}@{digest}"
 
 
 def read_lock(path: str) -> dict[str, str]:

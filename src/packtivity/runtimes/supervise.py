@@ -13,6 +13,7 @@ from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.containers import inside
 from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.locking import locked_reference
 from packtivity.runtimes.meter import Meter
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
@@ -84,27 +85,11 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     local = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
     if local is not None:
         return _as_locked(local, watch.locked)
-    wanted = _locked_reference(reference, watch.locked)
+    wanted = locked_reference(reference, watch.locked)
     note = None if watch.policy == "always" else pulls.read_note(runtime, wanted)
     if note is not None:
         return note
     return pulls.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say)
-
-
-def _locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
-    """Name an image by its locked digest, so that nothing else can be run."""
-    if locked is None:
-        return reference
-    if reference not in locked:
-        raise errors.EnvironmentUnavailable(
-            f"the image {reference} is not in the lock file", hint="Add it with: packtivity lock SPEC"
-        )
-    digest = locked[reference]
-    if "@" in reference and not reference.endswith(f"@{digest}"):
-        raise errors.EnvironmentUnavailable(f"the image {reference} is locked to another digest: {digest}")
-    from packtivity.runtimes.images import parse
-
-    return f"{parse(reference).name}@{digest}"
 
 
 def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:

@@ -1,0 +1,170 @@
+"""What the user chose about tasks in a cluster: the keyword arguments of upstream 0.17.1, and more."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from packtivity import settings
+from packtivity.errors import BackendError, ConfigurationError
+from packtivity.registry import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", re.ASCII)
+_RESOURCES = {"requests": {"memory": "2Gi", "cpu": "1"}}
+_SECRETS = {"hepauth": "hepauth", "hepimgcred": []}
+_WEEK = 7 * 86400
+OURS = frozenset(
+    {"containers", "initContainers", "restartPolicy", "volumes", "imagePullSecrets", "activeDeadlineSeconds"}
+)
+"""Parts of a pod that the option ``pod_spec`` cannot say, because they are planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How tasks are run in a cluster.
+
+    :ivar kubeconfig: file with the way to the cluster, ``incluster``, or None for the usual places.
+    :ivar context: which of its contexts; None for its current one.
+    :ivar namespace: where Jobs are made; None for the context's own.
+    :ivar state_type: ``claim`` (a PersistentVolumeClaim) or ``hostPath`` (a directory that every node has).
+    :ivar claim_name: the claim, or the directory on the nodes.
+    :ivar path_base: how the top of that volume is called here, absolute.
+    :ivar collapse_state: mount the whole volume instead of the state's directories.
+    :ivar mount_propagation: of these mounts: ``None``, ``HostToContainer`` or ``Bidirectional``.
+    :ivar resource_opts: ``{"requests": {…}, "limits": {…}}`` that pods have unless the task or the caller says more.
+    :ivar resource_prefix: how names of Jobs begin.
+    :ivar resource_labels: labels of all objects.
+    :ivar secrets: names of Secrets: ``hepauth``, ``hepimgcred`` (a list), ``kerberos``, ``voms_proxy``, ``token``.
+    :ivar inject_krb: get a Kerberos ticket with the Secret ``statesecret`` before the task begins.
+    :ivar krb_image: image with ``kinit`` for it.
+    :ivar svcaccount: service account of pods; without one, pods have no token of the cluster.
+    :ivar run_as_user: ``UID`` or ``UID:GID`` of tasks, ``image`` for the image's own; None for the caller's.
+    :ivar cvmfs_type: ``claims`` (one for each repository), ``claim`` (one called ``cvmfs``) or ``hostPath``.
+    :ivar cvmfs_repos: repositories to mount from claims.
+    :ivar pod_spec: further parts of the pod, such as ``nodeSelector``.
+    :ivar pull_patience: seconds for which an image may fail to be pulled until the task is called failed.
+    :ivar patience: seconds for which the cluster may be out of reach until that is an error.
+    :ivar ttl: seconds for which the cluster keeps a Job that is over and that nobody has asked about.
+    :ivar keep_failed: leave Jobs that failed in the cluster, to be looked at, until ``ttl``.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str | None = None
+    state_type: str = "claim"
+    claim_name: str = "yadagedata"
+    path_base: str = "/"
+    collapse_state: bool = False
+    mount_propagation: str = "None"
+    resource_opts: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _RESOURCES)
+    resource_prefix: str = "wflow"
+    resource_labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=lambda: _SECRETS)
+    inject_krb: bool = False
+    krb_image: str = "cern/cc7-base"
+    svcaccount: str | None = None
+    run_as_user: str | None = None
+    cvmfs_type: str = "claims"
+    cvmfs_repos: tuple[str, ...] = ()
+    pod_spec: Mapping[str, Any] = field(default_factory=dict)
+    pull_patience: float = 120.0
+    patience: float = 300.0
+    ttl: int = _WEEK
+    keep_failed: bool = False
+
+
+def read_options(given: Mapping[str, Any]) -> Options:
+    """Return the options for keyword arguments; what is not given comes from the settings.
+
+    :raises BackendError: there is no such option, or a value cannot be used.
+    :raises ConfigurationError: a setting cannot be used.
+    """
+    known = [each.name for each in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise BackendError(f"the Kubernetes backend has no option {name!r}", hint=suggestion(name, known))
+    chosen = {**_from_settings(), **{name: value for name, value in given.items() if value is not None}}
+    chosen["resource_opts"] = _resource_opts(given)
+    chosen["path_base"] = os.path.realpath(chosen.get("path_base") or settings.value("k8s_path_base") or os.getcwd())
+    if chosen.get("state_type") == "hostPath" and "claim_name" not in chosen:
+        chosen["claim_name"] = chosen["path_base"]
+    chosen["secrets"] = {**_SECRETS, **(chosen.get("secrets") or {})}
+    chosen["cvmfs_repos"] = tuple(chosen.get("cvmfs_repos") or settings.value("cvmfs_repos"))
+    if "run_as_user" in chosen:
+        chosen["run_as_user"] = str(chosen["run_as_user"])
+    made = Options(**chosen)
+    _check(made)
+    return made
+
+
+def _from_settings() -> dict[str, Any]:
+    named = {"namespace": "kube_namespace", "context": "kube_context", "patience": "kube_patience"}
+    found = {name: settings.value(setting) for name, setting in named.items()}
+    state = settings.value("kube_state")
+    if state:
+        kind, colon, name = state.partition(":")
+        if kind not in ("claim", "hostPath") or not (name or not colon):
+            raise ConfigurationError(
+                f"PACKTIVITY_KUBE_STATE: {state!r} is no volume",
+                hint="Write claim:NAME, hostPath or hostPath:DIRECTORY.",
+            )
+        found["state_type"] = kind
+        if name:
+            found["claim_name"] = name
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _resource_opts(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the option, or JSON from the environment, which wins (upstream 0.17.1)."""
+    text = settings.value("kube_resource_opts")
+    if not text:
+        return given.get("resource_opts") or _RESOURCES
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"PACKTIVITY_KUBE_RESOURCE_OPTS is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            f"PACKTIVITY_KUBE_RESOURCE_OPTS: {text!r} is not a JSON object",
+            hint='Write for example {"requests": {"memory": "2Gi", "cpu": "1"}}.',
+        )
+    return found
+
+
+def _check(options: Options) -> None:
+    choices = {
+        "state_type": ("claim", "hostPath"),
+        "mount_propagation": ("None", "HostToContainer", "Bidirectional"),
+        "cvmfs_type": ("claims", "claim", "hostPath"),
+    }
+    for name, allowed in choices.items():
+        if getattr(options, name) not in allowed:
+            raise BackendError(f"{name}: {getattr(options, name)!r} is none of: {', '.join(allowed)}")
+    if not _LABEL.fullmatch(options.resource_prefix):
+        raise BackendError(
+            f"resource_prefix: {options.resource_prefix!r} cannot begin the name of a Job",
+            hint="Lower-case letters, digits and dashes, at most 32.",
+        )
+    for name in ("resource_opts", "secrets", "resource_labels", "pod_spec"):
+        if not isinstance(getattr(options, name), dict):
+            raise BackendError(f"{name}: expected a mapping, not {getattr(options, name)!r}")
+    _check_parts(options)
+
+
+def _check_parts(options: Options) -> None:
+    strange = set(options.resource_opts) - {"requests", "limits"}
+    if strange or not all(isinstance(part, dict) for part in options.resource_opts.values()):
+        raise BackendError("resource_opts: expected mappings called requests and limits")
+    planned = sorted(OURS & set(options.pod_spec))
+    if planned:
+        raise BackendError(f"pod_spec: {planned[0]} is planned from the task", hint=f"Leave out: {', '.join(planned)}.")
+    uid, colon, gid = (options.run_as_user or "0").partition(":")
+    if options.run_as_user != "image" and not (uid.isdecimal() and (gid.isdecimal() or not colon)):
+        raise BackendError(f"run_as_user: {options.run_as_user!r} is no user", hint="Write UID, UID:GID or image.")
