@@ -26,6 +26,7 @@ TABLE = {
         "PythonCallableAsyncBackend ForegroundBackend ForegroundProxy DefaultExternalJobBackend MultiProcBackend "
         "IPythonParallelBackend CeleryBackend CeleryProxy run_nullary default_celeryapp"
     ),
+    "packtivity.kubernetes": "DirectExternalKubernetesBackend",
     "packtivity.backendutils": "backend_from_string load_proxy proxyloader proxyhandlers backend backends",
     "packtivity.handlers.process_handlers": "handlers process",
     "packtivity.handlers.environment_handlers": "handlers environment",

@@ -173,7 +173,7 @@ class Pod:
         oom, _, exit_code = inspected.stdout.partition(" ")
         code = int(exit_code or code)
         reason = (
-            "OOMKilled" if oom == "true" else "Completed" if code == 0 else "StartError" if code in (125,) else "Error"
+            "OOMKilled" if oom == "true" else "Completed" if code == 0 else "StartError" if code == 125 else "Error"
         )
         ended = {"exitCode": code, "reason": reason, "startedAt": began, "finishedAt": now()}
         return self.state_of(container, {"terminated": ended}, image)

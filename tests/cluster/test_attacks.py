@@ -101,6 +101,18 @@ def test_an_api_that_is_away_while_a_task_runs_is_no_failure(cluster, workdir):
     assert runs(workdir) == 1
 
 
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(cluster, workdir):
+    if cluster.kind != "real":
+        pytest.skip("the small API server keeps nothing over a restart")
+    backend = make(60)
+    proxy = submit(backend, task(cluster, f"{COUNT}; sleep 3"), workdir)
+    cluster.until(cluster.running)
+    os.kill(int((cluster.folder / "apiserver.pid").read_text()), signal.SIGKILL)
+    assert backend.result(proxy).json() == {"done": True}
+    assert runs(workdir) == 1
+
+
+@pytest.mark.soak
 def test_a_stranger_who_says_404_is_not_believed(cluster, workdir):
     small_only(cluster)
     backend = make()
@@ -166,6 +178,7 @@ def test_a_proxy_of_another_cluster_is_not_known_here(cluster, workdir):
         backend.ask(other)
 
 
+@pytest.mark.soak
 def test_a_job_of_that_name_that_is_not_ours_is_left_alone(cluster, workdir):
     backend = make()
     spec = task(cluster, "true")
@@ -222,6 +235,7 @@ def test_the_job_of_a_client_that_was_killed_is_taken_over(cluster, workdir):
     assert runs(workdir) == 1
 
 
+@pytest.mark.soak
 def test_a_killed_client_that_had_not_sent_the_script_is_mended(cluster, workdir):
     spec = task(cluster, "")
     script = f"{COUNT}\n"
@@ -242,6 +256,7 @@ def test_two_clients_that_submit_the_same_run_it_once(cluster, workdir):
     assert len(list((workdir / "_packtivity").glob("one.*.outcome.json"))) == 1
 
 
+@pytest.mark.soak
 def test_a_failed_job_that_nobody_asked_about_is_run_again(cluster, workdir):
     backend = make()
     spec = task(cluster, f"{COUNT}; test $(wc -l < {{w}}/runs) = 2")
@@ -263,6 +278,7 @@ def test_retries_run_a_failed_task_again(cluster, workdir):
     assert (workdir / "_packtivity" / "one.run.log").read_text().count("| run\n") == 2
 
 
+@pytest.mark.soak
 def test_jobs_that_failed_can_be_kept(cluster, workdir):
     backend = make(keep_failed=True)
     proxy = submit(backend, task(cluster, "exit 1"), workdir)
@@ -270,6 +286,7 @@ def test_jobs_that_failed_can_be_kept(cluster, workdir):
     assert [job["metadata"]["name"] for job in cluster.objects("jobs")] == [proxy.jobproxy["job_id"]]
 
 
+@pytest.mark.soak
 def test_nobody_is_root_unless_told(cluster, workdir):
     backend = make()
     backend.result(submit(backend, task(cluster, "id -u > {w}/id"), workdir))

@@ -108,6 +108,7 @@ def test_envscript_par_mounts_and_work_directory(cluster, backend, workdir):
     assert (workdir / "out.txt").read_text() == f'{workdir}\nsetup\n{{"a": "x"}}'
 
 
+@pytest.mark.soak
 def test_read_only_directories_are_read_only(cluster, backend, workdir):
     data = cluster.base / "data"
     data.mkdir(exist_ok=True)
@@ -233,6 +234,7 @@ def test_a_proxy_document_has_no_credentials_and_no_secret_parameters(cluster, b
     assert "s3cr3t-value" not in (workdir / "_packtivity" / f"one.{proxy.task_id}.outcome.json").read_text()
 
 
+@pytest.mark.soak
 def test_a_result_with_a_secret_parameter_in_it_is_only_told_where_it_is_known(cluster, backend, workdir):
     publisher = {
         "publisher_type": "interpolated-pub",

@@ -22,7 +22,7 @@ from packtivity.errors import (
     TaskCancelled,
     WorkerLost,
 )
-from packtivity.handlers.execution_handlers import check, log_completed
+from packtivity.handlers.execution_handlers import check, ending
 from packtivity.runtimes.plan import shell_argv
 from packtivity.task import build_job, configure, finalize_inputs, publish
 from packtivity.tasklog import run_log, setup_logging_topic
@@ -177,8 +177,8 @@ class Settlement:
             timed_out=seen.cause == "timeout",
         )
         if seen.returncode is not None:
-            log_completed(log, completed)
-        elif completed.timed_out:
+            log.info("%s after %.0f s", ending(completed.returncode), completed.ended - completed.started)
+        if seen.returncode is not None or completed.timed_out:
             facts.note(completed=completed)
         facts.note(out_of_memory=seen.cause == "memory" if seen.returncode is not None else None)
         return execution, completed, written
