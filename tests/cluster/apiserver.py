@@ -337,9 +337,8 @@ def handler(store: Store, faults: Faults, requests: list[list[str]]) -> type[Bas
         def fail(self) -> None:
             if faults.count > 0:
                 faults.count -= 1
-                raise Refused(
-                    faults.status, "ServiceUnavailable", "the server is currently unable to handle the request"
-                )
+                words = {403: ("Forbidden", "forbidden"), 503: ("ServiceUnavailable", "the server is currently unable")}
+                raise Refused(faults.status, *words[faults.status])
 
         def api(self, path: str, query: dict[str, str], body: Object) -> Any:
             found = _PATH.fullmatch(path)

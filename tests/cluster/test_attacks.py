@@ -101,6 +101,20 @@ def test_an_api_that_is_away_while_a_task_runs_is_no_failure(cluster, workdir):
     assert runs(workdir) == 1
 
 
+def test_what_is_forbidden_is_told_at_once_unless_it_was_allowed_before(cluster, workdir):
+    small_only(cluster)
+    backend = make()
+    cluster.faults(status=403, count=1000)
+    began = time.monotonic()
+    with pytest.raises(errors.BackendError, match="does not allow this"):
+        submit(backend, task(cluster, COUNT), workdir)
+    assert time.monotonic() - began < 10
+    cluster.faults(count=0)
+    proxy = submit(backend, task(cluster, COUNT), workdir)
+    cluster.faults(status=403, count=3)
+    assert backend.result(proxy).json() == {"done": True}
+
+
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(cluster, workdir):
     if cluster.kind != "real":
         pytest.skip("the small API server keeps nothing over a restart")

@@ -24,6 +24,9 @@ _PASSES = frozenset({408, 429, 500, 502, 503, 504})
 _PAUSE = (0.1, 5.0)
 """Seconds between tries: at first, and at most."""
 
+_STARTS = 20.0
+"""Seconds for which a server that has just been started may forbid what it allowed before, not knowing its roles yet."""
+
 _PAGE = 500
 _NO_LOG = frozenset({400, 404, 500, 502})
 
@@ -42,6 +45,7 @@ class Cluster:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._connection = Connection(options)
+        self._welcome = False
         self.host = self._connection.host
         self.namespace = options.namespace or self._connection.namespace
 
@@ -119,8 +123,8 @@ class Cluster:
         :param take: called with the answer's body, in place of reading it as JSON.
         :param gone: whether 410 counts as not there.
         """
-        give_up, pause, idle = time.monotonic() + self._options.patience, _PAUSE[0], Event()
-        renewed = False
+        began, pause, idle = time.monotonic(), _PAUSE[0], Event()
+        give_up, renewed = began + self._options.patience, False
         while True:
             try:
                 return self._once(method, path, query, body, take, gone)
@@ -129,6 +133,11 @@ class Cluster:
                     raise _refused(self.host, error) from None
                 self._connection.close()
                 self._connection, renewed = Connection(self._options), True  # its token may have been renewed
+            except _Forbidden as error:
+                if not self._welcome or time.monotonic() > began + _STARTS:
+                    raise _forbidden(error) from None
+                idle.wait(pause)
+                pause = min(pause * 1.6, _PAUSE[1])
             except _Passing as error:
                 if time.monotonic() + pause > give_up:
                     raise _unreachable(self.host, error, self._options.patience) from None
@@ -147,6 +156,7 @@ class Cluster:
                 stream=take is not None,
             ) as response:
                 if response.ok:
+                    self._welcome = True
                     if take is None:
                         found: Object = response.json()
                         return found
@@ -165,6 +175,10 @@ class Cluster:
 
 class _Unauthorized(Exception):
     """The server does not know who we are."""
+
+
+class _Forbidden(Exception):
+    """We may not do this."""
 
 
 class _Passing(Exception):
@@ -198,11 +212,7 @@ def _refuse(response: requests.Response, path: str, *, gone: bool, is_log: bool)
     if status == 409:
         raise Conflict(f"Kubernetes: {text}")
     if status == 403:
-        raise BackendError(
-            f"Kubernetes does not allow this: {text}",
-            hint="It takes the right to create, get, list and delete jobs, to create configmaps, and to get and list "
-            "pods and pods/log; or a quota is used up.",
-        )
+        raise _Forbidden(text)
     raise BackendError(f"Kubernetes refuses this ({status}): {text}", hint=f"Asked for was: {path}")
 
 
@@ -236,6 +246,14 @@ def _refused(host: str, error: Exception) -> BackendError:
     return BackendError(
         f"the Kubernetes API at {host} does not accept our credentials (401): {error}",
         hint="Has the token expired? Log in again, so that kubectl works; tasks that run are not touched by this.",
+    )
+
+
+def _forbidden(error: Exception) -> BackendError:
+    return BackendError(
+        f"Kubernetes does not allow this: {error}",
+        hint="It takes the right to create, get, list and delete jobs, to create configmaps, and to get and list pods "
+        "and pods/log; or a quota is used up.",
     )
 
 
