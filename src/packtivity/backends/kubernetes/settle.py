@@ -25,7 +25,7 @@ from packtivity.errors import (
 from packtivity.handlers.execution_handlers import check, ending
 from packtivity.runtimes.plan import shell_argv
 from packtivity.task import build_job, configure, finalize_inputs, publish
-from packtivity.tasklog import run_log, setup_logging_topic
+from packtivity.tasklog import run_log, step_log
 from packtivity.types import Completed, Execution
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Settlement:
         return {"status": status, "result": result, "error": failure, "record": self._proxy.record}
 
     def _log(self) -> Any:
-        return setup_logging_topic(self._exec_config, self._metadata, self._state, "step", return_logger=True)
+        return step_log(self._exec_config, self._metadata, self._state)
 
     # --- output, error, result ---
 
