@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
@@ -96,16 +97,19 @@ def _put(path: str, content: bytes, *, sync: bool) -> None:
 
 
 def read_json(path: str) -> JSON:
-    """Return what a JSON file says; None when there is none, or it is no JSON.
+    """Return what a JSON file says; None when there is none, or it is no JSON, or something else than a file.
+
+    Documents of others name files to be read, and a pipe would be waited for, a device read for ever.
 
     :raises StateError: it is there and cannot be read.
     """
     import json
 
     try:
-        with open(path, "rb") as file:
-            return json.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return json.loads(file.read()) if S_ISREG(os.fstat(descriptor).st_mode) else None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from error

@@ -193,7 +193,7 @@ def _content(descriptor: int) -> bytes:
 def _parsed(content: bytes) -> JSON:
     try:
         return json.loads(content) if content else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # its writer died in the middle
 
 

@@ -61,12 +61,22 @@ def home(state: Any, task_id: str | None) -> str | None:
 
 
 def read_outcome(path: str) -> JSON:
-    """Return a record; None when there is none, or not a whole one.
+    """Return a record; None when there is none, or what is there is none.
 
     :raises StateError: it is there and cannot be read.
     """
     found = read_json(path)
-    return found if isinstance(found, dict) and isinstance(found.get("status"), str) else None
+    return found if is_outcome(found) else None
+
+
+def is_outcome(found: Any) -> bool:
+    """Return whether a document can say how a task ended, whoever may have written it."""
+    if not isinstance(found, dict) or found.get("status") not in ("succeeded", "failed", "cancelled"):
+        return False
+    error = found.get("error")
+    return error is None or (
+        isinstance(error, dict) and all(isinstance(error.get(n), str) for n in ("type", "message"))
+    )
 
 
 def task_key(spec: Any, parameters: JSON, state: Any, metadata: Mapping[str, Any] | None) -> str:

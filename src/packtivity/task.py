@@ -298,7 +298,7 @@ class Task:
 
         :raises ConfigurationError: it is none, or from a newer version.
         """
-        version = document.get("version")
+        version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, int) or version > VERSION:
             raise ConfigurationError(
                 f"task document has version {version!r}, and this packtivity reads up to {VERSION}",

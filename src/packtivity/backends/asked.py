@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
 from packtivity.backends.base import PythonCallableAsyncBackend
-from packtivity.errors import PacktivityError, ProxyError, TaskCancelled, TaskFailed
+from packtivity.errors import PacktivityError, ProxyError, StateError, TaskCancelled, TaskFailed
 from packtivity.task import ASYNC_NAME, Task
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ class AskedBackend(PythonCallableAsyncBackend):
         """
         raise NotImplementedError(f"{type(self).__name__} has no ask")
 
-    def ask_many(self, resultproxies: Sequence[Any]) -> list[Answer | ProxyError]:
-        """Return how many tasks are, in one go where the engine can; the error for those that nobody knows."""
+    def ask_many(self, resultproxies: Sequence[Any]) -> list[Answer | PacktivityError]:
+        """Return how many tasks are, in one go where the engine can; the error for those that nobody can tell of."""
         return [self._asked(proxy) for proxy in resultproxies]
 
-    def ask_waiting(self, resultproxies: Sequence[Any]) -> list[Answer | ProxyError]:
+    def ask_waiting(self, resultproxies: Sequence[Any]) -> list[Answer | PacktivityError]:
         """Return how many tasks are, for who asks until they are over: an engine that is away may come back."""
         return self.ask_many(resultproxies)
 
-    def _asked(self, proxy: Any) -> Answer | ProxyError:
+    def _asked(self, proxy: Any) -> Answer | PacktivityError:
         try:
             return self.ask(proxy)
-        except ProxyError as error:
+        except (ProxyError, StateError) as error:
             return error
 
     def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> JSON:

@@ -10,7 +10,7 @@ from packtivity.backends.asked import Answer, AskedBackend
 from packtivity.backends.multiproc import pool_size
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.backends.spool import ACTIVE, QUEUE, Spool
-from packtivity.errors import ProxyError
+from packtivity.errors import PacktivityError, ProxyError
 from packtivity.files import is_id
 
 if TYPE_CHECKING:
@@ -47,9 +47,17 @@ class LocalProxy(PacktivityProxyBase):
         """
         details = dict(proxy_details(data))
         task_id, host = details.pop("task_id", None), details.pop("host", None)
-        if not is_id(task_id) or not isinstance(host, str) or not host or "/" in host or host.startswith("."):
+        if not is_id(task_id) or not _is_host(host):
             raise ProxyError("proxy document of a LocalProxy has no task_id and host that could be one")
         return cls(task_id, host, details or None)
+
+
+_IN_HOSTS = str.maketrans("", "", ".-_")
+
+
+def _is_host(text: Any) -> bool:
+    """Return whether a text can be the name of a machine; it becomes the name of a folder."""
+    return isinstance(text, str) and 0 < len(text) <= 64 and text.translate(_IN_HOSTS).isalnum()
 
 
 class LocalBackend(AskedBackend):
@@ -109,9 +117,9 @@ class LocalBackend(AskedBackend):
         if not self._spool().is_supervised():
             self.supervise()
 
-    def ask_many(self, resultproxies: Sequence[LocalProxy]) -> list[Answer | ProxyError]:
+    def ask_many(self, resultproxies: Sequence[LocalProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are; each folder is listed once."""
-        told: list[Answer | ProxyError] = []
+        told: list[Answer | PacktivityError] = []
         listed: dict[str, dict[str, str]] = {}
         for proxy in resultproxies:
             spool = self._spool(proxy.host)

@@ -81,6 +81,8 @@ class ForegroundProxy(PacktivityProxyBase):
 
         details = proxy_details(data)
         check_datamodel(details.get("datamodel"))
+        if not isinstance(details.get("datamodel"), (dict, type(None))):
+            raise ProxyError("proxy document of a ForegroundProxy: its datamodel is not a mapping")
         if not isinstance(details.get("failure", {}), (dict, type(None))):
             raise ProxyError("proxy document of a ForegroundProxy: its failure is not a mapping")
         try:

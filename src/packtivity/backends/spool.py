@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import settings
 from packtivity.errors import ProxyError
 from packtivity.files import read_json, write_json
+from packtivity.record import is_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,9 +80,9 @@ class Spool:
 
         :raises StateError: that cannot be written; the task stays where it is.
         """
-        entry = read_json(self.path(ACTIVE, task_id)) or {}
-        metadata = (entry.get("task") or {}).get("metadata") or {}
-        known = {"submitted": entry.get("submitted"), "ended": time.time(), "name": metadata.get("name")}
+        entry = self.entry(task_id)
+        name = mapping(mapping(entry.get("task")).get("metadata")).get("name")
+        known = {"submitted": entry.get("submitted"), "ended": time.time(), "name": name}
         write_json(self.path(DONE, task_id), {**known, **answer}, sync=True)
         for folder in (ACTIVE, CANCEL):
             with suppress(FileNotFoundError):
@@ -98,8 +99,8 @@ class Spool:
             if os.path.exists(self.path(ACTIVE, task_id)):
                 return {"status": "running"}
             found = read_json(self.path(DONE, task_id))
-            if isinstance(found, dict) and "status" in found:
-                return found
+            if is_outcome(found):
+                return dict(found)
         raise ProxyError(
             f"no task {task_id} is known to this user on {self.host}",
             hint=f"What is over is kept for {_KEPT_DAYS:.0f} days. Was it submitted here, by this user?",
@@ -108,8 +109,8 @@ class Spool:
     def entry(self, task_id: str) -> dict[str, Any]:
         """Return what is known of a task: ``task`` and ``submitted`` until it is over, then its answer."""
         for folder in (QUEUE, ACTIVE, DONE):
-            found = read_json(self.path(folder, task_id))
-            if isinstance(found, dict):
+            found = mapping(read_json(self.path(folder, task_id)))
+            if found:
                 return found
         return {}
 
@@ -184,6 +185,11 @@ def _lock(descriptor: int) -> bool:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
     return True
+
+
+def mapping(found: Any) -> dict[str, Any]:
+    """Return what was read if it is a mapping, as everything is that we have written; else an empty one."""
+    return found if isinstance(found, dict) else {}
 
 
 def cancelled() -> dict[str, Any]:

@@ -52,8 +52,10 @@ class Supervisor:
             _empty(bell)
 
     def _begin(self) -> None:
-        room = self._size - len(self._jobs)
-        for name in self._spool.names(QUEUE)[:room] if room else ():
+        waiting = self._spool.names(QUEUE) if len(self._jobs) < self._size else []
+        for name in waiting:
+            if len(self._jobs) >= self._size:
+                break
             if self._spool.move(name, QUEUE, ACTIVE):
                 self._start(name)
 

@@ -83,7 +83,7 @@ class Questions:
         for question in self._all:
             try:
                 question.load(backends)
-            except (errors.ProxyError, errors.BackendError) as error:
+            except (errors.ProxyError, errors.ConfigurationError) as error:
                 if len(self._all) == 1:
                     raise
                 question.refuse(error)
@@ -174,7 +174,9 @@ def _ask(backend: Any, questions: list[Question], *, again: bool) -> None:
     for question in asked:
         try:
             question.answer = _by_verbs(backend, question.proxy)
-        except errors.ProxyError as error:
+        except errors.BackendError:
+            raise
+        except errors.PacktivityError as error:  # of this one task; the others are asked for all the same
             _note(question, error)
 
 

@@ -8,6 +8,7 @@ import click
 
 from packtivity.cli import options
 from packtivity.cli.command import command
+from packtivity.cli.errors import printable
 
 _ALL = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
 
@@ -25,7 +26,8 @@ def ps(everything: bool, format: str) -> None:
         click.echo(json.dumps(found))
         return
     for task in found:
-        click.echo(f"{task['id']}  {task['status']:9}  {_time(task['submitted'])}  {task['name']}  {task['workdir']}")
+        line = f"{task['id']}  {task['status']!s:9}  {_time(task['submitted'])}  {task['name']}  {task['workdir']}"
+        click.echo(printable(line))
 
 
 def _tasks(everything: bool) -> list[dict[str, Any]]:
@@ -37,15 +39,18 @@ def _tasks(everything: bool) -> list[dict[str, Any]]:
 
 
 def _task(spool: Any, name: str, status: str) -> dict[str, Any]:
+    from packtivity.backends.spool import mapping
+
     entry = spool.entry(name)
-    task = entry.get("task") or {}
-    readwrite = ((task.get("state") or {}).get("readwrite") or [{}])[0]
+    task = mapping(entry.get("task"))
+    readwrite = mapping(task.get("state")).get("readwrite")
+    workdir = mapping(readwrite[0]).get("path") if readwrite and isinstance(readwrite, list) else None
     return {
         "id": name,
         "status": entry.get("status") or status or "unknown",
         "submitted": entry.get("submitted"),
-        "name": (task.get("metadata") or {}).get("name") or entry.get("name") or "",
-        "workdir": readwrite.get("path") or str(entry.get("record") or "").partition("/_packtivity/")[0],
+        "name": mapping(task.get("metadata")).get("name") or entry.get("name") or "",
+        "workdir": workdir or str(entry.get("record") or "").partition("/_packtivity/")[0],
     }
 
 

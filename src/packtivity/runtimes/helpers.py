@@ -31,8 +31,16 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> sub
 
 
 def _options() -> list[str]:
-    """Return what the interpreter was called with that changes what is imported or warned about."""
-    return [f"-W{warning}" for warning in sys.warnoptions]
+    """Return what makes the interpreter import and warn about what this one does.
+
+    By itself ``-m`` puts the current directory first, whose ``json.py`` may be anybody's.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # somebody has removed it
+        here = ""
+    is_searched = "" in sys.path or here in sys.path
+    return [*(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
 
 
 def detach() -> bool:

@@ -1,0 +1,150 @@
+"""Meets documents of somebody who means harm, the way commands and engines do, and prints what came of it.
+
+meet.py FOLDER: each file KIND-NUMBER in it is one; counts of outcomes and unexpected errors are printed as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+from packtivity.errors import PacktivityError
+
+
+def proxy(path: str) -> str:
+    from packtivity.cli.asking import Questions
+
+    questions = Questions([path])
+    questions.ask()
+    questions.tell(as_json=True, logs=False)
+    questions.tell(as_json=False, logs=True)
+    return f"exit code {questions.exit_code()}"
+
+
+def task(path: str) -> str:
+    from packtivity.cli.worker import _exit_code, _read
+    from packtivity.worker import answer
+
+    said = answer(_read(path))
+    if said["status"] != "succeeded":
+        _exit_code(said)
+    return str(said["status"])
+
+
+def celery(path: str) -> str:
+    from packtivity.backends.celery import run_nullary
+
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    return str(run_nullary.run(document)["status"])
+
+
+def engine(path: str) -> str:
+    from packtivity.backends.ipyparallel import run_text
+
+    with open(path, encoding="utf-8") as file:
+        return str(json.loads(run_text(file.read()))["status"])
+
+
+def spool(path: str) -> str:
+    """A file in the folders of the backend local, asked for and listed."""
+    from packtivity.backends.local import LocalProxy
+    from packtivity.backends.spool import DONE, QUEUE, Spool
+    from packtivity.cli.ps import _tasks
+
+    there = Spool()
+    there.prepare()
+    name = os.path.basename(path)
+    told = []
+    for folder in (DONE, QUEUE):
+        os.link(path, there.path(folder, name))
+        try:
+            proxy = LocalProxy.fromJSON({"proxydetails": {"task_id": name, "host": there.host}})
+            told.append(there.ask(proxy.task_id)["status"])
+            there.record_of(proxy.task_id)
+        except PacktivityError as error:
+            told.append(type(error).__name__)
+        finally:
+            _tasks(True)
+            os.unlink(there.path(folder, name))
+    return " ".join(told)
+
+
+def record(path: str) -> str:
+    """A record in a work directory, found by a proxy and by who is to run the task again."""
+    from packtivity.backends.multiproc import MultiProcProxy
+    from packtivity.backends.registry import backend_from_string
+    from packtivity.worker import answer, left_behind
+
+    metadir = f"{path}.work/_packtivity"
+    os.makedirs(metadir)
+    forged = f"{metadir}/x.x.outcome.json"
+    os.link(path, forged)
+    os.link(path, f"{metadir}/x.x.state.json")
+    details = {"task_id": "x", "record": forged, "runner": {}}
+    told = []
+    for act in (
+        lambda: backend_from_string("multiproc:1")[1].ask(MultiProcProxy.fromJSON({"proxydetails": details})),
+        lambda: left_behind(forged, "x") or {"status": "nothing"},
+        lambda: answer({**TASK, "state": state(f"{path}.work")}),
+    ):
+        try:
+            told.append(act()["status"])
+        except PacktivityError as error:
+            told.append(type(error).__name__)
+    return " ".join(told)
+
+
+def state(folder: str) -> Any:
+    return {"state_type": "localfs", "identifier": "s", "readwrite": [{"path": folder}], "readonly": []}
+
+
+TASK: Any = {
+    "version": 1,
+    "spec": {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
+        "environment": {"environment_type": "noop-env"},
+        "publisher": {"publisher_type": "constant-pub", "publish": {}},
+    },
+    "parameters": {},
+    "metadata": {"name": "x"},
+    "id": "x",
+}
+KINDS = {"proxy": proxy, "task": task, "celery": celery, "engine": engine, "spool": spool, "record": record}
+
+
+def main() -> None:
+    folder = sys.argv[1]
+    told: Counter[str] = Counter()
+    odd = []
+    for name in sorted(os.listdir(folder)):
+        kind = name.partition("-")[0]
+        if kind not in KINDS or "." in name:
+            continue
+        quiet = io.TextIOWrapper(io.BytesIO())
+        try:
+            with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+                said = KINDS[kind](f"{folder}/{name}")
+        except PacktivityError as error:
+            said = type(error).__name__
+        except (ValueError, RecursionError) as error:
+            if kind not in ("celery", "engine"):  # there the engine has read the JSON before
+                odd.append([name, type(error).__name__, str(error)[:300]])
+            said = "not JSON"
+        except Exception as error:
+            import traceback
+
+            odd.append([name, type(error).__name__, str(error)[:300], traceback.format_exc()[-900:]])
+            said = "odd"
+        told[f"{kind}: {said}"] += 1
+    hook = sys.modules["sitecustomize"]
+    print(json.dumps({"told": told, "odd": odd[:8], "odds": len(odd), "seen": hook.SEEN}))
+
+
+if __name__ == "__main__":
+    main()
