@@ -24,7 +24,7 @@ from packtivity.backends.celery_results import (
     unreachable,
 )
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
-from packtivity.errors import BackendError, ProxyError
+from packtivity.errors import BackendError, PacktivityError, ProxyError
 from packtivity.files import is_id, read_json, write_json
 
 if TYPE_CHECKING:
@@ -145,16 +145,16 @@ class CeleryBackend(AskedBackend):
         :raises BackendError: there is no record, and the result store cannot be reached.
         """
         (answer,) = self.ask_many([resultproxy])
-        if isinstance(answer, ProxyError):
+        if isinstance(answer, PacktivityError):
             raise answer
         return answer
 
-    def ask_many(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | ProxyError]:
+    def ask_many(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are, with one question to the result store for all that have no record yet.
 
         :raises BackendError: there is a task without a record, and the result store cannot be reached.
         """
-        found: list[Answer | ProxyError | None] = [_recorded(proxy) for proxy in resultproxies]
+        found: list[Answer | PacktivityError | None] = [_recorded(proxy) for proxy in resultproxies]
         unsaid = [proxy for proxy, answer in zip(resultproxies, found, strict=True) if answer is None]
         try:
             known = iter(self._results.read([proxy.task_id for proxy in unsaid]) if unsaid else ())
@@ -167,7 +167,7 @@ class CeleryBackend(AskedBackend):
             for proxy, answer in zip(resultproxies, found, strict=True)
         ]
 
-    def _stored(self, proxy: CeleryProxy, meta: Mapping[str, Any] | None) -> Answer | ProxyError:
+    def _stored(self, proxy: CeleryProxy, meta: Mapping[str, Any] | None) -> Answer | PacktivityError:
         if meta is None:
             return self._without_mark(proxy)
         state, said = meta["status"], meta.get("result")
@@ -186,7 +186,7 @@ class CeleryBackend(AskedBackend):
             return {"status": "running"} if _is_running(proxy) else _cancelled()
         return {"status": "failed", "result": None, "error": _failure_of_celery(said)}
 
-    def _without_mark(self, proxy: CeleryProxy) -> Answer | ProxyError:
+    def _without_mark(self, proxy: CeleryProxy) -> Answer | PacktivityError:
         """Return how a task is that the result store has nothing of."""
         told = _recorded(proxy)
         if told:
@@ -205,7 +205,7 @@ class CeleryBackend(AskedBackend):
             )
         return {"status": "waiting"}
 
-    def ask_waiting(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | ProxyError]:
+    def ask_waiting(self, resultproxies: Sequence[CeleryProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are, for who asks until they are over: while the result store is away, they wait.
 
         :raises BackendError: it has been away for ``PACKTIVITY_CELERY_PATIENCE``.
@@ -225,7 +225,7 @@ class CeleryBackend(AskedBackend):
         :raises BackendError: the result store has been away for ``PACKTIVITY_CELERY_PATIENCE``.
         """
         (answer,) = self.ask_waiting([resultproxy])
-        if isinstance(answer, ProxyError):
+        if isinstance(answer, PacktivityError):
             raise answer
         return bool(answer["status"] in OVER)
 

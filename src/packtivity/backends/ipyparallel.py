@@ -171,7 +171,7 @@ class IPythonParallelBackend(AskedBackend):
             raise answer
         return answer
 
-    def ask_many(self, resultproxies: Sequence[IPythonParallelProxy]) -> list[Answer | PacktivityError]:  # type: ignore[override]
+    def ask_many(self, resultproxies: Sequence[IPythonParallelProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are; the controller is asked once for all that have no record."""
         told = [self._here(proxy) for proxy in resultproxies]
         rest = [proxy for proxy, answer in zip(resultproxies, told, strict=True) if answer is None]
