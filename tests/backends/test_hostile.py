@@ -246,7 +246,7 @@ def test_hostile_documents_import_run_and_write_nothing(arena, kind, count):
     assert not (arena.folder / "canary").exists()
     assert said["odd"] == []
     assert sum(said["told"].values()) == count
-    assert min(said["seen"]["import"], said["seen"]["open"]) > 100  # the hook was there
+    assert min(said["seen"]["import"], said["seen"]["open"]) > 20  # the hook was there
     assert len(said["told"]) > 1
     print(kind, json.dumps(said["told"], indent=1))
 

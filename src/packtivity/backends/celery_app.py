@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, shared_task
 from celery.exceptions import Reject
 
-from packtivity import settings, worker
+from packtivity import outcome, settings, worker
 from packtivity.backends import celery_results
 from packtivity.backends.celery_results import CANCELLING, OVER, REVOKED, STARTED, SUCCESS, Results, patiently
+from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import Cancellation
 
@@ -170,13 +171,21 @@ def _run(task: Any, task_id: str, document: JSON, delivery: Delivery) -> None:
     results = Results(task.app)
     answer = _begin(results, task_id, task.request)
     if answer is None:
-        answer = worker.answer(document, delivery)
+        answer = _answer(document, delivery)
     if answer["status"] == "waiting":
         queue = (task.request.delivery_info or {}).get("routing_key")
         patiently(lambda: send(task.app, document, task_id, queue), _complain)
         return
     state = REVOKED if answer["status"] == "cancelled" else SUCCESS
     patiently(lambda: results.write(task_id, answer, state, task.request), _complain)
+
+
+def _answer(document: JSON, delivery: Delivery) -> Answer:
+    """Run a task; one that cannot be read here, because it is of a newer client for example, has failed."""
+    try:
+        return worker.answer(document, delivery)
+    except PacktivityError as error:
+        return {"status": "failed", "result": None, "error": outcome.failure(error), "record": None}
 
 
 def _begin(results: Results, task_id: str, request: Any) -> Answer | None:

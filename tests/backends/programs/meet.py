@@ -37,18 +37,25 @@ def task(path: str) -> str:
 
 
 def celery(path: str) -> str:
-    from packtivity.backends.celery import run_nullary
+    """A message, run as a worker does, with the result store in memory."""
+    os.environ |= {"PACKTIVITY_CELERY_REDIS_BROKER": "memory://", "PACKTIVITY_CELERY_RESULTS": "cache+memory://"}
+    from packtivity.backends.celery import default_celeryapp, run_nullary
 
     with open(path, encoding="utf-8") as file:
         document = json.load(file)
-    return str(run_nullary.run(document)["status"])
+    name = os.path.basename(path)
+    run_nullary.apply((document,), task_id=name, throw=True)
+    answer = default_celeryapp.backend.get_task_meta(name)["result"]
+    return str(answer["status"])
 
 
 def engine(path: str) -> str:
-    from packtivity.backends.ipyparallel import run_text
+    """What an engine of a cluster is given."""
+    from packtivity.backends.engine import RUN
 
     with open(path, encoding="utf-8") as file:
-        return str(json.loads(run_text(file.read()))["status"])
+        errand = {"record": f"{path}.outcome.json", "task": json.load(file)}
+    return str(json.loads(RUN(json.dumps(errand)))["status"])
 
 
 def spool(path: str) -> str:
