@@ -364,6 +364,18 @@ class TestWithARedisOfOurOwn:
             backend.ask(proxy)
         assert checkproxy(tmp_path, proxy, **chosen).returncode == 12
 
+    def test_a_task_that_redis_lost_on_the_way_to_a_worker_is_submitted_again(
+        self, chosen, client, workers, backend_for, tmp_path
+    ):
+        backend = backend_for(chosen)
+        proxies = [submit(backend, tmp_path / str(n), 0) for n in range(3)]
+        # as when a worker dies that has taken them from the queue and not yet said so
+        assert client.delete(chosen["PACKTIVITY_CELERY_QUEUE"]) == 1
+        workers(chosen).wait_ready()
+        until(lambda: all(backend.ready(proxy) for proxy in proxies))
+        assert all(backend.successful(proxy) for proxy in proxies)
+        until(lambda: not client.exists("packtivity-documents"))
+
     def test_a_full_result_store_delays_a_task_and_does_not_fail_it(
         self, chosen, client, workers, backend_for, tmp_path
     ):

@@ -37,6 +37,9 @@ __all__ = ["CeleryBackend", "CeleryProxy", "default_celeryapp", "make_app", "run
 _POLL = (0.002, 0.5)
 """Seconds between questions while a result is waited for: at first, and at most."""
 
+_RARELY = 0.1
+"""Seconds between those of them that go to the result store, which costs more than to look for a record."""
+
 _STATUS = {"SENT": "waiting", "PENDING": "waiting", "RECEIVED": "waiting", "RETRY": "waiting", STARTED: "running"}
 
 default_celeryapp = make_app()
@@ -133,6 +136,8 @@ class CeleryBackend(AskedBackend):
             with self.app.producer_pool.acquire(block=True) as producer:
                 for document in documents:
                     send(self.app, document, document["id"], self.queue, producer)
+            queue = self.queue or self.app.conf.task_default_queue
+            self._results.keep({document["id"]: document for document in documents}, queue)
         except _impossible() as error:
             raise unreachable("broker", self.app.conf.broker_url, error) from error
 
@@ -244,8 +249,12 @@ class CeleryBackend(AskedBackend):
                 "a Celery task must not wait for the result of another one: all workers may come to wait",
                 hint="Set PACKTIVITY_CELERY_DISABLE_SYNC=false if there are always enough workers.",
             )
-        pause, idle = _POLL[0], Event()
-        while not self.ready(resultproxy):
+        pause, idle, question = _POLL[0], Event(), 0.0
+        while _recorded(resultproxy) is None:
+            if time.monotonic() >= question:
+                if self.ready(resultproxy):
+                    break
+                question = time.monotonic() + _RARELY
             idle.wait(pause)
             pause = min(pause * 1.5, _POLL[1])
         return self.ask(resultproxy)

@@ -19,7 +19,7 @@ from celery.exceptions import Reject
 
 from packtivity import outcome, settings, worker
 from packtivity.backends import celery_results
-from packtivity.backends.celery_results import CANCELLING, OVER, REVOKED, STARTED, SUCCESS, Results, patiently
+from packtivity.backends.celery_results import CANCELLING, REVOKED, SUCCESS, Results, patiently
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import Cancellation
@@ -172,8 +172,10 @@ def _run(task: Any, task_id: str, document: JSON, delivery: Delivery) -> None:
     answer = _begin(results, task_id, task.request)
     if answer is None:
         answer = _answer(document, delivery)
+    if answer["status"] == "waiting" and results.keeps_documents:
+        return  # whoever else runs it may die, and then it is submitted again
     if answer["status"] == "waiting":
-        queue = (task.request.delivery_info or {}).get("routing_key")
+        queue = celery_results.queue_of(task.request)
         patiently(lambda: send(task.app, document, task_id, queue), _complain)
         return
     state = REVOKED if answer["status"] == "cancelled" else SUCCESS
@@ -192,16 +194,12 @@ def _begin(results: Results, task_id: str, request: Any) -> Answer | None:
     """Mark a task as begun; the answer of one that is not to be run, because it was cancelled or is over."""
     if not results.store:
         return None
-    found = patiently(lambda: results.read([task_id]), _complain)[0] or {}
-    known = found.get("result")
+    found = patiently(lambda: results.begin(task_id, request), _complain)
     if found.get("status") in {CANCELLING, REVOKED}:
         error = {"type": "TaskCancelled", "message": "the task was cancelled before it began"}
         return {"status": "cancelled", "result": None, "error": error, "record": None}
-    if found.get("status") == SUCCESS and isinstance(known, dict) and known.get("status") in {"succeeded", "failed"}:
-        return known
-    record = known.get("record") if isinstance(known, dict) else None
-    patiently(lambda: results.write(task_id, {"record": record}, STARTED, request), _complain)
-    return None
+    known = found.get("result")
+    return known if found and isinstance(known, dict) and "status" in known else None
 
 
 def _complain(error: Exception) -> None:
@@ -209,4 +207,4 @@ def _complain(error: Exception) -> None:
     logging.getLogger("packtivity.celery").warning("broker or result store is away, trying again: %s", text)
 
 
-__all__ = ["OVER", "Delivery", "cancel_on_signal", "cancel_running", "make_app", "run_nullary", "send"]
+__all__ = ["Delivery", "cancel_on_signal", "cancel_running", "make_app", "run_nullary", "send"]

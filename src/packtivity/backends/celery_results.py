@@ -9,6 +9,7 @@ Only an answer expires: a mark that did would make a task unknown that still wai
 
 from __future__ import annotations
 
+import json
 import time
 from functools import cache
 from random import uniform
@@ -28,6 +29,21 @@ _PAUSE = (0.05, 5.0)
 """Seconds between two tries to reach what is away: at first, and at most."""
 _AT_ONCE = 1000
 """Tasks asked for in one question."""
+
+_DOCUMENTS = "packtivity-documents"
+"""Key in Redis: task documents by id. Beside it, for each queue, ids by the time at which somebody last had the task."""
+
+_BEGIN = """
+redis.call('ZADD', KEYS[2], 'XX', ARGV[2], ARGV[3])
+local known = redis.call('GET', KEYS[1])
+if not known then redis.call('SET', KEYS[1], ARGV[1]) return false end
+local meta = cjson.decode(known)
+if meta.status ~= 'SENT' and meta.status ~= 'STARTED' then return known end
+meta.status = 'STARTED'
+redis.call('SET', KEYS[1], cjson.encode(meta))
+return false
+"""
+"""What Redis does when a task begins, in one go: say what is known if that matters, else note that it has begun."""
 
 T = TypeVar("T")
 
@@ -128,6 +144,19 @@ class Results:
             raw.extend([values.get(key) for key in keys] if isinstance(values, dict) else values)
         return [None if value is None else backend.decode(value) for value in raw]
 
+    def begin(self, task_id: str, request: Any) -> Mapping[str, Any]:
+        """Note that a task begins and return nothing; unless it is cancelled or over: then what is known of it."""
+        client = self._redis()
+        if client is not None:
+            given = [self._encoded(task_id, None, STARTED), time.time(), task_id]
+            known = _script(client)(keys=[self._key(task_id), _seen(queue_of(request) or "")], args=given)
+            return {} if known is None else self._app.backend.decode(known)
+        found = self.read([task_id])[0] or {}
+        if found.get("status") in OVER | {CANCELLING}:
+            return found
+        self.write(task_id, found.get("result"), STARTED, request)
+        return {}
+
     def write(self, task_id: str, result: JSON, state: str, request: Any = None) -> None:
         """Say how a task is.
 
@@ -144,7 +173,50 @@ class Results:
         with client.pipeline(transaction=False) as pipe:
             pipe.set(key, value, ex=backend.expires or None)
             pipe.publish(key, value)  # for who waits with Celery's own AsyncResult
+            pipe.hdel(_DOCUMENTS, task_id)
+            if (queue := queue_of(request)) is not None:
+                pipe.zrem(_seen(queue), task_id)
             pipe.execute()
+
+    # --- what Redis as a broker may lose -----------------------------------------------------------------------
+
+    @property
+    def keeps_documents(self) -> bool:
+        """Whether tasks are kept here until they are over, because the broker may lose them: both are Redis."""
+        return self._redis() is not None and str(self._app.conf.broker_url).startswith(("redis", "sentinel"))
+
+    def keep(self, documents: Mapping[str, JSON], queue: str) -> None:
+        """Keep tasks that have been given to the broker."""
+        if not self.keeps_documents:
+            return
+        with self._redis().pipeline(transaction=False) as pipe:
+            for task_id, document in documents.items():
+                pipe.hset(_DOCUMENTS, task_id, json.dumps(document))
+            pipe.zadd(_seen(queue), dict.fromkeys(documents, time.time()))
+            pipe.execute()
+
+    def note_in_hand(self, tasks: Mapping[str, str]) -> None:
+        """Note that tasks, given with their queues, are in hand here."""
+        with self._redis().pipeline(transaction=False) as pipe:
+            for task_id, queue in tasks.items():
+                pipe.zadd(_seen(queue), {task_id: time.time()}, xx=True)
+            pipe.execute()
+
+    def unseen(self, queue: str, age: float) -> set[str]:
+        """Return tasks that nobody has had in hand for so many seconds."""
+        return {each.decode() for each in self._redis().zrangebyscore(_seen(queue), 0, time.time() - age, 0, _AT_ONCE)}
+
+    def take_up(self, task_id: str, queue: str) -> JSON:
+        """Return the document of a task, to submit it again; None when another worker does, or when it is over."""
+        client = self._redis()
+        if not client.set(f"packtivity-lost-{task_id}", "", nx=True, ex=5):
+            return None
+        kept = client.hget(_DOCUMENTS, task_id)
+        if kept is None:
+            client.zrem(_seen(queue), task_id)
+            return None
+        client.zadd(_seen(queue), {task_id: time.time()}, xx=True)
+        return json.loads(kept)
 
     def _key(self, task_id: str) -> Any:
         return self._app.backend.get_key_for_task(task_id)
@@ -159,6 +231,21 @@ class Results:
         """Return a client that can send several commands at once; None unless the store is a Redis."""
         backend = self._app.backend
         return backend.client if type(backend).__name__ in {"RedisBackend", "SentinelBackend"} else None
+
+
+def queue_of(request: Any) -> str | None:
+    """Return the queue that a task came from; None without a request."""
+    queue = (getattr(request, "delivery_info", None) or {}).get("routing_key")
+    return queue if isinstance(queue, str) else None
+
+
+def _seen(queue: str) -> str:
+    return f"packtivity-seen-{queue}"
+
+
+@cache
+def _script(client: Any) -> Any:
+    return client.register_script(_BEGIN)
 
 
 def unreachable(what: str, address: Any, error: Exception) -> BackendError:
