@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from arena import MARK, Arena
+from celeries import Program
 from needs import missing
 
 if TYPE_CHECKING:
@@ -214,3 +215,31 @@ def arena(tmp_path, monkeypatch) -> Iterator[Any]:
         for process in each.started:
             process.kill()
         each.kill_all()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Start workers; they are killed with the test."""
+    made = []
+
+    def start(environment, *options, processes=1):
+        made.append(Program(tmp_path, environment, *options, processes=processes))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.kill()
+
+
+@pytest.fixture
+def backend_for(monkeypatch):
+    """Make a backend as a program with these variables would."""
+
+    def make(environment, **options):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        from packtivity.backends.celery import CeleryBackend, make_app
+
+        return CeleryBackend(make_app(), **options)  # its connections are those of every application here
+
+    return make
