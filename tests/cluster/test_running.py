@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PUBLISH = {"publisher_type": "frompar-pub", "outputmap": {"out": "out"}}
 
 
+UNTIL_GO = "until test -e go; do sleep 0.1; done"
+
+
 @pytest.fixture
 def backend(cluster: Any) -> Any:
     synchronous, made = backend_from_string("kubernetes")
@@ -208,17 +211,19 @@ ASK = """
 import json, sys
 from packtivity.backends.registry import load_proxy
 proxy, backend = load_proxy(json.load(open(sys.argv[1])))
-print(json.dumps([backend.ready(proxy), backend.successful(proxy)]), backend.result(proxy).json())
+print(json.dumps([backend.ready(proxy), backend.successful(proxy)]))
+open(sys.argv[2], "w").close()
+print(backend.result(proxy).json())
 """
 
 
 def test_another_process_can_ask_wait_and_publish(cluster, backend, workdir, tmp_path):
     publisher = {"publisher_type": "fromglob-pub", "globexpression": "*.txt", "outputkey": "out"}
-    task = spec(cluster, "sleep 2; touch {out}", publisher=publisher)
+    task = spec(cluster, f"{UNTIL_GO}; touch {{out}}", publisher=publisher, workdir="{workdir}")
     proxy = submit(backend, task, workdir)
     (tmp_path / "proxy.json").write_text(json.dumps(proxy.json()))
-    told = in_another_process(ASK, str(tmp_path / "proxy.json"))
-    assert told == f"[false, false] {{'out': ['{workdir}/out.txt']}}\n"
+    told = in_another_process(ASK, str(tmp_path / "proxy.json"), str(workdir / "go"))
+    assert told == f"[false, false]\n{{'out': ['{workdir}/out.txt']}}\n"
     assert backend.result(proxy).json() == {"out": [f"{workdir}/out.txt"]}
 
 
@@ -266,16 +271,49 @@ def test_many_tasks_are_asked_about_in_one_go(cluster, backend, workdir):
     for at in range(6):
         folder = workdir / str(at)
         folder.mkdir()
-        proxies.append(submit(backend, spec(cluster, "sleep 1; touch {out}"), folder))
+        proxies.append(submit(backend, spec(cluster, UNTIL_GO, workdir="{workdir}"), folder))
     if cluster.kind == "small":
         cluster.asked()
         assert {answer["status"] for answer in backend.ask_many(proxies)} <= {"waiting", "running"}
+        assert not any(backend.ready(proxy) for proxy in proxies)  # one after the other, as engines do
         assert [(method, path.rpartition("/")[2]) for method, path, _ in cluster.asked()] == [
             ("GET", "jobs"),
             ("GET", "pods"),
         ]
+    for folder in workdir.iterdir():
+        (folder / "go").write_text("")
     cluster.until(lambda: all(answer["status"] == "succeeded" for answer in backend.ask_many(proxies)))
     cluster.until(lambda: not cluster.objects("jobs"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": "../../../tmp/x"}, "no key"),
+        ({"task_id": "../x"}, "task_id"),
+        ({"job_id": "a/../b"}, "cannot be the name"),
+        ({"uid": None}, "form"),
+        ({"record": ["/etc/passwd"]}, "form"),
+        ({"datamodel": {"keyword": "$t", "types": {"a": "os:system"}, "literals": []}}, "os:system"),
+    ],
+)
+def test_a_proxy_document_that_somebody_made_up_is_refused(change, message):
+    known = {"job_id": "j", "namespace": "n", "cluster": "c", "uid": "u", "task_id": "t", "key": "k", "record": None}
+    details = {"jobproxy": {**known, **change}, "spec": {}, "statedata": None, "pardata": {}, "resultdata": None}
+    document = {"proxyname": "KubernetesProxy", "proxydetails": details}
+    with pytest.raises(errors.PacktivityError, match=message):
+        load_proxy(document, best_effort_backend=False)
+
+
+def test_without_records_a_pod_that_may_still_start_is_ended_all_the_same(cluster, workdir, monkeypatch):
+    monkeypatch.setenv("PACKTIVITY_RECORD", "false")
+    _, backend = backend_from_string("kubernetes", {"pull_patience": 0.5})
+    proxy = submit(backend, spec(cluster, "true", image="test/nowhere"), workdir)
+    with pytest.raises(errors.EnvironmentUnavailable, match="cannot be started"):
+        backend.result(proxy)
+    cluster.until(lambda: not cluster.objects("jobs"))
+    again, other = load_proxy(json.loads(json.dumps(proxy.json())))
+    assert other.fail_info(again)[0] == "EnvironmentUnavailable"
 
 
 # --- the command line -------------------------------------------------------------------------------------------

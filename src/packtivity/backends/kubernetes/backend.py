@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from packtivity import record, worker
 from packtivity.backends.asked import OVER, Answer, AskedBackend
 from packtivity.backends.engines import missing
 from packtivity.backends.kubernetes import manifest, reading
+from packtivity.backends.kubernetes.looking import Lookout
 from packtivity.backends.kubernetes.options import read_options
 from packtivity.backends.kubernetes.planning import Caller, plan_pod
 from packtivity.backends.kubernetes.proxy import KubernetesProxy
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 _POLL = (0.1, 2.0)
 """Seconds between questions while something is waited for: at first, and at most."""
 
-_FEW = 3
-"""So many Jobs are asked for one by one; more are listed in one go."""
-
 _NOTHING_TO_RUN = frozenset({"noop-env", "test-env"})
 
 
@@ -54,6 +53,7 @@ class DirectExternalKubernetesBackend(AskedBackend):
         super().__init__(config)
         self.options = read_options(options)
         self.cluster = connect(self.options)
+        self._lookout = Lookout(self.cluster, self.options.pull_patience)
 
     # --- submit ---
 
@@ -152,7 +152,7 @@ class DirectExternalKubernetesBackend(AskedBackend):
 
     def _is_failed(self, proxy: KubernetesProxy, job: JSON) -> bool:
         """Return whether a Job of the same task has failed, having seen to its record and its end if so."""
-        seen = self._view(job, self._pods(job["metadata"]["name"], proxy.jobproxy["namespace"]))
+        seen = self._lookout.view(job)
         if seen.status not in ("failed", "stuck"):
             return False
         left = KubernetesProxy(
@@ -186,20 +186,23 @@ class DirectExternalKubernetesBackend(AskedBackend):
         :raises ProxyError: it is in another cluster.
         :raises BackendError: the cluster cannot be reached; the task goes on.
         """
-        found = self.ask_many([resultproxy])[0]
+        found = self._ask([resultproxy], fresh=False)[0]
         if isinstance(found, ProxyError):
             raise found
         return found
 
     def ask_many(self, resultproxies: Sequence[KubernetesProxy]) -> list[Answer | ProxyError]:
         """Return how many tasks are; more than a few are listed in one go."""
+        return self._ask(resultproxies, fresh=True)
+
+    def _ask(self, resultproxies: Sequence[KubernetesProxy], *, fresh: bool) -> list[Answer | ProxyError]:
         told: dict[int, Answer | ProxyError] = {}
         for at, proxy in enumerate(resultproxies):
             known = self._known(proxy)
             if known is not None:
                 told[at] = known
         open_ = {at: proxy for at, proxy in enumerate(resultproxies) if at not in told}
-        views = self._look(list(open_.values()))
+        views = self._lookout.look(list(open_.values()), fresh=fresh)
         for (at, proxy), seen in zip(open_.items(), views, strict=True):
             try:
                 told[at] = self._told(proxy, seen)
@@ -231,8 +234,7 @@ class DirectExternalKubernetesBackend(AskedBackend):
         if seen.status in ("waiting", "running"):
             return {"status": seen.status, **({"reason": seen.reason} if seen.reason else {})}
         answer = self._settle(proxy, seen)
-        if proxy.record and answer["status"] in OVER:
-            self._clean(proxy, seen, answer)
+        self._clean(proxy, seen, answer)
         return answer
 
     def _settle(self, proxy: KubernetesProxy, seen: View) -> Answer:
@@ -243,44 +245,17 @@ class DirectExternalKubernetesBackend(AskedBackend):
         return answer
 
     def _clean(self, proxy: KubernetesProxy, seen: View, answer: Answer) -> None:
-        """Delete a Job that is over, unless there is no record that tells of it later."""
-        kept = answer["status"] == "failed" and self.options.keep_failed and seen.status != "stuck"
-        if seen.job is None or kept or worker.final(str(proxy.record), proxy.task_id) is None:
-            return
+        """Delete a Job that is over, unless there is no record that tells of it later; one that could go on in any case."""
         known = proxy.jobproxy
-        self.cluster.delete_job(known["job_id"], known["namespace"], known.get("uid"))
-
-    def _look(self, proxies: list[KubernetesProxy]) -> list[View]:
-        if len(proxies) > _FEW:
-            return self._look_at_all(proxies)
-        found = []
-        for proxy in proxies:
-            name, namespace = proxy.jobproxy["job_id"], proxy.jobproxy["namespace"]
-            job = _same(proxy, self.cluster.job(name, namespace))
-            found.append(self._view(job, self._pods(name, namespace) if job else []))
-        return found
-
-    def _look_at_all(self, proxies: list[KubernetesProxy]) -> list[View]:
-        selector = f"{manifest.MANAGED}=packtivity"
-        jobs: dict[tuple[str, str], JSON] = {}
-        pods: dict[tuple[str, str], list[JSON]] = {}
-        for namespace in {proxy.jobproxy["namespace"] for proxy in proxies}:
-            for job in self.cluster.list("jobs", selector, namespace):
-                jobs[namespace, job["metadata"]["name"]] = job
-            for pod in self.cluster.list("pods", selector, namespace):
-                name = pod["metadata"]["labels"].get("job-name")
-                pods.setdefault((namespace, name), []).append(pod)
-        found = []
-        for proxy in proxies:
-            place = proxy.jobproxy["namespace"], proxy.jobproxy["job_id"]
-            found.append(self._view(_same(proxy, jobs.get(place)), pods.get(place, [])))
-        return found
-
-    def _pods(self, name: str, namespace: str) -> list[JSON]:
-        return self.cluster.list("pods", f"job-name={name}", namespace)
-
-    def _view(self, job: JSON, pods: list[JSON]) -> View:
-        return reading.view(job, pods, time.time(), self.options.pull_patience)
+        if seen.job is None:
+            return
+        if not reading.is_finished(seen.job):
+            self.cluster.delete_job(known["job_id"], known["namespace"], known.get("uid"))
+            return
+        kept = answer["status"] == "failed" and self.options.keep_failed
+        if not kept and proxy.record and worker.final(proxy.record, proxy.task_id) is not None:
+            with suppress(BackendError):  # the task is over all the same, and the cluster deletes it some day
+                self.cluster.delete_job(known["job_id"], known["namespace"], known.get("uid"))
 
     def wait(self, resultproxy: KubernetesProxy) -> Answer:
         """Return the answer of a task when it is over."""
@@ -299,7 +274,7 @@ class DirectExternalKubernetesBackend(AskedBackend):
         if self._known(resultproxy) is not None:
             return
         known = resultproxy.jobproxy
-        seen = self._look([resultproxy])[0]
+        seen = self._lookout.look_at(resultproxy)
         if seen.status not in ("waiting", "running", "stuck"):
             self._told(resultproxy, seen)
             return
@@ -308,11 +283,6 @@ class DirectExternalKubernetesBackend(AskedBackend):
             self.cluster.delete_job(known["job_id"], known["namespace"], known.get("uid"))
 
         self._note(resultproxy, Settlement(resultproxy, seen, self.cluster).cancel(end))
-
-
-def _same(proxy: KubernetesProxy, job: JSON) -> JSON:
-    """Return the Job when it is the proxy's, and not a later one of the same task."""
-    return job if job is not None and job["metadata"]["uid"] == proxy.jobproxy.get("uid") else None
 
 
 def connect(options: Options) -> Cluster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from packtivity import outcome
@@ -55,8 +56,9 @@ class KubernetesProxy(ExternalAsyncProxy):
         """Return everything but what is secret, with the caller's remarks."""
         found = super().details()
         found["pardata"] = hidden(self.pardata)
-        if self.answer is not None and not self.record:
-            found["answer"] = self.answer
+        if self.answer is not None and not (self.record and os.path.exists(self.record)):
+            hide = outcome.secrets({}, self.pardata)
+            found["answer"] = {**self.answer, "error": outcome.masked(self.answer.get("error"), hide)}
         return found
 
     @classmethod
@@ -83,6 +85,11 @@ def _check(proxy: KubernetesProxy) -> None:
     texts = all(isinstance(found.get(name, ""), str) for name in _TEXTS)
     if not texts or not isinstance(found.get("record"), (str, type(None))) or not isinstance(proxy.spec, dict):
         raise ProxyError("proxy document of a KubernetesProxy: its jobproxy has not the form that it must have")
+    if not is_id(found.get("key")):  # it becomes part of a file's name
+        raise ProxyError("proxy document of a KubernetesProxy has no key that could be one")
+    lacking = [name for name in ("namespace", "cluster", "uid") if found.get("job_id") and name not in found]
+    if lacking:
+        raise ProxyError(f"proxy document of a KubernetesProxy has a job_id and no {lacking[0]}")
     for name in ("job_id", "namespace"):
         text = found.get(name) or "a"
         if not (text.isascii() and text.replace("-", "a").isalnum() and len(text) < 64):

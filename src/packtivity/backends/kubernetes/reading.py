@@ -91,7 +91,12 @@ def view(job: Object | None, pods: Iterable[Object], now: float, pull_patience: 
     return _ended("failed", job, ordered, next(reversed(bad or ordered), None), condition)
 
 
-def _finished(job: Object) -> Object | None:
+def is_finished(job: Mapping[str, Any]) -> bool:
+    """Return whether the cluster does nothing more about a Job."""
+    return _finished(job) is not None
+
+
+def _finished(job: Mapping[str, Any]) -> Object | None:
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             found: Object = condition
