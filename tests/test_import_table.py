@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import types
@@ -82,8 +83,15 @@ def rendered(folder: Path) -> dict[str, str]:
 # --- packtivity, datamodel, states ------------------------------------------------------------------------------
 
 
+def takes(callable: Any, *names: str) -> bool:
+    """Return whether arguments can be given by these names, the first of them by their place as well."""
+    return tuple(inspect.signature(callable).parameters)[: len(names)] == names
+
+
 @row("packtivity", "pack_object", RECAST)
 def _(pack_object, folder):
+    options = ("syncbackend", "asyncbackend", "asyncwait", "waitperiod", "timeout")
+    assert takes(pack_object(spec()), "parameters", "state", *options)
     packed = pack_object.fromspec(with_spec_file(folder), toplevel=str(folder))
     assert packed(parameters=PARAMETERS, state=state_in(folder)).json() == published(folder)
     assert (folder / "out.txt").read_text() == "hello\n"
@@ -92,6 +100,7 @@ def _(pack_object, folder):
 @row("packtivity", "load_packtivity", RECAST)
 @row("packtivity.utils", "load_packtivity", YADAGE, USERS)
 def _(load_packtivity, folder):
+    assert takes(load_packtivity, "spec", "toplevel", "schemasource", "validate")
     assert load_packtivity(with_spec_file(folder), toplevel=str(folder)) == spec()
     assert load_packtivity(with_spec_file(folder), str(folder), validate=False) == spec()
 
@@ -424,6 +433,7 @@ def _(backend_from_string, folder):
 def _(load_proxy, folder):
     from packtivity.asyncbackends import ForegroundProxy
 
+    assert takes(load_proxy, "jsondata", "deserialization_opts", "best_effort_backend", "raise_on_unknown")
     document = ForegroundProxy({"a": 1}, None, True).json()
     assert load_proxy(document, {}, best_effort_backend=False).json() == document
     proxy, backend = load_proxy(document)
