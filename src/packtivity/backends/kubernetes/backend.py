@@ -187,16 +187,16 @@ class DirectExternalKubernetesBackend(AskedBackend):
         :raises BackendError: the cluster cannot be reached; the task goes on.
         """
         found = self._ask([resultproxy], fresh=False)[0]
-        if isinstance(found, ProxyError):
+        if isinstance(found, PacktivityError):
             raise found
         return found
 
-    def ask_many(self, resultproxies: Sequence[KubernetesProxy]) -> list[Answer | ProxyError]:
+    def ask_many(self, resultproxies: Sequence[KubernetesProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are; more than a few are listed in one go."""
         return self._ask(resultproxies, fresh=True)
 
-    def _ask(self, resultproxies: Sequence[KubernetesProxy], *, fresh: bool) -> list[Answer | ProxyError]:
-        told: dict[int, Answer | ProxyError] = {}
+    def _ask(self, resultproxies: Sequence[KubernetesProxy], *, fresh: bool) -> list[Answer | PacktivityError]:
+        told: dict[int, Answer | PacktivityError] = {}
         for at, proxy in enumerate(resultproxies):
             known = self._known(proxy)
             if known is not None:
