@@ -1,9 +1,9 @@
 """Tasks on engines, against the engine's own tasks that run the same subprocess, on the same workers in the same run.
 
-    python benchmarks/bench_engines.py [celery-redis] [celery-rabbit] … [--tasks N] [--rounds N]
+    python benchmarks/bench_engines.py [celery-redis] [celery-rabbit] [ipyparallel] [--tasks N] [--rounds N]
 
-A task is ``sh -c true``, each of ours in a directory of its own, with its record. Rounds alternate between bare and ours;
-the ratio that counts is the median. The programs of an engine are started for the benchmark, on ports of its own.
+A task is ``sh -c true``, each of ours in a directory of its own, with its record; the directories are made and taken away
+off the clock. Rounds alternate between bare and ours; the ratio that counts is the median. The programs of an engine are started for the benchmark, on ports of its own.
 """
 
 from __future__ import annotations
@@ -34,42 +34,48 @@ SPEC = {
 
 
 class Engine:
-    """Two ways to run tasks on the same workers; each runs a number of tasks and returns when all results are there."""
+    """Two ways to run tasks on the same workers.
 
-    def __init__(self, bare: Callable[[int], None], ours: Callable[[int], None]) -> None:
-        self.bare, self.ours = bare, ours
+    :param bare: runs a number of tasks and returns when all results are there.
+    :param backend: of ours.
+    """
+
+    def __init__(self, bare: Callable[[int], None], backend: Any) -> None:
+        self.bare, self.backend = bare, backend
 
 
 def compare(name: str, engine: Engine, tasks: int, rounds: int) -> None:
     """Print the rates, round by round, and the median of their ratios."""
-    engine.bare(20)
-    engine.ours(20)
+    bare_rate(engine.bare, 20)
+    our_rate(engine.backend, 20)
     ratios = []
     for _ in range(rounds):
-        bare, ours = rate(engine.bare, tasks), rate(engine.ours, tasks)
+        bare, ours = bare_rate(engine.bare, tasks), our_rate(engine.backend, tasks)
         ratios.append(ours / bare)
         print(f"{name:14} bare {bare:6.0f}/s   ours {ours:6.0f}/s   ratio {ours / bare:4.2f}", flush=True)
     print(f"{name:14} median ratio {statistics.median(ratios):4.2f} (wanted: {WANTED:4.2f})", flush=True)
 
 
-def rate(run: Callable[[int], None], tasks: int) -> float:
+def bare_rate(run: Callable[[int], None], tasks: int) -> float:
     """Return tasks a second."""
     started = time.perf_counter()
     run(tasks)
     return tasks / (time.perf_counter() - started)
 
 
-def run_ours(backend: Any, tasks: int) -> None:
-    """Submit tasks to a backend of ours and read their results."""
+def our_rate(backend: Any, tasks: int) -> float:
+    """Return tasks a second that are submitted to a backend of ours, and whose results are read."""
     from packtivity.statecontexts import LocalFSState
 
     with tempfile.TemporaryDirectory() as folder:
         states = [LocalFSState([f"{folder}/{number}"]) for number in range(tasks)]
         for state in states:
             state.ensure()
+        started = time.perf_counter()
         proxies = backend.batch_submit([(SPEC, {}, state, {"name": "bench"}) for state in states])
         for proxy in proxies:
             backend.result(proxy)
+        return tasks / (time.perf_counter() - started)
 
 
 # --- programs --------------------------------------------------------------------------------------------------
@@ -164,7 +170,7 @@ def celery(folder: Path, broker: str, results: str) -> Iterator[Engine]:
                 result.get()
 
         backend = CeleryBackend(app)
-        yield Engine(run_bare, lambda tasks: run_ours(backend, tasks))
+        yield Engine(run_bare, backend)
     app.close()
 
 
@@ -184,9 +190,46 @@ def celery_rabbit(folder: Path) -> Iterator[Engine]:
         yield engine
 
 
+# --- ipyparallel -----------------------------------------------------------------------------------------------
+
+
+def bare_ipyparallel() -> int:
+    import subprocess
+
+    return subprocess.run(["sh", "-c", "true"], check=True).returncode
+
+
+@contextmanager
+def ipyparallel(folder: Path) -> Iterator[Engine]:
+    """A cluster with two engines, for bare tasks of a load-balanced view and for ours."""
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
+    (folder / "ipython").mkdir()
+    from ipyparallel import Client
+
+    from packtivity.backendutils import backend_from_string
+
+    with program(str(BIN / "ipcluster"), "start", "-n", "2", "--log-level=WARN", log=folder / "ipcluster.log"):
+        file = folder / "ipython" / "profile_default" / "security" / "ipcontroller-client.json"
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with Client(str(file), timeout=30) as client:
+            client.wait_for_engines(2, timeout=60, interactive=False)
+
+            def run_bare(tasks: int) -> None:
+                view = client.load_balanced_view()
+                for result in [view.apply_async(bare_ipyparallel) for _ in range(tasks)]:
+                    result.get()
+
+            _, backend = backend_from_string("ipcluster")
+            yield Engine(run_bare, backend)
+            backend.cluster.close()
+
+
 SECTIONS = {
     "celery-redis": celery_redis,
     "celery-rabbit": celery_rabbit,
+    "ipyparallel": ipyparallel,
 }
 
 

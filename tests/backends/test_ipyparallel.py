@@ -124,10 +124,11 @@ class Farm:
         self.parts = max(self.parts, parts)
         return parts == self.parts
 
-    def tend(self) -> None:
+    def tend(self, *, restore: bool | None = None, engines: int = 2) -> None:
         """Start again what is not there, as whoever runs the cluster would."""
         if not self.is_whole():
-            restore = self.controller is None or self.random.random() < 0.5
+            if restore is None:
+                restore = self.controller is None or self.random.random() < 0.5
             self.stop_controller()
             self.parts = 0
             self.controller = self.start(
@@ -138,7 +139,7 @@ class Farm:
             until(lambda: self.port_listens() or self.controller.poll() is not None, 60)
             time.sleep(0.5)
         self.engines = [engine for engine in self.engines if engine.poll() is None]
-        while len(self.engines) < 2:
+        while len(self.engines) < engines:
             self.engines.append(self.start(str(BIN / "ipengine")))
 
     def port_listens(self) -> bool:
@@ -387,6 +388,34 @@ def test_after_everything_was_killed_the_truth_is_told_of_every_task(farm):
     for folder in (done, waiting, *[folder for folder, _ in running]):
         assert (folder / "out").read_text() == "1\n"
         assert not (folder / "twice").exists()
+
+
+@pytest.mark.soak
+def test_engines_that_died_with_their_controller_are_not_waited_for(farm):
+    for pid in (farm.engines[0].pid, *farm.having("engine.nanny"), farm.controller.pid):
+        kill(pid)
+    farm.controller.wait()
+    farm.tend(restore=True, engines=1)
+    submitted = [submit(farm, f"ghost{number}")[1] for number in range(6)]
+    assert wait(*submitted, seconds=90) == ["succeeded"] * 6
+    farm.kill_everything()
+    farm.ready()
+
+
+@pytest.mark.soak
+def test_tasks_go_on_where_the_scheduler_believes_that_every_engine_is_busy(farm):
+    for engine in farm.engines:
+        os.kill(engine.pid, signal.SIGSTOP)  # it does not connect before tasks were given to it
+    kill(farm.controller.pid)
+    farm.controller.wait()
+    farm.tend(restore=True)
+    submitted = [submit(farm, f"stuck{number}")[1] for number in range(6)]
+    time.sleep(1)
+    for engine in farm.engines:
+        os.kill(engine.pid, signal.SIGCONT)
+    assert wait(*submitted, seconds=90) == ["succeeded"] * 6
+    farm.kill_everything()
+    farm.ready()
 
 
 @pytest.mark.soak

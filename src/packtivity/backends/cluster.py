@@ -22,11 +22,12 @@ from ipyparallel import Client
 from ipyparallel.serialize import PrePickled
 
 from packtivity.backends.engine import RUN
+from packtivity.backends.stranded import Stranded
 from packtivity.errors import BackendError
 from packtivity.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 ANSWER = 10.0
 """Seconds that the controller has for an answer."""
@@ -35,7 +36,7 @@ PATIENCE = 30.0
 """Seconds that a controller may be gone to which there was a connection: somebody may be starting it again."""
 
 _PING, _FAREWELL = 5.0, 5.0
-_STRANDED = 15.0
+_STRANDED = 8.0
 _HINT = "Start one, ipcluster start -n 4, or name yours (profile, cluster_id) in PACKTIVITY_ASYNCBACKEND_OPTS."
 
 
@@ -53,7 +54,7 @@ class Cluster:
         self._seen = 0.0
         self._lost: float | None = None
         self._unsure: Any = None
-        self._looked, self._stranded, self._dead = 0.0, frozenset[str](), set[int]()
+        self._looked, self._stranded = 0.0, Stranded()
         self._empty: float | None = None
         self._run = PrePickled(RUN)
 
@@ -98,6 +99,7 @@ class Cluster:
     def close(self) -> None:
         """See that what was sent has arrived, and end the connection; the next question makes a new one."""
         client, self._client = self._client, None
+        self._looked, self._stranded = 0.0, Stranded()
         if client is None or self._given:
             self._client = client
             return
@@ -121,13 +123,22 @@ class Cluster:
         """
         client = self.client
         wanted: dict[str, Any] = {"after": [], "follow": [], "timeout": None, "targets": [], "retries": retries}
-        send, stream = client.send_apply_request, client._task_stream
-        try:
-            futures = [send(stream, self._run, (text,), metadata=dict(wanted)) for text in texts]
-        except (OSError, RuntimeError) as error:
-            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
+        futures = [self._sent(client._task_stream, text, metadata=dict(wanted)) for text in texts]
         self._unsure = futures[-1] if futures else self._unsure
         return futures
+
+    def give_again(self, text: str, retries: int) -> Any:
+        """Give a task away again: to an idle engine where the scheduler calls all of them busy."""
+        engine = self._stranded.idle()
+        if engine is None or engine not in self.client.ids:
+            return self.give([text], retries)[0]
+        return self._sent(self.client._mux_stream, text, ident=self.client._engines[engine].encode())
+
+    def _sent(self, stream: Any, text: str, **how: Any) -> Any:
+        try:
+            return self.client.send_apply_request(stream, self._run, (text,), **how)
+        except (OSError, RuntimeError) as error:
+            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
 
     # --- asking ---
 
@@ -186,21 +197,12 @@ class Cluster:
         return self._empty is not None and time.monotonic() - self._empty > PATIENCE
 
     def is_stranded(self, message: str) -> bool:
-        """Return whether a message was given to an engine that is not there any more, which nobody has noticed."""
+        """Return whether no engine will ever run a message, which nobody has noticed."""
         if time.monotonic() - self._looked > _STRANDED:
-            self._stranded = frozenset(self._look_for_stranded())
+            client = self.client
+            self._stranded.look(client, _question(client, "queue_request", {"targets": None, "verbose": True}))
             self._looked = time.monotonic()
-        return message in self._stranded
-
-    def _look_for_stranded(self) -> Iterable[str]:
-        client, where = self.client, dict[str, set[int]]()
-        with suppress(BackendError):
-            queues = _question(client, "queue_request", {"targets": None, "verbose": True})
-            for engine in client.ids:
-                for message in queues.get(str(engine), {}).get("tasks", ()):
-                    where.setdefault(message, set()).add(engine)
-        self._dead |= _silent(client, set().union(*where.values()) - self._dead)
-        return [message for message, engines in where.items() if engines <= self._dead]
+        return message in self._stranded.messages
 
 
 def _settle(client: Any, message: str) -> None:
@@ -236,15 +238,6 @@ def _known(client: Any, messages: Sequence[str]) -> dict[str, str]:
     for message in messages if len(messages) > 1 else ():  # one that is not known spoils the answer for all
         found.update(_known(client, [message]))
     return found
-
-
-def _silent(client: Any, engines: set[int]) -> set[int]:
-    """Return which engines do not answer, nor their nannies; each is asked to forget a message that there is not."""
-    ask, content = client._send, {"msg_ids": ["none"]}
-    names = {engine: client._engines[engine].encode() for engine in engines}
-    asked = {each: ask(client._control_stream, "abort_request", content=content, ident=names[each]) for each in names}
-    deadline = time.monotonic() + _PING
-    return {each for each, future in asked.items() if not future.wait(max(0.0, deadline - time.monotonic()))}
 
 
 def _listening(addresses: Mapping[str, Any]) -> None:

@@ -152,7 +152,7 @@ class IPythonParallelBackend(AskedBackend):
         with ticket.alone() as ours:
             errand = ticket.document() if ours and ticket.noted() in (None, proxy.message) else None
             if errand is not None:
-                handle = self.cluster.give([json.dumps(errand)], ATTEMPTS - 1)[0]
+                handle = self.cluster.give_again(json.dumps(errand), ATTEMPTS - 1)
                 proxy.message = handle.msg_id
                 ticket.note(proxy.message)
                 self._given[proxy.task_id] = _Given(handle)
@@ -240,7 +240,16 @@ class IPythonParallelBackend(AskedBackend):
 
     def _completed(self, proxy: IPythonParallelProxy) -> Answer:
         answer = _answer(self.cluster.fetched(proxy.message), proxy)
-        return answer or self._seen(proxy) or self._lost(proxy)
+        return answer or self._seen(proxy) or self._died(proxy)
+
+    def _died(self, proxy: IPythonParallelProxy) -> Answer:
+        """Give a task away again whose engine died, unless that has happened often enough."""
+        state = lease.of_task(proxy.record, proxy.task_id)
+        attempts = (lease.read(state) or {}).get("attempts") if state else 0
+        ticket = Ticket(proxy.record)
+        if ticket.age() is None or not isinstance(attempts, int) or attempts >= ATTEMPTS:
+            return self._lost(proxy)
+        return self._give_again(proxy, ticket)
 
     def _pending(self, proxy: IPythonParallelProxy) -> Answer:
         if lease.of_task(proxy.record, proxy.task_id) and self.cluster.is_empty():
