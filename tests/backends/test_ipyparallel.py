@@ -214,6 +214,13 @@ class Farm:
         assert error["type"] == "WorkerLost" or error.get("returncode") == -9, error
         return error["type"]
 
+    def about(self, hanging) -> str:
+        """Everything that may tell why tasks are not over."""
+        proxy, backend = next(iter(hanging.values()))
+        files = list((self.root / str(next(iter(hanging)))).rglob("*"))
+        stranded, queues = vars(backend.cluster._stranded), backend.client.queue_status(verbose=True)
+        return f"tasks {list(hanging)} hang: {vars(proxy)} {files} {stranded} {queues} {self.processes()}"
+
     def settle(self, seconds: float = 120.0) -> Counter[str]:
         """Ask until every task is over, and judge each; how many there were of each kind."""
         told: Counter[str] = Counter()
@@ -232,7 +239,7 @@ class Farm:
                     continue
                 told[self.judge(number, answer)] += 1
                 del waiting[number]
-            assert time.monotonic() < deadline, f"tasks {list(waiting)} hang: {self.log.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, self.about(waiting)
             time.sleep(0.1)
         return told
 

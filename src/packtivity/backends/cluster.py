@@ -130,9 +130,9 @@ class Cluster:
     def give_again(self, text: str, retries: int) -> Any:
         """Give a task away again: to an idle engine where the scheduler calls all of them busy."""
         engine = self._stranded.idle()
-        if engine is None or engine not in self.client.ids:
+        if engine is None:
             return self.give([text], retries)[0]
-        return self._sent(self.client._mux_stream, text, ident=self.client._engines[engine].encode())
+        return self._sent(self.client._mux_stream, text, ident=engine.encode())
 
     def _sent(self, stream: Any, text: str, **how: Any) -> Any:
         try:
@@ -189,7 +189,7 @@ class Cluster:
         return answer
 
     def is_empty(self) -> bool:
-        """Return whether there has been no engine for a while."""
+        """Return whether there has been no engine for a while, as far as the client was told."""
         if self.client.ids:
             self._empty = None
         elif self._empty is None:
@@ -200,7 +200,9 @@ class Cluster:
         """Return whether no engine will ever run a message, which nobody has noticed."""
         if time.monotonic() - self._looked > _STRANDED:
             client = self.client
-            self._stranded.look(client, _question(client, "queue_request", {"targets": None, "verbose": True}))
+            engines = _question(client, "connection_request", {})["engines"]
+            queues = _question(client, "queue_request", {"targets": None, "verbose": True})
+            self._stranded.look(client, engines, queues)
             self._looked = time.monotonic()
         return message in self._stranded.messages
 

@@ -64,7 +64,8 @@ class DefaultExternalJobBackend:
     def cancel(self, handle: Any) -> None:
         """End a job, or see that it never begins.
 
-        :raises BackendError: it was submitted by another process.
+        :raises ProxyError: nobody knows it.
+        :raises BackendError: the process that submitted it cannot be asked.
         """
         proxy = self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
         self._tasks.cancel(proxy)

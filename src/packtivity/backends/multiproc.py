@@ -9,7 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from packtivity import lease, worker
-from packtivity.backends.asked import Answer, AskedBackend
+from packtivity.backends.asked import OVER, Answer, AskedBackend
+from packtivity.backends.journal import Journal
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
@@ -53,7 +54,8 @@ class MultiProcProxy(PacktivityProxyBase):
         """
         details = dict(proxy_details(data))
         task_id, record, runner = (details.pop(name, None) for name in ("task_id", "record", "runner"))
-        if not is_id(task_id) or not isinstance(record, (str, type(None))) or not isinstance(runner, dict):
+        place = record is None or (isinstance(record, str) and record.endswith(f".{task_id}.outcome.json"))
+        if not is_id(task_id) or not place or not isinstance(runner, dict):
             raise ProxyError(f"proxy document of a {cls.__name__} has no task_id, record and runner that could be one")
         return cls(task_id, record, runner, details or None)
 
@@ -74,19 +76,26 @@ class MultiProcBackend(AskedBackend):
         super().__init__(packconfig_spec or config)
         self.poolsize = pool_size(poolsize)
         self._pool: Pool | None = None
+        self._journal: Journal | None = None
 
     def submit(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> MultiProcProxy:
         """Start a task and return its proxy."""
-        if self._pool is None:
-            from packtivity.backends.pool import Pool
-
-            self._pool = Pool(self.poolsize)
+        pool, journal = self._opened()
         document = self.document(spec, parameters, state, metadata)
         path = worker.record_place(state, document["metadata"], document["id"])
         proxy = MultiProcProxy(document["id"], path, lease.runner())
         proxy.datamodel = getattr(state, "datamodel", None)
-        proxy.job = self._pool.submit(document)
+        journal.add(document["id"])
+        proxy.job = pool.submit(document)
         return proxy
+
+    def _opened(self) -> tuple[Pool, Journal]:
+        if self._pool is None or self._journal is None:
+            from packtivity.backends.pool import Pool
+
+            self._pool, self._journal = Pool(self.poolsize), Journal(lease.runner())
+            self._journal.watch(self._pool.cancel_one)
+        return self._pool, self._journal
 
     def ask(self, resultproxy: MultiProcProxy) -> Answer:
         """Return how a task is, also to a process that has only read its proxy."""
@@ -103,6 +112,11 @@ class MultiProcBackend(AskedBackend):
                 "on another machine or before this one was started anew",
                 hint="Ask on the machine where it was submitted.",
             )
+        if Journal(resultproxy.runner).has(resultproxy.task_id) is False:
+            raise ProxyError(
+                f"no task {resultproxy.task_id} is known: the program that is named in its proxy was given none",
+                hint="Was the proxy file edited?",
+            )
         if alive:
             return {"status": "running"}
         return _recorded(resultproxy) or _ended_with_its_pool()
@@ -112,13 +126,15 @@ class MultiProcBackend(AskedBackend):
         return resultproxy.job.future.result() if resultproxy.job is not None else super().wait(resultproxy)
 
     def cancel(self, resultproxy: MultiProcProxy) -> None:
-        """End a task, or see that it never begins.
+        """End a task, or see that it never begins; also for another process, on the same machine.
 
-        :raises BackendError: it was submitted by another process.
+        :raises ProxyError: nobody knows the task.
+        :raises BackendError: the process that submitted it cannot be asked.
         """
-        if resultproxy.job is None:
-            raise BackendError("only the process that submitted a task to multiproc can cancel it")
-        resultproxy.job.cancel()
+        if resultproxy.job is not None:
+            resultproxy.job.cancel()
+        elif self.ask(resultproxy)["status"] not in OVER:
+            Journal(resultproxy.runner).ask_for_end(resultproxy.task_id)
 
     def cancel_all(self) -> None:
         """End every task that this backend was given, which would otherwise keep the program from ending."""

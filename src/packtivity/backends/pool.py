@@ -180,6 +180,12 @@ class Pool:
             if not job.future.done():
                 job.cancel()
 
+    def cancel_one(self, task_id: str) -> None:
+        """Cancel a task, if it is here and not over."""
+        for job in list(self._open):
+            if job.id == task_id and not job.future.done():
+                job.cancel()
+
     def _begin(self) -> None:
         """Start a thread for another worker, if there may be one."""
         with self._lock:

@@ -1,9 +1,9 @@
 """Finds tasks that a controller calls pending and that no engine will ever run.
 
-A controller that is started anew with ``--restore`` takes over engines that are dead, and gives tasks to engines that
-have not connected to it yet; either is lost without a word, and the engine counts as busy for ever. So whoever waits
-for a task that does not begin looks where it is: engines that have tasks are sent a call that does nothing. One that
-answers has read everything before it; one that does not is busy, or dead if its control channel is silent as well.
+A controller that is started anew takes over engines that are dead, gives tasks to engines that have not connected to it
+yet, or has a scheduler that has never heard of an engine. Such tasks are lost without a word, and such an engine gets
+no more. So whoever waits for a task that does not begin looks where it is: engines are sent a call that does nothing.
+One that answers has read what came before it; one that does not is busy, or dead if its control channel is silent too.
 """
 
 from __future__ import annotations
@@ -15,71 +15,86 @@ from typing import TYPE_CHECKING, Any
 from ipyparallel.serialize import PrePickled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    Messages = frozenset[str]
 
 _PING = 5.0
 _NOTHING = PrePickled(int)
 
 
 class Stranded:
-    """What was found out so far.
+    """What was found out so far; engines are called by their UUIDs here.
 
     :ivar messages: those that no engine will run.
     """
 
     def __init__(self) -> None:
-        self.messages: frozenset[str] = frozenset()
-        self._dead: set[int] = set()
-        self._calls: dict[int, tuple[Any, frozenset[str]]] = {}
-        self._lost: dict[int, frozenset[str]] = {}
-        self._turns = cycle((0,))
+        self.messages: Messages = frozenset()
+        self._dead: set[str] = set()
+        self._calls: dict[str, tuple[Any, Messages]] = {}
+        self._lost: dict[str, Messages] = {}
+        self._idle: set[str] = set()
+        self._turns = cycle(("",))
 
-    def look(self, client: Any, queues: Mapping[str, Any]) -> None:
+    def look(self, client: Any, engines: Mapping[str, str], queues: Mapping[str, Any]) -> None:
         """Look at the engines once more.
 
+        :param engines: UUIDs by number.
         :param queues: what the controller says about them.
         """
-        engines = [engine for engine in client.ids if str(engine) in queues]
-        given = {engine: frozenset(queues[str(engine)]["tasks"]) for engine in engines}
-        unsure = [engine for engine in engines if engine not in self._dead and not self._called(client, engine, given)]
-        self._dead |= _silent(client, unsure)
-        self._lost.update({engine: given[engine] for engine in engines if engine in self._dead})
-        self._lost = {engine: given[engine] & lost for engine, lost in self._lost.items() if engine in given}
-        lost = frozenset[str]().union(*self._lost.values())
-        kept = frozenset[str]().union(*(given[engine] - self._lost.get(engine, frozenset()) for engine in engines))
-        stuck = bool(engines) and all(self._lost.get(engine) or engine in self._dead for engine in engines)
-        self.messages = (lost - kept) | frozenset(queues.get("unassigned", ()) if stuck else ())
-        self._turns = cycle(self._idle() or (0,))
+        unassigned = frozenset(queues.get("unassigned", ()))
+        told = {uuid: queues.get(number, {}) for number, uuid in engines.items()}
+        given = {uuid: frozenset((*each.get("tasks", ()), *each.get("queue", ()))) for uuid, each in told.items()}
+        silent = [uuid for uuid in given if uuid not in self._dead and not self._has_answered(uuid, given[uuid])]
+        self._dead |= _silent(client, silent)
+        for uuid in given:
+            if uuid in self._dead:
+                self._lost[uuid] = given[uuid]
+            elif uuid not in self._calls and (given[uuid] or unassigned):
+                self._calls[uuid] = _call(client, uuid), given[uuid]
+        self._conclude(given, unassigned)
 
-    def _called(self, client: Any, engine: int, given: Mapping[int, frozenset[str]]) -> bool:
-        """Call an engine or hear what became of the call; false when it has not answered since the last look."""
-        call = self._calls.get(engine)
+    def _has_answered(self, uuid: str, given: Messages) -> bool:
+        """Hear what became of the call of an engine; false when it has not answered since the last look.
+
+        It is idle when it has answered, and everything that it is said to have it was said to have before the call.
+        """
+        call = self._calls.get(uuid)
         if call is None:
-            if given[engine]:
-                self._calls[engine] = _call(client, engine), given[engine]
             return True
-        if not call[0].done():
-            return False
-        self._lost[engine] = given[engine] & call[1]
-        del self._calls[engine]
-        return True
+        answered: bool = call[0].done()
+        self._lost[uuid] = given & call[1] if answered else frozenset()
+        self._idle.discard(uuid)
+        if answered:
+            del self._calls[uuid]
+            if given == self._lost[uuid]:
+                self._idle.add(uuid)
+        return answered
 
-    def _idle(self) -> list[int]:
-        return [engine for engine, lost in self._lost.items() if lost and engine not in self._dead]
+    def _conclude(self, given: Mapping[str, Messages], unassigned: Messages) -> None:
+        none: Messages = frozenset()
+        lost = none.union(*(self._lost.get(uuid, none) for uuid in given))
+        kept = none.union(*(given[uuid] - self._lost.get(uuid, none) for uuid in given))
+        idle = [uuid for uuid in given if uuid in self._idle and uuid not in self._dead]
+        stuck = bool(idle) and all(uuid in self._idle or uuid in self._dead for uuid in given)
+        self.messages = (lost - kept) | (unassigned if stuck else none)
+        self._turns = cycle(idle or ("",))
 
-    def idle(self) -> int | None:
-        """Return an engine that has nothing to do although the controller calls it busy, each in turn."""
-        return next(self._turns) if self._idle() else None
+    def idle(self) -> str | None:
+        """Return an engine that is not given anything although there is something to do, each in turn; None for none."""
+        return next(self._turns) or None
 
 
-def _call(client: Any, engine: int) -> Any:
-    return client.send_apply_request(client._mux_stream, _NOTHING, ident=client._engines[engine].encode())
+def _call(client: Any, uuid: str) -> Any:
+    return client.send_apply_request(client._mux_stream, _NOTHING, ident=uuid.encode())
 
 
-def _silent(client: Any, engines: list[int]) -> set[int]:
+def _silent(client: Any, engines: Iterable[str]) -> set[str]:
     """Return which engines do not answer, nor their nannies; each is asked to forget a message that there is not."""
     ask, content = client._send, {"msg_ids": ["none"]}
-    names = {engine: client._engines[engine].encode() for engine in engines}
-    asked = {each: ask(client._control_stream, "abort_request", content=content, ident=names[each]) for each in names}
+    asked = {
+        uuid: ask(client._control_stream, "abort_request", content=content, ident=uuid.encode()) for uuid in engines
+    }
     deadline = time.monotonic() + _PING
-    return {each for each, future in asked.items() if not future.wait(max(0.0, deadline - time.monotonic()))}
+    return {uuid for uuid, future in asked.items() if not future.wait(max(0.0, deadline - time.monotonic()))}

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import uuid
 from typing import Any
 
+from packtivity.errors import ProxyError
+from packtivity.lease import is_alive, runner
 from packtivity.record import read_outcome
 from packtivity.task import Task
 
 
 class FolderProxy:
-    """Handle of a task: its record and nothing else."""
+    """Handle of a task: where its document and its record are, and who works on it."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = details
@@ -46,16 +49,17 @@ class FolderBackend:
         task_id = uuid.uuid4().hex
         document = Task.of(spec, parameters, state, metadata, id=task_id).to_json()
         path = os.path.join(self.folder or state.metadir, f"{task_id}.task.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             json.dump(document, file)
         record = f"{state.metadir}/{metadata['name']}.{task_id}.outcome.json"
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         worker = subprocess.Popen(["packtivity-worker", path], start_new_session=True, **quiet)
         worker.returncode = 0  # it lives on when we end; its record tells the rest
-        return FolderProxy({"record": record})
+        return FolderProxy({"task": path, "record": record, "worker": runner(worker.pid)})
 
     def ready(self, resultproxy: FolderProxy) -> bool:
-        return read_outcome(resultproxy.details()["record"]) is not None
+        return self._outcome(resultproxy)["status"] != "running"
 
     def successful(self, resultproxy: FolderProxy) -> bool:
         return self._outcome(resultproxy)["status"] == "succeeded"
@@ -70,8 +74,20 @@ class FolderBackend:
         error = self._outcome(resultproxy)["error"]
         return error and (error["type"], error["message"])
 
+    def cancel(self, resultproxy: FolderProxy) -> None:
+        if not self.ready(resultproxy):
+            os.kill(resultproxy.details()["worker"]["pid"], signal.SIGINT)
+
     def _outcome(self, resultproxy: FolderProxy) -> dict[str, Any]:
-        return read_outcome(resultproxy.details()["record"]) or {"status": "running", "error": None}
+        details = resultproxy.details()
+        alive = is_alive(details["worker"])  # asked first: what has ended since has written its record
+        outcome = read_outcome(details["record"])
+        if outcome is not None:
+            return outcome
+        if not os.path.exists(details["task"]):
+            raise ProxyError(f"no task {details['task']} is known")
+        lost = {"type": "WorkerLost", "message": "its worker died before it was over"}
+        return {"status": "running", "error": None} if alive else {"status": "failed", "error": lost}
 
 
 def make_backend(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, FolderBackend]:
