@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 ANSWER = 10.0
 """Seconds that the controller has for an answer."""
 
+ARRIVAL = 5.0
+"""Seconds that a task may be on its way before a controller that does not know it never got it."""
+
 PATIENCE = 30.0
 """Seconds that a controller may be gone to which there was a connection: somebody may be starting it again."""
 
@@ -189,22 +192,29 @@ class Cluster:
         return answer
 
     def is_empty(self) -> bool:
-        """Return whether there has been no engine for a while, as far as the client was told."""
-        if self.client.ids:
+        """Return whether there has been no engine for a while.
+
+        :raises BackendError: the controller cannot be reached.
+        """
+        if _question(self.client, "connection_request", {})["engines"]:
             self._empty = None
         elif self._empty is None:
             self._empty = time.monotonic()
         return self._empty is not None and time.monotonic() - self._empty > PATIENCE
 
-    def is_stranded(self, message: str) -> bool:
-        """Return whether no engine will ever run a message, which nobody has noticed."""
+    def is_stranded(self, message: str, age: float) -> bool:
+        """Return whether no engine will ever run a message, which nobody has noticed.
+
+        :param age: for how many seconds it has been sent.
+        """
         if time.monotonic() - self._looked > _STRANDED:
             client = self.client
             engines = _question(client, "connection_request", {})["engines"]
             queues = _question(client, "queue_request", {"targets": None, "verbose": True})
             self._stranded.look(client, engines, queues)
             self._looked = time.monotonic()
-        return message in self._stranded.messages
+        was_there = time.monotonic() - self._looked < age - ARRIVAL
+        return message in self._stranded.messages or (was_there and message not in self._stranded.listed)
 
 
 def _settle(client: Any, message: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import lease, worker
 from packtivity.backends.asked import OVER, Answer, AskedBackend
-from packtivity.backends.cluster import Cluster
+from packtivity.backends.cluster import ARRIVAL, Cluster
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.backends.ticket import Ticket
 from packtivity.errors import BackendError, PacktivityError, ProxyError, TaskCancelled, WorkerLost
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 _FIRST_LOOK, _LOOK = 0.3, 2.0
 """Seconds until the process that gave a task away looks what became of it if no result arrives, and looks again."""
-
-_ARRIVAL = 5.0
-"""Seconds that a task may be on its way before a controller that does not know it never got it."""
 
 
 class IPythonParallelProxy(PacktivityProxyBase):
@@ -255,7 +252,8 @@ class IPythonParallelBackend(AskedBackend):
         if lease.of_task(proxy.record, proxy.task_id) and self.cluster.is_empty():
             return self._seen(proxy) or self._lost(proxy)
         ticket = Ticket(proxy.record)
-        if (ticket.age() or 0) > _ARRIVAL and self.cluster.is_stranded(proxy.message):
+        age = ticket.age() or 0.0
+        if age > ARRIVAL and self.cluster.is_stranded(proxy.message, age):
             return self._give_again(proxy, ticket)
         return {"status": "waiting"}
 
@@ -264,7 +262,7 @@ class IPythonParallelBackend(AskedBackend):
         age = ticket.age()
         if age is None:
             return self._seen(proxy) or worker.left_behind(proxy.record, proxy.task_id) or _unknown(proxy)
-        return {"status": "waiting"} if age < _ARRIVAL else self._give_again(proxy, ticket)
+        return {"status": "waiting"} if age < ARRIVAL else self._give_again(proxy, ticket)
 
     def _lost(self, proxy: IPythonParallelProxy) -> Answer:
         error = WorkerLost(

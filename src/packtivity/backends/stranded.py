@@ -27,10 +27,12 @@ class Stranded:
     """What was found out so far; engines are called by their UUIDs here.
 
     :ivar messages: those that no engine will run.
+    :ivar listed: those of which the controller says where they are; others that it calls pending are nowhere.
     """
 
     def __init__(self) -> None:
         self.messages: Messages = frozenset()
+        self.listed: Messages = frozenset()
         self._dead: set[str] = set()
         self._calls: dict[str, tuple[Any, Messages]] = {}
         self._lost: dict[str, Messages] = {}
@@ -43,16 +45,19 @@ class Stranded:
         :param engines: UUIDs by number.
         :param queues: what the controller says about them.
         """
-        unassigned = frozenset(queues.get("unassigned", ()))
-        told = {uuid: queues.get(number, {}) for number, uuid in engines.items()}
-        given = {uuid: frozenset((*each.get("tasks", ()), *each.get("queue", ()))) for uuid, each in told.items()}
+        lists = {number: _listed(each) for number, each in queues.items() if isinstance(each, dict)}
+        given = {uuid: lists.get(number, frozenset()) for number, uuid in engines.items()}
+        # What an engine had that is gone waits again, which the controller does not say.
+        gone = (messages for number, messages in lists.items() if number not in engines)
+        unassigned = frozenset(queues.get("unassigned", ())).union(*gone) - frozenset[str]().union(*given.values())
+        self.listed = unassigned.union(*lists.values())
         silent = [uuid for uuid in given if uuid not in self._dead and not self._has_answered(uuid, given[uuid])]
         self._dead |= _silent(client, silent)
-        for uuid in given:
+        for uuid, messages in given.items():
             if uuid in self._dead:
-                self._lost[uuid] = given[uuid]
-            elif uuid not in self._calls and (given[uuid] or unassigned):
-                self._calls[uuid] = _call(client, uuid), given[uuid]
+                self._lost[uuid] = messages
+            elif uuid not in self._calls and (messages or unassigned):
+                self._calls[uuid] = _call(client, uuid), messages
         self._conclude(given, unassigned)
 
     def _has_answered(self, uuid: str, given: Messages) -> bool:
@@ -84,6 +89,10 @@ class Stranded:
     def idle(self) -> str | None:
         """Return an engine that is not given anything although there is something to do, each in turn; None for none."""
         return next(self._turns) or None
+
+
+def _listed(queue: Mapping[str, Any]) -> Messages:
+    return frozenset((*queue.get("tasks", ()), *queue.get("queue", ())))
 
 
 def _call(client: Any, uuid: str) -> Any:
