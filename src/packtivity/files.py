@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtivity.types import JSON
 
 
@@ -41,10 +44,10 @@ def write_whole(path: str, content: bytes, *, sync: bool = False) -> None:
     temporary = f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
     try:
         try:
-            _put(temporary, content, sync=sync)
+            put(temporary, content, sync=sync)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            _put(temporary, content, sync=sync)
+            put(temporary, content, sync=sync)
         rename(temporary, path, sync=sync)
     except OSError as error:
         with suppress(OSError):
@@ -84,16 +87,48 @@ def name_also(path: str, second: str, content: bytes, *, sync: bool) -> None:
         write_whole(second, content, sync=sync)
 
 
-def _put(path: str, content: bytes, *, sync: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+def put(path: str, content: bytes, *, sync: bool = False) -> None:
+    """Write a file that must not be there; where the system can do that, it has no name until it is complete.
+
+    :raises OSError: it cannot be written.
+    """
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        if sync:
-            os.fsync(descriptor)
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666)
+    except (AttributeError, IsADirectoryError):  # not Linux; before 3.11
+        _put_by_name(path, content, sync=sync)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        _put_by_name(path, content, sync=sync)
+        return
+    with _closing(descriptor):
+        _fill(descriptor, content, sync=sync)
+        try:
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+        except FileNotFoundError:  # no /proc
+            _put_by_name(path, content, sync=sync)
+
+
+def _put_by_name(path: str, content: bytes, *, sync: bool) -> None:
+    with _closing(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)) as descriptor:
+        _fill(descriptor, content, sync=sync)
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _fill(descriptor: int, content: bytes, *, sync: bool) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if sync:
+        os.fsync(descriptor)
 
 
 def read_json(path: str) -> JSON:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ LONGEST = 10.0
 NAME = re.compile(rb"packtivity-[0-9a-f]{16}")
 
 
-def left_processes(mark: str) -> list[str]:
-    """Return processes that came from a killed run: by a variable they inherited, or a container's name."""
+def left_processes(mark: str, folder: Path) -> list[str]:
+    """Return processes that came from a killed run: by a variable they inherited, a container's name, a directory."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             arguments = (entry / "cmdline").read_bytes()
-            if mark.encode() in (entry / "environ").read_bytes() or (arguments and NAME.search(arguments)):
+            ours = NAME.search(arguments) or os.fsencode(folder) in arguments
+            if ours or mark.encode() in (entry / "environ").read_bytes():
                 found.append(f"{entry.name} {arguments[:200]!r}")
         except OSError:
             continue
@@ -67,7 +69,7 @@ def remains(lab: Any, mark: str, temporary: Path, before: set[str]) -> dict[str,
     found = {
         "helpers": sorted(helpers() - before),
         "containers": lab.containers(),
-        "processes": left_processes(mark),
+        "processes": left_processes(mark, lab.folder),
         "folders": [str(path) for path in temporary.iterdir()],
         "locks": held_locks(Path(lab.person.env["PACKTIVITY_CACHE_DIR"])),
         "parts": [str(path) for path in lab.folder.rglob("*.part")],
@@ -96,23 +98,31 @@ def store_of(lab: Any) -> Path:
 
 def exists_in(store: Path, lab: Any, name: bytes) -> bool:
     """Return whether a tool has made a container, by what is in its store; asking it takes too long."""
-    try:
-        if lab.tool == "podman":
-            return name in (store / "overlay-containers" / "containers.json").read_bytes()
-        return any(name in path.read_bytes() for path in (store / "containers").glob("*/config.v2.json"))
-    except FileNotFoundError:  # it comes or goes at this moment
-        return exists_in(store, lab, name)
+    podman = lab.tool == "podman"
+    files = (
+        [store / "overlay-containers" / "containers.json"]
+        if podman
+        else (store / "containers").glob("*/config.v2.json")
+    )
+    for path in files:
+        with suppress(FileNotFoundError):
+            if name in path.read_bytes():
+                return True
+    return False
 
 
 def programs_of(run: Run) -> list[tuple[str, bytes]]:
-    """Return name and arguments of every process that a run has started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"{run.mark}\0".encode() in (entry / "environ").read_bytes():
-                found.append(((entry / "comm").read_text().strip(), (entry / "cmdline").read_bytes()))
-        except OSError:
-            continue
+    """Return name and arguments of every process below a run; Apptainer's have no variables to know them by."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found, below = [], {run.process.pid}
+    while fresh := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= fresh
+    for pid in below - {run.process.pid}:
+        with suppress(OSError):
+            found.append((Path(f"/proc/{pid}/comm").read_text().strip(), Path(f"/proc/{pid}/cmdline").read_bytes()))
     return found
 
 
@@ -120,25 +130,22 @@ def stage(lab: Any, run: Run, store: Path) -> str:
     """Say how far a run has come, by its processes, the tool's store and the files of its task: not by its word."""
     if run.process.poll() is not None or (run.workdir / "result.json").exists():
         return "ended"
-    programs = programs_of(run)
-    client = next((both for both in programs if NAME.search(both[1]) and is_client(lab, *both)), None)
+    doing = what_the_tool_does(lab, programs_of(run), store)
     if (run.workdir / "finished").exists():
-        return "end of run" if client else "publish"
-    if (run.workdir / "started").exists():
-        return "run"
-    if client is not None:
-        comm, arguments = client
+        return "end of run" if doing else "publish"
+    return "run" if (run.workdir / "started").exists() else doing or "before"
+
+
+def what_the_tool_does(lab: Any, programs: list[tuple[str, bytes]], store: Path) -> str:
+    if any(comm.startswith("starter") or arguments.startswith(b"Apptainer") for comm, arguments in programs):
+        return "start"
+    for comm, arguments in programs:
         name = NAME.search(arguments)
-        assert name
-        begun = comm.startswith("starter") if lab.tool == "apptainer" else exists_in(store, lab, name[0])
-        return "start" if begun else "create"
-    if any(b"\0pull\0" in arguments and is_client(lab, comm, arguments) for comm, arguments in programs):
-        return "pull"
-    return "before"
-
-
-def is_client(lab: Any, comm: str, arguments: bytes) -> bool:
-    return comm.startswith((lab.tool, "starter")) or arguments.startswith(b"Apptainer")
+        if comm == lab.tool and b"\0pull\0" in arguments:
+            return "pull"
+        if comm == lab.tool and name:
+            return "start" if lab.tool != "apptainer" and exists_in(store, lab, name[0]) else "create"
+    return ""
 
 
 def wait_until_clean(lab: Any, mark: str, temporary: Path, before: set[str]) -> dict[str, list[str]]:

@@ -244,14 +244,16 @@ def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> No
 def _write_json(name: str, document: Any) -> None:
     import json
 
+    from packtivity.files import put
+
     text = json.dumps(document)  # before what the file had is gone
     target = os.path.realpath(name)
-    # Whoever reads the file finds all of it or nothing; a pipe or a terminal cannot be replaced.
-    written = target if os.path.exists(target) and not os.path.isfile(target) else f"{target}.{os.urandom(4).hex()}"
     try:
-        with open(written, "w", encoding="utf-8") as file:
-            file.write(text)
-        if written != target:
-            os.replace(written, target)
+        if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a terminal cannot be replaced
+            with open(target, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:  # whoever reads the file finds all of it or nothing
+            put(temporary := f"{target}.{os.urandom(4).hex()}.tmp", text.encode())
+            os.replace(temporary, target)
     except OSError as error:
         raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None

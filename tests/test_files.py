@@ -1,0 +1,62 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from packtivity.files import put, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOO_LARGE = """
+import resource, sys
+from packtivity.files import put
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    put(sys.argv[1], b"x" * 5000)
+except OSError as error:
+    print(error.strerror)
+"""
+
+KILLED = """
+import os, signal, sys
+from packtivity import files
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+files.put(sys.argv[1], b"x" * 5000, sync=True)
+"""
+
+
+def test_a_file_that_cannot_be_written_is_not_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TOO_LARGE, tmp_path / "a"], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no files without names")
+def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a"], check=False).returncode == -9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_has_the_usual_mode_and_replaces_nothing_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    put(str(tmp_path / "a"), b"1")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    with pytest.raises(FileExistsError):
+        put(str(tmp_path / "a"), b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_is_replaced_as_a_whole_in_a_folder_that_is_made(tmp_path: Path, sync: bool) -> None:
+    path = tmp_path / "new" / "folder" / "a"
+    for content in (b"1", b"22"):
+        write_whole(str(path), content, sync=sync)
+        assert path.read_bytes() == content
+    assert os.listdir(path.parent) == ["a"]
