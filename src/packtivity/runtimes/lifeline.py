@@ -81,16 +81,13 @@ def new_name() -> str:
 
 
 def _remove_tree(folder: str) -> None:
-    import shutil
-
+    """Remove a folder, which usually has nothing but small files in it."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-        if _USUAL.issuperset(names):
-            for name in names:
-                os.unlink(os.path.join(folder, name))
-            os.rmdir(folder)
-            return
+            for path in [entry.path for entry in entries]:
+                os.unlink(path)
+        os.rmdir(folder)
     except OSError:
-        pass
-    shutil.rmtree(folder, ignore_errors=True)
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)

@@ -175,7 +175,8 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         if meter is not None:
             launch = replace(launch, cidfile=meter.cidfile(), pidfile=meter.pidfile())
         argv = runtime.run_argv(execution, launch)
-        env = runtime.client_env(execution, caller_environment())
+        # What the tool itself puts aside goes with the folder.
+        env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
         try:
             with meter or nullcontext():
