@@ -189,7 +189,8 @@ def test_it_goes_on_where_it_stopped_after_being_killed_at_any_moment(backend, r
             assert (folder / f"{number:04}" / "o").read_text() == f"{number + 1} a\n"
         # a task that had succeeded when the command was killed is not run again: each kill hits what was running
         assert sum(ran(folder)) <= count + kills * 12, ran(folder)
-        assert not list(folder.rglob("*.tmp"))
+        # what a kill cuts off is a file that has not got its name yet
+        assert len(list(folder.rglob("*.tmp"))) <= kills
 
 
 def test_a_second_command_at_the_same_time_waits_for_the_tasks_of_the_first(commands, sweep, place):
