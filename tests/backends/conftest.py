@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from arena import MARK, Arena
+from brokers import listens
 from celeries import Program
 from needs import missing
 
@@ -25,12 +25,6 @@ BIN = Path(sys.executable).parent
 START = "run 'tools/start-engines.sh' as root, on Debian or Ubuntu"
 REDIS_PORT = int(os.environ.get("PACKTIVITY_TEST_REDIS_PORT", "26379"))
 RABBIT_PORT = int(os.environ.get("PACKTIVITY_TEST_RABBIT_PORT", "25675"))
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _broker(name: str, port: int) -> str:
@@ -120,32 +114,32 @@ def _apart(monkeypatch, state_home):
     monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
 
 
-@pytest.fixture(scope="session")
-def celery_redis(redis, tmp_path_factory, state_home) -> Iterator[Any]:
-    """Backend whose broker is Redis, with a worker."""
+@contextmanager
+def _celery(kind: str, redis: str, broker: str, database: int, folder: Path, state_home: str) -> Iterator[Any]:
+    """Give a backend with a worker, which ends at the end of the block."""
     pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
-    environment = {**celery_environment("redis", redis, f"{redis}/2", 3), "PACKTIVITY_STATE_DIR": state_home}
-    worker = CeleryWorker(environment, tmp_path_factory.mktemp("celery"))
+    environment = {**celery_environment(kind, redis, broker, database), "PACKTIVITY_STATE_DIR": state_home}
+    worker = CeleryWorker(environment, folder)
     worker.wait_ready()
     backend = celery_backend(environment)
     yield backend
     kill_group(worker.process, signal.SIGKILL)
     backend.app.pool.force_close_all()
     backend.app.close()
+
+
+@pytest.fixture(scope="session")
+def celery_redis(redis, tmp_path_factory, state_home) -> Iterator[Any]:
+    """Backend whose broker is Redis, with a worker."""
+    with _celery("redis", redis, f"{redis}/2", 3, tmp_path_factory.mktemp("celery"), state_home) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
 def celery_rabbit(redis, rabbit, tmp_path_factory, state_home) -> Iterator[Any]:
     """Backend whose broker is RabbitMQ, with a worker."""
-    pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
-    environment = {**celery_environment("rabbit", redis, rabbit, 4), "PACKTIVITY_STATE_DIR": state_home}
-    worker = CeleryWorker(environment, tmp_path_factory.mktemp("celery"))
-    worker.wait_ready()
-    backend = celery_backend(environment)
-    yield backend
-    kill_group(worker.process, signal.SIGKILL)
-    backend.app.pool.force_close_all()
-    backend.app.close()
+    with _celery("rabbit", redis, rabbit, 4, tmp_path_factory.mktemp("celery"), state_home) as backend:
+        yield backend
 
 
 class Cluster:

@@ -107,7 +107,9 @@ def test_ctrl_c_ends_task_and_container(lab: Any) -> None:
     while not (workdir / "out.started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    log = workdir / "_packtivity" / "packtivity_syncbackend.run.log"
+    assert said.decode().endswith(f"error: interrupted\n  The task was ended. Its output: {log}\n")
     assert (workdir / "out").read_text() == "cleaned\n"
     assert lab.containers() == []
