@@ -587,3 +587,70 @@ def test_readiness_is_waited_for_and_never_slept_for(monkeypatch):
     monkeypatch.setattr(process.select, "poll", Counting)
     process.run(shell("sleep 0.3"))
     assert polled.count(None) == len(polled) <= 3
+
+
+# --- a worker whose session is its task's ----------------------------------------------------------------------
+
+CLAIMED = """
+import os, sys, threading
+from packtivity.runtimes import process
+from packtivity.runtimes.group import claim_session
+from packtivity.types import Execution
+
+def run(script, **more):
+    return process.run(Execution(("bash", "-c", script), **more), grace=0.5)
+
+def states(name):
+    numbers = [line for line in open(name).read().split()]
+    return [os.path.exists(f"/proc/{n}") and open(f"/proc/{n}/stat").read().rpartition(")")[2].split()[0] for n in numbers]
+
+claim_session()
+"""
+
+
+GONE = {"False", "Z", "X"}
+
+
+def in_claimed_session(code, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIMED + code],
+        cwd=folder,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_in_a_claimed_session_a_task_has_a_group_of_its_own_and_no_session(tmp_path):
+    code = 'run("ps -o pgid=,sid=,pid= -p $$ > ids"); print(os.getpid(), *open("ids").read().split())'
+    worker, group, session, task = in_claimed_session(code, tmp_path).split()
+    assert (group, session) == (task, worker)
+
+
+def test_in_a_claimed_session_jobs_with_groups_of_their_own_are_ended_with_the_task(tmp_path):
+    code = 'run("set -m; sleep 65 & echo $! > jobs; set +m; sleep 66 & echo $! >> jobs"); print(*states("jobs"))'
+    assert set(in_claimed_session(code, tmp_path).split()) <= GONE
+
+
+def test_in_a_claimed_session_a_task_that_runs_too_long_takes_all_its_jobs_along(tmp_path):
+    code = 'run("set -m; sleep 67 & echo $! > jobs; set +m; exec sleep 68", timeout=0.5); print(*states("jobs"))'
+    assert set(in_claimed_session(code, tmp_path).split()) <= GONE
+
+
+def test_in_a_claimed_session_what_a_question_beside_the_task_leaves_does_not_end_the_task(tmp_path):
+    code = """
+found = []
+task = threading.Thread(target=lambda: found.append(run("sleep 1.5; exit 7").returncode))
+task.start()
+run("sleep 0.2; sleep 69 & echo $! > jobs")
+print(*states("jobs"))
+task.join()
+print(found)
+"""
+    jobs, found = in_claimed_session(code, tmp_path).splitlines()
+    assert set(jobs.split()) <= GONE
+    assert found == "[7]"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _claimed: int | None = None
+_watched: set[int] = set()
 
 
 def claim_session() -> None:
@@ -42,6 +43,7 @@ class ExitWatch:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        _watched.add(pid)
         self._collected: Collected | None = None
         self._thread: threading.Thread | None = None
         try:
@@ -71,6 +73,7 @@ class ExitWatch:
 
     def close(self) -> None:
         """Give the descriptor back; may be called again."""
+        _watched.discard(self._pid)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -153,4 +156,6 @@ def _belongs(pid: int, group: int) -> bool:
     if fields[0] in b"ZX":
         return False
     session = int(fields[3])
-    return group in (int(fields[2]), session) or (session == _claimed and pid != os.getpid())
+    # Beside a task, its container tool may be asked something: what that leaves is no reason to end the task.
+    ours = session == _claimed and pid != os.getpid() and len(_watched) == 1
+    return ours or group in (int(fields[2]), session)
