@@ -164,6 +164,23 @@ class Farm:
         with Client(file, timeout=30) as client:
             client.wait_for_engines(engines, timeout=60, interactive=False)
 
+    def drop_strangers(self) -> None:
+        """End engines that the controller does not know: it listened to them before it was killed, or never did."""
+        from ipyparallel import Client
+
+        if not self.is_whole():
+            return
+        file = str(self.ipython / "profile_default" / "security" / "ipcontroller-client.json")
+        with suppress(TimeoutError), Client(file, timeout=5) as client:
+            asked = [client[number].apply_async(os.getpid) for number in client.ids]
+            deadline = time.monotonic() + 6
+            while not all(each.ready() for each in asked) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            known = {each.get() for each in asked if each.ready() and each.successful()}
+            for engine in self.engines:
+                if engine.pid not in known:
+                    engine.kill()
+
     def stop_controller(self) -> None:
         for pid in self.having("ipcontroller"):
             kill(pid)
@@ -225,9 +242,12 @@ class Farm:
         """Ask until every task is over, and judge each; how many there were of each kind."""
         told: Counter[str] = Counter()
         waiting = {number: load_proxy(document) for number, document in self.proxies().items()}
-        deadline = time.monotonic() + seconds
+        deadline, check = time.monotonic() + seconds, time.monotonic() + 20
         while waiting:
             self.tend()
+            if time.monotonic() > check:
+                self.drop_strangers()
+                check = time.monotonic() + 20
             backend = next(iter(waiting.values()))[1]
             for number, answer in zip(
                 list(waiting), backend.ask_many([proxy for proxy, _ in waiting.values()]), strict=True

@@ -196,7 +196,8 @@ class Cluster:
 
         :raises BackendError: the controller cannot be reached.
         """
-        if _question(self.client, "connection_request", {})["engines"]:
+        engines = _question(self.client, "connection_request", {})["engines"]
+        if self._stranded.living(engines.values()):
             self._empty = None
         elif self._empty is None:
             self._empty = time.monotonic()

@@ -86,6 +86,10 @@ class Stranded:
         self.messages = (lost - kept) | (unassigned if stuck else none)
         self._turns = cycle(idle or ("",))
 
+    def living(self, engines: Iterable[str]) -> list[str]:
+        """Return those engines that are not known to be dead."""
+        return [uuid for uuid in engines if uuid not in self._dead]
+
     def idle(self) -> str | None:
         """Return an engine that is not given anything although there is something to do, each in turn; None for none."""
         return next(self._turns) or None
