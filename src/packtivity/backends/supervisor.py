@@ -14,12 +14,14 @@ from typing import Any
 
 from packtivity.backends.pool import Job, Pool
 from packtivity.backends.spool import ACTIVE, CANCEL, QUEUE, Spool
-from packtivity.errors import PacktivityError
-from packtivity.files import read_json
+from packtivity.errors import PacktivityError, StateError
 from packtivity.runtimes.helpers import detach
 
 _IDLE = 10.0
 """Seconds without anything to do after which it ends."""
+
+_AGAIN = 1.0
+"""Seconds until what could not be written is tried again."""
 
 
 class Supervisor:
@@ -47,7 +49,8 @@ class Supervisor:
             self._cancel()
             self._collect()
             self._begin()
-            if not poller.poll(_IDLE * 1000) and not self._jobs:
+            kept = any(job.future.done() for job in self._jobs.values())  # nobody rings for them any more
+            if not poller.poll((_AGAIN if kept else _IDLE) * 1000) and not self._jobs:
                 return
             _empty(bell)
 
@@ -60,20 +63,28 @@ class Supervisor:
                 self._start(name)
 
     def _start(self, name: str) -> None:
-        entry = read_json(self._spool.path(ACTIVE, name))
-        document = entry.get("task") if isinstance(entry, dict) else None
+        entry = self._spool.entry(name)
+        document = entry.get("task")
         if not isinstance(document, dict) or document.get("id") != name:
             error = {"type": "ConfigurationError", "message": "its file in the queue is damaged"}
-            self._spool.finish(name, {"status": "failed", "result": None, "error": error, "record": None})
+            self._finish(name, {"status": "failed", "result": None, "error": error, "record": None})
             return
         job = self._jobs[name] = self._pool.submit(document)
         job.future.add_done_callback(lambda _: self._spool.wake())
 
     def _collect(self) -> None:
         for name, job in list(self._jobs.items()):
-            if job.future.done():
-                self._spool.finish(name, _answer(job))
+            if job.future.done() and self._finish(name, _answer(job)):
                 del self._jobs[name]
+
+    def _finish(self, name: str, answer: dict[str, Any]) -> bool:
+        """Note how a task ended; false when that cannot be written now, because the disk is full."""
+        try:
+            self._spool.finish(name, answer)
+        except StateError as error:
+            sys.stderr.write(f"{error}\n")
+            return False
+        return True
 
     def _cancel(self) -> None:
         for name in self._spool.names(CANCEL):

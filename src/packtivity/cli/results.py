@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
@@ -44,6 +45,8 @@ def write_table(sweep: Sweep, path: str) -> None:
             (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
@@ -248,12 +249,15 @@ def _write_json(name: str, document: Any) -> None:
 
     text = json.dumps(document)  # before what the file had is gone
     target = os.path.realpath(name)
+    temporary = f"{target}.{os.urandom(4).hex()}.tmp"
     try:
         if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a terminal cannot be replaced
             with open(target, "w", encoding="utf-8") as file:
                 file.write(text)
         else:  # whoever reads the file finds all of it or nothing
-            put(temporary := f"{target}.{os.urandom(4).hex()}.tmp", text.encode())
+            put(temporary, text.encode())
             os.replace(temporary, target)
     except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
         raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
@@ -75,6 +76,8 @@ def write_lock(path: str, images: dict[str, str]) -> None:
             file.write(text)
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
         raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error
 
 
