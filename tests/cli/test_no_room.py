@@ -417,13 +417,16 @@ def test_every_file_that_may_not_be_read_is_named(nobody):
 def test_a_record_that_may_not_be_read_is_named_by_who_asks(nobody):
     work = nobody.folder / "work"
     assert nobody("-w", work, nobody.spec).returncode == 0
-    owned(work / OUTCOME, 0o000)
-    details = {"task_id": "a", "record": str(work / OUTCOME), "runner": {}}
+    unreadable = work / "_packtivity" / "x.a.outcome.json"
+    unreadable.write_text((work / OUTCOME).read_text())
+    for path in (unreadable, work / OUTCOME):
+        owned(path, 0o000)
+    details = {"task_id": "a", "record": str(unreadable), "runner": {}}
     proxy = nobody.folder / "proxy.json"
     proxy.write_text(json.dumps({"proxyname": "MultiProcProxy", "proxydetails": details}))
     proxy.chmod(0o644)
     done = nobody(proxy, program="checkproxy")
     assert (done.returncode, "Traceback" in done.stderr) == (12, False)
-    assert f"{work / OUTCOME} cannot be read: Permission denied" in done.stderr
+    assert f"{unreadable} cannot be read: Permission denied" in done.stderr
     assert nobody("-w", work, nobody.spec).returncode == 0  # another run replaces it all the same
     assert read_whole(work / OUTCOME)["status"] == "succeeded"
