@@ -315,7 +315,7 @@ def handler(store: Store, faults: Faults, requests: list[list[str]]) -> type[Bas
             self.wfile.write(content)
 
         def answer(self, path: str, query: dict[str, str], body: Object) -> Any:
-            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
             if path == "/faults":
                 faults.order(body)
                 return {}
@@ -323,7 +323,7 @@ def handler(store: Store, faults: Faults, requests: list[list[str]]) -> type[Bas
                 found, requests[:] = list(requests), []
                 return found
             node = token.startswith("node-")
-            if not node and token not in faults.tokens:
+            if scheme.lower() != "bearer" or (not node and token not in faults.tokens):
                 raise Refused(401, "Unauthorized", "Unauthorized")
             if not node:
                 requests.append([self.command, path, json.dumps(query)])

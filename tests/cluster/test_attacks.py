@@ -149,6 +149,23 @@ def test_an_expired_token_is_said_plainly_and_a_new_one_is_taken_up(cluster, wor
     assert runs(workdir) == 1
 
 
+def test_a_program_that_makes_tokens_is_asked(cluster, workdir, tmp_path):
+    told = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "user-token-aaaaaaaa"},
+    }
+    (tmp_path / "login").write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(told)}\nEND\n")
+    (tmp_path / "login").chmod(0o755)
+    path = cluster.write_kubeconfig("with-program", "unused")
+    found = json.loads(path.read_text())
+    login = {"apiVersion": told["apiVersion"], "command": str(tmp_path / "login"), "interactiveMode": "Never"}
+    found["users"][0]["user"] = {"exec": login}
+    path.write_text(json.dumps(found))
+    backend = make(kubeconfig=str(path))
+    assert backend.result(submit(backend, task(cluster, COUNT), workdir)).json() == {"done": True}
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(cluster, workdir):
     path = cluster.write_kubeconfig("strange-ca", "user-token-aaaaaaaa")
     found = json.loads(path.read_text())
