@@ -9,7 +9,7 @@ import time
 
 import pytest
 from arena import BIN, until
-from brokers import Redis
+from brokers import Rabbit, Redis
 from celeries import PURE, SHELL, checkproxy, environment_of, state_in, submit
 
 from packtivity import record
@@ -126,3 +126,18 @@ def test_a_worker_ends_when_its_patience_with_a_missing_broker_does(own, chosen,
     assert worker.process.poll() is None
     own.start()
     worker.wait_ready()
+
+
+@pytest.mark.soak  # RabbitMQ takes long to start
+def test_a_task_that_rabbitmq_has_lost_patience_with_runs_once(own, workers, backend_for, tmp_path):
+    with Rabbit(tmp_path / "rabbit", "{consumer_timeout, 3000}", "{channel_tick_interval, 1000}") as rabbit:
+        chosen = environment_of(rabbit.address, own.address)
+        backend = backend_for(chosen)
+        worker = workers(chosen, processes=2).wait_ready()
+        proxy = submit(backend, tmp_path / "t", 15)
+        until(lambda: backend.ready(proxy), 60)
+        assert backend.successful(proxy)
+        assert record.read_outcome(backend.record_of(proxy))["attempts"] == 1
+        assert not (tmp_path / "t" / "twice").exists()
+        assert backend.result(submit(backend, tmp_path / "other", 0)).json()
+        assert worker.log.read_text().count("] received") > 1

@@ -48,6 +48,7 @@ class Broker:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 argv,
+                cwd=self.folder,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -112,7 +113,8 @@ class Rabbit(Broker):
         self.address, self._options = f"amqp://guest:guest@127.0.0.1:{self.port}//", options
         self._dist, self._epmd = free_port(), free_port()
         (folder / "plugins").write_text("[].\n", encoding="ascii")
-        (folder / "rabbitmq.conf").write_text("\n".join(["loopback_users = none", *options]) + "\n", encoding="ascii")
+        (folder / "rabbitmq.conf").write_text("loopback_users = none\n", encoding="ascii")
+        (folder / "advanced.config").write_text(f"[{{rabbit, [{', '.join(options)}]}}].\n", encoding="ascii")
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         home, loopback = str(self.folder), "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -127,6 +129,7 @@ class Rabbit(Broker):
             "RABBITMQ_MNESIA_BASE": f"{home}/mnesia",
             "RABBITMQ_LOG_BASE": f"{home}/log.d",
             "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/plugins",
             "RABBITMQ_PID_FILE": f"{home}/pid",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,

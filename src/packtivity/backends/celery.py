@@ -159,7 +159,7 @@ class CeleryBackend(AskedBackend):
 
         :raises BackendError: there is a task without a record, and the result store cannot be reached.
         """
-        found: list[Answer | PacktivityError | None] = [_recorded(proxy) for proxy in resultproxies]
+        found = [_recorded_or_error(proxy) for proxy in resultproxies]
         unsaid = [proxy for proxy, answer in zip(resultproxies, found, strict=True) if answer is None]
         try:
             known = iter(self._results.read([proxy.task_id for proxy in unsaid]) if unsaid else ())
@@ -222,7 +222,7 @@ class CeleryBackend(AskedBackend):
             self._away_since = self._away_since or now
             if now - self._away_since >= settings.value("celery_patience"):
                 raise
-            return [_recorded(proxy) or {"status": "waiting"} for proxy in resultproxies]
+            return [_recorded_or_error(proxy) or {"status": "waiting"} for proxy in resultproxies]
 
     def ready(self, resultproxy: CeleryProxy) -> bool:
         """Return whether the task is over, as far as is known: while the result store is away, it is not.
@@ -311,6 +311,13 @@ def _recorded(proxy: CeleryProxy) -> Answer | None:
         path = _record_path(proxy)
         proxy.answer = worker.final(path, proxy.task_id) if path else None
     return proxy.answer
+
+
+def _recorded_or_error(proxy: CeleryProxy) -> Answer | PacktivityError | None:
+    try:
+        return _recorded(proxy)
+    except PacktivityError as error:
+        return error
 
 
 def _is_running(proxy: CeleryProxy) -> bool:

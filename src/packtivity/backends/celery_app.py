@@ -60,6 +60,7 @@ def make_app() -> Celery:
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # RabbitMQ ends a channel on which a task takes long; the worker goes on
         broker_connection_max_retries=int(chosen.celery_patience / 30) + 8,  # they become 30 seconds apart
         broker_transport_options=_transport(chosen),
         redis_socket_connect_timeout=_CONNECT,
