@@ -8,10 +8,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 from packtivity import errors
 from packtivity.backends.registry import backend_from_string, load_proxy
+from packtivity.record import schema
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
@@ -53,8 +55,11 @@ def submit(backend: Any, task: Any, workdir: Path, **parameters: Any) -> Any:
 
 
 def record(proxy: Any) -> Any:
+    """Return the record of a task, which has the form that is published."""
     with open(proxy.record, encoding="utf-8") as file:
-        return json.load(file)
+        found = json.load(file)
+    jsonschema.Draft4Validator(schema()).validate(found)
+    return found
 
 
 def test_a_command_writes_its_output_and_leaves_nothing_in_the_cluster(cluster, backend, workdir):
