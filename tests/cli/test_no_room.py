@@ -234,7 +234,7 @@ def test_what_was_fetched_is_used_even_if_it_cannot_be_kept(room, caller):
 
 
 @pytest.mark.parametrize(
-    "pages", [0, 2, pytest.param(6, marks=pytest.mark.soak), pytest.param(20, marks=pytest.mark.soak)]
+    "pages", [0, 2, pytest.param(6, marks=pytest.mark.soak), pytest.param(4, marks=pytest.mark.soak)]
 )
 def test_a_map_goes_on_where_it_stopped_for_want_of_room(room, caller, pages):
     argv = ("map", caller.spec("echo {n} > {out}"), "-p", "out='{workdir}/out'", "-w", room.folder / "map")
