@@ -69,6 +69,11 @@ class Lab:
     network: str = "none"
     extra: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """Return what the tool is: Apptainer has Singularity's name as well."""
+        return "apptainer" if self.tool == "singularity" else self.tool
+
     def workdir(self, name: str = "") -> Path:
         self.count += 1
         path = self.folder / f"{self.count}{name}"
@@ -115,7 +120,7 @@ class Lab:
 
     def containers(self) -> list[str]:
         """Return the containers of ours that there are."""
-        if self.tool == "apptainer":
+        if self.kind == "apptainer":
             return []
         listing = [self.tool, "ps", "-a", "--filter", "name=packtivity-", "--format", "{{.Names}}"]
         return self.person.run(listing).stdout.decode().split()
@@ -223,12 +228,17 @@ def _with_copy(person: Person, folder: Path) -> Person:
 
 def usable(tool: str) -> None:
     if shutil.which(tool) is None:
-        if tool == "apptainer" and (STATE / "no-apptainer").exists():
+        if tool in ("apptainer", "singularity") and (STATE / "no-apptainer").exists():
             pytest.skip(f"Apptainer could not be installed: {(STATE / 'no-apptainer').read_text().strip()}")
         missing(tool, "tools/setup-engines.sh")
 
 
-@pytest.fixture(params=[f"{tool}-{who}" for tool in TOOLS for who in ("caller", "ordinary")])
+@pytest.fixture(
+    params=[
+        *(f"{tool}-{who}" for tool in TOOLS for who in ("caller", "ordinary")),
+        *(pytest.param(f"singularity-{who}", marks=pytest.mark.soak) for who in ("caller", "ordinary")),
+    ]
+)
 def lab(request: pytest.FixtureRequest, engines: dict[str, str], lab_folder: Path) -> Lab:
     """Each container tool, in the hands of the caller (root, in CI) and of an ordinary user."""
     tool, _, who = request.param.partition("-")

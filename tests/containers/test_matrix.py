@@ -221,7 +221,7 @@ def test_another_user_inside_still_writes_for_the_caller(lab: Any) -> None:
     done = lab.run(lab.spec("id -u > {out}", resources=[{"kubernetes_uid": 500}]), OUT, workdir)
     assert (done.code, done.err) == (0, "")
     # Apptainer's tasks are the caller; there is no way to be somebody else
-    assert (workdir / "out").read_text() == (f"{lab.person.uid}\n" if lab.tool == "apptainer" else "500\n")
+    assert (workdir / "out").read_text() == (f"{lab.person.uid}\n" if lab.kind == "apptainer" else "500\n")
     assert owner(workdir / "out") == lab.person.uid
 
 
@@ -255,7 +255,7 @@ def test_images_are_pulled_when_the_policy_says_so(lab: Any) -> None:
 
 
 def test_an_image_that_was_removed_is_fetched_again(lab: Any) -> None:
-    if lab.tool == "apptainer":
+    if lab.kind == "apptainer":
         pytest.skip("images are files in our own cache")
     workdir = lab.workdir()
     image, _, _tag = lab.image.rpartition(":")
@@ -269,7 +269,7 @@ def test_an_image_that_was_removed_is_fetched_again(lab: Any) -> None:
 
 
 def test_many_tasks_pull_an_image_once(lab: Any) -> None:
-    if lab.tool != "apptainer":
+    if lab.kind != "apptainer":
         lab.person.run([lab.tool, "rmi", "-f", lab.image])
     lab.extra = {"PACKTIVITY_CACHE_DIR": str(lab.folder / "empty-cache")}
     workdirs = [lab.workdir() for _ in range(4)]

@@ -52,7 +52,7 @@ def private(lab: Any, tmp_path: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield address
     finally:
-        lab.person.run([lab.tool, "rmi", "-f", f"{address}/of/mine:1.0"]) if lab.tool != "apptainer" else None
+        lab.person.run([lab.tool, "rmi", "-f", f"{address}/of/mine:1.0"]) if lab.kind != "apptainer" else None
         server.kill()
         server.wait()
 
@@ -75,7 +75,7 @@ def log_in(lab: Any, address: str, env: dict[str, str]) -> None:
         "docker": (["docker", "login"], address),
         "podman": (["podman", "login", "--tls-verify=false"], address),
         "apptainer": (["apptainer", "registry", "login"], f"docker://{address}"),
-    }[lab.tool]
+    }[lab.kind]
     whom = ["--username", "me", "--password", PASSWORD]
     done = lab.person.run([*words, *whom, where], env={**lab.person.env, **env})
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ def has_cgroup(lab: Any) -> bool:
     """Return whether its containers have a cgroup of their own, as far as the tool says."""
     if lab.tool == "docker":
         return True
-    if lab.tool == "apptainer":
+    if lab.kind == "apptainer":
         return False
     said = lab.person.run(["podman", "info", "--format", "json"]).stdout
     host = json.loads(said)["host"]

@@ -70,7 +70,7 @@ def test_the_line_for_a_shell_is_one_ascii_line_that_can_be_run_again(lab: Any) 
             "docker": "exec docker run --rm -i -t --cidfile ",
             "podman": "exec podman run --rm -i -t --cidfile ",
         }
-        assert inner.startswith(beginning.get(lab.tool, "exec apptainer --quiet exec --containall "))
+        assert inner.startswith(beginning.get(lab.tool, f"exec {lab.tool} --quiet exec --containall "))
         status, shown = typed(lab, words, f"touch '{workdir}/made'; exit 5\n".replace("é'", "é'\\''"))
         assert status == 5, shown
         (workdir / "made").unlink()

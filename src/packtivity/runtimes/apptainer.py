@@ -100,7 +100,6 @@ class Singularity(Apptainer):
 
     name = "singularity"
     install = "https://docs.sylabs.io"
-    tested = False
 
 
 def with_variables(variables: dict[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
