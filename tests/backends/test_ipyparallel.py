@@ -186,7 +186,8 @@ class Farm:
             kill(pid)
         if self.controller is not None:
             self.controller.wait()
-        until(lambda: not self.having("ipcontroller"))
+        # A process that ends has no environment any more while its ports are still open.
+        until(lambda: not self.having("ipcontroller") and not self.port_listens())
 
     def stop_engines(self) -> None:
         for engine in self.engines:
