@@ -209,6 +209,29 @@ def test_what_a_killed_runner_left_is_ended_before_the_task_runs_again(tmp_path,
     assert record.read_outcome(said["record"])["attempts"] == 2
 
 
+@pytest.mark.parametrize("grave", ["", ".end"])
+def test_a_killed_runner_s_container_is_waited_for(tmp_path, state, grave):
+    folder = tmp_path / "private"
+    Path(f"{folder}{grave}").mkdir()
+    document = Task.of(spec("date +%s.%N > {out}"), PARAMETERS, state, {"name": "task"}, id="one").to_json()
+    key = answer(document) and record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}, "one"))["key"]
+    path = record.state_path(state.metadir, {"name": "task"}, key)
+    Path(path).write_text(json.dumps({"id": "two", "runner": lease.runner(), "folder": str(folder)}))
+    gone = []
+    threading.Timer(0.6, lambda: (gone.append(time.time()), Path(f"{folder}{grave}").rmdir())).start()
+    assert answer({**document, "id": "two"})["status"] == "succeeded"
+    assert float((tmp_path / "work" / "file").read_text()) >= gone[0]
+
+
+def test_a_container_of_before_the_machine_was_started_is_not_waited_for(tmp_path, state):
+    path = record.state_path(state.metadir, {"name": "task"}, run(state, "true")[0]["key"])
+    left = {"runner": {**lease.runner(), "boot": "another"}, "folder": str(tmp_path)}
+    Path(path).write_text(json.dumps(left))
+    began = time.monotonic()
+    run(state, "true")
+    assert time.monotonic() - began < 10
+
+
 def test_a_task_that_kills_its_runner_ends_as_failed(tmp_path, state):
     document = Task.of(spec("kill -9 $PPID; sleep 9"), PARAMETERS, state, {"name": "task"}, id="poison").to_json()
     for _ in range(record.ATTEMPTS):

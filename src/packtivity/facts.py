@@ -12,19 +12,24 @@ None when nobody has measured any),
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Page:
     """The notes on one task.
 
     :ivar held: descriptors that every process of the task inherits, because its lock hangs on them.
+    :ivar tell: adds what it is given to what is said of the running task, for whoever finds it when we are dead.
     """
 
-    __slots__ = ("held", "notes")
+    __slots__ = ("held", "notes", "tell")
 
-    def __init__(self, held: tuple[int, ...] = ()) -> None:
+    def __init__(self, held: tuple[int, ...] = (), tell: Callable[..., None] | None = None) -> None:
         self.held = held
+        self.tell = tell
         self.notes: dict[str, Any] = {}
 
 
@@ -52,3 +57,10 @@ def held() -> tuple[int, ...]:
     """Return the descriptors that a process started now has to inherit."""
     page = _open.get()
     return page.held if page is not None else ()
+
+
+def tell(**state: Any) -> None:
+    """Say at once, where the task's lock is, what the next runner has to know should this one die."""
+    page = _open.get()
+    if page is not None and page.tell is not None:
+        page.tell(**state)

@@ -287,6 +287,12 @@ def is_alive(found: Any) -> bool | None:
     return bool(began) and began == found.get("began")
 
 
+def is_of_this_boot(state: Mapping[str, Any]) -> bool:
+    """Return whether the runner that wrote a state file ran on this machine as it is up now."""
+    found = state.get("runner")
+    return isinstance(found, dict) and (found.get("host"), found.get("boot")) == (_host(), _boot())
+
+
 def _is_orphan(state: JSON) -> bool:
     return isinstance(state, dict) and is_alive(state.get("runner")) is False
 

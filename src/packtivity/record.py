@@ -114,6 +114,7 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
         cancelled=lambda: bool(cancel is not None and cancel.gives_up(time.monotonic() - began)),
     )
     try:
+        _await_end(taken.left)
         _check_still_wanted(task_id and outcome_path(metadir, metadata, task_id), cancel)
     except BaseException:
         taken.give_back()
@@ -123,6 +124,18 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
 
 class TaskOver(Exception):
     """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
+
+
+def _await_end(left: JSON) -> None:
+    """Wait for the container of a runner that died: it may run on for a moment after its lock is free."""
+    folder = left.get("folder") if isinstance(left, dict) else None
+    if not isinstance(folder, str):
+        return
+    from packtivity.lease import is_of_this_boot
+    from packtivity.runtimes.lifeline import await_end
+
+    if is_of_this_boot(left):
+        await_end(folder)
 
 
 def _check_still_wanted(path: str | None, cancel: Any) -> None:
@@ -153,7 +166,7 @@ class Book:
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
-        self._page = facts.Page((taken.descriptor,))
+        self._page = facts.Page((taken.descriptor,), self._running)
         self._token = facts.open_page(self._page)
         try:
             self._running()
@@ -161,9 +174,9 @@ class Book:
             self.close()
             raise
 
-    def _running(self) -> None:
+    def _running(self, **more: JSON) -> None:
         started = {"status": "running", "started": outcome.moment(self._began), "attempts": self.attempts}
-        self._lease.write({**self._about, **started})
+        self._lease.write({**self._about, **started, **more})
 
     def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
         """Say when a task ran that an engine has run, seconds since the epoch, and how often it was started."""

@@ -4,7 +4,8 @@ Before a container tool starts, a small shell program (:mod:`~packtivity.runtime
 from a pipe that only we hold. When the pipe closes without a last word, it kills the tool's process group, removes the
 container until it stays removed, and deletes the private folder of the run. A signal that we live through closes the
 same pipe, so there is one way to the end. The tool itself starts through a one-line shell program that first writes
-down its process id; the reaper renames the folder before it looks, so a tool that comes too late cannot start.
+down its process id; the reaper renames the folder before it looks, so a tool that comes too late cannot start. The
+folder is named beside the task's lock: :func:`await_end` lets the next runner of the task wait until all is cleared away.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import os
 from typing import Self
 
-from packtivity import settings
+from packtivity import facts, settings
 from packtivity.errors import StateError
 from packtivity.runtimes import reaper
 
 _STARTER = 'echo "$$" >"$0/pid" && exec "$@"'
 
+_PATIENCE = 15.0
 _USUAL = frozenset({"pid", "cid", "monitor"})
 
 
@@ -48,6 +50,7 @@ class Lifeline:
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
                 hint="Set TMPDIR to another place.",
             ) from error
+        facts.tell(folder=self.folder)
         return self
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -73,6 +76,24 @@ class Lifeline:
         if self._reaper is not None:
             self._reaper.clear()
             self._reaper = None
+
+
+def await_end(folder: str, patience: float = _PATIENCE) -> bool:
+    """Wait until what a dead runner of this machine had started is cleared away.
+
+    :param folder: its private folder.
+    :param patience: seconds to wait at most: the reaper may have been killed as well.
+    :returns: whether all is gone.
+    """
+    from threading import Event
+    from time import monotonic
+
+    idle, until = Event(), monotonic() + patience
+    while os.path.lexists(folder) or os.path.lexists(f"{folder}{reaper.GRAVE}"):
+        if monotonic() > until:
+            return False
+        idle.wait(0.05)
+    return True
 
 
 def new_name() -> str:

@@ -87,6 +87,9 @@ echo end
 """
 _PATIENCE = 10.0
 _MOST_SPARE = 8
+GRAVE = ".end"
+"""What the reaper adds to the name of a private folder while it clears away; then the folder is gone."""
+
 _spare: list[Reaper] = []
 _living: set[Reaper] = set()
 
