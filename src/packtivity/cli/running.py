@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
 from packtivity.cli import start
-from packtivity.cli.errors import CannotWrite, complain, warn
 from packtivity.cli.inputs import TaskOptions, checked, find_backend, start_logging
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def run(given: Mapping[str, Any]) -> None:
     synchronous, backend = find_backend(options.backend)
     _configure(backend, task, options)
     if synchronous and not options.asyncwait:
-        warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
+        _warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
     if options.print_command or options.dry_run:
         from packtivity.cli.planning import show_plan
 
@@ -94,7 +93,19 @@ def _check(options: RunOptions) -> None:
         if name:
             _check_writable(name)
     if options.outfile and not options.asyncwait:
-        warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
+        _warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
+
+
+def _warn(text: str) -> None:
+    from packtivity.cli.errors import warn  # which few runs need
+
+    warn(text)
+
+
+def _unwritable(message: str, hint: str = "") -> errors.PacktivityError:
+    from packtivity.cli.errors import CannotWrite
+
+    return CannotWrite(message, hint=hint)
 
 
 def _check_writable(name: str) -> None:
@@ -104,12 +115,12 @@ def _check_writable(name: str) -> None:
         directory = os.path.dirname(name) or "."
         if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
             hint = f"Is {directory} a directory that you may write to?"
-            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
+            raise _unwritable(f"{name} cannot be written", hint=hint) from None
     except OSError as error:
-        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+        raise _unwritable(f"{name} cannot be written: {error.strerror}") from None
     else:
         if os.path.isdir(name) or not os.access(name, os.W_OK):
-            raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")
+            raise _unwritable(f"{name} cannot be written", hint="Is it a file that you may write to?")
 
 
 def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
@@ -135,12 +146,12 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
 def _warn_unused(options: RunOptions) -> None:
     given = [name for name in ("timeout", "retries", "clean_env") if getattr(options, name)]
     for name in (*given, *options.containers):
-        warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
+        _warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
 
 
 def show_warning(diagnostic: Diagnostic) -> None:
     """Print a warning that came up while the task ran."""
-    from packtivity.cli.errors import told
+    from packtivity.cli.errors import complain, told
 
     complain(told([diagnostic]))
 
@@ -239,7 +250,7 @@ def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> No
         _write_json(options.proxyfile, document)
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
-        warn(f"the task has run and failed: {message}")
+        _warn(f"the task has run and failed: {message}")
 
 
 def _write_json(name: str, document: Any) -> None:
@@ -260,4 +271,4 @@ def _write_json(name: str, document: Any) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)
-        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+        raise _unwritable(f"{name} cannot be written: {error.strerror}") from None
