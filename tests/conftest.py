@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT / ".oracle" / "bin" / "python"
 CORPUS = ROOT.parent / "shared" / "corpus" / "specs.jsonl"
+
+
+def pytest_configure() -> None:
+    """Let commands that tests start hear of Ctrl-C, and of a terminal that goes: who runs us in the background does not."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")
