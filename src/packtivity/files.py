@@ -41,7 +41,7 @@ def write_whole(path: str, content: bytes, *, sync: bool = False) -> None:
         another program at the same place, in which there is neither the old nor the new one.
     :raises StateError: it cannot be written.
     """
-    temporary = f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
+    temporary = _beside(path)
     try:
         try:
             put(temporary, content, sync=sync)
@@ -55,6 +55,26 @@ def write_whole(path: str, content: bytes, *, sync: bool = False) -> None:
         raise StateError(
             f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
         ) from error
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Give the name of a file to write, which takes the place of another one as the block ends, or goes if it fails.
+
+    :raises OSError: it cannot take that place.
+    """
+    temporary = _beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _beside(path: str) -> str:
+    return f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
 
 
 def rename(temporary: str, path: str, *, sync: bool) -> None:
@@ -75,7 +95,7 @@ def name_also(path: str, second: str, content: bytes, *, sync: bool) -> None:
     :param content: what is in it, for file systems without hard links.
     :raises StateError: it cannot be done.
     """
-    link = f"{second}.{os.getpid():x}{time.monotonic_ns():x}.tmp" if sync else second
+    link = _beside(second) if sync else second
     try:
         if not sync:
             with suppress(FileNotFoundError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
 from packtivity.cli.leaves import named_leaves
+from packtivity.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,14 +38,10 @@ def write_table(sweep: Sweep, path: str) -> None:
 
     :raises CannotWrite: it cannot be written.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
             (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
-        os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
@@ -256,19 +255,16 @@ def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> No
 def _write_json(name: str, document: Any) -> None:
     import json
 
-    from packtivity.files import put
+    from packtivity.files import put, replacing
 
     text = json.dumps(document)  # before what the file had is gone
     target = os.path.realpath(name)
-    temporary = f"{target}.{os.urandom(4).hex()}.tmp"
     try:
         if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a terminal cannot be replaced
             with open(target, "w", encoding="utf-8") as file:
                 file.write(text)
         else:  # whoever reads the file finds all of it or nothing
-            put(temporary, text.encode())
-            os.replace(temporary, target)
+            with replacing(target) as temporary:
+                put(temporary, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise _unwritable(f"{name} cannot be written: {error.strerror}") from None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
+from packtivity.files import replacing
 from packtivity.runtimes.images import UNPACKED, is_path
 
 if TYPE_CHECKING:
@@ -70,14 +70,10 @@ def write_lock(path: str, images: dict[str, str]) -> None:
     """
     merged = {**(read_lock(path) if os.path.exists(path) else {}), **images}
     text = json.dumps({"version": VERSION, "images": dict(sorted(merged.items()))}, indent=2) + "\n"
-    temporary = f"{path}.{os.urandom(4).hex()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
         raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from packtivity import settings
 from packtivity.errors import EnvironmentUnavailable, StateError
+from packtivity.files import replacing
 from packtivity.runtimes.asking import ask
 from packtivity.runtimes.images import is_path, matching_digest, unpacked_candidates
 
@@ -91,10 +92,8 @@ def write_note(runtime: Runtime, image: Image) -> None:
     path = note_path(runtime, image.reference)
     with suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
-        with open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(asdict(image), file)
-        os.replace(temporary, path)
 
 
 def forget(runtime: Runtime, image: str) -> None:

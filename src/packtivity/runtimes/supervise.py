@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from packtivity import errors, facts
+from packtivity.files import replacing
 from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.containers import inside
@@ -279,11 +280,9 @@ def write_files(execution: Execution) -> None:
     :raises StateError: one cannot be written.
     """
     for path, content in execution.files:
-        temporary = f"{path}.{os.urandom(4).hex()}"
         try:
-            with open(temporary, "wb") as file:
+            with replacing(path) as temporary, open(temporary, "wb") as file:
                 file.write(content)
-            os.replace(temporary, path)
         except OSError as error:
             raise errors.StateError(f"file {path} cannot be written: {error.strerror}") from error
 
