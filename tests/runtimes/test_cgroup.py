@@ -20,7 +20,9 @@ def files(root, **contents):
     for name, content in contents.items():
         path = root / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+        whole = path.with_name(path.name + ".tmp")  # a reader finds the old content or the new one, as a kernel's
+        whole.write_text(content)
+        whole.replace(path)
 
 
 def version_2(root, place, **more):
@@ -110,13 +112,14 @@ def metered(tmp_path, monkeypatch, act):
 
 def test_the_last_look_is_at_the_end_of_the_first_process(tmp_path, monkeypatch):
     def act(root, folder):
-        starter = subprocess.Popen(["sleep", "0.1"])
-        first = subprocess.Popen(["sleep", "0.4"])
+        starter = subprocess.Popen(["sleep", "0.5"])
+        first = subprocess.Popen(["sleep", "1"])
         group = version_2(root, "docker/{id}", cgroup_dot_procs=f"{starter.pid}\n")
         (folder / "cid").write_text(ID)
-        starter.wait()
+        time.sleep(0.3)  # the meter has found the starter
         files(group, cgroup_dot_procs=f"{first.pid}\n", cpu_dot_stat="usage_usec 2000000\n")
-        threading.Timer(0.25, files, [group], {"cpu_dot_stat": "usage_usec 7000000\n"}).start()
+        starter.wait()
+        threading.Timer(0.35, files, [group], {"cpu_dot_stat": "usage_usec 7000000\n"}).start()
         first.wait()
         time.sleep(0.02)  # an engine takes longer
         files(group, cpu_dot_stat="usage_usec 9000000\n", cgroup_dot_procs="")
