@@ -1,291 +1,26 @@
-"""An ipyparallel cluster of our own, whose clients, engines, nannies, controller and schedulers are killed."""
+"""The backend ``ipcluster`` on a cluster whose clients, engines, nannies, controller and schedulers are killed."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from arena import BIN, TASK, until
+from farm import Farm, end
 
 from packtivity import record
 from packtivity.backendutils import backend_from_string, load_proxy
-from packtivity.errors import PacktivityError, ProxyError
+from packtivity.errors import ProxyError
 from packtivity.statecontexts import LocalFSState
 
 pytest.importorskip("ipyparallel", reason="pip install 'packtivity[ipyparallel]'")
-
-BIN = Path(sys.executable).parent
-MARK = "PACKTIVITY_TEST_FARM"
-
-# The lock goes with the process, so what finds it taken runs beside another run of the same task.
-TASK = {
-    "process": {
-        "process_type": "interpolated-script-cmd",
-        "script": "exec 9>busy; flock -n 9 || {{ echo >> twice; exit 42; }}\nsleep {seconds}\necho {n} > {out}\n",
-        "interpreter": "sh",
-    },
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
-}
-
-SUBMIT = """
-import json, os, random, sys
-from packtivity.backendutils import backend_from_string
-from packtivity.statecontexts import LocalFSState
-root, first, count, spec = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
-_, backend = backend_from_string("ipcluster")
-for n in range(first, first + count):
-    state = LocalFSState([f"{root}/{n}"])
-    state.ensure()
-    given = {"seconds": round(random.uniform(0.02, 1.5), 3), "n": n, "out": "{workdir}/out"}
-    proxy = backend.submit(spec, given, state, {"name": "task"})
-    with open(f"{root}/{n}.new", "w") as file:
-        json.dump(proxy.json(), file)
-    os.rename(f"{root}/{n}.new", f"{root}/{n}.proxy")
-"""
-
-
-class Farm:
-    """A controller and two engines in a folder, and somebody who starts again what has died."""
-
-    def __init__(self, folder: Path, seed: int = 1) -> None:
-        self.root, self.log, self.random = folder / "tasks", folder / "log", random.Random(seed)
-        self.root.mkdir()
-        self.mark = uuid.uuid4().hex
-        self.ipython = folder / "ipython"
-        self.ipython.mkdir()
-        self.settings = {
-            "IPYTHONDIR": str(self.ipython),
-            "PACKTIVITY_STATE_DIR": str(folder / "state"),
-            "PACKTIVITY_LOGGING_STREAM_LEVEL": "CRITICAL",
-        }
-        self.controller: subprocess.Popen[bytes] | None = None
-        self.parts, self.began = 0, 0.0
-        self.engines: list[subprocess.Popen[bytes]] = []
-        self.clients: list[subprocess.Popen[bytes]] = []
-        self.kills: Counter[str] = Counter()
-
-    def start(self, *argv: str, folder: Path | None = None) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                argv,
-                cwd=folder,
-                env={**os.environ, **self.settings, MARK: self.mark},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def command(self, *argv: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(BIN / argv[0]), *argv[1:]],
-            cwd=self.root,
-            env={**os.environ, **self.settings, **extra},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-        )
-
-    def submitter(self, first: int, count: int) -> subprocess.Popen[bytes]:
-        argv = (sys.executable, "-c", SUBMIT, str(self.root), str(first), str(count), json.dumps(TASK))
-        self.clients.append(self.start(*argv))
-        return self.clients[-1]
-
-    # --- what runs ---
-
-    def processes(self) -> dict[int, str]:
-        found = {}
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            with suppress(OSError):
-                if self.mark.encode() in Path(f"/proc/{name}/environ").read_bytes():
-                    found[int(name)] = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
-
-    def having(self, word: str) -> list[int]:
-        return [pid for pid, line in self.processes().items() if word in line]
-
-    def is_whole(self) -> bool:
-        """Whether nothing of the controller is missing."""
-        if self.controller is None or self.controller.poll() is not None:
-            return False
-        parts = len(self.having("ipcontroller"))
-        self.parts = max(self.parts, parts)
-        return parts == self.parts or time.monotonic() - self.began < 10
-
-    def tend(self, *, restore: bool | None = None, engines: int = 2) -> None:
-        """Start again what is not there, as whoever runs the cluster would."""
-        if not self.is_whole():
-            if restore is None:
-                restore = self.controller is None or self.random.random() < 0.5
-            self.stop_controller()
-            self.began = time.monotonic()
-            self.controller = self.start(
-                str(BIN / "ipcontroller"), "--restore" if restore else "--reuse", "--HeartMonitor.period=1000"
-            )
-            if not restore:  # the new controller does not know them
-                self.stop_engines()
-            until(lambda: self.port_listens() or self.controller.poll() is not None, 60)
-            time.sleep(0.5)
-        self.engines = [engine for engine in self.engines if engine.poll() is None]
-        while len(self.engines) < engines:
-            self.engines.append(self.start(str(BIN / "ipengine")))
-
-    def port_listens(self) -> bool:
-        import socket
-
-        file = self.ipython / "profile_default" / "security" / "ipcontroller-client.json"
-        try:
-            ports = json.loads(file.read_text())
-        except (OSError, ValueError):
-            return False
-        with socket.socket() as one, socket.socket() as two:
-            here = [
-                each.connect_ex(("127.0.0.1", ports[name])) for each, name in ((one, "registration"), (two, "task"))
-            ]
-        return here == [0, 0]
-
-    def ready(self, engines: int = 2) -> None:
-        from ipyparallel import Client
-
-        self.tend(restore=False)
-        file = str(self.ipython / "profile_default" / "security" / "ipcontroller-client.json")
-        with Client(file, timeout=30) as client:
-            client.wait_for_engines(engines, timeout=60, interactive=False)
-
-    def drop_strangers(self) -> None:
-        """End engines that the controller does not know: it listened to them before it was killed, or never did."""
-        from ipyparallel import Client
-
-        if not self.is_whole():
-            return
-        file = str(self.ipython / "profile_default" / "security" / "ipcontroller-client.json")
-        with suppress(TimeoutError), Client(file, timeout=5) as client:
-            asked = [client[number].apply_async(os.getpid) for number in client.ids]
-            deadline = time.monotonic() + 6
-            while not all(each.ready() for each in asked) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            known = {each.get() for each in asked if each.ready() and each.successful()}
-            for engine in self.engines:
-                if engine.pid not in known:
-                    engine.kill()
-
-    def stop_controller(self) -> None:
-        for pid in self.having("ipcontroller"):
-            kill(pid)
-        if self.controller is not None:
-            self.controller.wait()
-        # A process that ends has no environment any more while its ports are still open.
-        until(lambda: not self.having("ipcontroller") and not self.port_listens())
-
-    def stop_engines(self) -> None:
-        for engine in self.engines:
-            engine.kill()
-            engine.wait()
-        self.engines.clear()
-
-    def kill_everything(self) -> None:
-        """End everything at once, as a power failure would."""
-        until(lambda: not [kill(pid) for pid in self.processes()] and not self.processes())
-        for each in (*self.engines, *self.clients, *filter(None, [self.controller])):
-            each.wait()
-        self.engines.clear()
-        self.controller = None
-
-    def kill_one(self) -> None:
-        kind, word = self.random.choice(KINDS)
-        victims = self.having(word)
-        if kind == "controller":
-            victims = [self.controller.pid] if self.controller is not None else []
-        elif kind == "scheduler":
-            victims = [pid for pid in victims if self.controller is not None and pid != self.controller.pid]
-        if victims:
-            kill(self.random.choice(victims))
-            self.kills[kind] += 1
-
-    # --- what became of it ---
-
-    def proxies(self) -> dict[int, dict[str, object]]:
-        return {int(path.stem): json.loads(path.read_text()) for path in self.root.glob("*.proxy")}
-
-    def judge(self, number: int, answer: dict[str, object]) -> str:
-        """Hold what is said of a task against what it left."""
-        folder, status, error = self.root / str(number), answer["status"], answer.get("error")
-        assert not (folder / "twice").exists(), f"task {number} ran beside itself"
-        found = record.read_outcome(str(folder / "_packtivity" / "task.outcome.json")) or {}
-        if status == "succeeded":
-            assert (folder / "out").read_text() == f"{number}\n"
-            assert found["status"] == "succeeded"
-            return "succeeded"
-        # a child that has not yet become the task's shell looks like the engine it comes from, and is hit as well
-        assert error["type"] == "WorkerLost" or error.get("returncode") == -9, error
-        return error["type"]
-
-    def about(self, hanging) -> str:
-        """Everything that may tell why tasks are not over."""
-        proxy, backend = next(iter(hanging.values()))
-        files = list((self.root / str(next(iter(hanging)))).rglob("*"))
-        stranded, queues = vars(backend.cluster._stranded), backend.client.queue_status(verbose=True)
-        return f"tasks {list(hanging)} hang: {vars(proxy)} {files} {stranded} {queues} {self.processes()}"
-
-    def settle(self, seconds: float = 120.0) -> Counter[str]:
-        """Ask until every task is over, and judge each; how many there were of each kind."""
-        told: Counter[str] = Counter()
-        waiting = {number: load_proxy(document) for number, document in self.proxies().items()}
-        deadline, check = time.monotonic() + seconds, time.monotonic() + 20
-        while waiting:
-            self.tend()
-            if time.monotonic() > check:
-                self.drop_strangers()
-                check = time.monotonic() + 20
-            backend = next(iter(waiting.values()))[1]
-            for number, answer in zip(
-                list(waiting), backend.ask_many([proxy for proxy, _ in waiting.values()]), strict=True
-            ):
-                if isinstance(answer, PacktivityError):
-                    assert "no task" not in str(answer), answer  # all but that may be said while it is started again
-                    continue
-                if answer["status"] in ("waiting", "running"):
-                    continue
-                told[self.judge(number, answer)] += 1
-                del waiting[number]
-            assert time.monotonic() < deadline, self.about(waiting)
-            time.sleep(0.1)
-        return told
-
-
-KINDS = (
-    ("client", "backend_from_string"),
-    ("engine", "bin/ipengine"),
-    ("engine", "bin/ipengine"),
-    ("nanny", "engine.nanny"),
-    ("controller", "bin/ipcontroller"),
-    ("scheduler", "bin/ipcontroller"),
-)
-
-
-def kill(pid: int) -> int:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return pid
-
-
-def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +31,7 @@ def farm(tmp_path_factory):
             patch.setenv(name, value)
         made.ready()
         yield made
-        made.kill_everything()
+        made.kill_all()
 
 
 @pytest.fixture(autouse=True)
@@ -377,7 +112,7 @@ def test_a_task_whose_engine_is_killed_is_run_by_another_while_the_client_waits(
     client = farm.start(str(BIN / "packtivity-run"), "-b", "ipcluster", *given, folder=farm.root)
     until((farm.root / "waits" / "busy").exists)
     states = list((farm.root / "waits" / "_packtivity").glob("*.state.json"))
-    kill(json.loads(states[0].read_text())["runner"]["pid"])
+    end(json.loads(states[0].read_text())["runner"]["pid"])
     assert client.wait(60) == 0
     assert (farm.root / "waits" / "out").read_text() == "5\n"
     assert not (farm.root / "waits" / "twice").exists()
@@ -406,7 +141,7 @@ def test_after_everything_was_killed_the_truth_is_told_of_every_task(farm):
     unknown = farm.root / "unknown.json"
     text = last.read_text().replace(load(last)[0].task_id, "0123456789abcdef-0000000000")
     unknown.write_text(text)
-    farm.kill_everything()
+    farm.kill_all()
     kill_by_folder(farm.root)
     proxies = (over, *[proxy for _, proxy in running], last, unknown)
     assert ask(farm, *proxies) == (12, ["succeeded", "unknown", "unknown", "unknown", "unknown"])
@@ -421,12 +156,12 @@ def test_after_everything_was_killed_the_truth_is_told_of_every_task(farm):
 @pytest.mark.soak
 def test_engines_that_died_with_their_controller_are_not_waited_for(farm):
     for pid in (farm.engines[0].pid, *farm.having("engine.nanny"), farm.controller.pid):
-        kill(pid)
+        end(pid)
     farm.controller.wait()
     farm.tend(restore=True, engines=1)
     submitted = [submit(farm, f"ghost{number}")[1] for number in range(6)]
     assert wait(*submitted, seconds=90) == ["succeeded"] * 6
-    farm.kill_everything()
+    farm.kill_all()
     farm.ready()
 
 
@@ -434,7 +169,7 @@ def test_engines_that_died_with_their_controller_are_not_waited_for(farm):
 def test_tasks_go_on_where_the_scheduler_believes_that_every_engine_is_busy(farm):
     for engine in farm.engines:
         os.kill(engine.pid, signal.SIGSTOP)  # it does not connect before tasks were given to it
-    kill(farm.controller.pid)
+    end(farm.controller.pid)
     farm.controller.wait()
     farm.tend(restore=True)
     submitted = [submit(farm, f"stuck{number}")[1] for number in range(6)]
@@ -442,7 +177,7 @@ def test_tasks_go_on_where_the_scheduler_believes_that_every_engine_is_busy(farm
     for engine in farm.engines:
         os.kill(engine.pid, signal.SIGCONT)
     assert wait(*submitted, seconds=90) == ["succeeded"] * 6
-    farm.kill_everything()
+    farm.kill_all()
     farm.ready()
 
 
@@ -450,7 +185,7 @@ def test_tasks_go_on_where_the_scheduler_believes_that_every_engine_is_busy(farm
 def test_two_who_ask_at_once_give_a_forgotten_task_away_once(farm):
     folder, proxy = submit(farm, "twins", 30)
     until((folder / "busy").exists)
-    farm.kill_everything()
+    farm.kill_all()
     kill_by_folder(farm.root)
     farm.ready()
     script = """
@@ -473,9 +208,9 @@ backend.wait(proxy)
 
 @pytest.mark.soak
 def test_a_controller_that_dies_while_tasks_are_submitted_is_told_or_loses_none(farm):
-    client = farm.submitter(5000, 30)
+    client = farm.submitter("ipcluster", 30, first=5000, longest=1.5)
     until(lambda: len(farm.proxies()) > 3)
-    kill(farm.controller.pid)
+    end(farm.controller.pid)
     client.wait(60)
     told = farm.settle()
     assert told == {"succeeded": len(farm.proxies())}
@@ -557,7 +292,7 @@ def test_a_cluster_that_is_not_there_is_said_without_waiting_for_it(farm, tmp_pa
 def test_a_controller_that_has_died_is_said(farm, tmp_path):
     security = tmp_path / "profile_default" / "security"
     security.mkdir(parents=True)
-    file = json.loads((farm.ipython / "profile_default" / "security" / "ipcontroller-client.json").read_text())
+    file = json.loads((farm.connection).read_text())
     (security / "ipcontroller-client.json").write_text(json.dumps({**file, "registration": 9}))
     _, proxy = submit(farm, "orphan", 0)
     asked = farm.command("packtivity-checkproxy", str(proxy), IPYTHONDIR=str(tmp_path))
@@ -576,7 +311,7 @@ def kill_by_folder(root):
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             if os.readlink(f"/proc/{name}/cwd").startswith(str(root)):
-                kill(int(name))
+                end(int(name))
 
 
 ROUNDS = [
@@ -589,15 +324,15 @@ ROUNDS = [
 def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks, most, capsys):
     told: Counter[str] = Counter()
     number = 1000
-    farm.kills.clear()
-    while farm.kills.total() < kills:
+    farm.killed.clear()
+    while farm.kills < kills:
         for old in farm.root.glob("*.proxy"):
             old.unlink()
-        client = farm.submitter(number, tasks)
+        client = farm.submitter("ipcluster", tasks, first=number, longest=1.5)
         number += tasks
         until(lambda client=client: farm.proxies() or client.poll() is not None, 60)
         for _ in range(most or 12):
-            farm.kill_one()
+            farm.kill_any()
             time.sleep(farm.random.uniform(0.1, 1.5))
             farm.tend()
         told += farm.settle(240)
@@ -605,5 +340,5 @@ def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks,
         client.wait()
     with capsys.disabled():
         if not most:
-            print(f"\nkills: {dict(farm.kills)}; tasks: {dict(told)}")
+            farm.report("ipcluster", told)
     assert told["succeeded"]

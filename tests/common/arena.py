@@ -41,11 +41,12 @@ import json, os, random, sys
 from packtivity.backendutils import backend_from_string
 from packtivity.statecontexts import LocalFSState
 name, root, numbers, spec = sys.argv[1], sys.argv[2], sys.argv[3].split("-"), json.loads(sys.argv[4])
+longest = float(sys.argv[5])
 _, backend = backend_from_string(name)
 for n in range(*map(int, numbers)):
     state = LocalFSState([f"{root}/{n}"])
     state.ensure()
-    given = {"seconds": round(random.uniform(0.02, 0.25), 3), "n": n, "out": "{workdir}/out"}
+    given = {"seconds": round(random.uniform(0.02, longest), 3), "n": n, "out": "{workdir}/out"}
     proxy = backend.submit(spec, given, state, {"name": "task"})
     with open(f"{root}/{n}.new", "w") as file:
         json.dump(proxy.json(), file)
@@ -57,11 +58,11 @@ print("submitted", flush=True)
 class Arena:
     """A folder, and an environment by which everything that was started in it is found."""
 
-    def __init__(self, folder: Path, seed: int, **environment: str) -> None:
+    def __init__(self, folder: Path, seed: object, **environment: str) -> None:
         self.root = folder / "tasks"
         self.root.mkdir()
         self.mark = uuid.uuid4().hex
-        self.random = random.Random(seed)
+        self.random = random.Random(str(seed))
         self.killed: Counter[tuple[str, str]] = Counter()
         self.started: list[subprocess.Popen[bytes]] = []
         self.environment = {
@@ -72,17 +73,24 @@ class Arena:
             **environment,
         }
 
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, folder: Path | None = None) -> subprocess.Popen[bytes]:
         with (self.root.parent / "log").open("ab") as log:
             process = subprocess.Popen(
-                argv, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv,
+                cwd=folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.started.append(process)
         return process
 
-    def submitter(self, backend: str, count: int, first: int = 0) -> subprocess.Popen[bytes]:
-        numbers = f"{first}-{first + count}"
-        return self.start(sys.executable, "-c", SUBMIT, backend, str(self.root), numbers, json.dumps(TASK))
+    def submitter(self, backend: str, count: int, first: int = 0, longest: float = 0.25) -> subprocess.Popen[bytes]:
+        """Start a client that submits tasks which sleep for up to ``longest`` seconds, and notes their proxies."""
+        given = (str(self.root), f"{first}-{first + count}", json.dumps(TASK), str(longest))
+        return self.start(sys.executable, "-c", SUBMIT, backend, *given)
 
     def processes(self) -> dict[int, str]:
         """Every living process of the arena that can be told by its environment, with its command line."""
@@ -93,9 +101,13 @@ class Arena:
                     found[int(name)] = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
 
+    def having(self, *words: str) -> list[int]:
+        """Every process whose command line has one of these words in it."""
+        return [pid for pid, line in self.processes().items() if any(word in line for word in words)]
+
     def kill_one(self, *kinds: str) -> None:
         """Kill a process whose command line has one of these words in it."""
-        victims = [pid for pid, line in self.processes().items() if any(kind in line for kind in kinds)]
+        victims = self.having(*kinds)
         if victims:
             self.kill(self.random.choice(victims), kinds[0])
 
