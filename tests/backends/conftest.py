@@ -174,20 +174,25 @@ class Cluster:
         client.wait_for_engines(2, timeout=60, interactive=False)
         return IPythonParallelBackend(client)
 
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            kill_group(self.process)
+
 
 @pytest.fixture(scope="session")
 def ipcluster(tmp_path_factory, state_home) -> Iterator[Any]:
     """Backend of a cluster."""
     pytest.importorskip("ipyparallel", reason="pip install 'packtivity[ipyparallel]'")
     cluster = Cluster(tmp_path_factory.mktemp("ipython"), state_home)
-    backend = cluster.backend()
-    yield backend
-    backend.client.close()
-    cluster.process.send_signal(signal.SIGINT)
     try:
-        cluster.process.wait(20)
-    except subprocess.TimeoutExpired:
-        kill_group(cluster.process)
+        backend = cluster.backend()
+        yield backend
+        backend.client.close()
+    finally:
+        cluster.close()
 
 
 @pytest.fixture

@@ -29,9 +29,11 @@ def farm(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in made.settings.items():
             patch.setenv(name, value)
-        made.ready()
-        yield made
-        made.kill_all()
+        try:
+            made.ready()
+            yield made
+        finally:
+            made.kill_all()
 
 
 @pytest.fixture(autouse=True)

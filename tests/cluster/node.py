@@ -189,7 +189,7 @@ class Pod:
         grace = 0 if reason in ("DeadlineExceeded", "Evicted") else self.spec.get("terminationGracePeriodSeconds", 30)
         while not self.over.wait(0.1):
             if self.running:
-                self.node.docker("stop", "--timeout", str(grace), self.running)
+                self.node.docker("stop", "-t", str(grace), self.running)
 
     def remove(self) -> None:
         """Take the pod away, as it is wanted."""

@@ -46,6 +46,7 @@ def test_a_task_writes_and_reads_in_directories_that_are_called_otherwise_outsid
     options += [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
     code = "from packtivity.cli import runcli; runcli()"
     command = ["python3", "-c", code, "-w", "/inside/work", "-r", "/inside/input", "-o", "/inside/result.json"]
+    assert lab.person.run(["docker", "pull", "--quiet", lab.python_image]).returncode == 0
     done = lab.person.run(
         ["docker", "run", "--rm", "--network=none", *options, lab.python_image, *command,
          "/inside/spec.json", "/inside/parameters.json"]

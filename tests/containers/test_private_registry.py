@@ -62,12 +62,21 @@ def at_home(lab: Any, address: str) -> dict[str, str]:
     home = lab.workdir("home")
     registries = home / "registries.conf"
     registries.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
-    return {
+    found = {
         "HOME": str(home),
         "XDG_RUNTIME_DIR": lab.person.env.get("XDG_RUNTIME_DIR", str(home)),
         "CONTAINERS_REGISTRIES_CONF": str(registries),
         "PACKTIVITY_CACHE_DIR": str(home / "cache"),
     }
+    if lab.tool == "podman" and lab.person.uid != 0:
+        # Images stay where they are: not every file system below /tmp can hold them.
+        storage = home / "storage.conf"
+        place = f"{lab.person.env['HOME']}/.local/share/containers/storage"
+        storage.write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{place}"\nrunroot = "{found["XDG_RUNTIME_DIR"]}/containers"\n'
+        )
+        found["CONTAINERS_STORAGE_CONF"] = str(storage)
+    return found
 
 
 def log_in(lab: Any, address: str, env: dict[str, str]) -> None:

@@ -79,6 +79,8 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
     if isinstance(error, BrokenPipeError):
         _stop_writing()
         return SIGNALLED + _BROKEN_PIPE
+    if isinstance(error, OSError):
+        _drop_unwritable()
     if debug:
         import traceback
 
@@ -182,6 +184,14 @@ def complain(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     complain(f"warning: {readable(text)}")
+
+
+def _drop_unwritable() -> None:
+    """Forget what cannot be written on standard output, which some Pythons keep and try to write again at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        _stop_writing()
 
 
 def _stop_writing() -> None:
