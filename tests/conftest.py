@@ -21,10 +21,10 @@ CORPUS = ROOT.parent / "shared" / "corpus" / "specs.jsonl"
 
 
 def pytest_configure() -> None:
-    """Let commands that tests start hear of Ctrl-C, and of a terminal that goes: who runs us in the background does not."""
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    """Let commands that tests start hear of Ctrl-C and its like: who runs us in the background does not."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, usual)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
