@@ -12,64 +12,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonschema
 import pytest
-from needs import missing
+from room import PAGE, Room, mount, only_root
 
 from packtivity import record
 
 BIN = Path(sys.executable).parent
-PAGE = 4096
 SCHEMA = record.schema()
 ENDS = {5, 6, 73, 74}
 """Exit codes for what cannot be written: the task's directories, the task itself, a file for the caller, the rest."""
-
-
-class Room:
-    """A small disk.
-
-    :param size: bytes.
-    """
-
-    def __init__(self, folder, size):
-        self.folder, self.ballast = folder, folder / "ballast"
-        folder.mkdir()
-        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
-
-    def free(self):
-        status = os.statvfs(self.folder)
-        return status.f_bavail * status.f_frsize
-
-    def leave(self, pages):
-        """Fill it but for some pages."""
-        with suppress(FileNotFoundError):
-            self.ballast.unlink()
-        with self.ballast.open("wb") as file:
-            file.truncate(0)
-            os.posix_fallocate(file.fileno(), 0, max(PAGE, self.free() - pages * PAGE))
-
-    def close(self):
-        for _ in range(50):
-            if subprocess.run(["umount", str(self.folder)], check=False, capture_output=True).returncode == 0:
-                return
-            time.sleep(0.1)
-        subprocess.run(["umount", "-l", str(self.folder)], check=False)
-
-
-def mount(*arguments):
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        missing(f"a file system of its own ({done.stderr.strip()})", "run the tests as root, where mounting is allowed")
-
-
-def only_root():
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a small disk")
 
 
 @pytest.fixture
