@@ -101,9 +101,11 @@ def test_a_timeout_is_said(state):
 
 def test_a_cancelled_task_is_called_so(state):
     with Cancellation() as cancel:
-        threading.Timer(0.1, cancel.cancel).start()
-        found, error = run(state, "sleep 20", cancel=cancel, grace=1)
+        threading.Timer(1, cancel.cancel).start()
+        found, error = run(state, "while :; do :; done", cancel=cancel, grace=1)
     assert found["status"] == "cancelled"
+    assert found["signal"] == "SIGINT"
+    assert 0.05 < found["usage"]["cpu_seconds"] < 10  # what it had taken by then
     assert isinstance(error, errors.TaskCancelled)
 
 

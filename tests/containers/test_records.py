@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +48,26 @@ def test_the_image_is_recorded_by_its_digest_whatever_became_of_the_task(lab: An
         assert written["job"] == {"command": command}
         assert (written["timed_out"], written["usage"] is not None) == (code == 7, True)
     assert lab.containers() == []
+
+
+def test_what_a_task_took_is_in_its_record_when_it_was_cut_short(lab: Any) -> None:
+    workdir = lab.workdir()
+    spec = lab.spec(f"{SPIN}; echo > {{workdir}}/spun; sleep 60", CONSTANT)
+    argv = lab.argv(spec, {"workdir": "{workdir}"}, workdir)
+    run = lab.person.popen(argv, env=lab.person.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (workdir / "spun").exists():
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.6)  # the longest between two looks at what is taken
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 128 + signal.SIGTERM
+    written = lab.record(workdir)
+    assert written["status"] == "cancelled"
+    assert written["command"][0].endswith(lab.tool)
+    assert written["image"]["reference"] == lab.image
+    assert 0.05 < written["usage"]["cpu_seconds"] < 30
 
 
 def test_a_task_that_ran_out_of_memory_is_recorded_as_such(lab: Any) -> None:

@@ -11,7 +11,6 @@ from packtivity.files import write_json
 from packtivity.runtimes import supervise
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,10 +91,7 @@ def _log_image(step: Any, runtime: Runtime, ended: supervise.Ended) -> None:
     import shlex
 
     digest = ended.image.digest or ended.image.identifier or "without a digest"
-    facts.note(image={"reference": ended.image.reference, "digest": ended.image.digest or None}, argv=list(ended.argv))
-    if not runtime.is_child:  # what the system counts is the tool's alone
-        usage = ended.usage or Usage(None)
-        facts.note(usage=usage.to_json(), out_of_memory=None if usage.killed is None else usage.killed > 0)
+    facts.note(image={"reference": ended.image.reference, "digest": ended.image.digest or None})
     step.info("image: %s (%s) with %s", ended.image.reference, digest, runtime.name)
     step.debug("container command: %s", shlex.join(ended.argv))
 

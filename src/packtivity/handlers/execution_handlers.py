@@ -187,6 +187,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
                     grace=config.grace,
                     cancel=config.cancel,
                     keep=facts.held(),
+                    noted=True,
                 )
             except KeyboardInterrupt as interrupt:
                 process.note_end(interrupt, None if log is None else log.path)

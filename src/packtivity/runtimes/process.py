@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from packtivity import errors
+from packtivity import errors, facts
 from packtivity.runtimes.cancellation import Cancellation, note_end
 from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
@@ -62,6 +62,7 @@ def run(
     grace: float = 10.0,
     cancel: Cancellation | None = None,
     keep: tuple[int, ...] = (),
+    noted: bool = False,
 ) -> Completed:
     """Run ``execution`` to its end.
 
@@ -74,6 +75,7 @@ def run(
 
     :param grace: seconds between the signals.
     :param keep: descriptors that the process inherits; a lock held through one is held as long as the process lives.
+    :param noted: it is the task itself, so if it is cut short, the record says what it had taken by then.
     :raises EnvironmentUnavailable: the program cannot be started.
     :raises StateError: the work directory is not there, or the log cannot be written; the process is ended first.
     :raises ParameterError: the arguments are too long for the system.
@@ -89,7 +91,9 @@ def run(
         completed = watch.finish()
     except BaseException as error:
         if watch is not None:
-            watch.interrupt(error)
+            cut_short = watch.interrupt(error)
+            if noted and cut_short is not None:
+                facts.note(completed=cut_short)
         raise
     if reporter is not None:
         reporter.ended(completed)
@@ -221,8 +225,9 @@ class _Watch:
         self._close_output()
         self._exit.close()
 
-    def interrupt(self, error: BaseException) -> None:
-        """End the process because of ``error``, whatever else goes wrong meanwhile."""
+    def interrupt(self, error: BaseException) -> Completed | None:
+        """End the process because of ``error``, whatever else goes wrong meanwhile; say how it ended, if that is known."""
+        completed = None
         if isinstance(error, Exception) and not isinstance(error, errors.TaskCancelled):
             self._silence()  # the log or the reporter may be what failed
         if self._cancel is not None:
@@ -240,6 +245,7 @@ class _Watch:
             except Exception:  # noqa: BLE001 - the first error is the one to raise; the process must end all the same
                 self._silence()
         self._close()
+        return completed
 
     def _silence(self) -> None:
         self._log = self._reporter = self._next_tick = None

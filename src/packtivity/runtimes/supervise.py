@@ -16,6 +16,7 @@ from packtivity.runtimes.containers import inside
 from packtivity.runtimes.lifeline import Lifeline, new_name
 from packtivity.runtimes.locking import locked_reference
 from packtivity.runtimes.meter import Meter
+from packtivity.runtimes.usage import Usage
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.process import Cancellation
     from packtivity.runtimes.pulls import Image
-    from packtivity.runtimes.usage import Usage
     from packtivity.types import Completed, Mount, Reporter
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
@@ -41,6 +41,7 @@ class Supervision:
     :ivar pull_log: opens the log that a pull's output goes to.
     :ivar policy: ``missing``, ``always`` or ``never``: when images are pulled.
     :ivar locked: the digest each image must have; ``None`` when any will do.
+    :ivar noted: whether it is the task itself, whose record says what it has taken.
     """
 
     say: Callable[[str], None]
@@ -50,10 +51,13 @@ class Supervision:
     grace: float = 10.0
     policy: str = "missing"
     locked: Mapping[str, str] | None = None
+    noted: bool = True
 
     def run(self, execution: Execution, log: RunLog | None) -> Completed:
         """Run a plain execution, watched."""
-        return process.run(execution, log=log, reporter=self.reporter, grace=self.grace, cancel=self.cancel)
+        return process.run(
+            execution, log=log, reporter=self.reporter, grace=self.grace, cancel=self.cancel, noted=self.noted
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _puller(watch: Supervision) -> pulls.Puller:
         remove = ("rm", "-f", part) if part is not None else ()
         # What the tool unpacks on its way lies in a folder that goes with it.
         with watch.pull_log() as log, Lifeline(new_name(), remove, temporary_dir(large=True)) as life:
-            done = watch.run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
+            done = replace(watch, noted=False).run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
             if done.returncode:
                 life.cut()
             elif part is not None and target is not None:
@@ -148,7 +152,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     facts.note(image={"reference": image.reference, "digest": image.digest or None})
     with ownership.lent(runtime, execution):
         ended = _run_again_if_gone(runtime, execution, image, log, watch)
-    quiet = replace(watch, reporter=None, cancel=None)
+    quiet = replace(watch, reporter=None, cancel=None, noted=False)
     ownership.reclaim(
         runtime, execution, lambda helper: _run(runtime, helper, image, log, quiet).completed.returncode, watch.say
     )
@@ -176,6 +180,8 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         if meter is not None:
             launch = replace(launch, cidfile=meter.cidfile(), pidfile=meter.pidfile())
         argv = runtime.run_argv(execution, launch)
+        if watch.noted:
+            facts.note(argv=list(argv))
         # What the tool itself puts aside goes with the folder.
         env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
@@ -185,9 +191,18 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         except KeyboardInterrupt as interrupt:
             process.note_end(interrupt, None if log is None else log.path)
             raise
+        finally:
+            if watch.noted and meter is not None:
+                note_usage(meter.usage)
         if completed.timed_out or completed.returncode < 0:
             life.cut()  # the word of a tool that was sent a signal counts for nothing
     return Ended(completed, look.image, name, argv, meter.usage if meter is not None else None)
+
+
+def note_usage(usage: Usage | None) -> None:
+    """Note what a container has taken; what the system counts of its tool is not that."""
+    usage = usage or Usage(None)
+    facts.note(usage=usage.to_json(), out_of_memory=None if usage.killed is None else usage.killed > 0)
 
 
 def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:
