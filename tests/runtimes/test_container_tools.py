@@ -27,6 +27,7 @@ from packtivity.statecontexts import LocalFSState
 from packtivity.types import Limits, Mount
 
 DIGEST = "sha256:" + "ab" * 32
+IDENTIFIER = "sha256:" + "cd" * 32
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def never(*_: object) -> None:
 
 
 def test_a_note_is_kept_and_forgotten(pretend: Any, tmp_path: Path) -> None:
-    pretend("docker", f"echo 'sha256:1 [\"a/b@{DIGEST}\"]'")
+    pretend("docker", f"echo '{IDENTIFIER} [\"a/b@{DIGEST}\"]'")
     found = pulls.fetch(DOCKER, "a/b:1", "missing", never, never)
     assert (found.digest, found.is_fresh) == (DIGEST, True)
     assert pulls.read_note(DOCKER, "a/b:1") == found
@@ -131,9 +132,18 @@ def test_a_note_is_kept_and_forgotten(pretend: Any, tmp_path: Path) -> None:
     assert pulls.read_note(DOCKER, "a/b:1") is None
 
 
+@pytest.mark.parametrize(
+    "warning", ["WARNING: Error loading config file: permission denied", "time=now level=warning msg=x"]
+)
+def test_a_warning_does_not_hide_the_digest(pretend: Any, warning: str) -> None:
+    pretend("docker", f"echo '{warning}' >&2; echo '{IDENTIFIER} [\"a/b@{DIGEST}\"]'; echo '{warning}' >&2")
+    found = pulls.fetch(DOCKER, "a/b:1", "missing", never, never)
+    assert (found.identifier, found.digest) == (IDENTIFIER, DIGEST)
+
+
 def test_an_image_is_pulled_once_and_only_if_missing(pretend: Any, tmp_path: Path) -> None:
     mark = tmp_path / "here"
-    pretend("docker", f"[ -e {mark} ] && echo 'sha256:1 null' || exit 1")
+    pretend("docker", f"[ -e {mark} ] && echo '{IDENTIFIER} null' || exit 1")
     pulled: list[tuple[str, ...]] = []
 
     def pull(argv: tuple[str, ...], part: object, target: object) -> None:

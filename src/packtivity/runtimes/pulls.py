@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from packtivity.runtimes.base import Runtime
+
+_IDENTIFIER = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 FRESH = 60.0
 """Seconds for which a note is believed without looking again."""
@@ -156,16 +159,23 @@ def inspect(runtime: Runtime, reference: str) -> Image | None:
     answer = ask(runtime.inspect_argv(reference))
     if answer.code:
         return None
-    identifier, _, digests = answer.text.strip().partition(" ")
-    try:
-        known = json.loads(digests or "[]") or []
-    except ValueError:  # udocker and Shifter have their own ways of saying that it is here
-        identifier, known = "", []
-    if identifier and ":" not in identifier:
-        identifier = f"sha256:{identifier}"
+    identifier, known = _identity(answer.text)
     image = Image(reference, reference, matching_digest(reference, known), identifier, seen=time.time())
     write_note(runtime, image)
     return image
+
+
+def _identity(text: str) -> tuple[str, list[str]]:
+    """Return identifier and digests of an image from what a tool says, which may have warned of something else before.
+
+    udocker and Shifter have their own ways of saying that it is here: neither is known of them.
+    """
+    for line in reversed(text.splitlines()):
+        identifier, _, digests = line.strip().partition(" ")
+        if _IDENTIFIER.fullmatch(identifier):
+            with suppress(ValueError):
+                return f"sha256:{identifier.removeprefix('sha256:')}", json.loads(digests or "[]") or []
+    return "", []
 
 
 def fetch(runtime: Runtime, reference: str, policy: str, pull: Puller, say: Callable[[str], None]) -> Image:

@@ -365,4 +365,4 @@ def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bo
 
     span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")
     which = ("--filter", f"container={ended.name}", "--filter", "event=oom", "--format", "{{.Action}}")
-    return "oom" in ask((runtime.program, "events", *span, *which)).text
+    return "oom" in ask((runtime.program, "events", *span, *which)).text.splitlines()
