@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from packtivity.files import put, write_whole
+from packtivity.files import put, read_json, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +60,10 @@ def test_a_file_is_replaced_as_a_whole_in_a_folder_that_is_made(tmp_path: Path, 
         write_whole(str(path), content, sync=sync)
         assert path.read_bytes() == content
     assert os.listdir(path.parent) == ["a"]
+
+
+def test_something_else_than_a_file_says_nothing_and_stays_closed(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    os.mkfifo(tmp_path / "pipe")
+    assert [read_json(str(path)) for path in (tmp_path, tmp_path / "pipe", tmp_path / "none")] == [None] * 3
+    assert os.listdir("/proc/self/fd") == before

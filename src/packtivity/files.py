@@ -161,10 +161,12 @@ def read_json(path: str) -> JSON:
     import json
 
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            return json.loads(file.read()) if S_ISREG(os.fstat(descriptor).st_mode) else None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with _closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
+            if not S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            with open(descriptor, "rb", closefd=False) as file:
+                return json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from error
