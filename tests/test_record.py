@@ -211,6 +211,54 @@ def test_what_a_killed_runner_left_is_ended_before_the_task_runs_again(tmp_path,
     assert record.read_outcome(said["record"])["attempts"] == 2
 
 
+HOLDER = """
+import subprocess, sys, time
+from packtivity import lease
+held = lease.take(sys.argv[1])
+held.write({"id": "one"})
+subprocess.Popen(["sleep", "60"], pass_fds=[held.descriptor])
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def orphan(tmp_path):
+    """A state file whose runner was killed, and whose task lives."""
+    path = str(tmp_path / "task.key.state.json")
+    runner = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE)
+    runner.stdout.readline()
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    return path
+
+
+def test_where_the_system_does_not_say_who_has_a_lock_who_has_the_file_open_has_it(orphan, monkeypatch):
+    monkeypatch.setattr(lease, "_tells_locks", lambda: False)
+    assert lease.is_held(orphan)
+    assert lease.end_holders(orphan) == 1
+    assert not lease.is_held(orphan)
+
+
+def test_who_only_looks_at_a_state_file_is_not_ended_with_what_holds_it(orphan):
+    looks = "import sys, time; file = open(sys.argv[1]); print(flush=True); time.sleep(60)"
+    watcher = subprocess.Popen([sys.executable, "-c", looks, orphan], stdout=subprocess.PIPE)
+    try:
+        watcher.stdout.readline()
+        lease.take(orphan).give_back()
+        assert watcher.poll() is None
+    finally:
+        watcher.kill()
+        watcher.communicate()
+
+
+def test_a_pipe_in_place_of_a_state_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "task.key.state.json")
+    assert lease.of_task(str(tmp_path / "task.one.outcome.json"), "one") is None
+    assert not lease.is_held(str(tmp_path / "task.key.state.json"))
+
+
 @pytest.mark.parametrize("grave", ["", ".end"])
 def test_a_killed_runner_s_container_is_waited_for(tmp_path, state, grave):
     folder = tmp_path / "private"

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError, TaskCancelled
-from packtivity.files import name_also, rename, write_whole
+from packtivity.files import name_also, read_json, rename, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -200,9 +200,8 @@ def _parsed(content: bytes) -> JSON:
 def read(path: str) -> JSON:
     """Return what a state file says; None when there is none, or it says nothing."""
     try:
-        with open(path, "rb") as file:
-            found = _parsed(file.read())
-    except OSError:
+        found = read_json(path)
+    except StateError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -210,7 +209,7 @@ def read(path: str) -> JSON:
 def is_held(path: str) -> bool:
     """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -327,25 +326,28 @@ def _is_still_an_orphan(path: str, pause: float) -> bool:
 
 
 def end_holders(path: str, grace: float = 1.0) -> int:
-    """End every process but this one that has ``path`` open: what is left of a task whose runner was killed.
+    """End every process but this one that has the lock of ``path``: what is left of a task whose runner was killed.
+
+    Who has the file open without its lock, because he asks how the task is or waits for it, is left alone.
 
     :returns: how many there were.
     """
-    found = _holders(path)
+    found = living = _holders(path)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in found:
+        for pid in living:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        _until_gone(path, grace)
+        living = _until_gone(path, grace)
     return len(found)
 
 
-def _until_gone(path: str, seconds: float) -> None:
+def _until_gone(path: str, seconds: float) -> list[int]:
     from threading import Event
 
     deadline, idle = time.monotonic() + seconds, Event()
-    while _holders(path) and time.monotonic() < deadline:
+    while (living := _holders(path)) and time.monotonic() < deadline:
         idle.wait(0.01)
+    return living
 
 
 def _holders(path: str) -> list[int]:
@@ -354,14 +356,34 @@ def _holders(path: str) -> list[int]:
         numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
-    return [number for number in numbers if number != own and _has_open(number, real)]
+    return [number for number in numbers if number != own and _has_lock(number, real)]
 
 
-def _has_open(pid: int, path: str) -> bool:
+def _has_lock(pid: int, path: str) -> bool:
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         for name in os.listdir(folder):
             with suppress(OSError):
-                if os.readlink(f"{folder}/{name}") == path:
+                if os.readlink(f"{folder}/{name}") == path and _is_locked(f"/proc/{pid}/fdinfo/{name}"):
                     return True
     return False
+
+
+def _is_locked(described: str) -> bool:
+    """Return whether a lock hangs on a descriptor; where the system does not say that of any, it does."""
+    if not _tells_locks():
+        return True
+    with open(described, "rb") as file:
+        return b"FLOCK" in file.read()
+
+
+@cache
+def _tells_locks() -> bool:
+    """Return whether the system says of descriptors that they are locked: Linux does since 4.1."""
+    try:
+        with open(os.memfd_create("lock"), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with open(f"/proc/self/fdinfo/{file.fileno()}", "rb") as described:
+                return b"FLOCK" in described.read()
+    except (AttributeError, OSError):
+        return False
