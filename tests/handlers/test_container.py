@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from packtivity.statecontexts import LocalFSState
 
 DIGEST = "sha256:" + "ab" * 32
+IDENTIFIER = "sha256:" + "12" * 32
 ENVIRONMENT = {"environment_type": "docker-encapsulated", "image": "lab/base", "imagetag": "1", "envscript": ""}
 
 # What a container engine is to us: answers about an image, a run of the words after the image, a removal, events.
@@ -49,7 +50,7 @@ class Engine:
         for name in ("docker", "podman"):
             (folder / name).write_text(ENGINE.format(folder=folder))
             (folder / name).chmod(0o755)
-        self.answers("image", f'sha256:12 ["lab/base@{DIGEST}"]')
+        self.answers("image", f'{IDENTIFIER} ["lab/base@{DIGEST}"]')
         self.answers("events", "")
 
     def answers(self, question: str, text: str) -> None:
@@ -177,7 +178,7 @@ def test_what_was_run_lies_beside_the_logs_also_when_it_failed(run: Any, state: 
     assert found == {
         "image": "lab/base:1",
         "digest": DIGEST,
-        "identifier": "sha256:12",
+        "identifier": IDENTIFIER,
         "runtime": "docker",
         "exit_code": 3,
     }
@@ -187,9 +188,9 @@ def test_what_was_run_lies_beside_the_logs_also_when_it_failed(run: Any, state: 
 def test_an_image_that_never_was_in_a_registry_is_named_by_its_identifier(
     run: Any, engine: Engine, state: LocalFSState
 ) -> None:
-    engine.answers("image", "sha256:12 []")
+    engine.answers("image", f"{IDENTIFIER} []")
     run("true")
-    assert "image: lab/base:1 (sha256:12) with docker" in log(state, "step")
+    assert f"image: lab/base:1 ({IDENTIFIER}) with docker" in log(state, "step")
     assert note(state)["digest"] is None
 
 

@@ -10,7 +10,6 @@ is bound to the starting *thread*, so it would end tasks of pool threads that me
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -268,7 +267,9 @@ def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
             start_new_session=True,
         )
     except OSError as error:
-        raise _start_error(error, Execution(argv)) from error
+        from packtivity.runtimes.start_errors import start_error
+
+        raise start_error(error, Execution(argv)) from error
 
 
 def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
@@ -282,7 +283,9 @@ def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
     try:
         return subprocess.run(argv, cwd=workdir, check=False).returncode
     except OSError as error:
-        raise _start_error(error, Execution(argv, workdir=workdir)) from error
+        from packtivity.runtimes.start_errors import start_error
+
+        raise start_error(error, Execution(argv, workdir=workdir)) from error
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -317,7 +320,9 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             os.set_blocking(reading, False)
             watch = ExitWatch(process.pid)
         except (OSError, ValueError) as error:
-            raise _start_error(error, execution) from error
+            from packtivity.runtimes.start_errors import start_error
+
+            raise start_error(error, execution) from error
         opened.pop_all()
     return process, reading, watch
 
@@ -357,30 +362,6 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
     except (ImportError, AttributeError, OSError):
         pass  # the usual size works as well, only slower
-
-
-def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
-    program = execution.argv[0] if execution.argv else ""
-    if isinstance(error, ValueError):
-        return errors.ParameterError(f"{program!r} cannot be started: {error}", hint="Look for a NUL character.")
-    if error.errno == errno.E2BIG:
-        longest = max(len(os.fsencode(argument)) for argument in execution.argv)
-        return errors.ParameterError(
-            f"{program!r} cannot be started: its arguments are too long for this system (one has {longest} bytes)",
-            hint="Use process_type interpolated-script-cmd, or pass long lists through a file.",
-        )
-    if execution.workdir is not None and error.filename == execution.workdir:
-        return errors.StateError(f"work directory {execution.workdir} cannot be entered: {error.strerror}")
-    hint = _SCARCE.get(error.errno or 0, "Is it installed, executable and on the PATH?")
-    return errors.EnvironmentUnavailable(f"{program!r} cannot be started: {error.strerror}", hint=hint)
-
-
-_SCARCE = {
-    errno.EMFILE: "This program has as many files open as it may (ulimit -n).",
-    errno.ENFILE: "All programs together have as many files open as they may.",
-    errno.EAGAIN: "There are as many processes as there may be (ulimit -u, or a limit of the container or job).",
-    errno.ENOMEM: "Memory is short.",
-}
 
 
 @contextmanager
