@@ -1,10 +1,15 @@
-"""Ending runs from another thread, and saying what has become of one that was interrupted."""
+"""Ending runs from another thread, putting interrupts off, and saying what has become of a run that was interrupted."""
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from typing import Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Cancellation:
@@ -59,3 +64,25 @@ def note_end(interrupt: BaseException, path: str | None) -> None:
     :param path: of the log, if there is one.
     """
     interrupt.add_note("The task was ended." + (f" Its output: {path}" if path else ""))
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Put off ``KeyboardInterrupt`` until the block ends, so that no process is started and lost."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt

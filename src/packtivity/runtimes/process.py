@@ -10,26 +10,24 @@ is bound to the starting *thread*, so it would end tasks of pool threads that me
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import subprocess
-import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING
 
 from packtivity import errors, facts
-from packtivity.runtimes.cancellation import Cancellation, note_end
+from packtivity.runtimes.cancellation import Cancellation, interrupts_held, note_end
 from packtivity.runtimes.content import readable
 from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
 from packtivity.settings import caller_environment, search_path
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from packtivity.logfiles import RunLog
 
 CHUNK = 1 << 18
@@ -82,7 +80,7 @@ def run(
     """
     watch: _Watch | None = None
     try:
-        with _interrupts_held():
+        with interrupts_held():
             watch = _Watch(execution, log, reporter, grace, cancel, keep)
         if reporter is not None:
             reporter.started(execution)
@@ -267,9 +265,7 @@ def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
             start_new_session=True,
         )
     except OSError as error:
-        from packtivity.runtimes.start_errors import start_error
-
-        raise start_error(error, Execution(argv)) from error
+        raise _start_error(error, Execution(argv)) from error
 
 
 def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
@@ -283,9 +279,7 @@ def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
     try:
         return subprocess.run(argv, cwd=workdir, check=False).returncode
     except OSError as error:
-        from packtivity.runtimes.start_errors import start_error
-
-        raise start_error(error, Execution(argv, workdir=workdir)) from error
+        raise _start_error(error, Execution(argv, workdir=workdir)) from error
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -320,9 +314,7 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             os.set_blocking(reading, False)
             watch = ExitWatch(process.pid)
         except (OSError, ValueError) as error:
-            from packtivity.runtimes.start_errors import start_error
-
-            raise start_error(error, execution) from error
+            raise _start_error(error, execution) from error
         opened.pop_all()
     return process, reading, watch
 
@@ -364,23 +356,25 @@ def _widen(pipe: int) -> None:
         pass  # the usual size works as well, only slower
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Put off ``KeyboardInterrupt`` until the block ends, so that no process is started and lost."""
-    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not default or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = False
+def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
+    program = execution.argv[0] if execution.argv else ""
+    if isinstance(error, ValueError):
+        return errors.ParameterError(f"{program!r} cannot be started: {error}", hint="Look for a NUL character.")
+    if error.errno == errno.E2BIG:
+        longest = max(len(os.fsencode(argument)) for argument in execution.argv)
+        return errors.ParameterError(
+            f"{program!r} cannot be started: its arguments are too long for this system (one has {longest} bytes)",
+            hint="Use process_type interpolated-script-cmd, or pass long lists through a file.",
+        )
+    if execution.workdir is not None and error.filename == execution.workdir:
+        return errors.StateError(f"work directory {execution.workdir} cannot be entered: {error.strerror}")
+    hint = _SCARCE.get(error.errno or 0, "Is it installed, executable and on the PATH?")
+    return errors.EnvironmentUnavailable(f"{program!r} cannot be started: {error.strerror}", hint=hint)
 
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
 
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if came:
-            raise KeyboardInterrupt
+_SCARCE = {
+    errno.EMFILE: "This program has as many files open as it may (ulimit -n).",
+    errno.ENFILE: "All programs together have as many files open as they may.",
+    errno.EAGAIN: "There are as many processes as there may be (ulimit -u, or a limit of the container or job).",
+    errno.ENOMEM: "Memory is short.",
+}
