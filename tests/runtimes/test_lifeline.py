@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from packtivity import facts
 from packtivity.errors import StateError
 from packtivity.runtimes import process
 from packtivity.runtimes.lifeline import Lifeline, new_name
@@ -151,6 +153,42 @@ def test_no_room_for_the_folder_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(StateError, match="TMPDIR"):
         with Lifeline(new_name()):
             pass
+
+
+def test_no_room_to_say_where_the_folder_is_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def full(**_: object) -> None:
+        raise StateError("no room")
+
+    token = facts.open_page(facts.Page(tell=full))
+    try:
+        with pytest.raises(StateError, match="no room"):
+            with Lifeline(new_name()):
+                pass
+    finally:
+        facts.close_page(token)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_is_waited_for_in_a_program_with_many_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2000:
+        pytest.skip(f"this user may have only {limits[1]} files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, limits[1]))
+    held = [os.dup(0) for _ in range(1100)]
+    try:
+        with Lifeline("packtivity-of-its-own-kind", ("rm", "-f", str(tmp_path / "container"))) as life:
+            process.run(Execution(life.argv(("true",))))
+            life.cut()
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert wait_for(lambda: list(tmp_path.iterdir()) == [])
 
 
 def test_names_differ() -> None:

@@ -43,7 +43,6 @@ class ExitWatch:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        _watched.add(pid)
         self._collected: Collected | None = None
         self._thread: threading.Thread | None = None
         try:
@@ -52,6 +51,7 @@ class ExitWatch:
             self._descriptor, writing = os.pipe()
             self._thread = threading.Thread(target=self._wait, args=(writing,), daemon=True)
             self._thread.start()
+        _watched.add(pid)
 
     def _wait(self, writing: int) -> None:
         try:

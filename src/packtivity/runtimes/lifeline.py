@@ -29,7 +29,7 @@ class Lifeline:
     :param name: of the container; no two are alike.
     :param remove: arguments that remove it; empty when killing the processes is enough.
     :param base: directory that the private folder is made in.
-    :raises StateError: there is no room for the private folder.
+    :raises StateError: there is no room for the private folder, or to say where it is.
     """
 
     def __init__(self, name: str, remove: tuple[str, ...] = (), base: str | None = None) -> None:
@@ -50,7 +50,11 @@ class Lifeline:
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
                 hint="Set TMPDIR to another place.",
             ) from error
-        facts.tell(folder=self.folder)
+        try:
+            facts.tell(folder=self.folder)
+        except BaseException:
+            self.release()
+            raise
         return self
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -119,7 +119,9 @@ class Reaper:
         output = self._hang_up()
         if output is None:
             return
-        if select.select([output], [], [], _PATIENCE)[0]:
+        poller = select.poll()  # which, unlike select, takes descriptors of any number
+        poller.register(output, select.POLLIN)
+        if poller.poll(_PATIENCE * 1000):
             os.read(output.fileno(), 64)
         output.close()
         # It may look a while longer for a container that a daemon was about to make: nobody has to wait for that.
