@@ -14,7 +14,8 @@ import pytest
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError
 from packtivity.handlers.config import ExecutionConfig, container_config
-from packtivity.runtimes import locking, pulls
+from packtivity.runtimes import locking, process, pulls, supervise
+from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.choose import choose, docker_endpoint, host, named
 from packtivity.runtimes.containers import outside, plan_container
@@ -24,7 +25,7 @@ from packtivity.runtimes.oci import Docker
 from packtivity.runtimes.printed import ascii_line
 from packtivity.runtimes.quantity import read_quantity
 from packtivity.statecontexts import LocalFSState
-from packtivity.types import Limits, Mount
+from packtivity.types import Execution, Limits, Mount
 
 DIGEST = "sha256:" + "ab" * 32
 IDENTIFIER = "sha256:" + "cd" * 32
@@ -291,3 +292,20 @@ def test_the_line_for_a_shell_is_ascii_whatever_is_in_it() -> None:
     import shlex
 
     assert subprocess.run(shlex.split(line), capture_output=True, check=True).stdout.decode() == "é $(id) 'x'\ny|plain"
+
+
+# --- a person's container --------------------------------------------------------------------------------------
+
+
+def test_a_secret_that_a_person_s_container_gets_is_in_no_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", "quite.a.secret")
+    seen: list[Any] = []
+    monkeypatch.setattr(process, "attach", lambda argv, env: seen.extend((argv, env)) or 3)
+    watch = supervise.Supervision(say=never, pull_log=never)
+    execution = Execution(("sh",), image=str(tmp_path), pass_env=("BEARER_TOKEN",))
+    assert supervise.attach_container(Apptainer(Host(1, 1, "ada")), execution, watch) == 3
+    argv, env = seen
+    assert env == {"APPTAINERENV_BEARER_TOKEN": "quite.a.secret"}
+    assert "quite.a.secret" not in " ".join(argv)

@@ -166,6 +166,12 @@ def test_environment_is_inherited_added_to_or_replaced(monkeypatch):
     assert log.content == b"12\n2\n"
 
 
+def test_a_program_with_our_terminal_gets_variables_beside_ours(monkeypatch):
+    monkeypatch.setenv("OURS", "1")
+    assert process.attach(("sh", "-c", 'exit "$OURS$ADDED"'), env={"ADDED": "2"}) == 12
+    assert process.attach(("sh", "-c", 'exit "$OURS$ADDED"')) == 1
+
+
 def test_the_process_has_a_session_of_its_own():
     log = Log()
     process.run(shell("cut -d' ' -f6 /proc/self/stat; echo $$"), log=log)

@@ -28,6 +28,8 @@ from packtivity.settings import caller_environment, search_path
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from packtivity.logfiles import RunLog
 
 CHUNK = 1 << 18
@@ -268,16 +270,18 @@ def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
         raise _start_error(error, Execution(argv)) from error
 
 
-def attach(argv: tuple[str, ...], workdir: str | None = None) -> int:
+def attach(argv: tuple[str, ...], workdir: str | None = None, env: Mapping[str, str] | None = None) -> int:
     """Run a program that has our terminal, and return its exit code (negative for a signal).
 
     It stays in our process group: what a person types, Ctrl-C included, is for the program.
 
+    :param env: variables to add to ours.
     :raises EnvironmentUnavailable: it cannot be started.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
     try:
-        return subprocess.run(argv, cwd=workdir, check=False).returncode
+        environment = {**caller_environment(), **env} if env else None
+        return subprocess.run(argv, cwd=workdir, env=environment, check=False).returncode
     except OSError as error:
         raise _start_error(error, Execution(argv, workdir=workdir)) from error
     finally:

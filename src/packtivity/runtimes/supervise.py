@@ -218,8 +218,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     with Lifeline(name, runtime.remove_argv(name)) as life:
         scratch = life.folder if runtime.needs_scratch else None
         argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
-        env = [f"{name}={value}" for name, value in runtime.client_env(execution, caller_environment()).items()]
-        code = process.attach(life.argv(("env", *env, *argv) if env else argv))
+        code = process.attach(life.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
             life.cut()
     return code
