@@ -151,6 +151,27 @@ def _fill(descriptor: int, content: bytes, *, sync: bool) -> None:
         os.fsync(descriptor)
 
 
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What file systems answer that have no locks: Lustre as it is often mounted, for example."""
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file (flock); false when somebody else has. Where there are no locks, everybody is told true.
+
+    :raises OSError: it cannot be locked for another reason.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
 def read_json(path: str) -> JSON:
     """Return what a JSON file says; None when there is none, or it is no JSON, or something else than a file.
 

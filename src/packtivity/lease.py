@@ -9,7 +9,6 @@ The file itself says what is known of a running task. One that is there and not 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -20,14 +19,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError, TaskCancelled
-from packtivity.files import name_also, read_json, rename, write_whole
+from packtivity.files import lock, name_also, read_json, rename, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from packtivity.types import JSON
 
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 SUFFIX = ".state.json"
 """What names of state files end with."""
 
@@ -146,15 +144,12 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
 def _try(path: str) -> Lease | None:
     descriptor = _open(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+        # else the one who had it took the file away in between
+        ours = lock(descriptor) and _is_same(descriptor, path)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            os.close(descriptor)
-            raise _unwritable(path, error) from error
-    if not _is_same(descriptor, path):  # the one who had it took the file away in between
+        os.close(descriptor)
+        raise _unwritable(path, error) from error
+    if not ours:
         os.close(descriptor)
         return None
     return Lease(path, descriptor, _parsed(_content(descriptor)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError
+from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError, TaskCancelled
 from packtivity.handlers.config import ExecutionConfig, container_config
 from packtivity.runtimes import locking, process, pulls, supervise
 from packtivity.runtimes.apptainer import Apptainer
@@ -159,6 +161,28 @@ def test_an_image_is_pulled_once_and_only_if_missing(pretend: Any, tmp_path: Pat
     mark.unlink()
     with pytest.raises(EnvironmentUnavailable, match="pulling is switched off"):
         pulls.fetch(DOCKER, "a:1", "never", pull, never)
+
+
+def test_waiting_for_another_pull_of_the_image_can_be_cancelled(pretend: Any) -> None:
+    pretend("docker", "exit 1")
+    path = Path(pulls.note_path(DOCKER, "a:1") + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said: list[str] = []
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(TaskCancelled):
+            pulls.fetch(DOCKER, "a:1", "missing", never, said.append, lambda: True)
+    assert said == ["waiting for a pull of a:1"]
+
+
+def test_a_cache_on_a_file_system_without_locks_is_good_enough(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    pretend("docker", "exit 1")
+    with pytest.raises(EnvironmentUnavailable, match="yet does not have it"):
+        pulls.fetch(DOCKER, "a:1", "missing", lambda *_: None, lambda _: None)
 
 
 def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ of one machine, because a shared home directory has many.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.errors import ProxyError
-from packtivity.files import read_json, write_json
+from packtivity.files import lock, read_json, write_json
 from packtivity.record import is_outcome
 
 if TYPE_CHECKING:
@@ -149,7 +147,7 @@ class Spool:
         """Be the supervisor inside the block; gives false when there is one already."""
         descriptor = os.open(f"{self.root}/supervisor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield _lock(descriptor)
+            yield lock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -174,17 +172,6 @@ class Spool:
         with suppress(BlockingIOError):
             os.write(descriptor, b".")
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    return True
 
 
 def mapping(found: Any) -> dict[str, Any]:

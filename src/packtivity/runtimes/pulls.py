@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from packtivity import settings
-from packtivity.errors import EnvironmentUnavailable, StateError
-from packtivity.files import replacing
+from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
+from packtivity.files import lock, replacing
 from packtivity.runtimes.asking import ask
 from packtivity.runtimes.images import is_path, matching_digest, unpacked_candidates
 
@@ -29,6 +29,9 @@ _IDENTIFIER = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 FRESH = 60.0
 """Seconds for which a note is believed without looking again."""
+
+_POLL = 0.1
+"""Seconds between looks whether another pull is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +181,21 @@ def _identity(text: str) -> tuple[str, list[str]]:
     return "", []
 
 
-def fetch(runtime: Runtime, reference: str, policy: str, pull: Puller, say: Callable[[str], None]) -> Image:
+def fetch(
+    runtime: Runtime,
+    reference: str,
+    policy: str,
+    pull: Puller,
+    say: Callable[[str], None],
+    cancelled: Callable[[], bool] = bool,
+) -> Image:
     """Return an image that is here afterwards.
 
     :param policy: ``missing``, ``always`` or ``never``.
     :param say: told what is being waited for.
+    :param cancelled: asked while another pull of the image is waited for.
     :raises EnvironmentUnavailable: it is not here and may not or cannot be pulled.
+    :raises TaskCancelled: it was cancelled.
     """
     if policy != "always" and (found := inspect(runtime, reference)):
         return found
@@ -193,7 +205,8 @@ def fetch(runtime: Runtime, reference: str, policy: str, pull: Puller, say: Call
             hint=f"Allow it (--pull missing), or fetch it with: {' '.join(runtime.pull_argv(reference, 'IMAGE.sif'))}",
         )
     began = time.time()
-    with _one_at_a_time(note_path(runtime, reference) + ".lock", lambda: say(f"waiting for a pull of {reference}")):
+    waiting = f"waiting for a pull of {reference}"
+    with _one_at_a_time(note_path(runtime, reference) + ".lock", lambda: say(waiting), cancelled):
         if policy == "always" and (note := read_note(runtime, reference)) and note.seen > began:
             return note  # somebody else pulled it while we waited
         if policy != "always" and (found := inspect(runtime, reference)):
@@ -229,10 +242,8 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
 
 
 @contextmanager
-def _one_at_a_time(path: str, waiting: Callable[[], None]) -> Iterator[None]:
+def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
     """Hold a lock that the system takes back when we die, however we die."""
-    import fcntl
-
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -241,11 +252,19 @@ def _one_at_a_time(path: str, waiting: Callable[[], None]) -> Iterator[None]:
             f"the lock {path} cannot be made: {error.strerror}", hint="Set PACKTIVITY_CACHE_DIR to another place."
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(descriptor):
             waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _await_lock(descriptor, cancelled)
         yield
     finally:
         os.close(descriptor)
+
+
+def _await_lock(descriptor: int, cancelled: Callable[[], bool]) -> None:
+    from threading import Event
+
+    idle = Event()
+    while not lock(descriptor):
+        if cancelled():
+            raise TaskCancelled("the task was cancelled while it waited for a pull of its image")
+        idle.wait(_POLL)

@@ -53,6 +53,10 @@ class Supervision:
     locked: Mapping[str, str] | None = None
     noted: bool = True
 
+    def is_cancelled(self) -> bool:
+        """Return whether its end was asked for."""
+        return self.cancel is not None and self.cancel.cancelled
+
     def run(self, execution: Execution, log: RunLog | None) -> Completed:
         """Run a plain execution, watched."""
         return process.run(
@@ -85,6 +89,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     """Return the image to run, pulled if need be.
 
     :raises EnvironmentUnavailable: it cannot be had, or is not the locked one.
+    :raises TaskCancelled: it was cancelled.
     """
     reference = str(execution.image)
     local = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
@@ -94,7 +99,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     note = None if watch.policy == "always" else pulls.read_note(runtime, wanted)
     if note is not None:
         return note
-    return pulls.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say)
+    return pulls.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say, watch.is_cancelled)
 
 
 def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
