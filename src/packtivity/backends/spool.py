@@ -169,9 +169,11 @@ class Spool:
             descriptor = os.open(f"{self.root}/bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return
-        with suppress(BlockingIOError):
-            os.write(descriptor, b".")
-        os.close(descriptor)
+        try:
+            with suppress(BlockingIOError, BrokenPipeError):  # it rings already; who listened has just gone
+                os.write(descriptor, b".")
+        finally:
+            os.close(descriptor)
 
 
 def mapping(found: Any) -> dict[str, Any]:
