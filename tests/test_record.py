@@ -132,6 +132,13 @@ def test_secrets_are_masked_wherever_they_come_up(state, monkeypatch):
     assert found["parameters"]["db_password"] == "***"
 
 
+def test_secrets_are_masked_however_deep_they_are(state):
+    parameters = {**PARAMETERS, "sites": [{"name": "a site", "login": {"api-key": ["hunter22!"]}}]}
+    found, _ = run(state, "echo {sites[0][login][api-key][0]}; exit 1", parameters)
+    assert "hunter22" not in json.dumps(found)
+    assert found["parameters"]["sites"] == [{"name": "a site", "login": {"api-key": ["***"]}}]
+
+
 def test_host_and_user_are_there_only_on_request(state, monkeypatch):
     assert "host" not in run(state, "true")[0]
     monkeypatch.setenv("PACKTIVITY_RECORD_HOST", "true")

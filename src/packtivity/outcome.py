@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from packtivity.version import VERSION
@@ -170,7 +170,7 @@ def hasher(size: int) -> Callable[..., Any]:
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 
-@cache
+@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Return whether a variable or parameter of this name holds something that nobody else may see."""
     lowered = name.lower().replace("-", "_")
@@ -180,11 +180,19 @@ def is_secret(name: str) -> bool:
 def secrets(environment: Mapping[str, str], parameters: JSON) -> set[str]:
     """Return the texts that must not stand in a record: values of variables and parameters with telling names."""
     found = {environment[name] for name in environment if is_secret(name)}
-    if isinstance(parameters, dict):
-        for name, value in parameters.items():
-            if is_secret(str(name)):
-                found.update(strings(value))
+    found.update(_telling(parameters))
     return {text for text in found if len(text) >= _SHORTEST_SECRET}
+
+
+def _telling(data: JSON) -> Iterator[str]:
+    """Give every string below a telling name, however deep that is."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield from strings(value) if is_secret(str(name)) else _telling(value)
+    elif isinstance(data, list):
+        for value in data:
+            if isinstance(value, (dict, list)):
+                yield from _telling(value)
 
 
 def masked(data: JSON, hidden: set[str]) -> JSON:
