@@ -62,6 +62,15 @@ def test_the_end_of_a_kerberos_ticket() -> None:
     assert kerberos_end(b"") is None
 
 
+def test_a_damaged_cache_is_not_read_without_end() -> None:
+    damaged = bytearray(cache(credential(b"host/lxplus", NOW + 1), credential(b"krbtgt/CERN.CH", NOW + 2)))
+    at = damaged.index(b"address") - 10
+    damaged[at : at + 4] = b"\xff" * 4  # how many addresses there are
+    began = time.monotonic()
+    assert kerberos_end(bytes(damaged)) is None
+    assert time.monotonic() - began < 1
+
+
 @given(st.binary(max_size=300))
 def test_no_cache_makes_reading_fail(junk: bytes) -> None:
     kerberos_end(b"\x05\x04" + junk)

@@ -228,6 +228,7 @@ def _after_ticket(cache: bytes, position: int) -> int:
         for _ in range(count):
             position += 2
             position += 4 + int.from_bytes(cache[position : position + 4])
+            _need(cache, position)
     for _ in range(2):  # ticket, second ticket
         position += 4 + int.from_bytes(cache[position : position + 4])
     _need(cache, position)
