@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from packtivity.errors import EnvironmentUnavailable
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.locking import digest_of
 from packtivity.runtimes.pulls import Image
-from packtivity.runtimes.registry import find_login
+from packtivity.runtimes.registry import describe, find_login
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +55,19 @@ def test_an_image_without_a_digest_cannot_be_locked() -> None:
         digest_of(Image("r.example/x:1", "/cache/x.sif", identifier="file:1:2"), runtime)
     assert digest_of(Image("/images/x.sif", "/images/x.sif", identifier="file:1:2"), runtime) == "file:1:2"
     assert digest_of(Image("r.example/x:1", "/cache/x.sif", digest="sha256:1"), runtime) == "sha256:1"
+
+
+@pytest.mark.parametrize(
+    "manifest", [{"manifests": [{"digest": "sha256:1", "platform": {"os": "plan9", "architecture": "amd64"}}]}, [], "x"]
+)
+def test_an_index_without_this_machine_or_nonsense_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, manifest: object
+) -> None:
+    def get(*_: object, **__: object) -> Any:
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, json.dumps(manifest).encode()
+        answer.headers["Docker-Content-Digest"] = "sha256:2"
+        return answer
+
+    monkeypatch.setattr(requests.Session, "get", get)
+    assert describe("r.example/x:1") is None

@@ -43,7 +43,7 @@ def describe(image: str) -> Description | None:
     try:
         with requests.Session() as session:
             return _describe(session, reference)
-    except (requests.RequestException, ValueError, KeyError, TypeError):
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -54,8 +54,10 @@ def _describe(session: requests.Session, reference: Reference) -> Description | 
         return None
     document = manifest.json()
     if "manifests" in document:
-        inner = next(entry["digest"] for entry in document["manifests"] if _is_ours(entry.get("platform") or {}))
-        document = _get(session, reference, f"manifests/{inner}", _MANIFESTS).json()
+        inner = [entry["digest"] for entry in document["manifests"] if _is_ours(entry.get("platform") or {})]
+        if not inner:
+            return None  # the tool says best that there is none for this machine
+        document = _get(session, reference, f"manifests/{inner[0]}", _MANIFESTS).json()
     config = _get(session, reference, f"blobs/{document['config']['digest']}", ("*/*",)).json()
     return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
 
