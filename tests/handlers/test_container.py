@@ -228,6 +228,38 @@ def test_a_tool_that_cannot_start_the_container_is_told_from_a_task_that_failed(
     assert not Path(f"{state.metadir}/t.container.json").exists()
 
 
+def test_an_image_without_a_shell_is_said_to_have_none(run: Any) -> None:
+    said = 'docker: Error response from daemon: exec: "sh": executable file not found in $PATH: unknown'
+    with pytest.raises(errors.EnvironmentUnavailable, match=r"The image has no shell \(sh\)"):
+        run(f"echo '{said}' >&2; exit 127")
+
+
+@pytest.mark.parametrize("code", [126, 127, 255])
+def test_what_another_tool_would_say_is_the_task_s_own_affair(run: Any, code: int) -> None:
+    with pytest.raises(errors.TaskFailed, match=f"exit code {code}"):
+        run(f"echo 'FATAL: no. Error: no' >&2; echo 'Error: no such image' >&2; exit {code}")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "runs"),
+    [
+        ("docker", "docker: Error response from daemon: No such image: lab/base:1.", 2),
+        ("podman", "Error: lab/base:1: image not known", 2),
+        ("docker", "in the task: no such image", 1),
+    ],
+)
+def test_only_a_tool_that_misses_the_image_is_run_again(
+    run: Any, engine: Engine, workdir: Path, name: str, said: str, runs: int
+) -> None:
+    once = f"[ -e {workdir}/again ] || {{ touch {workdir}/again; echo '{said}' >&2; exit 125; }}"
+    if runs == 1:
+        with pytest.raises(errors.TaskFailed):
+            run(once, containers={"runtime": name})
+    else:
+        run(once, containers={"runtime": name})
+    assert len([call for call in engine.calls() if call.startswith("run")]) == runs
+
+
 def test_a_locked_digest_that_is_not_there_is_refused_before_anything_runs(run: Any, engine: Engine) -> None:
     with pytest.raises(errors.EnvironmentUnavailable, match="not in the lock file"):
         run("true", containers={"locked": {}})

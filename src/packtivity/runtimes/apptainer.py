@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import ParameterError
 from packtivity.runtimes.base import Launch, Runtime, mount_value
@@ -23,6 +23,7 @@ class Apptainer(Runtime):
     runs_sif = True
     has_store = False
     needs_scratch = True
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""

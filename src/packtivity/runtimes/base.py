@@ -84,6 +84,9 @@ class Runtime:
     is_child: ClassVar[bool] = True
     """Whether a task is a process below the tool's, so that the system counts what it takes as the tool's."""
     networks: ClassVar[frozenset[str]] = frozenset(("none", "host"))
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {}
+    """Exit codes by which the tool says that it could not start a container, which a task may have as well; with what the
+    line begins in which it then says why."""
 
     def __init__(self, host: Host, program: str | None = None) -> None:
         self.host = host

@@ -20,6 +20,12 @@ class Docker(Runtime):
     install = "https://docs.docker.com/engine/install"
     security: ClassVar[str] = "label=disable"
     is_child: ClassVar[bool] = False
+    # "docker" may also be a script that calls Podman.
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        125: ("docker: ", "Error: "),
+        126: ("docker: ",),
+        127: ("docker: ",),
+    }
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -114,6 +120,7 @@ class Podman(Docker):
 
     name = "podman"
     install = "https://podman.io/docs/installation"
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = dict.fromkeys((125, 126, 127), ("Error: ",))
 
     def __init__(self, host: Host, program: str | None = None) -> None:
         super().__init__(host, program)

@@ -170,7 +170,7 @@ def _run_again_if_gone(
 ) -> Ended:
     """Run; once more if the image was noted to be here and has been removed since."""
     ended = _run(runtime, execution, image, log, watch)
-    if _is_missing_image(ended):
+    if _is_missing_image(runtime, ended):
         watch.say(f"the image {image.reference} was here and is no longer")
         pulls.forget(runtime, image.reference)
         ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
@@ -314,15 +314,20 @@ def _last_lines(completed: Completed, count: int = 8) -> list[str]:
     return [line.strip() for line in lines if line.strip()][-count:]
 
 
-def _is_missing_image(ended: Ended) -> bool:
-    if ended.completed.returncode != 125:
-        return False
-    said = " ".join(_last_lines(ended.completed)).lower()
-    return any(words in said for words in ("no such image", "image not known", "unable to find image"))
+def _complaint(runtime: Runtime, ended: Ended) -> str:
+    """Return the line in which the tool says why it could not start the container; empty when it does not say that."""
+    done = ended.completed
+    begins = () if done.timed_out else runtime.refusals.get(done.returncode, ())
+    return next((line for line in _last_lines(done) if line.startswith(begins)), "")
 
 
-_STARTS = {125: ("docker: ", "Error: "), 255: ("FATAL: ",), 126: ("Error: ",), 127: ("Error: ",)}
+def _is_missing_image(runtime: Runtime, ended: Ended) -> bool:
+    said = _complaint(runtime, ended).lower()
+    return any(words in said for words in ("no such image", "image not known"))
+
+
 _NO_GPU = "There is no GPU that containers may have (NVIDIA Container Toolkit): leave --gpus away, or run it elsewhere."
+_NO_SHELL = "The image has no shell (sh), which commands and scripts are run by."
 _ADVICE = (
     ("docker-init", "Install tini, whose program Docker gives to containers."),
     ("invalid mount config", "Is the directory on the machine that runs the daemon?"),
@@ -332,20 +337,19 @@ _ADVICE = (
     ("cdi devices", _NO_GPU),
     ("no space left", "The disk that images and containers are kept on is full."),
     ("permission denied", "packtivity doctor says what this user may do."),
-    ('"sh"', "The image has no shell (sh), which commands and scripts are run by."),
+    ('"sh"', _NO_SHELL),
+    ("`sh`", _NO_SHELL),
 )
 
 
 def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
     """Tell a container that could not be started from a task that failed."""
-    done = ended.completed
-    begins = _STARTS.get(done.returncode, ())
-    reason = next((line for line in _last_lines(done) if begins and line.startswith(begins)), None)
-    if reason is None or done.timed_out:
+    reason = _complaint(runtime, ended)
+    if not reason:
         return
     advice = (text for word, text in _ADVICE if word in reason.lower())
     raise errors.EnvironmentUnavailable(
-        f"{runtime.name} could not start the container (exit code {done.returncode}): {reason}",
+        f"{runtime.name} could not start the container (exit code {ended.completed.returncode}): {reason}",
         hint=next(advice, "packtivity doctor tells more; the command is in the step log."),
     )
 
