@@ -307,3 +307,15 @@ def test_a_worker_that_cannot_be_started_is_an_error_of_the_task(tasks, monkeypa
         here.submit("true").future.result(10)
     monkeypatch.undo()
     assert here.submit("true").future.result(30)["status"] == "succeeded"
+
+
+def test_a_second_worker_that_cannot_be_started_leaves_all_tasks_to_the_first(tasks, monkeypatch):
+    here = tasks(2)
+    first = here.submit("while ! test -e go; do sleep 0.05; done")
+    until(lambda: here.folder(first).joinpath("_packtivity").exists())
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    others = [here.submit(TRIVIAL) for _ in range(3)]
+    until(lambda: here.pool._talking == 1)
+    monkeypatch.undo()
+    here.folder(first).joinpath("go").touch()
+    assert {job.future.result(30)["status"] for job in others} == {"succeeded"}

@@ -214,7 +214,7 @@ class Pool:
                 return
 
     def _take(self) -> Worker | None:
-        """Return a worker; None when none can be started, and then there is nothing left to do."""
+        """Return a worker; None when none can be started."""
         with self._lock:
             if self._idle:
                 worker = self._idle.pop()
@@ -230,8 +230,11 @@ class Pool:
         return worker
 
     def _refuse(self, error: Exception) -> None:
+        """Say that there is no worker for what waits, unless there are others that will take it."""
         with self._lock:
             self._talking -= 1
+            if self._talking:
+                return
             refused = list(self._waiting)
             self._waiting.clear()
         for job in refused:
