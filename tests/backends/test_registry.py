@@ -68,6 +68,11 @@ def test_options_reach_the_backend_and_stay_the_callers():
     assert options == {"config": {"exec": {"strict": True}}}
 
 
+def test_the_size_of_a_pool_is_an_option_too():
+    assert backend_from_string("multiproc", {"poolsize": 3})[1].poolsize == 3
+    assert backend_from_string("multiproc:2", {"poolsize": 3})[1].poolsize == 2
+
+
 def test_options_from_a_file_come_on_top(theirs, tmp_path, monkeypatch):
     (tmp_path / "o.yml").write_text("a: 1\nb: 2\n")
     monkeypatch.setenv("PACKTIVITY_ASYNCBACKEND_OPTS", str(tmp_path / "o.yml"))

@@ -115,7 +115,7 @@ def _multiproc(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, A
     from packtivity.backends.multiproc import MultiProcBackend
 
     _, _, size = backendstring.partition(":")
-    return is_async, MultiProcBackend(**{**backendopts, "poolsize": size or "auto"})
+    return is_async, MultiProcBackend(**{**backendopts, **({"poolsize": size} if size else {})})
 
 
 @backend("local")
