@@ -6,6 +6,7 @@ import pytest
 
 from packtivity import errors
 from packtivity.asyncbackends import (
+    DefaultExternalJobBackend,
     ExternalAsyncBackend,
     ExternalAsyncMixin,
     ExternalAsyncProxy,
@@ -79,6 +80,13 @@ def test_a_failed_job_raises_what_the_engine_says(state):
     assert backend.fail_info(proxy) == "it rained"
     with pytest.raises(errors.TaskFailed, match="it rained"):
         backend.result(proxy)
+
+
+def test_what_is_no_handle_is_refused_by_every_question():
+    jobs = DefaultExternalJobBackend()
+    for question in (jobs.ready, jobs.successful, jobs.fail_info, jobs.cancel):
+        with pytest.raises(errors.ProxyError, match="no handle of a job"):
+            question("7")
 
 
 def test_a_handle_that_is_not_json_becomes_null_and_cannot_be_loaded(state):

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from packtivity import errors
-from packtivity.backends import foreground
+from packtivity import errors, outcome
 from packtivity.backends.base import PythonCallableAsyncBackend, defaultsyncbackend
 from packtivity.backends.foreground import ForegroundBackend
 from packtivity.backends.proxies import ForegroundProxy
@@ -125,7 +124,13 @@ def test_a_failed_proxy_that_says_nothing_more_still_raises(backend):
 
 
 def test_a_failure_without_exit_code_has_none():
-    assert foreground.describe_failure(ValueError("x")) == {"type": "ValueError", "message": "x"}
+    assert outcome.failure(ValueError("x")) == {"type": "ValueError", "message": "x"}
+
+
+def test_a_failed_proxy_raises_in_another_process_what_it_would_have_raised_here(backend):
+    proxy = ForegroundProxy(None, None, success=False, details={"failure": {"type": "TaskTimeout", "message": "long"}})
+    with pytest.raises(errors.TaskTimeout, match="long"):
+        backend.result(ForegroundProxy.fromJSON(proxy.json()))
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity import datamodel
+from packtivity import datamodel, outcome
+from packtivity.backends.asked import error_of
 from packtivity.backends.base import PythonCallableAsyncBackend
 from packtivity.backends.proxies import ForegroundProxy
 
@@ -27,7 +28,7 @@ class ForegroundBackend(PythonCallableAsyncBackend):
             result = callable()
         except Exception as error:  # noqa: BLE001 - a handler of a plug-in may raise anything, and the task failed
             proxy = ForegroundProxy(None, model, success=False)
-            proxy.failure, proxy.error = describe_failure(error), error
+            proxy.failure, proxy.error = outcome.failure(error), error
             return proxy
         return ForegroundProxy(result.json(), model, success=True)
 
@@ -42,10 +43,10 @@ class ForegroundBackend(PythonCallableAsyncBackend):
     def result(self, resultproxy: ForegroundProxy) -> Any:
         """Return the result.
 
-        :raises TaskFailed: the task failed; in the process it ran in, whatever it raised.
+        :raises TaskFailed: the task failed; or another error, the one it failed with.
         """
         if not resultproxy.success:
-            raise resultproxy.error or failure_error(resultproxy.failure)
+            raise resultproxy.error or error_of(resultproxy.failure)
         return self.datamodel.create(resultproxy.resultdata, resultproxy.datamodel)
 
     def fail_info(self, resultproxy: ForegroundProxy) -> tuple[str, str] | None:
@@ -54,19 +55,3 @@ class ForegroundBackend(PythonCallableAsyncBackend):
             return None
         failure = resultproxy.failure or {}
         return failure.get("type", "TaskFailed"), failure.get("message", "")
-
-
-def describe_failure(error: BaseException) -> dict[str, Any]:
-    """Return an error as JSON: ``type``, ``message`` and, for a failed command, ``returncode``."""
-    failure: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
-    returncode = getattr(error, "returncode", None)
-    return failure if returncode is None else {**failure, "returncode": returncode}
-
-
-def failure_error(failure: dict[str, Any] | None) -> Exception:
-    """Return the error to raise for a failure that is only known as JSON."""
-    from packtivity.errors import TaskFailed
-
-    failure = failure or {}
-    message = failure.get("message") or "the task failed; nothing more is known"
-    return TaskFailed(message, returncode=failure.get("returncode", 1), command=())

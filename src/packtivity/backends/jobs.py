@@ -42,11 +42,13 @@ class DefaultExternalJobBackend:
         details: JSON = proxy.details()
         return {"job_id": proxy.task_id, **details}
 
-    def _answer(self, handle: Any) -> dict[str, Any]:
+    def _proxy(self, handle: Any) -> MultiProcProxy:
         if not isinstance(handle, dict):
             raise ProxyError("this is no handle of a job")
-        proxy = self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
-        return self._tasks.ask(proxy)
+        return self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
+
+    def _answer(self, handle: Any) -> dict[str, Any]:
+        return self._tasks.ask(self._proxy(handle))
 
     def ready(self, handle: Any) -> bool:
         """Return whether a job is over."""
@@ -67,8 +69,7 @@ class DefaultExternalJobBackend:
         :raises ProxyError: nobody knows it.
         :raises BackendError: the process that submitted it cannot be asked.
         """
-        proxy = self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
-        self._tasks.cancel(proxy)
+        self._tasks.cancel(self._proxy(handle))
 
 
 def _process(job: Mapping[str, Any] | None) -> JSON:
