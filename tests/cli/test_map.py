@@ -43,8 +43,8 @@ def place(commands):
 def sweep(commands, place, tmp_path):
     """Runs ``packtivity map`` on the spec."""
 
-    def run(*arguments, spec="spec.yml"):
-        state = {"PACKTIVITY_STATE_DIR": str(tmp_path / "state")}
+    def run(*arguments, spec="spec.yml", path=""):
+        state = {"PACKTIVITY_STATE_DIR": str(tmp_path / "state"), "PYTHONPATH": str(path)}
         return commands("packtivity", "map", spec, *arguments, env=state)
 
     return run
@@ -352,3 +352,21 @@ def test_a_person_at_a_terminal_sees_a_bar_with_failures_and_it_is_gone_at_the_e
     assert " left" in text
     last = text.rpartition("\r\x1b[K")[2]
     assert last.startswith("7 of 8 tasks succeeded")
+
+
+COMES_BACK = """
+from packtivity.asyncbackends import ForegroundBackend
+from packtivity.errors import BackendError
+
+class Backend(ForegroundBackend):
+    def ask_many(self, proxies):
+        raise BackendError("it is away")
+    def ask_waiting(self, proxies):
+        return [{"status": "succeeded" if proxy.success else "failed"} for proxy in proxies]
+"""
+
+
+def test_an_engine_that_is_away_for_a_while_does_not_end_the_map(sweep, commands, place):
+    commands.write("away.py", COMES_BACK)
+    done = sweep("-p", "x=1..2", "-p", "name=a", *OUT, "-b", "py:away:Backend", path=place)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -174,7 +174,7 @@ class Sweep:
             return None  # of another backend, or nobody knows it any more
 
     def _landed(self, flying: list[Item]) -> set[Item]:
-        many = getattr(self.backend, "ask_many", None)
+        many = getattr(self.backend, "ask_waiting", None) or getattr(self.backend, "ask_many", None)
         if many is not None:
             told = many([item.proxy for item in flying])
             over = {
