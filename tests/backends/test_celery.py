@@ -208,3 +208,29 @@ def test_a_broker_that_is_not_there_is_told_in_seconds_and_without_its_password(
     assert "PACKTIVITY_CELERY_REDIS_BROKER" in said.stderr
     assert "s3cret" not in said.stderr + said.stdout
     assert "Traceback" not in said.stderr
+
+
+def test_cancelling_what_has_just_ended_writes_to_nobody_else_s_descriptor() -> None:
+    from packtivity.backends.celery_app import Delivery
+
+    delivery = Delivery("one")
+    delivery.close()
+    reading, writing = os.pipe()
+    try:
+        delivery.cancel()
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_running_delivery_hears_that_it_is_cancelled() -> None:
+    from packtivity.backends.celery_app import Delivery
+
+    with Delivery("one") as delivery:
+        for _ in range(2):
+            delivery.cancel()
+        assert (os.read(delivery.fileno(), 9), delivery.cancelled) == (b"\n", True)
+    assert "one" not in Delivery.running

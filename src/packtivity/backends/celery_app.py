@@ -107,14 +107,16 @@ class Delivery(Cancellation):
 
     def __init__(self, task_id: str) -> None:
         super().__init__()
+        self._closing = threading.RLock()  # unlike the base's, this may interrupt itself
         self._task_id = task_id
         self.running[task_id] = self
 
     def cancel(self) -> None:
-        """End the task; unlike the base's, this may interrupt itself."""
-        if not self.cancelled:
+        """End the task, unless it is over."""
+        with self._closing:
+            if not self.cancelled and self._read >= 0:
+                os.write(self._write, b"\n")
             self.cancelled = True
-            os.write(self._write, b"\n")
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
@@ -123,11 +125,12 @@ class Delivery(Cancellation):
 
     def close(self) -> None:
         """Give everything back."""
-        self.running.pop(self._task_id, None)
-        if self._read >= 0:
-            os.close(self._read)
-            os.close(self._write)
-            self._read = -1
+        with self._closing:
+            self.running.pop(self._task_id, None)
+            if self._read >= 0:
+                os.close(self._read)
+                os.close(self._write)
+                self._read = -1
 
     __del__ = close
 
