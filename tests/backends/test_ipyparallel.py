@@ -344,3 +344,19 @@ def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks,
         if not most:
             farm.report("ipcluster", told)
     assert told["succeeded"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "3", '{"ssh": "x"}', '{"interface": 3}'])
+def test_a_damaged_file_of_a_controller_says_nothing_of_its_addresses(tmp_path, content):
+    from packtivity.backends.cluster import _addresses
+
+    (tmp_path / "client.json").write_text(content)
+    assert _addresses(str(tmp_path / "client.json")) == {}
+
+
+@pytest.mark.parametrize("found", [None, 3, "[]", "not JSON", '{"id": "two"}', b"\xff"])
+def test_what_came_back_for_somebody_else_s_message_is_refused(found):
+    from packtivity.backends.ipyparallel import IPythonParallelProxy, _answer
+
+    with pytest.raises(ProxyError, match="of another task"):
+        _answer(found, IPythonParallelProxy("one", "m", "/nowhere/t.one.outcome.json"))

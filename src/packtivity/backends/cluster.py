@@ -272,9 +272,10 @@ def _listening(addresses: Mapping[str, Any]) -> None:
 
 def _addresses(path: str) -> dict[str, str]:
     """Return the addresses in the file of a controller on this machine; nothing is known of others."""
-    found = read_json(path)
-    interface = found.get("interface") if isinstance(found, dict) else None
-    if found.get("ssh") or interface != "tcp://127.0.0.1" or found.get("location") != socket.gethostname():
+    found, interface = read_json(path), "tcp://127.0.0.1"
+    if not isinstance(found, dict) or found.get("ssh"):
+        return {}
+    if (found.get("interface"), found.get("location")) != (interface, socket.gethostname()):
         return {}
     return {key: f"{interface}:{found.get(key)}" for key in ("registration", "task")}
 

@@ -357,7 +357,11 @@ def _answer(found: Any, proxy: IPythonParallelProxy) -> Answer | None:
         name, value = getattr(found, "ename", type(found).__name__), getattr(found, "evalue", found)
         lost = WorkerLost(f"the engine could not run this task: {name}: {value}")
         return None if name == "EngineError" else _concluded(proxy, lost)
-    answer: Answer = json.loads(found)
-    if answer.pop("id", None) != proxy.task_id:
+    try:
+        answer: Answer = json.loads(found)
+        its_own = answer.pop("id", None) == proxy.task_id
+    except (TypeError, ValueError, AttributeError):  # it is of somebody else's call
+        its_own = False
+    if not its_own:
         raise ProxyError("the message in this proxy is of another task than its task_id")
     return answer
