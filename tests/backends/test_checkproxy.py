@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,16 @@ def test_logs_are_what_the_task_printed(desk):
     assert "there is no run log" in desk.check("--logs", name, "gone.proxy").stderr
 
 
+def test_a_log_that_is_a_pipe_is_not_waited_for(desk):
+    name = desk.submit("logs", "true")
+    assert desk.check("--wait", name).returncode == 0
+    (log,) = (desk.folder / "logs" / "_packtivity").glob("*.run.log")
+    log.unlink()
+    os.mkfifo(log)
+    assert "there is no run log that can be read" in desk.check("--logs", name).stderr
+    assert desk.check("--follow", name).returncode == 0
+
+
 def test_following_shows_lines_while_the_task_still_runs(desk):
     name = desk.submit("follow", "echo early; " + HOLD)
     following = desk.start("packtivity-checkproxy", "--follow", name)
@@ -215,6 +226,20 @@ def test_cancelling_ends_what_runs_and_what_waits_and_leaves_what_is_over(desk):
     assert not Path(f"/proc/{(desk.folder / 'runs' / 'pid').read_text().strip()}").exists()
     assert desk.record("over")["status"] == "succeeded"
     assert desk.record("runs")["status"] == "cancelled"
+
+
+def test_a_task_that_cannot_be_cancelled_leaves_none_of_the_others_running(desk):
+    given = (*desk.options("pool", "multiproc:1"), "--async", "-x", "pool.proxy")
+    pool = desk.start("packtivity-run", *given, desk.spec("pool", HOLD))
+    until(lambda: (desk.folder / "pool" / "begun").exists() and (desk.folder / "pool.proxy").exists())
+    runs = desk.submit("runs", HOLD)
+    until((desk.folder / "runs" / "begun").exists)
+    shutil.rmtree(desk.folder / "state" / "pools")
+    done = desk.check("--cancel", "pool.proxy", runs)
+    assert (done.returncode, "cannot be asked to end it" in done.stderr) == (11, True)
+    assert json.loads(desk.check("--wait", "--format", "json", runs).stdout)[0]["status"] == "cancelled"
+    (desk.folder / "go").touch()
+    assert pool.wait(30) == 0
 
 
 def test_a_task_of_somebody_s_pool_is_ended_by_asking(desk):

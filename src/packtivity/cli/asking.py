@@ -57,6 +57,16 @@ class Question:
         """Note that nobody knows the task."""
         self.answer = {"status": "unknown", "error": {"type": type(error).__name__, "message": str(error)}}
 
+    def cancel(self) -> None:
+        """Ask for the end of the task.
+
+        :raises BackendError: that cannot be done.
+        """
+        end = getattr(self.backend, "cancel", None)
+        if end is None:
+            raise errors.BackendError(f"a {type(self.backend).__name__} cannot cancel tasks")
+        end(self.proxy)
+
     def log(self) -> str | None:
         """Return the path of the run log."""
         find = getattr(self.backend, "record_of", None)
@@ -101,14 +111,20 @@ class Questions:
             _ask(questions[0].backend, questions, again=again)
 
     def cancel(self) -> None:
-        """Ask for the end of every task that is not over."""
+        """Ask for the end of every task that is not over.
+
+        :raises PacktivityError: that of one cannot be asked for.
+        """
         self.ask()
+        refused = []
         for question in self._all:
             if question.is_open():
-                end = getattr(question.backend, "cancel", None)
-                if end is None:
-                    raise errors.BackendError(f"a {type(question.backend).__name__} cannot cancel tasks")
-                end(question.proxy)
+                try:
+                    question.cancel()
+                except errors.PacktivityError as error:  # of this one task; the others are cancelled all the same
+                    refused.append(error)
+        if refused:
+            raise refused[0]
 
     def wait(self, timeout: float | None) -> None:
         """Ask until all are over, or the time is."""
@@ -227,14 +243,8 @@ def _tell(question: Question) -> None:
 
 
 def _print_log(question: Question) -> None:
-    path = question.log()
-    if path is None or not os.path.exists(path):
-        warn(f"{question.name}: there is no run log")
-        return
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 16):
-            sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
+    if _print_from(question.log(), 0) is None:
+        warn(f"{question.name}: there is no run log that can be read")
 
 
 def _follow(question: Question, ask: Any, deadline: float | None) -> None:
@@ -245,23 +255,27 @@ def _follow(question: Question, ask: Any, deadline: float | None) -> None:
     while True:
         ask()
         is_over = not question.is_open()
-        path = question.log()
-        place = _print_from(path, place) if path else place
+        place = _print_from(question.log(), place) or place
         if is_over or (deadline is not None and monotonic() >= deadline):
             return
         idle.wait(0.1)
 
 
-def _print_from(path: str, place: int) -> int:
+def _print_from(path: str | None, place: int) -> int | None:
+    """Print a file from a place on and return where it ends; None when there is none that can be read."""
+    if path is None or not os.path.isfile(path):  # a proxy may name a pipe, which would be waited for
+        return None
     try:
-        with open(path, "rb") as file:
-            file.seek(place)
-            text = file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return place
-    sys.stdout.buffer.write(text)
+        return None
+    with open(descriptor, "rb") as file:
+        file.seek(place)
+        while chunk := file.read(1 << 16):
+            sys.stdout.buffer.write(chunk)
+            place += len(chunk)
     sys.stdout.buffer.flush()
-    return place + len(text)
+    return place
 
 
 def _read(name: str) -> Any:
