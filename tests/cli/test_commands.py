@@ -364,6 +364,16 @@ def test_a_backend_that_inherits_nothing(commands: Any) -> None:
     assert commands("packtivity-run", *arguments, "--print-command", env=environment).returncode == 2
 
 
+# --- shell -----------------------------------------------------------------------------------------------------
+
+
+def test_a_person_s_shell_ends_the_command_as_it_ended(commands: Any) -> None:
+    commands.spec("'true'")
+    arguments = ("packtivity", "shell", "spec.yml", "-p", "outputfile=o")
+    assert commands(*arguments, input="pwd; exit 3").returncode == 3
+    assert commands(*arguments, input="kill -9 $$").returncode == 137
+
+
 # --- util ------------------------------------------------------------------------------------------------------
 
 

@@ -114,6 +114,21 @@ def test_the_doctor_says_why_a_tool_does_not_work(pretend: Any) -> None:
     assert found["shifter"].advice
 
 
+def test_the_doctor_is_not_content_with_a_tool_that_works_when_another_is_asked_for(
+    pretend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend("udocker", "echo version: 1.3.17")
+    elsewhere = tmp_path / "elsewhere" / "udocker"
+    for asked, default in ((None, "udocker"), ("docker", None), ("udokcer", None), (str(elsewhere), None)):
+        if asked:
+            monkeypatch.setenv("PACKTIVITY_CONTAINER_RUNTIME", asked)
+        found = examine()
+        assert (found["asked"], found["default"]) == (asked, default)
+    elsewhere.parent.mkdir()
+    elsewhere.symlink_to(tmp_path / "bin" / "udocker")
+    assert examine()["default"] == str(elsewhere)
+
+
 # --- images ----------------------------------------------------------------------------------------------------
 
 DOCKER = Docker(Host(1, 1, "ada"))

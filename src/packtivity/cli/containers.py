@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def doctor(**given: Any) -> None:
     """Say which container tools work here, and what to do about those that do not.
 
-    The exit code is 10 if no tool works.
+    The exit code is 10 if no tool works, or if not the one that PACKTIVITY_CONTAINER_RUNTIME asks for.
     """
     from dataclasses import asdict
 
@@ -42,7 +42,10 @@ def _print_findings(found: dict[str, Any]) -> None:
         click.echo(f"{marks[finding.status]}  {finding.subject}{version}: {finding.detail}")
         if finding.advice:
             click.echo(f"      {finding.advice}")
-    click.echo(f"Containers run with: {found['default'] or 'nothing, until one of these tools works'}")
+    until = (
+        f"{found['asked']} does, which PACKTIVITY_CONTAINER_RUNTIME asks for" if found["asked"] else "one of these does"
+    )
+    click.echo(f"Containers run with: {found['default'] or f'nothing that works, until {until}'}")
 
 
 @command("lock", options.document, options.spec, options.runtime, options.pull, options.lockfile)
@@ -92,7 +95,8 @@ def _no_log() -> Any:
 def shell(**given: Any) -> None:
     """Open the task's own interpreter where and how the task would run.
 
-    Everything is as in the run: image, directories, variables, user. The exit code is that of the interpreter.
+    Everything is as in the run: image, directories, variables, user. The exit code is that of the interpreter, or 128 and
+    the number of the signal that ended it.
     """
     from packtivity.cli.inputs import TaskOptions, start_logging
     from packtivity.errors import UsageError
@@ -104,7 +108,8 @@ def shell(**given: Any) -> None:
     if execution is None:
         raise UsageError("this task runs nothing that a shell could be opened in")
     state.ensure()
-    raise click.exceptions.Exit(_open(execution, config) & 0xFF)
+    code = _open(execution, config)
+    raise click.exceptions.Exit(code if code >= 0 else 128 - code)
 
 
 def plan_shell(task: Any, state: Any, given: dict[str, Any]) -> tuple[Execution | None, Any]:

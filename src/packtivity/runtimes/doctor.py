@@ -42,13 +42,22 @@ class Finding:
 def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Look at everything.
 
-    :returns: ``{"default": tool or None, "runtimes": [Finding …], "needs": [Finding …]}``.
+    :returns: ``{"asked": tool that a setting asks for or None, "default": tool that works and is used or None,
+        "runtimes": [Finding …], "needs": [Finding …]}``.
     """
     caller = settings.caller_environment() if caller is None else caller
-    runtimes = [examine_runtime(named(name, caller), caller) for name in classes()]
+    asked = settings.value("container_runtime") or None
+    kind = os.path.basename(asked or "")
+    names = [asked if asked and name == kind else name for name in classes()]
+    runtimes = [examine_runtime(named(name, caller), caller) for name in names]
     working = {finding.subject for finding in runtimes if finding.status in ("works", "warning")}
-    chosen = settings.value("container_runtime") or next((name for name in ORDER if name in working), None)
-    return {"default": chosen, "runtimes": runtimes, "needs": list(_needs(caller))}
+    chosen = next((name for name in ((kind,) if asked else ORDER) if name in working), None)
+    return {
+        "asked": asked,
+        "default": chosen and (asked or chosen),
+        "runtimes": runtimes,
+        "needs": list(_needs(caller)),
+    }
 
 
 def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
