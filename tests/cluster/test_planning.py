@@ -12,6 +12,7 @@ from packtivity import errors
 from packtivity.backends.kubernetes import manifest, reading
 from packtivity.backends.kubernetes.options import read_options
 from packtivity.backends.kubernetes.planning import Caller, plan_pod, sub_path, user_for
+from packtivity.backends.kubernetes.proxy import HIDDEN, hidden
 from packtivity.backends.kubernetes.quantities import amount, container_resources, deadline
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.statecontexts import LocalFSState
@@ -345,3 +346,10 @@ def test_who_is_out_of_time_is_not_tried_again():
 
 def test_no_job_is_gone():
     assert reading.view(None, [], 0, 0).status == "gone"
+
+
+def test_a_proxy_s_document_hides_passwords_however_deep_they_are():
+    given = {"sites": [{"name": "a", "login": {"password": ["hunter22!", 3]}}], "api_key": "x" * 9, "n": [1, None]}
+    shown = hidden(given)
+    assert shown == {"sites": [{"name": "a", "login": {"password": [HIDDEN, 3]}}], "api_key": HIDDEN, "n": [1, None]}
+    assert given["api_key"] == "x" * 9

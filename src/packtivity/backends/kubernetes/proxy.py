@@ -98,10 +98,14 @@ def _check(proxy: KubernetesProxy) -> None:
 
 
 def hidden(parameters: JSON) -> JSON:
-    """Return parameters in which :data:`HIDDEN` stands for the values of those with telling names."""
+    """Return parameters in which :data:`HIDDEN` stands for the values of those with telling names, however deep."""
+    if isinstance(parameters, list):
+        return [hidden(value) for value in parameters]
     if not isinstance(parameters, dict):
         return parameters
-    return {name: _cover(value) if outcome.is_secret(str(name)) else value for name, value in parameters.items()}
+    return {
+        name: _cover(value) if outcome.is_secret(str(name)) else hidden(value) for name, value in parameters.items()
+    }
 
 
 def _cover(value: JSON) -> JSON:
