@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,32 @@ def test_a_good_end_leaves_nothing_and_removes_nothing(tmp_path: Path, monkeypat
         (Path(life.folder) / "left by the tool").mkdir()
     assert done.returncode == 3
     assert list(tmp_path.iterdir()) == []
+
+
+CLOSING = """
+import sys
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes import process
+from packtivity.types import Execution
+with Lifeline(new_name()) as life:
+    closing = 'mkdir -p "$1/a/b" "$2" && touch "$1/a/b/c" && ln -s "$2" "$1/a/out" && chmod 0 "$1/a/b" && chmod 500 "$1/a" "$2"'
+    process.run(Execution(life.argv(("sh", "-c", closing, "sh", life.folder, sys.argv[1]))))
+    life.cut() if sys.argv[2] == "cut" else life.release()
+"""
+
+
+@pytest.mark.parametrize("how", ["release", "cut"])
+def test_a_task_that_closes_its_directories_leaves_none(tmp_path: Path, how: str) -> None:
+    rights = "dac_override,dac_read_search".split(",")
+    ordinary = ["setpriv", f"--bounding-set=-{',-'.join(rights)}"] if os.getuid() == 0 else []
+    if ordinary and shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv to be an ordinary user with")
+    private, others = tmp_path / "private", tmp_path / "others"
+    private.mkdir()
+    argv = [*ordinary, sys.executable, "-c", CLOSING, str(others), how]
+    subprocess.run(argv, env={**os.environ, "TMPDIR": str(private)}, check=True)
+    assert wait_for(lambda: list(private.iterdir()) == [])
+    assert others.stat().st_mode & 0o777 == 0o500
 
 
 def test_the_next_container_of_a_process_has_the_same_reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

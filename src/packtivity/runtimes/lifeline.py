@@ -115,4 +115,16 @@ def _remove_tree(folder: str) -> None:
     except OSError:
         import shutil
 
+        _open_up(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_up(folder: str) -> None:
+    """Make directories ours to empty again, such as those of Go's modules, which nobody may write to."""
+    from contextlib import suppress
+
+    for place, names, _ in os.walk(folder):
+        for path in (f"{place}/{name}" for name in names):
+            if not os.path.islink(path):
+                with suppress(OSError):
+                    os.chmod(path, 0o700)
