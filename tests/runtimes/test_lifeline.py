@@ -82,7 +82,7 @@ with Lifeline(new_name()) as life:
 
 @pytest.mark.parametrize("how", ["release", "cut"])
 def test_a_task_that_closes_its_directories_leaves_none(tmp_path: Path, how: str) -> None:
-    rights = "dac_override,dac_read_search".split(",")
+    rights = ["dac_override", "dac_read_search"]
     ordinary = ["setpriv", f"--bounding-set=-{',-'.join(rights)}"] if os.getuid() == 0 else []
     if ordinary and shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv to be an ordinary user with")
