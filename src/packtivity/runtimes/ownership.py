@@ -39,8 +39,11 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
     if is_foreign(runtime, execution):
         for path in _writable(execution):
             mode = os.stat(path).st_mode & 0o7777
+            lent_mode = mode | _bits(execution, runtime.host, path)
+            if lent_mode == mode:
+                continue  # nothing to take back later, from another task that has opened it perhaps
             with suppress(PermissionError):  # somebody else's directory: its owner has to allow it
-                os.chmod(path, mode | _bits(execution, runtime.host, path))
+                os.chmod(path, lent_mode)
                 before.append((path, mode))
     try:
         yield

@@ -1,0 +1,42 @@
+"""Directories that are lent to a task that runs as somebody else are as they were when it is over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packtivity.runtimes.base import Host
+from packtivity.runtimes.oci import Docker
+from packtivity.runtimes.ownership import lent
+from packtivity.types import Execution, Mount
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCKER = Docker(Host(1000, 1000, "ada"))
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def asking(path: Path, user: str | None = "1234") -> Execution:
+    return Execution(("sh",), mounts=(Mount(str(path), str(path)),), user=user)
+
+
+def test_a_directory_is_open_to_the_task_s_user_as_long_as_the_task_runs(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    with lent(DOCKER, asking(tmp_path)):
+        assert mode(tmp_path) & 0o070 == 0o070
+    assert mode(tmp_path) == 0o750
+    with lent(DOCKER, asking(tmp_path, user=None)):
+        assert mode(tmp_path) == 0o750
+
+
+def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    first, second = lent(DOCKER, asking(tmp_path)), lent(DOCKER, asking(tmp_path))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert mode(tmp_path) == 0o755
