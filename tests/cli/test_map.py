@@ -234,6 +234,7 @@ def test_a_signal_ends_a_single_task_of_a_pool_at_once(commands, place):
 BAD = {
     "not JSON": ("a.jsonl", '{"x": 1, "name": "a"}\n{"x": 2,\n', "a.jsonl:2: not JSON"),
     "a line that is no mapping": ("a.jsonl", '{"x": 1, "name": "a"}\n[1]\n', "a.jsonl:2: not a mapping"),
+    "a line that is nested too deep": ("a.jsonl", "[" * 200_000, "a.jsonl:1: nested too deep"),
     "a name twice in a line": ("a.jsonl", '{"x": 1, "x": 2, "name": "a"}\n', "a.jsonl:1: the name 'x' is there twice"),
     "a column less": ("a.csv", "x,name\n1,a\n2\n", "a.csv:3: 1 values for 2 columns: x, name"),
     "a value more": ("a.csv", "x,name\n1,a,b\n", "a.csv:2: 3 values for 2 columns: x, name"),

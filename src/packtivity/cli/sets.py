@@ -110,16 +110,18 @@ def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ParameterError(f"{name}:{number}: {_said(error)}", hint=hint) from None
         if not isinstance(row, dict):
             raise ParameterError(f"{name}:{number}: not a mapping", hint=hint)
         yield number, row
 
 
-def _said(error: ValueError) -> str:
+def _said(error: ValueError | RecursionError) -> str:
     from json import JSONDecodeError
 
+    if isinstance(error, RecursionError):
+        return "nested too deep"
     return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
 
 
