@@ -18,13 +18,13 @@ from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadEr
 from packtivity.handlers.config import ExecutionConfig, container_config
 from packtivity.runtimes import locking, process, pulls, supervise
 from packtivity.runtimes.apptainer import Apptainer
-from packtivity.runtimes.base import Host
+from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, docker_endpoint, host, named
 from packtivity.runtimes.containers import outside, plan_container
 from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.limits import read_limits, read_memory
 from packtivity.runtimes.oci import Docker
-from packtivity.runtimes.printed import ascii_line
+from packtivity.runtimes.printed import argv_by_hand, ascii_line
 from packtivity.runtimes.quantity import read_quantity
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution, Limits, Mount
@@ -331,6 +331,11 @@ def test_the_line_for_a_shell_is_ascii_whatever_is_in_it() -> None:
     import shlex
 
     assert subprocess.run(shlex.split(line), capture_output=True, check=True).stdout.decode() == "é $(id) 'x'\ny|plain"
+
+
+def test_what_a_tool_takes_from_its_own_environment_stands_in_front_of_the_line() -> None:
+    execution = Execution(("sh",), env={"A": "x\ry"}, image="a:1", tty=True)
+    assert argv_by_hand(DOCKER, execution, Launch("a:1"))[:4] == ("env", "A=x\ry", "docker", "run")
 
 
 # --- a person's container --------------------------------------------------------------------------------------

@@ -69,8 +69,9 @@ def test_a_line_never_spells_out_the_callers_variables():
     assert shell_line(plan) == 'env -i PATH="${PATH}" TOKEN="${TOKEN}" true </dev/null'
 
 
-def test_a_line_feeds_what_is_no_text_byte_by_byte():
-    plan = Execution(("cat",), stdin=b"\xff'\\0101\n\x00%s")
+@pytest.mark.parametrize("content", [b"\xff'\\0101\n\x00%s", b"a text\n\0 with a NUL"])
+def test_a_line_feeds_what_is_no_text_byte_by_byte(content):
+    plan = Execution(("cat",), stdin=content)
     line = shell_line(plan)
     assert line.isascii()
     assert subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout == plan.stdin

@@ -29,7 +29,7 @@ def in_container(task: Any, state: Any, given: dict[str, Any]) -> str:
     """
     from packtivity.cli.containers import plan_shell
     from packtivity.runtimes.choose import choose
-    from packtivity.runtimes.printed import ascii_line, launch_by_hand
+    from packtivity.runtimes.printed import argv_by_hand, ascii_line, launch_by_hand
     from packtivity.runtimes.supervise import write_files
 
     execution, config = plan_shell(task, state, given)
@@ -39,4 +39,4 @@ def in_container(task: Any, state: Any, given: dict[str, Any]) -> str:
     state.ensure()
     write_files(execution)
     cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None
-    return ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile)))
+    return ascii_line(argv_by_hand(runtime, execution, launch_by_hand(runtime, execution, cidfile=cidfile)))

@@ -47,6 +47,17 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     return Launch(reference if plain else f"docker://{reference}", cidfile=cidfile)
 
 
+def argv_by_hand(runtime: Runtime, execution: Execution, launch: Launch) -> tuple[str, ...]:
+    """Return the arguments that run a container, with what its tool has to find in its own environment in front.
+
+    Credentials of the caller are not among them: whoever runs it by hand has his own.
+
+    :raises EnvironmentUnavailable: the tool cannot do what is asked.
+    """
+    env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
+    return (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
+
+
 def container_line(runtime: Runtime, execution: Execution) -> str:
     """Return a line that does what the run would do: writes the files it needs, feeds its input, starts it.
 
@@ -56,9 +67,7 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
     # A private folder of its own, as each run has; the only word that is left to the shell.
-    env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
-    argv = (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
-    line = shlex.join(argv).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
+    line = shlex.join(argv_by_hand(runtime, execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
     line = _fed(line, execution.stdin)
     files = [f"{_printf(content)} > {shlex.quote(path)}" for path, content in execution.files]
     return " && ".join([*files, line])
@@ -71,9 +80,11 @@ def _fed(line: str, stdin: bytes | None) -> str:
 
 def _printf(content: bytes) -> str:
     try:
-        return f"printf %s {shlex.quote(content.decode())}"
+        text = content.decode()
     except UnicodeDecodeError:
-        return f"printf %b '{octal(content)}'"
+        text = "\0"
+    # An argument cannot have a NUL in it.
+    return f"printf %b '{octal(content)}'" if "\0" in text else f"printf %s {shlex.quote(text)}"
 
 
 def ascii_line(argv: tuple[str, ...]) -> str:
