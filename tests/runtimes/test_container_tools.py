@@ -124,6 +124,9 @@ def test_the_doctor_is_not_content_with_a_tool_that_works_when_another_is_asked_
             monkeypatch.setenv("PACKTIVITY_CONTAINER_RUNTIME", asked)
         found = examine()
         assert (found["asked"], found["default"]) == (asked, default)
+    monkeypatch.setenv("PACKTIVITY_CONTAINER_RUNTIME", "auto")
+    assert examine()["default"] == "udocker"
+    monkeypatch.setenv("PACKTIVITY_CONTAINER_RUNTIME", str(elsewhere))
     elsewhere.parent.mkdir()
     elsewhere.symlink_to(tmp_path / "bin" / "udocker")
     assert examine()["default"] == str(elsewhere)

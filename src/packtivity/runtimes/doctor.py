@@ -46,15 +46,16 @@ def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
         "runtimes": [Finding …], "needs": [Finding …]}``.
     """
     caller = settings.caller_environment() if caller is None else caller
-    asked = settings.value("container_runtime") or None
+    chosen = settings.value("container_runtime")
+    asked = None if chosen in (None, "", "auto") else str(chosen)
     kind = os.path.basename(asked or "")
     names = [asked if asked and name == kind else name for name in classes()]
     runtimes = [examine_runtime(named(name, caller), caller) for name in names]
     working = {finding.subject for finding in runtimes if finding.status in ("works", "warning")}
-    chosen = next((name for name in ((kind,) if asked else ORDER) if name in working), None)
+    used = next((name for name in ((kind,) if asked else ORDER) if name in working), None)
     return {
         "asked": asked,
-        "default": chosen and (asked or chosen),
+        "default": used and (asked or used),
         "runtimes": runtimes,
         "needs": list(_needs(caller)),
     }
