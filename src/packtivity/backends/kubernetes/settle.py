@@ -74,9 +74,9 @@ class Settlement:
                 result = self._carry_out().json()
                 if book is not None:
                     book.succeeded(result)
-            except PacktivityError as error:
-                if isinstance(error, (ProxyError, BackendError)):  # they say nothing of the task
-                    raise
+            except (ProxyError, BackendError, OSError):  # they say nothing of the task
+                raise
+            except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
                 if book is not None:
                     book.failed(error)
                 return self._answer(error)
@@ -117,7 +117,7 @@ class Settlement:
         path = self._proxy.record
         return worker.final(path, self._proxy.task_id) if path else None
 
-    def _answer(self, error: PacktivityError | None, result: JSON = None) -> Answer:
+    def _answer(self, error: Exception | None, result: JSON = None) -> Answer:
         status = "succeeded" if error is None else "cancelled" if isinstance(error, TaskCancelled) else "failed"
         failure = None if error is None else outcome.failure(error)
         return {"status": status, "result": result, "error": failure, "record": self._proxy.record}
