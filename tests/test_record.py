@@ -260,6 +260,24 @@ def test_who_only_looks_at_a_state_file_is_not_ended_with_what_holds_it(orphan):
         watcher.communicate()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_that_a_task_left_in_place_of_a_state_file_or_log_leads_nowhere(state, there):
+    key = run(state, "echo harm")[0]["key"]
+    other = Path(state.readwrite[0]).parent / "somebody else's"
+    if there:
+        other.write_text("as it was")
+    paths = [Path(record.state_path(state.metadir, {"name": "task"}, key)), Path(f"{state.metadir}/task.run.log")]
+    for path in paths:
+        path.unlink(missing_ok=True)
+        path.symlink_to(other)
+        _, error = run(state, "echo harm")
+        assert isinstance(error, errors.StateError)
+        assert other.exists() is there
+        assert not there or other.read_text() == "as it was"
+        path.unlink()
+    assert run(state, "true")[1] is None
+
+
 def test_a_pipe_in_place_of_a_state_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "task.key.state.json")
     assert lease.of_task(str(tmp_path / "task.one.outcome.json"), "one") is None

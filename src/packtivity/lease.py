@@ -156,7 +156,7 @@ def _try(path: str) -> Lease | None:
 
 
 def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a task may have made a link to another file
     try:
         try:
             return os.open(path, flags, 0o666)

@@ -89,17 +89,24 @@ def mkdir_p(path: str) -> None:
 def open_log(path: str) -> int:
     """Return a descriptor that appends to a file; the directory is made when it is missing.
 
+    A link to another file is not followed: an earlier task may have made it, and has no business with that file.
+
     :raises StateError: the file cannot be opened.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         try:
-            return os.open(path, flags, 0o666)
+            return os.open(path, flags | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             mkdir_p(os.path.dirname(path))
-            return os.open(path, flags, 0o666)
+            return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+        except OSError:
+            if os.path.isfile(path) or not os.path.exists(path):
+                raise
+            return os.open(path, flags)  # a device, for example
     except OSError as error:
-        raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
+        why = "it is a link to another file" if os.path.islink(path) else error.strerror
+        raise StateError(f"log file {path} cannot be opened: {why}") from error
 
 
 def write_log(descriptor: int, content: bytes, path: str) -> None:
