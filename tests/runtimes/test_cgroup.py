@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from packtivity.runtimes import cgroup, family
+from packtivity.runtimes import cgroup, family, meter
 from packtivity.runtimes.meter import Meter
 from packtivity.runtimes.usage import Usage
 
@@ -105,9 +105,9 @@ def metered(tmp_path, monkeypatch, act):
     folder.mkdir()
     monkeypatch.setattr(cgroup.find, "__defaults__", (str(root),))
     monkeypatch.setattr(cgroup.search, "__defaults__", (str(root),))
-    with Meter(str(folder)) as meter:
+    with Meter(str(folder)) as found:
         act(root, folder)
-    return meter.usage
+    return found.usage
 
 
 def test_the_last_look_is_at_the_end_of_the_first_process(tmp_path, monkeypatch):
@@ -140,6 +140,19 @@ def test_a_last_look_that_came_too_late_does_not_say_that_memory_was_enough(tmp_
 
     found = metered(tmp_path, monkeypatch, act)
     assert (found.cpu, found.killed) == (1.5, None)
+
+
+def test_a_container_that_is_nowhere_is_looked_for_less_and_less(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(meter, "_EAGER", 0.1)
+    monkeypatch.setattr(meter.family, "find", asked.append)
+
+    def act(root, folder):
+        (folder / "cid").write_text(ID)
+        time.sleep(1)
+
+    assert metered(tmp_path, monkeypatch, act) is None
+    assert len(asked) < 12
 
 
 def test_a_container_that_is_nowhere_has_no_figures(tmp_path, monkeypatch):

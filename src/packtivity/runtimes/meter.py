@@ -31,6 +31,9 @@ _FIRST = 0.08
 _POLL = 0.015
 """Seconds between looks as long as it has not been found; shorter than an engine takes to remove a cgroup."""
 
+_EAGER = 5.0
+"""Seconds after which it is hardly to be found any more, with a daemon elsewhere for example, and looked for less often."""
+
 _PAUSE = (0.05, 0.5)
 """Seconds between looks after that, at first and at most: what is left when the last look comes too late."""
 
@@ -110,10 +113,11 @@ class Meter:
             if poller.poll(pause * 1000):
                 return None
             pause = _POLL
-        waited, searched = 0.0, False
-        while not poller.poll(_POLL * 1000):
+        waited, searched, pause = 0.0, False, _POLL
+        while not poller.poll(pause * 1000):
             container = text(cidfile)
-            waited += _POLL
+            waited += pause
+            pause = _POLL if waited < _EAGER else _PAUSE[1]
             found = (container and cgroup.find(container)) or family.find(self.pidfile())
             if not found and container and waited > _SEARCHED and not searched:
                 searched, found = True, cgroup.search(container)
