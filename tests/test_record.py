@@ -119,7 +119,7 @@ def test_a_published_path_that_is_not_there_is_named(state):
 
 def test_a_mistake_in_the_parameters_is_recorded_too(state):
     found, _ = run(state, "echo {nope}")
-    assert (found["status"], found["error"]["type"]) == ("failed", "MissingName")
+    assert (found["status"], found["error"]["type"]) == ("failed", "MissingParameter")
     assert found["usage"] is None
 
 
@@ -333,7 +333,7 @@ def test_a_task_of_the_same_name_does_not_hide_the_record_of_another(state):
 def test_a_state_that_cannot_be_loaded_is_an_answer_too(state):
     document = Task.of(spec("true"), PARAMETERS, state, id="x").to_json()
     said = answer({**document, "state": {"state_type": "nope"}})
-    assert (said["status"], said["error"]["type"]) == ("failed", "InvalidState")
+    assert (said["status"], said["error"]["type"]) == ("failed", "StateError")
 
 
 @pytest.mark.parametrize("text", ["", "../x", "a/b", "a" * 65, "é", None, 3, "a.b"])
@@ -387,9 +387,23 @@ WORKER = Path(sys.executable).parent / "packtivity-worker"
 
 
 def test_the_worker_command_prints_the_result_and_ends_like_run(state, tmp_path):
-    for cmd, code in (("true", 0), ("exit 4", 6)):
+    for cmd, code in (("true", 0), ("exit 4", 6), ("echo {nope}", 4)):
         document = Task.of(spec(cmd), PARAMETERS, state, id=f"c{code}").to_json()
         (tmp_path / "t.json").write_text(json.dumps(document))
         done = subprocess.run([WORKER, tmp_path / "t.json"], capture_output=True, text=True, check=False)
         assert done.returncode == code
         assert done.stdout == (json.dumps({"o": f"{state.readwrite[0]}/file"}) + "\n" if code == 0 else "")
+
+
+@pytest.mark.parametrize(("options", "level", "heard"), [((), None, 0), (("-v", "INFO"), "CRITICAL", 1)])
+def test_the_worker_command_prints_log_lines_of_the_level_asked_for(
+    options, level, heard, state, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("PACKTIVITY_LOGGING_STREAM_LEVEL")
+    config = {} if level is None else {"exec": {"logging_level": level}}
+    document = Task.of(spec("true"), PARAMETERS, state, config=config).to_json()
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    argv = [WORKER, *options, tmp_path / "t.json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr.count("exit code 0 after") == heard
+    assert heard or done.stderr == ""

@@ -7,6 +7,7 @@ import time
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from packtivity import errors
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
@@ -69,9 +70,16 @@ def signal_name(number: int) -> str:
 
 def failure(error: BaseException) -> dict[str, Any]:
     """Return an error as JSON: ``type``, ``message`` and, for a failed command, ``returncode``."""
-    found: dict[str, Any] = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+    found: dict[str, Any] = {"type": _kind(error), "message": str(error) or type(error).__name__}
     returncode = getattr(error, "returncode", None)
     return found if returncode is None else {**found, "returncode": returncode}
+
+
+def _kind(error: BaseException) -> str:
+    """Return the name of the class in :mod:`packtivity.errors` that says most, so that who reads it can raise the same."""
+    names = (ancestor.__name__ for ancestor in type(error).__mro__ if issubclass(ancestor, errors.PacktivityError))
+    known = [name for name in names if name in errors.__all__]
+    return known[0] if len(known) > 1 else type(error).__name__
 
 
 def versions() -> dict[str, str]:

@@ -128,6 +128,13 @@ def test_the_exit_code_says_how_a_task_went(desk, backend):
     assert "alas" in done.stderr
 
 
+@pytest.mark.parametrize("backend", ["defaultsync", "multiproc:1", "local:4", "externalasync:default"])
+def test_a_mistake_has_the_same_exit_code_wherever_it_is_found(desk, backend):
+    done = desk.run("wrong", "echo {nope} > {out}", backend=backend)
+    assert (done.returncode, "no parameter is called 'nope'" in done.stderr) == (4, True)
+    assert "MissingName" not in done.stderr
+
+
 def test_a_task_that_runs_and_one_that_nobody_knows_have_exit_codes_of_their_own(desk):
     held = desk.submit("held", HOLD)
     (desk.folder / "gone.proxy").write_text(json.dumps(GONE))

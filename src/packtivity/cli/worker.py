@@ -32,12 +32,26 @@ def worker(document: str, verbosity: str) -> None:
     start.hand_over()
     enable_plugins()
     with like_interrupts():
-        said = answer(_read(document))
+        said = answer(_heard(_read(document), verbosity))
     if said["status"] == "succeeded":
         click.echo(json.dumps(said["result"]))
         return
     complain(f"error: {said['error']['message']}")
     raise click.exceptions.Exit(_exit_code(said))
+
+
+def _heard(document: dict[str, Any], verbosity: str) -> dict[str, Any]:
+    """Return the document with the level that was asked for: what goes wrong is printed by the command itself, once."""
+    config = document.get("config", {})
+    execution = config.get("exec") or {} if isinstance(config, dict) else None
+    if not isinstance(execution, dict):
+        return document  # whoever runs it refuses it
+    told = (
+        {"logging_level": "CRITICAL", **execution}
+        if verbosity == "ERROR"
+        else {**execution, "logging_level": verbosity}
+    )
+    return {**document, "config": {**config, "exec": told}}
 
 
 def _exit_code(said: dict[str, Any]) -> int:
