@@ -247,6 +247,21 @@ BAD = {
         '{"x": 1, "name": "a"}\n{"x": 2}\n',
         "a.jsonl:2: process.cmd: placeholder {name}: no parameter is called 'name'",
     ),
+    "half a character": (
+        "a.jsonl",
+        '{"x": 1, "name": "\\ud800"}\n',
+        "a.jsonl:1: half a surrogate pair is no character",
+    ),
+    "nesting without end": (
+        "a.jsonl",
+        '{"x": ' + "[" * 9999 + "]" * 9999 + "}\n",
+        "a.jsonl:1: nested too deep",
+    ),
+    "nesting that is deep": (
+        "a.jsonl",
+        '{"x": ' + "[" * 200 + "]" * 200 + "}\n",
+        "a.jsonl:1: nested too deep",
+    ),
     "no set at all": ("a.jsonl", "\n", "a.jsonl has no parameter set in it"),
     "no row at all": ("a.csv", "x,name\n", "a.csv has no parameter set in it"),
     "not UTF-8": ("a.jsonl", b'{"x": "\xff"}\n', "parameter sets a.jsonl: not UTF-8"),
@@ -304,9 +319,13 @@ def test_a_parameter_that_nothing_uses_is_told_once(sweep):
     assert done.stderr.count("nothing in the spec uses the parameter 'nmae'") == 1
 
 
-def test_a_table_that_cannot_be_written_is_an_error(sweep):
+def test_a_table_that_cannot_be_written_is_an_error_before_anything_runs(sweep, place):
     done = sweep("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan", "--table", "no/such/t.csv")
     assert (done.returncode, "no/such/t.csv cannot be written" in done.stderr) == (73, True)
+    assert not (place / "scan").exists()
+    (place / "scan" / "results.csv").mkdir(parents=True)
+    assert sweep("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan").returncode == 73
+    assert ran(place / "scan") == []
 
 
 def test_names_of_results_and_parameters_do_not_mix_in_the_table(sweep, place):
@@ -317,6 +336,31 @@ def test_names_of_results_and_parameters_do_not_mix_in_the_table(sweep, place):
     assert [(row["x"], row["result.x"], row["result.status"], row["status"]) for row in rows] == [
         (str(number + 1), f"{place}/scan/{number:04}/o", "a", "succeeded") for number in range(2)
     ]
+
+
+def test_parameters_do_not_hide_what_every_table_has_and_sets_may_differ(sweep, place):
+    (place / "other.yml").write_text(SPEC.replace("outputmap: {o: out}", "outputmap: {x: out, more: name}"))
+    (place / "a.jsonl").write_text(
+        '{"x": 1, "name": "a", "status": "odd", "number": 7}\n{"x": 3, "name": "b", "more": 5}\n'
+    )
+    assert sweep("--over", "a.jsonl", *OUT, "-w", "scan", spec="other.yml").returncode == 6
+    first, second = table(place / "scan" / "results.csv")
+    assert [first[name] for name in ("number", "status", "parameter.number", "parameter.status")] == [
+        *("0", "succeeded", "7", "odd")
+    ]
+    assert (first["more"], first["result.more"], second["more"]) == ("", "a", "5")
+    assert (second["number"], second["status"]) == ("1", "failed")
+
+
+@pytest.mark.parametrize("table", ["t.csv", "t.json"])
+def test_a_published_file_with_a_name_that_is_not_utf8_is_in_the_table(table, sweep, place):
+    glob = "publisher: {publisher_type: fromglob-pub, globexpression: '*.dat', outputkey: found}\n"
+    spec = SPEC.partition("publisher:")[0].replace("echo >> ran", 'touch $(printf "{name}")')
+    (place / "other.yml").write_text(spec + glob)
+    name = "name='\\377.dat'"
+    done = sweep("-p", "x=1..2", "-p", name, *OUT, "-w", "scan", "--table", table, spec="other.yml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (place / table).read_text(encoding="utf-8").count("\\udcff.dat") == 2
 
 
 def test_quiet_prints_nothing_but_failures(sweep):

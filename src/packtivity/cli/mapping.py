@@ -214,6 +214,7 @@ def run_map(given: Mapping[str, Any]) -> int:
     """
     from packtivity.cli.parameters import getinit_data
     from packtivity.cli.results import write_table
+    from packtivity.cli.running import check_writable
     from packtivity.cli.sets import parameter_sets
     from packtivity.cli.signals import like_interrupts
     from packtivity.spec import load
@@ -235,6 +236,9 @@ def run_map(given: Mapping[str, Any]) -> int:
     common = getinit_data(given["parfiles"], sets.plain)
     sweep = Sweep(spec, common, sets.rows, root, [os.path.realpath(path) for path in given["read"]], backend)
     sweep.check(sets, strict=is_strict(given["strict"]))
+    table = given["table"] or f"{root}/results.csv"
+    if given["table"] or os.path.lexists(table):
+        check_writable(table)
     start.hand_over()
     with like_interrupts(), Progress(len(sets.rows), "tasks") as progress:
         try:
@@ -242,7 +246,6 @@ def run_map(given: Mapping[str, Any]) -> int:
         except KeyboardInterrupt as interrupt:
             _note(interrupt, backend)
             raise
-    table = given["table"] or f"{root}/results.csv"
     write_table(sweep, table)
     if not given["quiet"]:
         click.echo(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")

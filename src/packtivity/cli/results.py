@@ -39,7 +39,9 @@ def write_table(sweep: Sweep, path: str) -> None:
     :raises CannotWrite: it cannot be written.
     """
     try:
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        # A file's name need not be UTF-8; JSON writes what is not as an escape, and so does the CSV.
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        with replacing(path) as temporary, open(temporary, "w", **how) as file:
             (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
     except OSError as error:
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
@@ -58,21 +60,27 @@ def _write_csv(sweep: Sweep, file: Any) -> None:
     """Write twice over the records, because the columns are only known after the last one."""
     import csv
 
+    given = {name for row in sweep.rows for name, _ in named_leaves(row)}
     columns: dict[str, None] = {}
     for entry in entries(sweep):
-        columns.update(dict.fromkeys(_cells(entry)))
+        columns.update(dict.fromkeys(_cells(entry, given)))
     writer = csv.DictWriter(file, [*_FIRST, *columns, *_LAST])
     writer.writeheader()
     for entry in entries(sweep):
-        writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry)})
+        writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry, given)})
 
 
-def _cells(entry: dict[str, Any]) -> dict[str, str]:
-    """Return parameters and result as cells; where both have a name, the result's is ``result.NAME``."""
-    cells = {name: _cell(value) for name, value in named_leaves(entry["parameters"])} if entry["parameters"] else {}
+def _cells(entry: dict[str, Any], given: set[str]) -> dict[str, str]:
+    """Return parameters and result as cells, each in a column of its own in all lines.
+
+    A result is ``result.NAME`` where a parameter of any set has its name, and a parameter ``parameter.NAME`` where a
+    column of every table has it.
+    """
+    ours, cells = {*_FIRST, *_LAST, ""}, dict[str, str]()
+    for name, value in named_leaves(entry["parameters"]) if entry["parameters"] else ():
+        cells[f"parameter.{name}" if name in ours else name] = _cell(value)
     for name, value in named_leaves(entry["result"]) if entry["result"] not in (None, {}) else ():
-        text = _cell(value)
-        cells[f"result.{name}" if name in entry["parameters"] or not name or name in _FIRST + _LAST else name] = text
+        cells[f"result.{name}" if name in ours | given else name] = _cell(value)
     return cells
 
 

@@ -90,7 +90,7 @@ def _check(options: RunOptions) -> None:
         raise errors.UsageError("--print-command and --dry-run cannot be used together")
     for name in (options.outfile, None if options.asyncwait else options.proxyfile):
         if name:
-            _check_writable(name)
+            check_writable(name)
     if options.outfile and not options.asyncwait:
         _warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
 
@@ -107,7 +107,11 @@ def _unwritable(message: str, hint: str = "") -> errors.PacktivityError:
     return CannotWrite(message, hint=hint)
 
 
-def _check_writable(name: str) -> None:
+def check_writable(name: str) -> None:
+    """Refuse a file that could not be written when the work is done.
+
+    :raises CannotWrite: it is a directory, or it may not be written, or be made where it is.
+    """
     try:
         os.stat(name)
     except FileNotFoundError:

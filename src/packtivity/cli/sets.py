@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+_TOO_DEEP = "nested too deep"
+
+
 class Sets:
     """Parameter sets.
 
@@ -110,6 +113,7 @@ def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
+            _check_text(line, row)
         except (ValueError, RecursionError) as error:
             raise ParameterError(f"{name}:{number}: {_said(error)}", hint=hint) from None
         if not isinstance(row, dict):
@@ -117,11 +121,25 @@ def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def _check_text(line: str, row: Any) -> None:
+    """Refuse what is refused in parameter files, too.
+
+    :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
+    """
+    from packtivity.spec.jsontext import encodable, too_deep
+    from packtivity.spec.yamltext import MAX_DEPTH
+
+    if too_deep(row, MAX_DEPTH):
+        raise ValueError(_TOO_DEEP)
+    if "\\u" in line and not encodable(row):
+        raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
+
+
 def _said(error: ValueError | RecursionError) -> str:
     from json import JSONDecodeError
 
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return _TOO_DEEP
     return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
 
 

@@ -27,7 +27,7 @@ def read_json(text: str) -> tuple[JSON, bool] | None:
     except (ValueError, RecursionError):
         return None
     # Only an escape can bring half a surrogate pair into decoded text.
-    if too_deep(data, MAX_DEPTH) or ("\\u" in text and not _encodable(data)):
+    if too_deep(data, MAX_DEPTH) or ("\\u" in text and not encodable(data)):
         return None
     return data, "$ref" in text or ("\\u" in text and "$ref" in json.dumps(data))
 
@@ -54,7 +54,8 @@ def too_deep(data: JSON, limit: int) -> bool:
     return False
 
 
-def _encodable(data: JSON) -> bool:
+def encodable(data: JSON) -> bool:
+    """Tell whether no text in it has half a surrogate pair."""
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:
