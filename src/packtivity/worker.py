@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity import outcome, record
+from packtivity import outcome, record, settings
 from packtivity.datamodel.trust import check_datamodel
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.task import Task, run_task
@@ -79,7 +79,8 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
     except PacktivityError as second:
         error.add_note(str(second))
     status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
-    return {"status": status, "result": None, "error": outcome.failure(error), "record": path}
+    hidden = outcome.secrets(settings.environment(), task.parameters)
+    return {"status": status, "result": None, "error": outcome.masked(outcome.failure(error), hidden), "record": path}
 
 
 def record_path(task: Task) -> str | None:

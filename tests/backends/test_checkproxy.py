@@ -213,6 +213,34 @@ def test_following_shows_lines_while_the_task_still_runs(desk):
     assert following.returncode == 0
 
 
+def test_what_is_followed_does_not_mix_with_the_document_for_programs(desk):
+    done = desk.check("--follow", "--format", "json", desk.submit("follow", "echo said; echo x > {out}"))
+    assert done.returncode == 0
+    assert [entry["status"] for entry in json.loads(done.stdout)] == ["succeeded"]
+    assert "said" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--logs",), ("--follow",), ("--follow", "--format", "json")])
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_stream_is_no_reason_not_to_answer(desk, options, closed):
+    asked = desk.argv("packtivity-checkproxy", *options, desk.submit("good", "echo said; echo x > {out}"))
+    until(lambda: desk.check("good.proxy").returncode == 0)
+    shell = ["sh", "-c", f'"$@" {closed}>&-', "sh", *asked]
+    done = subprocess.run(shell, cwd=desk.folder, env=desk.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "error" in done.stderr.replace('"error": null', "")) == (0, False)
+
+
+def test_a_message_says_which_file_it_is_about(desk):
+    (desk.folder / "odd.proxy").write_text('{"proxyname": "LocalProxy", "proxydetails": null}')
+    done = desk.check("odd.proxy")
+    assert (done.returncode, "proxy file odd.proxy: " in done.stderr) == (12, True)
+    bad = desk.submit("bad", "exit 3")
+    done = desk.check("--wait", bad, "odd.proxy")
+    assert done.returncode == 12
+    assert f"warning: {bad}: the task failed: TaskFailed: " in done.stderr
+    assert "warning: odd.proxy: the task is not known: " in done.stderr
+
+
 def _line(stream, seconds=30.0):
     assert select.select([stream], [], [], seconds)[0]
     return stream.readline()
@@ -321,7 +349,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_task(desk, how):
 # --- options that go with a task -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["defaultsync", "foregroundasync", "multiproc:1", "local:2", "celery"])
+@pytest.fixture(params=["defaultsync", "foregroundasync", "multiproc:1", "local:2", "externalasync:default", "celery"])
 def backend(request, desk):
     """Each backend that the command can be told about in one word."""
     if request.param == "celery":
@@ -355,3 +383,47 @@ def test_a_task_that_takes_too_long_is_ended(desk, backend):
     written = desk.record("long")
     assert (written["timed_out"], written["attempts"], written["error"]["type"]) == (True, 1, "TaskTimeout")
     assert not Path(f"/proc/{(desk.folder / 'long' / 'pid').read_text().strip()}").exists()
+
+
+def test_externalasync_prints_no_log_lines_and_finds_what_is_not_there(desk):
+    done = desk.run("bad", "exit 3", backend="externalasync:default")
+    assert (done.returncode, done.stderr.count("exit code 3"), " INFO " in done.stderr) == (6, 1, False)
+    done = desk.run("lost", "true", backend="externalasync:default")
+    assert (done.returncode, "warning[missing-output]" in done.stderr) == (0, True)
+    done = desk.run("lost", "true", "--strict", backend="externalasync:default")
+    assert (done.returncode, "is not there after the run" in done.stderr) == (9, True)
+
+
+def test_a_job_of_externalasync_whose_result_cannot_be_published_has_failed_and_is_known(desk):
+    unreadable = {"publisher_type": "fromyaml-pub", "yamlfile": "nowhere.yml"}
+    document = json.loads((desk.folder / desk.spec("unpub", "true")).read_text())
+    (desk.folder / "unpub.json").write_text(json.dumps({**document, "publisher": unreadable}))
+    options = desk.options("unpub", "externalasync:default")
+    assert desk("packtivity-run", *options, "--async", "-x", "unpub.proxy", "unpub.json").returncode == 0
+    done = desk.check("--wait", "unpub.proxy")
+    assert (done.returncode, done.stdout) == (6, "ready: True\nsuccessful: False\n")
+    assert "PublishError" in done.stderr
+
+
+def test_a_signal_ends_a_job_of_externalasync_and_says_so(desk):
+    spec = desk.spec("job", "echo $$ > pid; exec sleep 300")
+    running = desk.start("packtivity-run", *desk.options("job", "externalasync:default"), spec, text=True)
+    pid = desk.folder / "job" / "pid"
+    until(lambda: pid.exists() and pid.read_text().strip())
+    running.send_signal(signal.SIGTERM)
+    _, told = running.communicate(timeout=30)
+    assert (running.returncode, "goes on" in told) == (143, False)
+    assert desk.record("job")["status"] == "cancelled"
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+@pytest.mark.parametrize("backend", ["local:4", "multiproc:1", "externalasync:default"])
+def test_a_secret_parameter_is_nowhere_but_in_what_the_task_printed(desk, backend):
+    desk.environment["MY_TOKEN"] = "environment-secret"
+    spec = desk.spec("hush", "echo {api_token} $MY_TOKEN >&2; exit 3")
+    secret = ("-p", "api_token=parameter-secret")
+    done = desk("packtivity-run", *desk.options("hush", backend), *secret, spec)
+    assert (done.returncode, "-secret" in done.stderr) == (6, False)
+    kept = [*desk.folder.rglob("*.outcome.json"), *(desk.folder / "state").rglob("done/*")]
+    assert len(kept) >= 2
+    assert not [path for path in kept if path.is_file() and "-secret" in path.read_text()]

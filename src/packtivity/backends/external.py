@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
+from packtivity.backends.asked import error_of
 from packtivity.backends.proxies import ExternalAsyncProxy
+from packtivity.checks import check_outputs
 from packtivity.errors import BackendError, TaskFailed
 from packtivity.task import acquire_job_env, finalize_inputs, finalize_outputs, prepublish, publish
 
 if TYPE_CHECKING:
     from packtivity.types import JSON
+
+
+_LOG = logging.getLogger(__name__)
+_LOG.addHandler(logging.NullHandler())
 
 
 class ExternalAsyncMixin:
@@ -109,7 +116,8 @@ class ExternalAsyncBackend(ExternalAsyncMixin):
         """Return the rendered job, its environment, the state and the metadata."""
         parameters, state = finalize_inputs(parameters, state)
         job, env = acquire_job_env(spec, parameters, state, metadata, self.config)
-        return {"job": job, "env": env, "state": state, "metadata": metadata}
+        given = parameters.json() if hasattr(parameters, "json") else parameters
+        return {"job": job, "env": env, "state": state, "metadata": metadata, "parameters": given}
 
     def result(self, resultproxy: ExternalAsyncProxy) -> Any:
         """Return the result, publishing it when this has not been done.
@@ -120,11 +128,28 @@ class ExternalAsyncBackend(ExternalAsyncMixin):
         if resultproxy.resultdata is not None:
             return self.datamodel.create(resultproxy.resultdata, _model(state))
         if not self.successful(resultproxy):
-            raise TaskFailed(f"the external job failed: {self.fail_info(resultproxy)}", returncode=1, command=())
+            raise _error(self.fail_info(resultproxy))
         parameters, _ = finalize_inputs(resultproxy.pardata, state, self.datamodel)
         result = finalize_outputs(publish(resultproxy.spec["publisher"], parameters, state, self.config))
+        self._check(resultproxy.spec, result, state)
         resultproxy.resultdata = result.json()
         return result
+
+    def _check(self, spec: Any, result: Any, state: Any) -> None:
+        """Look whether published paths are there, for a job backend that says how strict to be about them.
+
+        :raises MissingOutput: one is not, under strict.
+        """
+        exec_config = getattr(self.job_backend, "exec_config", None)
+        if spec.get("process") and exec_config is not None:
+            check_outputs(spec["publisher"], result, state, exec_config, _LOG)
+
+
+def _error(said: Any) -> Exception:
+    """Return the error to raise for what a job backend says about a failure."""
+    if isinstance(said, tuple) and len(said) == 2:  # type and message, as our own say
+        return error_of({"type": said[0], "message": said[1]})
+    return TaskFailed(f"the external job failed: {said}", returncode=1, command=())
 
 
 def _state_of(resultproxy: ExternalAsyncProxy, options: Any) -> Any:

@@ -14,6 +14,7 @@ from packtivity.errors import ParameterError, ProxyError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packtivity.handlers.config import ExecutionConfig
     from packtivity.types import JSON
 
 _NOTHING = {"publisher_type": "constant-pub", "publish": {}}
@@ -29,15 +30,25 @@ class DefaultExternalJobBackend:
         self._tasks = MultiProcBackend(1, config=config)
         self._live: dict[str, MultiProcProxy] = {}
 
+    @property
+    def exec_config(self) -> ExecutionConfig:
+        """How jobs are run: time limit, retries ..."""
+        return self._tasks.exec_config
+
+    @exec_config.setter
+    def exec_config(self, chosen: ExecutionConfig) -> None:
+        self._tasks.exec_config = chosen
+
     def submit(self, job: Mapping[str, Any]) -> JSON:
         """Start a job and return its handle.
 
-        :param job: ``job``, ``env``, ``state``, ``metadata``.
+        :param job: ``job``, ``env``, ``state``, ``metadata``, and ``parameters`` for the record, which hides those that
+            are secret.
         """
         spec = {"process": _process(job["job"]), "environment": job["env"], "publisher": _NOTHING}
         if spec["process"] is None:
             spec["environment"] = None
-        proxy = self._tasks.submit(spec, {}, job["state"], job["metadata"])
+        proxy = self._tasks.submit(spec, job.get("parameters") or {}, job["state"], job["metadata"])
         self._live[proxy.task_id] = proxy
         details: JSON = proxy.details()
         return {"job_id": proxy.task_id, **details}
@@ -62,6 +73,10 @@ class DefaultExternalJobBackend:
         """Return type and message of the error; None for a job that is not over or has succeeded."""
         error = self._answer(handle).get("error")
         return None if error is None else (error.get("type", "TaskFailed"), error.get("message", ""))
+
+    def cancel_all(self) -> None:
+        """End all jobs that were submitted from here."""
+        self._tasks.cancel_all()
 
     def cancel(self, handle: Any) -> None:
         """End a job, or see that it never begins.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packtivity import errors
+from packtivity import errors, outcome
 from packtivity.cli.errors import FAILED, STILL_RUNNING, printable, warn
 
 if TYPE_CHECKING:
@@ -33,10 +33,19 @@ class Question:
         self.answer: dict[str, Any] = {"status": "unknown"}
 
     def load(self, backends: dict[str, Any]) -> None:
-        """Read the file and find the backend, one for all proxies of a kind."""
+        """Read the file and find the backend, one for all proxies of a kind.
+
+        :raises ProxyError: it is no proxy, or nobody knows its backend; the message names the file.
+        """
+        document = _read(self.name)
+        try:
+            self._find(document, backends)
+        except errors.ProxyError as error:
+            raise errors.ProxyError(f"proxy file {self.name}: {error.message}", hint=error.hint) from None
+
+    def _find(self, document: dict[str, Any], backends: dict[str, Any]) -> None:
         from packtivity.backends.registry import load_proxy
 
-        document = _read(self.name)
         kind = document["proxyname"]
         if kind in backends:
             self.proxy = load_proxy(document, best_effort_backend=False, raise_on_unknown=True)
@@ -45,7 +54,7 @@ class Question:
         self.backend = backends[kind]
         if self.backend is None:
             raise errors.ProxyError(
-                f"proxy file {self.name}: nobody here knows the backend of a {type(self.proxy).__name__}",
+                f"nobody here knows the backend of a {type(self.proxy).__name__}",
                 hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
             )
 
@@ -147,14 +156,14 @@ class Questions:
                 pause = min(pause * 1.3, _POLL[1])
                 self.ask(again=True)
 
-    def follow(self, timeout: float | None) -> None:
+    def follow(self, timeout: float | None, stream: Any) -> None:
         """Print what the tasks print, one after the other, until they are over."""
         from time import monotonic
 
         deadline = None if timeout is None else monotonic() + timeout
         self.ask()
         for question in self._all:
-            _follow(question, lambda: self.ask(again=True), deadline)
+            _follow(question, lambda: self.ask(again=True), deadline, stream)
 
     def tell(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
@@ -164,9 +173,10 @@ class Questions:
             click.echo(json.dumps([_document(question) for question in self._all], default=str))
             return
         for question in self._all:
-            if len(self._all) > 1:
+            several = len(self._all) > 1
+            if several:
                 click.echo(f"{question.name}:")
-            _tell(question)
+            _tell(question, f"{question.name}: " if several else "")
             if logs:
                 _print_log(question)
 
@@ -189,7 +199,7 @@ def _ask(backend: Any, questions: list[Question], *, again: bool) -> None:
         return
     for question in asked:
         try:
-            question.answer = _by_verbs(backend, question.proxy)
+            question.answer = by_verbs(backend, question.proxy)
         except errors.BackendError:
             raise
         except errors.PacktivityError as error:  # of this one task; the others are asked for all the same
@@ -203,12 +213,17 @@ def _note(question: Question, answer: Any) -> None:
         question.answer = answer
 
 
-def _by_verbs(backend: Any, proxy: Any) -> dict[str, Any]:
+def by_verbs(backend: Any, proxy: Any) -> dict[str, Any]:
     """Ask a backend that has only the five verbs."""
     if not backend.ready(proxy):
         return {"status": "running"}
     if backend.successful(proxy):
-        result = backend.result(proxy)
+        try:
+            result = backend.result(proxy)
+        except (errors.ProxyError, errors.BackendError):
+            raise
+        except errors.PacktivityError as error:  # the job went well, and what it left cannot be published
+            return {"status": "failed", "error": outcome.failure(error)}
         return {"status": "succeeded", "result": result.json() if hasattr(result, "json") else result}
     reason = backend.fail_info(proxy)
     if isinstance(reason, tuple) and len(reason) > 1:
@@ -222,7 +237,7 @@ def _document(question: Question) -> dict[str, Any]:
     return {**found, "error": answer.get("error"), "log": question.log()}
 
 
-def _tell(question: Question) -> None:
+def _tell(question: Question, where: str) -> None:
     import json
 
     answer = question.answer
@@ -239,15 +254,15 @@ def _tell(question: Question) -> None:
     elif error:
         what = "the task is not known" if status == "unknown" else "the task failed"
         text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
-        warn(f"{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
+        warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
 
 
 def _print_log(question: Question) -> None:
-    if _print_from(question.log(), 0) is None:
+    if _print_from(question.log(), 0, sys.stdout) is None:
         warn(f"{question.name}: there is no run log that can be read")
 
 
-def _follow(question: Question, ask: Any, deadline: float | None) -> None:
+def _follow(question: Question, ask: Any, deadline: float | None, stream: Any) -> None:
     from threading import Event
     from time import monotonic
 
@@ -255,13 +270,13 @@ def _follow(question: Question, ask: Any, deadline: float | None) -> None:
     while True:
         ask()
         is_over = not question.is_open()
-        place = _print_from(question.log(), place) or place
+        place = _print_from(question.log(), place, stream) or place
         if is_over or (deadline is not None and monotonic() >= deadline):
             return
         idle.wait(0.1)
 
 
-def _print_from(path: str | None, place: int) -> int | None:
+def _print_from(path: str | None, place: int, stream: Any) -> int | None:
     """Print a file from a place on and return where it ends; None when there is none that can be read."""
     if path is None or not os.path.isfile(path):  # a proxy may name a pipe, which would be waited for
         return None
@@ -272,9 +287,11 @@ def _print_from(path: str | None, place: int) -> int | None:
     with open(descriptor, "rb") as file:
         file.seek(place)
         while chunk := file.read(1 << 16):
-            sys.stdout.buffer.write(chunk)
             place += len(chunk)
-    sys.stdout.buffer.flush()
+            if stream is not None:  # it may be closed
+                stream.buffer.write(chunk)
+    if stream is not None:
+        stream.buffer.flush()
     return place
 
 

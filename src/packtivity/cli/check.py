@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from packtivity.cli import many, options, start
@@ -38,7 +40,7 @@ def checkproxy(
 
     JSONFILE is what packtivity-run --async wrote (proxy.json). Printed are the lines "ready: True|False", when it is
     ready "successful: True|False", and when it was successful "result: JSON". Why a task failed is told on standard
-    error.
+    error. With --format json, what --follow prints goes there, too.
 
     \b
     Exit codes:
@@ -54,7 +56,7 @@ def checkproxy(
     if cancel:
         questions.cancel()
     if follow:
-        questions.follow(timeout)
+        questions.follow(timeout, sys.stderr if format == "json" else sys.stdout)
     elif wait or timeout is not None:
         questions.wait(timeout)
     questions.ask()

@@ -130,6 +130,7 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
     """Hand over what the options say about how the task is run."""
     from packtivity.handlers.config import ExecutionConfig
 
+    backend = configurable(backend)
     config = getattr(backend, "exec_config", None)
     if not isinstance(config, ExecutionConfig):
         _warn_unused(options)
@@ -144,6 +145,11 @@ def _configure(backend: Any, task: TaskOptions, options: RunOptions) -> None:
         settled["containers"] = {**(config.config.get("containers") or {}), **options.containers}
     made = ExecutionConfig(settled, warn=show_warning, **changes)
     backend.exec_config = made.replace(pass_env=options.pass_env) if options.pass_env else made
+
+
+def configurable(backend: Any) -> Any:
+    """Return what is to be told how tasks are run: the backend, or the engine that it gives jobs to."""
+    return backend if hasattr(backend, "exec_config") else getattr(backend, "job_backend", backend)
 
 
 def _warn_unused(options: RunOptions) -> None:
@@ -218,6 +224,7 @@ def _waited_for(proxy: Any, backend: Any, state: Any, live: LiveLine | None) -> 
     :raises KeyboardInterrupt: its notes say what becomes of the task.
     """
     import json
+    from threading import Event
 
     from packtivity.api import wait_for
     from packtivity.logfiles import log_path
@@ -229,7 +236,8 @@ def _waited_for(proxy: Any, backend: Any, state: Any, live: LiveLine | None) -> 
         return wait_for(backend, proxy, first, None, longest=longest, tick=None if live is None else live.tick)
     except KeyboardInterrupt as interrupt:
         if ended_here(backend):
-            backend.wait(proxy)
+            while not backend.ready(proxy):
+                Event().wait(first)
             note_end(interrupt, log_path({"name": ASYNC_NAME}, state, "run"))
         else:
             told = json.dumps(proxy.json(), default=str)
@@ -239,9 +247,10 @@ def _waited_for(proxy: Any, backend: Any, state: Any, live: LiveLine | None) -> 
 
 def ended_here(backend: Any) -> bool:
     """End the tasks of a backend whose workers end with this program; false when there is no such way."""
-    if not hasattr(backend, "cancel_all"):
+    engine = configurable(backend)
+    if not hasattr(engine, "cancel_all"):
         return False
-    backend.cancel_all()
+    engine.cancel_all()
     return True
 
 
