@@ -122,7 +122,10 @@ def test_of_many_failures_the_first_ten_are_listed(sweep, place):
     assert (len(lines), lines[-1]) == (12, "  and 3 more")
 
 
-@pytest.mark.parametrize("backend", ["defaultsync", "foregroundasync", "multiproc:2", "local:2"])
+EVERYWHERE = ["defaultsync", "foregroundasync", "multiproc:2", "local:2", "externalasync:default"]
+
+
+@pytest.mark.parametrize("backend", EVERYWHERE)
 def test_every_backend_that_is_always_there_gives_the_same_table(backend, sweep, place):
     done = sweep("-p", "x=1..5", "-p", "name=a", *OUT, "-w", "scan", "-b", backend, "--table", "t.json")
     assert done.returncode == 6, done.stderr
@@ -132,6 +135,17 @@ def test_every_backend_that_is_always_there_gives_the_same_table(backend, sweep,
         None if number == 2 else f"{place}/scan/{number:04}/o" for number in range(5)
     ]
     assert ran(place / "scan") == [1] * 5
+    assert sweep("-p", "x=1..5", "-p", "name=a", *OUT, "-w", "scan", "-b", backend).returncode == 6
+    assert ran(place / "scan") == [1, 1, 2, 1, 1]
+
+
+def test_a_task_whose_result_cannot_be_published_has_failed_on_a_backend_without_records(sweep, place):
+    publisher = "publisher: {publisher_type: fromyaml-pub, yamlfile: nowhere.yml}\n"
+    (place / "other.yml").write_text(SPEC.partition("publisher:")[0] + publisher)
+    arguments = ("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan", "-b", "externalasync:default")
+    done = sweep(*arguments, spec="other.yml")
+    assert (done.returncode, "0 of 2 tasks succeeded" in done.stdout) == (6, True)
+    assert ["nowhere.yml" in row["error"] for row in table(place / "scan" / "results.csv")] == [True, True]
 
 
 def test_the_same_command_runs_only_what_has_not_succeeded(sweep, place):
@@ -200,6 +214,26 @@ def test_a_second_command_at_the_same_time_waits_for_the_tasks_of_the_first(comm
     done = sweep(*arguments)
     assert (first.wait(30), done.returncode) == (0, 0)
     assert all(row["status"] == "succeeded" for row in table(place / "scan" / "results.csv"))
+
+
+def test_a_task_of_another_spec_that_still_runs_is_not_taken_for_this_one(commands, sweep, place):
+    arguments = ("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan", "-b", "local:2")
+    (place / "spec.yml").write_text(SLOW.replace("sleep 0.03", "while [ ! -e ../../go ]; do sleep 0.05; done"))
+    state = {"PACKTIVITY_STATE_DIR": os.environ["PACKTIVITY_STATE_DIR"]}
+    first = commands.start("packtivity", "map", "spec.yml", *arguments, env=state)
+    proxies = [place / "scan" / folder / "_packtivity" / "map.proxy.json" for folder in ("0000", "0001")]
+    while not all(path.exists() for path in proxies):
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    (place / "spec.yml").write_text(SLOW)
+    done = sweep(*arguments)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert f"{place}/scan/0000: a task of another spec, or with other parameters, still runs in it" in done.stderr
+    (place / "go").touch()
+    assert commands("packtivity-checkproxy", "--wait", *map(str, proxies), env=state).returncode == 0
+    assert sweep(*arguments).returncode == 0
+    assert ran(place / "scan") == [2, 2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from packtivity import errors, record
 from packtivity.cli import start
+from packtivity.cli.asking import by_verbs
 from packtivity.cli.errors import FAILED, printable, warn
 from packtivity.cli.inputs import find_backend, is_strict, start_logging, tell_doubts
 from packtivity.cli.progress import Progress
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 NAME = "packtivity"
 _PROXY = "map.proxy.json"
+_NOTE = "map.outcome.json"
+"""What a backend has said that leaves no record of this very task."""
+
 _WINDOW = 256
 """Tasks that an engine has at once; it costs memory here and patience there."""
 
@@ -108,13 +113,17 @@ class Sweep:
             raise errors.ParameterError(f"{where}: {error.message}", hint=error.hint) from None
 
     def outcome(self, number: int) -> Any:
-        """Return the record of a set; None when there is none of this very task."""
+        """Return the record of a set, or what a backend without records has said; None when there is none of it."""
         state = self.state(number)
+        key = self._key(number)
+        note = record.read_outcome(f"{state.metadir}/{_NOTE}")
+        if note is not None and note.get("key") == key:
+            return note
         found = record.read_outcome(record.outcome_path(str(state.metadir), {"name": NAME}))
-        if found is None:
-            return None
-        key = record.task_key(self.spec, self.parameters(number), state, {"name": NAME})
-        return found if found.get("key") in (key, None) else None
+        return found if found is not None and found.get("key") in (key, None) else None
+
+    def _key(self, number: int) -> str:
+        return record.task_key(self.spec, self.parameters(number), self.state(number), {"name": NAME})
 
     def run(self, progress: Progress) -> None:
         """Run what has not succeeded yet."""
@@ -157,16 +166,31 @@ class Sweep:
             from packtivity import datamodel
 
             document = datamodel.create(self.parameters(item.number), item.state.datamodel)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{item.state.metadir}/{_NOTE}")
             item.proxy = self.backend.submit(self.spec, document, item.state, metadata={"name": NAME})
-            write_json(path, item.proxy.json())
+            write_json(path, {**item.proxy.json(), "key": self._key(item.number)})
 
     def _still_running(self, path: str, number: int) -> Any:
-        """Return the proxy of a task that an earlier command has submitted and an engine still has."""
-        from packtivity.backends.registry import load_proxy
+        """Return the proxy of a task that an earlier command has submitted and an engine still has.
 
+        :raises StateError: it is another one, and would be in the way of this one.
+        """
         document = read_json(path)
         if not isinstance(document, dict) or self.outcome(number) is not None:
             return None
+        proxy, wanted = self._held(document), document.get("key") == self._key(number)
+        if proxy is not None and not wanted:
+            raise errors.StateError(
+                f"{self.folder(number)}: a task of another spec, or with other parameters, still runs in it",
+                hint=f"Wait for it, take another --write, or end it: packtivity-checkproxy --cancel {path}",
+            )
+        return proxy
+
+    def _held(self, document: dict[str, Any]) -> Any:
+        """Return the proxy in a document if the backend has its task and it is not over; else None."""
+        from packtivity.backends.registry import load_proxy
+
         try:
             proxy = load_proxy(document, best_effort_backend=False)
             return proxy if proxy is not None and not self.backend.ready(proxy) else None
@@ -183,15 +207,16 @@ class Sweep:
                 if not isinstance(answer, dict) or answer["status"] not in ("waiting", "running")
             }
         else:
-            over = {item: self._failure(item.proxy) for item in flying if self.backend.ready(item.proxy)}
+            over = {item: self._noted(item) for item in flying if self.backend.ready(item.proxy)}
         self.failed.update({item.number: message for item, message in over.items() if message is not None})
         return set(over)
 
-    def _failure(self, proxy: Any) -> str | None:
-        if self.backend.successful(proxy):
-            return None
-        info = getattr(self.backend, "fail_info", lambda _: None)(proxy)
-        return str(info[1]) if isinstance(info, tuple) and len(info) > 1 else str(info or "it failed")
+    def _noted(self, item: Item) -> str | None:
+        """Return why a task failed, None when it has not, and see that the next command and the table know."""
+        answer = by_verbs(self.backend, item.proxy)
+        if (self.outcome(item.number) or {}).get("status") != answer["status"]:
+            write_json(f"{item.state.metadir}/{_NOTE}", {**answer, "key": self._key(item.number)})
+        return _failure(answer)
 
 
 def _failure(answer: Any) -> str | None:
@@ -276,8 +301,10 @@ def _tell_failures(sweep: Sweep) -> None:
 
 
 def _configure(backend: Any, given: Mapping[str, Any]) -> None:
+    from packtivity.cli.running import configurable
     from packtivity.handlers.config import ExecutionConfig
 
+    backend = configurable(backend)
     config = getattr(backend, "exec_config", None)
     if not isinstance(config, ExecutionConfig):
         return
