@@ -15,7 +15,7 @@ import pytest
 
 from packtivity.backends.local import LocalBackend, LocalProxy
 from packtivity.backends.spool import DONE
-from packtivity.errors import ProxyError
+from packtivity.errors import EnvironmentUnavailable, ProxyError
 from packtivity.files import write_json
 from packtivity.statecontexts import LocalFSState
 
@@ -59,6 +59,17 @@ def ps(*arguments):
     done = subprocess.run([BIN / "packtivity", "ps", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+@pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python"])
+def test_tasks_that_nobody_can_be_started_for_are_not_run_later(home, monkeypatch, python):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", python)
+        with pytest.raises(EnvironmentUnavailable, match="cannot be started"):
+            submit(home, "early", "touch made")
+    assert LocalBackend(1).result(submit(home, "late", "touch made")).json() == {"a": 1}
+    assert (home / "work" / "late" / "made").exists()
+    assert not (home / "work" / "early" / "made").exists()
 
 
 SUBMIT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
@@ -10,7 +11,7 @@ from packtivity.backends.asked import Answer, AskedBackend
 from packtivity.backends.multiproc import pool_size
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
 from packtivity.backends.spool import ACTIVE, QUEUE, Spool
-from packtivity.errors import PacktivityError, ProxyError
+from packtivity.errors import EnvironmentUnavailable, PacktivityError, ProxyError
 from packtivity.files import is_id
 
 if TYPE_CHECKING:
@@ -90,7 +91,12 @@ class LocalBackend(AskedBackend):
         spool = self._spool()
         spool.prepare()
         spool.add(documents)
-        self.supervise()
+        try:
+            self.supervise()
+        except EnvironmentUnavailable:  # who is told so must not find that they ran later
+            for document in documents:
+                spool.cancel(document["id"])
+            raise
         proxies = [LocalProxy(document["id"], spool.host) for document in documents]
         for proxy, document in zip(proxies, documents, strict=True):
             proxy.datamodel = document["datamodel"]
@@ -115,7 +121,8 @@ class LocalBackend(AskedBackend):
 
     def _revive(self) -> None:
         if not self._spool().is_supervised():
-            self.supervise()
+            with suppress(EnvironmentUnavailable):  # how tasks are is known all the same
+                self.supervise()
 
     def ask_many(self, resultproxies: Sequence[LocalProxy]) -> list[Answer | PacktivityError]:
         """Return how many tasks are; each folder is listed once."""
@@ -149,12 +156,18 @@ class LocalBackend(AskedBackend):
 
 
 def start_supervisor(jobs: int, spool: Spool) -> None:
-    """Start a supervisor, and return when it is there."""
+    """Start a supervisor, and return when it is there.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
     from packtivity.runtimes.helpers import forget, start_module
 
-    log = os.open(f"{spool.root}/supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    path = f"{spool.root}/supervisor.log"
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = start_module("packtivity.backends.supervisor", str(jobs), stderr=log)
     finally:
         os.close(log)
     forget(process)
+    if process.returncode > 0:  # one that somebody has killed is started again by whoever asks
+        raise EnvironmentUnavailable("the supervisor of detached tasks cannot be started", hint=f"Why, {path} says.")
