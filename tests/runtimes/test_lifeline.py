@@ -39,6 +39,51 @@ def wait_for(condition: object, seconds: float = 10) -> bool:
     return False
 
 
+PODMAN = """#!/bin/sh
+exec >/dev/null 2>&1
+trap 'sleep 0.5; touch finished; exit' TERM
+touch started
+while :; do sleep 0.05; done
+"""
+RUNNER = """
+import sys
+from packtivity.runtimes import process
+from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.types import Execution
+with Lifeline(new_name()) as life:
+    beside = sys.argv[2] and f"{sys.argv[2]} {life.name} & "
+    process.run(Execution(life.argv(("sh", "-c", f"{beside}exec {sys.argv[1]}")), workdir=sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["while it makes a container", "while the container runs"])
+def test_podman_may_finish_what_it_does_with_its_store(tmp_path: Path, runs: bool) -> None:
+    for name, program in (("podman", PODMAN), ("conmon", "#!/bin/sh\nsleep 60; :")):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    argv = [
+        sys.executable,
+        "-c",
+        RUNNER,
+        str(tmp_path / "podman"),
+        str(tmp_path / "conmon") if runs else "",
+        str(tmp_path),
+    ]
+    holder = subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(tmp_path)})
+    try:
+        assert wait_for((tmp_path / "started").exists)
+        (folder,) = tmp_path.glob("packtivity-*")
+        task = int((folder / "pid").read_text())
+        holder.kill()
+        holder.wait()
+        assert wait_for(lambda: not Path(f"/proc/{task}").exists())
+        assert (tmp_path / "finished").exists() is not runs
+        assert wait_for(lambda: not list(tmp_path.glob("packtivity-*")))
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killing_the_holder_ends_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     started, container = tmp_path / "started", tmp_path / "container"

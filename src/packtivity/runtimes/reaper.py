@@ -60,7 +60,22 @@ monitors() { # what Podman starts beside its client: found by the container's na
     case $(cat "/proc/$other/comm" 2>/dev/null) in conmon | podman | runc | crun) echo "$other" ;; esac
   done
 }
+podmen() { # Podman's own processes; "running" when the container is
+  for one in $(offspring "$pid" $(monitors)); do
+    case $(cat "/proc/$one/comm" 2>/dev/null) in podman) echo "$one" ;; conmon) echo running ;; esac
+  done
+}
+finish() { # killed while it makes or removes a container, Podman can leave a store that no image can be had from
+  round=0
+  while [ "$round" -lt 20 ]; do
+    case $(podmen | tr '\n' ' ') in '' | *running*) return ;; esac
+    [ "$round" != 0 ] || kill -TERM "-$pid" 2>/dev/null
+    round=$((round + 1))
+    sleep 0.1
+  done
+}
 if [ -n "$pid" ]; then
+  finish
   kill -STOP "-$pid" 2>/dev/null
   send STOP "$(offspring "$pid")" # what stands still starts nothing more while it is looked at
   roots="$pid $(monitors | tr '\n' ' ')"
