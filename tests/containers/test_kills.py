@@ -148,14 +148,13 @@ def stage(lab: Any, run: Run, store: Path) -> str:
 
 
 def what_the_tool_does(lab: Any, programs: list[tuple[str, bytes]], store: Path) -> str:
+    own = [arguments for comm, arguments in programs if comm == lab.tool]
+    if any(b"\0pull\0" in arguments for arguments in own):
+        return "pull"
     if any(comm.startswith("starter") or arguments.startswith(b"Apptainer") for comm, arguments in programs):
         return "start"
-    for comm, arguments in programs:
-        name = NAME.search(arguments)
-        if comm == lab.tool and b"\0pull\0" in arguments:
-            return "pull"
-        if comm == lab.tool and name:
-            return "start" if lab.kind != "apptainer" and exists_in(store, lab, name[0]) else "create"
+    for name in filter(None, map(NAME.search, own)):
+        return "start" if lab.kind != "apptainer" and exists_in(store, lab, name[0]) else "create"
     return ""
 
 
