@@ -172,6 +172,12 @@ def test_a_disk_that_is_full_is_an_error_and_not_a_hang(state, config):
     assert "ERROR | StateError" in step_log(state)
 
 
+def test_a_pipe_that_nobody_reads_in_place_of_a_log_is_an_error_and_not_a_hang(state, config):
+    os.mkfifo(f"{state.metadir}/t.run.log")
+    with pytest.raises(errors.StateError, match=r"t\.run\.log cannot be opened"):
+        go(spec("true"), PARAMETERS, state, config)
+
+
 def test_an_error_stays_the_error_when_it_cannot_be_logged_either(state, config):
     os.symlink("/dev/full", f"{state.metadir}/t.step.log")
     with pytest.raises(errors.StateError, match=r"t\.step\.log cannot be written"):

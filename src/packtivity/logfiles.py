@@ -96,17 +96,23 @@ def open_log(path: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         try:
-            return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+            return _opened(path, flags | os.O_NOFOLLOW)
         except FileNotFoundError:
             mkdir_p(os.path.dirname(path))
-            return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+            return _opened(path, flags | os.O_NOFOLLOW)
         except OSError:
             if os.path.isfile(path) or not os.path.exists(path):
                 raise
-            return os.open(path, flags)  # a device, for example
+            return _opened(path, flags)  # a device, for example
     except OSError as error:
         why = "it is a link to another file" if os.path.islink(path) else error.strerror
         raise StateError(f"log file {path} cannot be opened: {why}") from error
+
+
+def _opened(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads would be waited for
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def write_log(descriptor: int, content: bytes, path: str) -> None:
