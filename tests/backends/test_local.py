@@ -15,7 +15,7 @@ import pytest
 
 from packtivity.backends.local import LocalBackend, LocalProxy
 from packtivity.backends.spool import DONE
-from packtivity.errors import EnvironmentUnavailable, ProxyError
+from packtivity.errors import EnvironmentUnavailable, ProxyError, StateError
 from packtivity.files import write_json
 from packtivity.statecontexts import LocalFSState
 
@@ -144,6 +144,14 @@ def test_a_task_survives_its_client_and_the_closed_terminal_it_came_from(home):
     assert (done.returncode, done.stdout.splitlines()[:2]) == (0, ["ready: True", "successful: True"])
     assert (work / "end").read_text() == "done\n"
     assert not (work / "hup").exists()
+
+
+def test_a_state_directory_that_cannot_be_made_is_named_with_the_way_out(home, monkeypatch):
+    (home / "file").touch()
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(home / "file" / "state"))
+    with pytest.raises(StateError, match=r"(?s)file/state, where detached tasks are kept, .*PACKTIVITY_STATE_DIR"):
+        submit(home, "a", "true")
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(home / "state"))
 
 
 def test_nothing_is_listed_when_nothing_was_submitted(home):

@@ -181,11 +181,12 @@ def test_it_goes_on_where_it_stopped_after_being_killed_at_any_moment(backend, r
     (place / "spec.yml").write_text(SLOW)
     chance = random.Random(len(backend) + rounds)
     for turn in range(rounds):
+        state = {"PACKTIVITY_STATE_DIR": os.environ["PACKTIVITY_STATE_DIR"]}
         count, folder = 60, place / f"scan{turn}"
         arguments = ("-p", f"x=1..{count}", "-p", "name=a", *OUT, "-w", folder.name, "-b", backend)
         kills = 0
         while kills < 3:
-            running = commands.start("packtivity", "map", "spec.yml", *arguments)
+            running = commands.start("packtivity", "map", "spec.yml", *arguments, env=state)
             try:
                 running.wait(chance.uniform(0.25, 1.1))
                 break

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
-from packtivity.errors import ProxyError
+from packtivity.errors import ProxyError, StateError
 from packtivity.files import lock, read_json, write_json
 from packtivity.record import is_outcome
 
@@ -41,10 +41,19 @@ class Spool:
         return f"{self.root}/{folder}/{task_id}"
 
     def prepare(self) -> None:
-        """Make the folders, for this user only."""
-        os.makedirs(settings.state_dir(), mode=0o700, exist_ok=True)
-        for folder in (QUEUE, ACTIVE, DONE, CANCEL):
-            os.makedirs(f"{self.root}/{folder}", mode=0o700, exist_ok=True)
+        """Make the folders, for this user only.
+
+        :raises StateError: they cannot be made.
+        """
+        try:
+            os.makedirs(settings.state_dir(), mode=0o700, exist_ok=True)
+            for folder in (QUEUE, ACTIVE, DONE, CANCEL):
+                os.makedirs(f"{self.root}/{folder}", mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"{error.filename}, where detached tasks are kept, cannot be made: {error.strerror}",
+                hint="Set PACKTIVITY_STATE_DIR to a directory that you may write to.",
+            ) from None
 
     def names(self, folder: str) -> list[str]:
         """Return the ids in a folder, in the order of submission."""
