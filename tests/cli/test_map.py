@@ -326,6 +326,15 @@ def test_a_range_that_never_ends_is_refused(text, sweep):
     assert (done.returncode, "never gets to its end" in done.stderr) == (4, True)
 
 
+@pytest.mark.parametrize(
+    "ranges", [("-p", "x=1..1000000000000"), ("-p", "x=0..1..1e-300"), ("-p", "x=1..2000", "-p", "name=1..2000")]
+)
+def test_more_sets_than_can_be_meant_are_refused_at_once(ranges, sweep, place):
+    done = sweep(*ranges, *OUT, "-w", "scan")
+    assert (done.returncode, "parameter sets, more than 1,000,000" in done.stderr) == (4, True)
+    assert not (place / "scan").exists()
+
+
 @pytest.mark.parametrize("more", [("-p", "x=1..2", "-p", "x=4..5"), ("-p", "x=1..2", "-p", "x=4")])
 def test_a_range_given_twice_is_refused(more, sweep):
     done = sweep(*more, "-p", "name=a", *OUT)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+_MOST = 1_000_000
+"""Parameter sets that one command takes."""
+
 _TOO_DEEP = "nested too deep"
 
 
@@ -60,6 +63,7 @@ def parameter_sets(over: str | None, given: Sequence[str]) -> Sets:
             plain.append(text)
         else:
             scanned.add(name)
+            _check_number(text, len(rows) * len(values))
             rows = [{**row, name: each} for row in rows for each in values]
     return Sets(rows, plain, over, [line for line, _ in numbered])
 
@@ -67,7 +71,7 @@ def parameter_sets(over: str | None, given: Sequence[str]) -> Sets:
 def span(text: str) -> list[Any] | None:
     """Return the values of a range; None when the text is none.
 
-    :raises ParameterError: it has no end, because its step leads away from it.
+    :raises ParameterError: it has no end, because its step leads away from it, or more values than can be run.
     """
     parts = text.split("..")
     numbers = [_number(part) for part in parts]
@@ -80,8 +84,17 @@ def span(text: str) -> list[Any] | None:
     if step == 0 or (last - first) / step < 0:
         raise ParameterError(f"range {text!r} never gets to its end", hint="Write FIRST..LAST or FIRST..LAST..STEP.")
     count = int((last - first) / step) + 1
+    _check_number(text, count)
     whole = all(isinstance(number, int) for number in numbers)
     return [int(first + step * i) if whole else float(first + step * i) for i in range(count)]
+
+
+def _check_number(text: str, count: int) -> None:
+    """Refuse what would fill the memory before anything runs, most likely a slip of the finger."""
+    if count > _MOST:
+        raise ParameterError(
+            f"range {text!r} makes {count:,} parameter sets, more than {_MOST:,}", hint="Run it in several parts."
+        )
 
 
 def _number(text: str) -> int | float | None:
