@@ -178,6 +178,14 @@ def test_a_backend_that_is_none_is_named(prepared: Any, quick: Any, name: str) -
     assert (done.returncode, "is no backend" in done.stderr) == (11, True)
 
 
+@pytest.mark.parametrize("name", ["multiproc", "local"])
+def test_a_number_of_workers_that_is_none_is_told_in_the_words_of_its_backend(
+    prepared: Any, quick: Any, name: str
+) -> None:
+    done = quick("packtivity-run", "spec.yml", *OUT, "-b", f"{name}:0")
+    assert (done.returncode, f"Write {name}:4" in done.stderr) == (11, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -70,7 +70,8 @@ class LocalBackend(AskedBackend):
 
     def __init__(self, jobs: int | str | None = None, config: Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
-        self.jobs = pool_size(jobs or settings.value("local_jobs") or "auto")
+        examples = "local:4 or local, or a number in PACKTIVITY_LOCAL_JOBS"
+        self.jobs = pool_size(jobs or settings.value("local_jobs") or "auto", examples)
         self._spools: dict[str, Spool] = {}
 
     def _spool(self, host: str | None = None) -> Spool:

@@ -148,9 +148,10 @@ class MultiProcBackend(AskedBackend):
             self._pool = None
 
 
-def pool_size(given: int | str) -> int:
+def pool_size(given: int | str, examples: str = "multiproc:4 or multiproc:auto") -> int:
     """Return how many workers are meant.
 
+    :param examples: what to write instead, for whoever wrote something else.
     :raises BackendError: it is no number above 0.
     """
     if given == "auto":
@@ -160,7 +161,7 @@ def pool_size(given: int | str) -> int:
     except ValueError:
         size = 0
     if size < 1:
-        raise BackendError(f"{given!r} is no number of workers", hint="Write multiproc:4 or multiproc:auto.")
+        raise BackendError(f"{given!r} is no number of workers", hint=f"Write {examples}.")
     return size
 
 
