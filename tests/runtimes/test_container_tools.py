@@ -77,10 +77,12 @@ def test_the_first_that_works_is_taken(pretend: Any, tmp_path: Path) -> None:
 
 def test_the_one_asked_for_has_to_work(pretend: Any, tmp_path: Path) -> None:
     pretend("docker", "exit 0")
-    with pytest.raises(EnvironmentUnavailable, match="daemon does not answer at /nowhere"):
+    with pytest.raises(EnvironmentUnavailable, match="daemon does not answer at /nowhere") as down:
         choose("docker", {**os.environ, "DOCKER_HOST": "unix:///nowhere"})
-    with pytest.raises(EnvironmentUnavailable, match="podman cannot be used: not installed"):
+    assert "packtivity doctor" in down.value.hint
+    with pytest.raises(EnvironmentUnavailable, match="podman cannot be used: not installed") as absent:
         choose("podman")
+    assert absent.value.hint.startswith("To install it: https://")
     with pytest.raises(ConfigurationError, match="no container tool is called 'dokcer'") as caught:
         choose("dokcer")
     assert "'docker'" in caught.value.hint

@@ -64,9 +64,9 @@ def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runti
         runtime = named(wanted, caller)
         reason = trouble(runtime, caller)
         if reason:
-            raise EnvironmentUnavailable(
-                f"the container tool {wanted} cannot be used: {reason}", hint=f"To install it: {runtime.install}"
-            )
+            absent = find_program(runtime.program, caller) is None
+            hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
+            raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
         return runtime
     tried = []
     for name in ORDER:
