@@ -97,7 +97,8 @@ def test_a_private_image_is_had_after_logging_in_with_the_tool(lab: Any, private
     refused = lab.run(spec, OUT, workdir)
     assert refused.code == 10
     assert f"{lab.tool} " in refused.err
-    assert "log in with the tool itself" in refused.err
+    words = "registry login docker://REGISTRY" if lab.kind == "apptainer" else "login REGISTRY"
+    assert f"log in with the tool itself: {lab.tool} {words}\n" in refused.err
     log_in(lab, private, lab.extra)
     done = lab.run(spec, OUT, workdir)
     assert (done.code, done.err) == (0, "")

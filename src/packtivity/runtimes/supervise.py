@@ -135,7 +135,9 @@ def _pull_failed(argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUn
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = "\n".join(f"  | {line}" for line in lines[-5:])
     denied = any(word in text.lower() for word in ("denied", "unauthorized", "authentication", "credentials"))
-    login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} login REGISTRY."
+    tool = os.path.basename(argv[0])
+    words = "registry login docker://REGISTRY" if tool in ("apptainer", "singularity") else "login REGISTRY"
+    login = f"If it is private, log in with the tool itself: {tool} {words}"
     return errors.EnvironmentUnavailable(
         f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
         hint=login if denied else "Is its name right, and the registry in reach?",
