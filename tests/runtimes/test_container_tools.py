@@ -220,8 +220,9 @@ def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
         '{"version": 1, "images": []}',
     ):
         Path(path).write_text(junk)
-        with pytest.raises(LoadError, match="is not a lock file"):
+        with pytest.raises(LoadError, match="is not a lock file") as caught:
             locking.read_lock(path)
+        assert caught.value.hint.startswith("Remove it")  # packtivity lock reads it, too
     made_here = pulls.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
     with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
         locking.digest_of(made_here, DOCKER)

@@ -58,7 +58,9 @@ def read_lock(path: str) -> dict[str, str]:
             f"lock file {path} cannot be read: {error.strerror}", hint="Write it with: packtivity lock SPEC"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LoadError(f"{path} is not a lock file: {error}", hint="Write it anew: packtivity lock SPEC") from None
+        raise LoadError(
+            f"{path} is not a lock file: {error}", hint="Remove it, and write it anew: packtivity lock SPEC"
+        ) from None
     return dict(images)
 
 
