@@ -225,6 +225,18 @@ def test_another_user_inside_still_writes_for_the_caller(lab: Any) -> None:
     assert owner(workdir / "out") == lab.person.uid
 
 
+def test_another_user_inside_writes_over_what_an_earlier_run_has_left(lab: Any) -> None:
+    workdir = lab.workdir()
+    spec = lab.spec("mkdir -p {workdir}/deep; echo $$ >> {out}; echo x >> {workdir}/deep/file")
+    parameters = {**OUT, "workdir": "{workdir}"}
+    for runs in (1, 2):
+        done = lab.run(spec, parameters, workdir, "--user", "500")
+        assert (done.code, done.err) == (0, "")
+        assert (workdir / "deep" / "file").read_text() == "x\n" * runs
+    assert owner(workdir / "out") == owner(workdir / "deep" / "file") == lab.person.uid
+    assert (workdir / "out").stat().st_mode & 0o777 == 0o644
+
+
 def test_running_out_of_memory_is_called_that(lab: Any) -> None:
     if lab.person.uid != 0 and lab.tool != "docker":
         pytest.skip("ordinary users cannot limit memory under cgroups version 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from packtivity.runtimes.base import Host
@@ -12,7 +13,7 @@ from packtivity.types import Execution, Mount
 if TYPE_CHECKING:
     from pathlib import Path
 
-DOCKER = Docker(Host(1000, 1000, "ada"))
+DOCKER = Docker(Host(os.getuid(), os.getgid(), "ada"))
 
 
 def mode(path: Path) -> int:
@@ -40,3 +41,21 @@ def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert mode(tmp_path) == 0o755
+
+
+def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "_packtivity").mkdir()
+    modes = {"out": 0o644, "deep": 0o755, "deep/out": 0o644, "run": 0o755, "mine": 0o600, "_packtivity": 0o755}
+    for name, found in modes.items():
+        (tmp_path / name).is_dir() or (tmp_path / name).touch()
+        (tmp_path / name).chmod(found)
+    (tmp_path / "link").symlink_to("mine")
+    with lent(DOCKER, asking(tmp_path)):
+        now = {name: mode(tmp_path / name) & 0o070 for name in modes}
+        assert now == {"out": 0o060, "deep": 0o070, "deep/out": 0o060, "run": 0o070, "mine": 0, "_packtivity": 0o050}
+        (tmp_path / "out").chmod(0o604)  # the task's own doing
+        (tmp_path / "deep" / "out").unlink()
+    assert {name: mode(tmp_path / name) for name in modes if name != "deep/out"} == {
+        "out": 0o604, "deep": 0o755, "run": 0o755, "mine": 0o600, "_packtivity": 0o755
+    }  # fmt: skip

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from stat import S_IMODE, S_ISDIR, S_IXUSR
 from typing import TYPE_CHECKING
 
 from packtivity import settings
 from packtivity.runtimes.containers import inside
+from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits
 
 if TYPE_CHECKING:
@@ -34,23 +36,50 @@ def is_foreign(runtime: Runtime, execution: Execution) -> bool:
 
 @contextmanager
 def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
-    """Let the task's user write in the read-write directories for as long as the block lasts."""
-    before = []
-    if is_foreign(runtime, execution):
-        for path in _writable(execution):
-            mode = os.stat(path).st_mode & 0o7777
-            lent_mode = mode | _bits(execution, runtime.host, path)
-            if lent_mode == mode:
-                continue  # nothing to take back later, from another task that has opened it perhaps
-            with suppress(PermissionError):  # somebody else's directory: its owner has to allow it
-                os.chmod(path, lent_mode)
-                before.append((path, mode))
+    """Let the task's user write in the read-write directories, and on what is in them, for as long as the block lasts.
+
+    What the caller keeps from everybody else, and the logs and records of tasks, stay closed.
+    """
+    before: list[tuple[str, int, int]] = []
     try:
+        if is_foreign(runtime, execution):
+            for top in _writable(execution):
+                bits = _bits(execution, runtime.host, top)
+                for path in _contents(top, runtime.host):
+                    _lend(path, bits, before)
         yield
     finally:
-        for path, mode in before:
+        for path, mode, lent_mode in reversed(before):
             with suppress(OSError):
-                os.chmod(path, mode)
+                found = os.lstat(path)
+                if found.st_uid == runtime.host.uid and S_IMODE(found.st_mode) == lent_mode:
+                    os.chmod(path, mode)
+
+
+def _lend(path: str, bits: int, before: list[tuple[str, int, int]]) -> None:
+    """Open a file or directory, and note how it was."""
+    with suppress(OSError):  # somebody else's directory, whose owner has to allow it; or it has just gone
+        mode = os.stat(path).st_mode
+        lent_mode = S_IMODE(mode) | (bits if S_ISDIR(mode) or mode & S_IXUSR else bits & ~0o111)
+        if lent_mode != S_IMODE(mode):  # else there is nothing to take back later, from another task perhaps
+            os.chmod(path, lent_mode)
+            before.append((path, S_IMODE(mode), lent_mode))
+
+
+def _contents(top: str, host: Host) -> Iterator[str]:
+    """Give a directory, and what the caller has in it and has not closed to everybody else."""
+    yield top
+    waiting = [top]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                kept = found.st_uid != host.uid or not found.st_mode & 0o077 or entry.name == METADIR
+                if kept or not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                yield entry.path
 
 
 def _bits(execution: Execution, host: Host, path: str) -> int:
