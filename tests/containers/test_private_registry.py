@@ -69,13 +69,11 @@ def at_home(lab: Any, address: str) -> dict[str, str]:
         "PACKTIVITY_CACHE_DIR": str(home / "cache"),
     }
     if lab.tool == "podman" and lab.person.uid != 0:
-        # Images stay where they are: not every file system below /tmp can hold them.
-        storage = home / "storage.conf"
-        place = f"{lab.person.env['HOME']}/.local/share/containers/storage"
-        storage.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{place}"\nrunroot = "{found["XDG_RUNTIME_DIR"]}/containers"\n'
-        )
-        found["CONTAINERS_STORAGE_CONF"] = str(storage)
+        # Its images lie at home, where the file system can hold them; only logins are to be nobody's.
+        logins = home / "auth.json"
+        logins.write_text("{}")
+        os.chown(logins, lab.person.uid, lab.person.gid)
+        found |= {"HOME": lab.person.env["HOME"], "REGISTRY_AUTH_FILE": str(logins)}
     return found
 
 
