@@ -119,7 +119,7 @@ def test_many_tasks_are_asked_for_in_one_question(own, chosen, client, backend_f
     assert "cmdstat_get" not in asked
 
 
-def test_a_worker_ends_when_its_patience_with_a_missing_broker_does(own, chosen, workers):
+def test_a_worker_waits_for_a_missing_broker_and_begins_when_it_is_back(own, chosen, workers):
     own.kill()
     worker = workers({**chosen, "PACKTIVITY_CELERY_PATIENCE": "1"})
     until(lambda: b"Cannot connect to redis" in worker.log.read_bytes(), 60)
