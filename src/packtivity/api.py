@@ -108,6 +108,7 @@ def load(
     schemasource: Any = None,
     validate: bool = True,
     offline: bool | None = None,
+    trusted_sources: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Load and validate a spec.
 
@@ -119,7 +120,9 @@ def load(
     """
     from packtivity import spec as _spec
 
-    return _spec.load(spec, toplevel, schemasource=schemasource, validate=validate, offline=offline)
+    return _spec.load(
+        spec, toplevel, schemasource=schemasource, validate=validate, offline=offline, trusted_sources=trusted_sources
+    )
 
 
 def run(

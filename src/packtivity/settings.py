@@ -235,7 +235,10 @@ class Settings:
         "Where the volume of the Kubernetes backend is mounted here; work directories are below it.",
     )
     load_token: str | None = _setting(
-        "YADAGE_SCHEMA_LOAD_TOKEN", None, "Private token for GitLab sources; sent to no other host.", secret=True
+        "YADAGE_SCHEMA_LOAD_TOKEN",
+        None,
+        "Private token for the GitLab projects that you name; sent for no other, and to no other host.",
+        secret=True,
     )
     gitlab_host: str = _setting(
         "PACKTIVITY_GITLAB_HOST", "https://gitlab.cern.ch", "GitLab server that `gitlab-cern:` sources come from."
@@ -244,6 +247,12 @@ class Settings:
         "PACKTIVITY_GITHUB_RAW_HOST",
         "https://raw.githubusercontent.com",
         "Server of raw files that `github:` and `from-github/` sources come from (a mirror, for example).",
+    )
+    trusted_sources: tuple[str, ...] = _setting(
+        "PACKTIVITY_TRUSTED_SOURCES", (), "Comma list of further values of `--trust-source`.", _names
+    )
+    registry_logins: tuple[str, ...] = _setting(
+        "PACKTIVITY_REGISTRY_LOGINS", (), "Comma list of `REGISTRY=HOST`: hosts that make a registry's tokens.", _names
     )
     offline: bool = _setting(
         "PACKTIVITY_OFFLINE",

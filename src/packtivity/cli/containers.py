@@ -59,13 +59,21 @@ def lock(**given: Any) -> None:
     from packtivity.runtimes.choose import choose
     from packtivity.runtimes.containers import image_of
     from packtivity.spec import load
+    from packtivity.spec.remote import without_secrets
     from packtivity.types import Execution
 
     offline = given["offline"] or None
-    spec = load(given["spec"], given["toplevel"], schemasource=given["schemasource"], offline=offline)
+    trusted = given["trust_source"]
+    spec = load(
+        given["spec"],
+        given["toplevel"],
+        schemasource=given["schemasource"],
+        offline=offline,
+        trusted_sources=trusted,
+    )
     image, unpacked = image_of(spec["environment"] or {})
     if image is None:
-        raise UsageError(f"{given['spec']} does not run in a container, so there is nothing to lock")
+        raise UsageError(f"{without_secrets(given['spec'])} does not run in a container, so there is nothing to lock")
     config = _container_config(given)
     runtime = choose(config.runtime())
     watch = supervise.Supervision(lambda line: click.echo(line, err=True), _no_log, policy=config.pull_policy())

@@ -36,8 +36,9 @@ def describe(**given: Any) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     from packtivity.cli.terminal import wants_colour
+    from packtivity.spec.remote import without_secrets
 
-    click.echo("\n".join(as_text(found, given["spec"], colour=wants_colour(sys.stdout))))
+    click.echo("\n".join(as_text(found, without_secrets(given["spec"]), colour=wants_colour(sys.stdout))))
 
 
 @command("example", options.spec, options.document, _OUTPUT, _FORCE)
@@ -45,8 +46,10 @@ def example(**given: Any) -> None:
     """Write a parameter file for SPEC to fill in (YAML), with comments that say where each parameter is used."""
     from packtivity.cli.summary import as_example, summarise
     from packtivity.errors import UsageError
+    from packtivity.spec.remote import without_secrets
 
     words = ["packtivity-run", *(["-t", given["toplevel"]] if given["toplevel"] else []), given["spec"]]
+    words = [without_secrets(word) for word in words]
     text = as_example(summarise(_load(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
     output = given["output"]
     if output is None:
@@ -66,4 +69,10 @@ def example(**given: Any) -> None:
 def _load(given: dict[str, Any]) -> dict[str, Any]:
     from packtivity.spec import load
 
-    return load(given["spec"], given["toplevel"], schemasource=given["schemasource"], offline=given["offline"] or None)
+    return load(
+        given["spec"],
+        given["toplevel"],
+        schemasource=given["schemasource"],
+        offline=given["offline"] or None,
+        trusted_sources=given["trust_source"],
+    )

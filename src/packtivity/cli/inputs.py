@@ -28,6 +28,7 @@ class TaskOptions:
         self.toplevel: str | None = given["toplevel"]
         self.schemasource: str | None = given["schemasource"]
         self.offline: bool = given["offline"]
+        self.trust_source: tuple[str, ...] = given["trust_source"]
         self.strict: bool = given["strict"]
         self.validate: bool = given["validate"]
         self.verbosity: str = given["verbosity"]
@@ -46,6 +47,7 @@ class TaskOptions:
             schemasource=self.schemasource,
             validate=self.validate,
             offline=self.offline or None,
+            trusted_sources=self.trust_source,
         )
 
     def load_parameters(self) -> dict[str, Any]:

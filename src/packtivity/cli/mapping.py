@@ -252,6 +252,7 @@ def run_map(given: Mapping[str, Any]) -> int:
         schemasource=given["schemasource"],
         validate=given["validate"],
         offline=given["offline"] or None,
+        trusted_sources=given["trust_source"],
     )
     synchronous, backend = find_backend(given["backend"])
     if synchronous:

@@ -177,10 +177,7 @@ toplevel = click.option(
     "github:USER/REPO[@REF][:SUBPATH], gitlab-cern:GROUP/REPO[@REF][:SUBPATH] or from-github/PATH.",
 )
 schemasource = click.option(
-    "-c",
-    "--schemasource",
-    default=None,
-    help="Directory or address of other JSON Schemas to check SPEC against.",
+    "-c", "--schemasource", default=None, help="Directory or address of other JSON Schemas to check SPEC against."
 )
 schemaname = click.option(
     "-n",
@@ -242,6 +239,12 @@ offline = click.option(
     "--offline",
     is_flag=True,
     help="Take remote documents from the local cache only. [env: PACKTIVITY_OFFLINE]",
+)
+trust_source = click.option(
+    "--trust-source",
+    multiple=True,
+    help="Let documents use SOURCE (an address, gitlab-cern:GROUP/REPO ...) as if you had named it, with your token or "
+    "login and in a private network. Repeatable. [env: PACKTIVITY_TRUSTED_SOURCES]",
 )
 timeout = click.option(
     "--timeout",
@@ -376,7 +379,7 @@ document_format = click.option(
 
 def document(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says which spec is meant and how it is checked."""
-    for add in (debug, offline, schemasource, toplevel):
+    for add in (debug, offline, trust_source, schemasource, toplevel):
         function = add(function)
     return function
 

@@ -93,6 +93,7 @@ def _inspect(given: dict[str, Any]) -> Report:
         schemaname=given["schemaname"],
         parameters=parameters,
         offline=given["offline"] or None,
+        trusted_sources=given["trust_source"],
     )
 
 

@@ -1,13 +1,16 @@
 """Asks an image registry which digest a tag has now, and what the image wants: OCI distribution specification 1.1.
 
 Only for tools without a store of their own (Apptainer) and for lock files; Docker and Podman answer from their store.
-A private registry is asked with the login that the tool itself has kept for it, and no other is told of it.
+A private registry is asked with the login that the tool itself has kept for it. A spec chooses the registry, and a
+registry chooses where it redirects to and who makes tokens (``realm``): the login goes to neither, unless that is the
+registry itself, a token service that is known to be its own, or one that ``PACKTIVITY_REGISTRY_LOGINS`` names.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from packtivity import settings
 from packtivity.runtimes.images import Reference, is_loopback, parse
@@ -15,12 +18,21 @@ from packtivity.runtimes.images import Reference, is_loopback, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import requests
+    from packtivity.connections import Origin, Session
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _LONGEST = 4_194_304
 """Bytes a manifest may have."""
+_REDIRECTS = 5
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_TOKENS = re.compile(r"[\x21-\x7e]*")
+_SERVICES = {
+    "docker.io": ("auth.docker.io",),
+    "registry.gitlab.com": ("gitlab.com",),
+    "gitlab-registry.cern.ch": ("gitlab.cern.ch",),
+}
+"""Who makes the tokens of a registry, where that is known to be the same people under another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +49,43 @@ class Description:
 
 def describe(image: str) -> Description | None:
     """Ask the registry; ``None`` when it does not tell us: unreachable, private, or no such image."""
-    import requests
+    from urllib3.exceptions import HTTPError
 
-    reference = parse(image)
+    from packtivity.connections import PrivateAddress, within
+
+    limit = settings.value("download_timeout")
     try:
-        with requests.Session() as session:
-            return _describe(session, reference)
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
+        described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
+    except (OSError, HTTPError, PrivateAddress, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return described
 
 
-def _describe(session: requests.Session, reference: Reference) -> Description | None:
-    manifest = _get(session, reference, f"manifests/{reference.digest or reference.tag}", (*_INDEXES, *_MANIFESTS))
-    digest = reference.digest or manifest.headers.get("Docker-Content-Digest", "")
-    if not digest:
-        return None
-    document = manifest.json()
-    if "manifests" in document:
-        inner = [entry["digest"] for entry in document["manifests"] if _is_ours(entry.get("platform") or {})]
-        if not inner:
-            return None  # the tool says best that there is none for this machine
-        document = _get(session, reference, f"manifests/{inner[0]}", _MANIFESTS).json()
-    config = _get(session, reference, f"blobs/{document['config']['digest']}", ("*/*",)).json()
-    return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
+def _describe(reference: Reference, limit: float) -> Description | None:
+    with _Registry(reference, limit) as registry:
+        tag = reference.digest or reference.tag
+        manifest, headers = registry.get(f"manifests/{tag}", (*_INDEXES, *_MANIFESTS))
+        told = headers.get("Docker-Content-Digest", "")
+        if not (reference.digest or told):
+            return None
+        digest = reference.digest or _check_digest(told)
+        if "manifests" in manifest:
+            inner = [entry["digest"] for entry in manifest["manifests"] if _is_ours(entry.get("platform") or {})]
+            if not inner:
+                return None  # the tool says best that there is none for this machine
+            manifest, _ = registry.get(f"manifests/{_check_digest(inner[0])}", _MANIFESTS)
+        config, _ = registry.get(f"blobs/{_check_digest(manifest['config']['digest'])}", ("*/*",))
+        return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
+
+
+def _check_digest(text: str) -> str:
+    """Return a digest that a registry tells; it becomes part of an address and of a tool's argument.
+
+    :raises ValueError: it is none.
+    """
+    if not _DIGEST.fullmatch(text):
+        raise ValueError("no digest")
+    return text
 
 
 def _is_ours(platform: dict[str, Any]) -> bool:
@@ -70,36 +96,132 @@ def _is_ours(platform: dict[str, Any]) -> bool:
     return platform.get("os") == "linux" and platform.get("architecture") == architecture
 
 
-def _get(session: requests.Session, reference: Reference, what: str, accept: tuple[str, ...]) -> requests.Response:
-    host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
-    url = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{reference.repository}/{what}"
-    limit = settings.value("download_timeout")
-    headers = {"Accept": ", ".join(accept)}
-    answer = session.get(url, headers=headers, timeout=limit)
-    if answer.status_code == 401 and "Authorization" not in session.headers:
-        login = find_login(reference.registry, settings.caller_environment())
-        session.headers["Authorization"] = _answer(session, answer.headers.get("WWW-Authenticate", ""), login)
-        answer = session.get(url, headers=headers, timeout=limit)
-    answer.raise_for_status()
-    if len(answer.content) > _LONGEST:
-        raise ValueError("too long for a manifest")
-    return answer
+class _Registry:
+    """One registry, asked for one image.
+
+    :param limit: seconds for each answer, and bytes as :data:`_LONGEST` says.
+    """
+
+    def __init__(self, reference: Reference, limit: float) -> None:
+        from packtivity.connections import Guard, Session, origin
+
+        host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
+        self._reference, self._limit = reference, limit
+        self._base = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{reference.repository}"
+        self._own = origin(self._base)
+        self._guard = Guard([self._own])
+        self._session: Session = Session(self._guard)
+        self._authorization = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._session.__exit__(*problem)
+
+    def get(self, what: str, accept: tuple[str, ...]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return a document of the registry and the headers it came with; a login is made when it asks for one.
+
+        :raises OSError, ValueError: it does not come, or is none.
+        """
+        headers = {"Accept": ", ".join(accept)}
+        answer = self._follow(f"{self._base}/{what}", headers)
+        if isinstance(answer, str):
+            self._authorization = self._answer(answer)
+            answer = self._follow(f"{self._base}/{what}", headers)
+        if isinstance(answer, str):
+            raise ValueError("the registry wants another login")  # noqa: TRY004 - it is what the registry says
+        return answer
+
+    def _follow(self, url: str, headers: dict[str, str]) -> tuple[dict[str, Any], Mapping[str, str]] | str:
+        """Return what comes, or the challenge with which the registry itself asks who we are."""
+        from urllib.parse import urljoin
+
+        from packtivity.connections import origin
+
+        for _ in range(_REDIRECTS + 1):
+            server = origin(url)
+            if self._own[0] == "https" != server[0]:
+                raise ValueError("from https to http")
+            if self._guard.inside:
+                self._guard.allow(server)  # a registry in a private network keeps its layers there as well
+            own = server == self._own and self._authorization
+            sent = {**headers, "Authorization": self._authorization} if own else headers
+            with self._session.get(url, sent, self._limit) as answer:
+                if answer.status_code == 401 and server == self._own and not self._authorization:
+                    return answer.headers.get("WWW-Authenticate", "")
+                if not answer.is_redirect:
+                    answer.raise_for_status()
+                    return _document(answer, self._limit), answer.headers
+                url = urljoin(url, answer.headers["location"])
+        raise ValueError("too many redirects")
+
+    def _answer(self, challenge: str) -> str:
+        """Answer a registry that wants to know who asks: by the login, or a token that it or anybody may have."""
+        from requests.utils import parse_dict_header
+
+        login = find_login(self._reference.registry, settings.caller_environment())
+        scheme, _, fields = challenge.partition(" ")
+        if scheme.lower() == "basic":
+            return f"Basic {login}"
+        asked: dict[str, str] = parse_dict_header(fields)  # type: ignore[no-untyped-call]
+        realm = asked.pop("realm", "")
+        return f"Bearer {self._token(realm, asked, login)}" if scheme.lower() == "bearer" else ""
+
+    def _token(self, realm: str, asked: dict[str, str], login: str) -> str:
+        """Fetch a token for the registry from the service that it names.
+
+        :param login: as HTTP sends it, or nothing; sent to who may have it only.
+        :raises OSError, ValueError: there is no token.
+        """
+        from urllib.parse import urlencode
+
+        from packtivity.connections import origin
+
+        service = origin(realm)
+        if service[0] != "https" and service != self._own:
+            raise ValueError("a token service without encryption")
+        if self._guard.inside:
+            self._guard.allow(service)
+        headers = {"Authorization": f"Basic {login}"} if login and self._may_have_login(service) else {}
+        address = f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
+        with self._session.get(address, headers, self._limit) as answer:
+            if answer.status_code != 200:
+                raise ValueError("no token")
+            found = _document(answer, self._limit)
+        token = str(found.get("token") or found.get("access_token") or "")
+        if not _TOKENS.fullmatch(token):
+            raise ValueError("no token")
+        return token
+
+    def _may_have_login(self, service: Origin) -> bool:
+        if service == self._own:
+            return True
+        registry = self._reference.registry
+        chosen = [name.partition("=") for name in settings.value("registry_logins")]
+        known = [*_SERVICES.get(registry, ()), *(host for name, _, host in chosen if name == registry)]
+        return service in [("https", host, 443) for host in known] + [
+            ("https", name, int(port))
+            for name, _, port in (host.rpartition(":") for host in known)
+            if name and port.isdecimal()
+        ]
 
 
-def _answer(session: requests.Session, challenge: str, login: str) -> str:
-    """Answer a registry that wants to know who asks: by the login, or a token that it or anybody may have."""
-    from requests.utils import parse_dict_header
+def _document(answer: Any, limit: float) -> dict[str, Any]:
+    """Return a JSON document, as long and as late as one may be.
 
-    scheme, _, fields = challenge.partition(" ")
-    if scheme.lower() == "basic":
-        return f"Basic {login}"
-    asked: dict[str, str] = parse_dict_header(fields)  # type: ignore[no-untyped-call]
-    realm = asked.pop("realm", "")
-    if scheme.lower() != "bearer" or not realm.startswith("https://"):
-        return ""
-    headers = {"Authorization": f"Basic {login}"} if login else {}
-    answer = session.get(realm, params=asked, headers=headers, timeout=settings.value("download_timeout")).json()
-    return f"Bearer {answer.get('token') or answer.get('access_token') or ''}"
+    :raises ValueError: it is none, or longer or later.
+    """
+    import json
+    import time
+
+    content, end = b"", time.monotonic() + limit
+    for piece in answer.iter_content(16_384):
+        content += piece
+        if len(content) > _LONGEST or time.monotonic() > end:
+            raise ValueError("too long for a manifest")
+    document: dict[str, Any] = json.loads(content)
+    return document
 
 
 def find_login(registry: str, caller: Mapping[str, str]) -> str:

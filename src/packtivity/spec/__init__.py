@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from dataclasses import dataclass
 
     from packtivity.spec.diagnostics import LocatedParameters
@@ -31,6 +31,7 @@ def load(
     schemaname: str = SCHEMA_NAME,
     validate: bool = True,
     offline: bool | None = None,
+    trusted_sources: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return a spec as plain data with its defaults filled.
 
@@ -40,13 +41,14 @@ def load(
     :param schemaname: schema inside ``schemasource``, without ``.json``.
     :param validate: whether a document that is no spec is an error; defaults are filled either way.
     :param offline: take remote documents from the cache only; by default as the settings say.
+    :param trusted_sources: sources that documents may refer to as if they were named here (logins, private networks).
     :raises LoadError: a document cannot be fetched.
     :raises InvalidSpec: a document cannot be read, or is no spec; every mistake is in its ``diagnostics``.
     """
     from packtivity.spec.document import load_document
     from packtivity.spec.validate import check
 
-    document = load_document(spec, toplevel, offline=offline)
+    document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     if validate:
         mistakes = check(document, schemasource, schemaname, offline=offline)
         if mistakes:
@@ -101,6 +103,7 @@ def inspect(
     parameters: LocatedParameters | None = None,
     state_names: Iterable[str] | None = None,
     offline: bool | None = None,
+    trusted_sources: Sequence[str] = (),
 ) -> Report:
     """Read a spec and say everything there is to say about it; arguments as for :func:`load`.
 
@@ -115,7 +118,7 @@ def inspect(
     from packtivity.spec.validate import accepts, check
 
     try:
-        document = load_document(spec, toplevel, offline=offline)
+        document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     except InvalidSpec as error:
         return Report(None, None, tuple(arrange(error.diagnostics)))
     found = [*document.problems, *(parameters.problems if parameters else ())]

@@ -14,11 +14,12 @@ from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from dataclasses import dataclass, field
 
     from packtivity.errors import InvalidSpec
     from packtivity.settings import Settings
+    from packtivity.spec.access import Access
     from packtivity.spec.sources import Location
 else:
     from packtivity.values import dataclass, field
@@ -89,7 +90,12 @@ class Document:
 
 
 def load_document(
-    spec: str, toplevel: str | None = None, *, offline: bool | None = None, settings: Settings | None = None
+    spec: str,
+    toplevel: str | None = None,
+    *,
+    offline: bool | None = None,
+    settings: Settings | None = None,
+    trusted_sources: Sequence[str] = (),
 ) -> Document:
     """Load a spec and everything it refers to.
 
@@ -98,12 +104,14 @@ def load_document(
         default the current directory.
     :param offline: take remote documents from the cache only; by default as the settings say.
     :param settings: by default those of the environment.
+    :param trusted_sources: sources that documents may refer to as if they were named here.
     :raises LoadError: the spec, or a remote document it refers to, cannot be fetched.
     :raises InvalidSpec: it cannot be read, or refers to what is not there; with every mistake found.
     """
     file, fragment = locate(spec, toplevel, settings)
     try:
-        return _resolved(References(_reader(settings, offline)), file, fragment)
+        read = _Reader(lambda: _access(file, spec, toplevel, settings, trusted_sources), settings, offline)
+        return _resolved(References(read), file, fragment)
     except BadText as error:
         raise _invalid(error) from None
 
@@ -130,16 +138,35 @@ class _Plain(References):
         return place
 
 
-def _reader(settings: Settings | None, offline: bool | None) -> Callable[[Location], Parsed]:
-    def read(file: Location) -> Parsed:
+def _access(
+    file: Location, spec: str, toplevel: str | None, settings: Settings | None, trusted: Sequence[str]
+) -> Access:
+    from packtivity.settings import current
+    from packtivity.spec.access import of_load
+
+    return of_load(file, spec, toplevel, settings or current(), trusted)
+
+
+class _Reader:
+    """Reads the documents of one load.
+
+    :param access: gives what the load may reach; called when the first document comes over the network.
+    """
+
+    def __init__(self, access: Callable[[], Access], settings: Settings | None, offline: bool | None) -> None:
+        self._make_access = access
+        self._access: Access | None = None
+        self._settings, self._offline = settings, offline
+
+    def __call__(self, file: Location) -> Parsed:
         if isinstance(file, LocalFile):
             return parse(read_local(file), file.shown)
         from packtivity.settings import current
         from packtivity.spec.fetch import fetch
 
-        return parse(fetch(file, settings or current(), offline=offline), file.shown)
-
-    return read
+        if self._access is None:
+            self._access = self._make_access()
+        return parse(fetch(file, self._settings or current(), self._access, offline=self._offline), file.shown)
 
 
 def _resolved(references: References, file: Location, fragment: str) -> Document:

@@ -1,4 +1,4 @@
-"""One document over HTTP: bounded in time, size and number of redirects, and with the token for one host only."""
+"""One document over HTTP: bounded in time, size and redirects; logins and private networks only as the user named them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
+from packtivity.connections import Origin, PrivateAddress, Session, netrc_login, origin
 from packtivity.errors import LoadError
 from packtivity.registry import welcome
+from packtivity.settings import Settings
+from packtivity.spec.access import Access
+from packtivity.spec.remote import split_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +41,7 @@ class Ask:
     :ivar etag: version at hand; the server need not send that again.
     :ivar timeout: seconds the whole exchange may take.
     :ivar limit: bytes the document may have when unpacked.
+    :ivar access: what may be reached, and which logins go where; without it, nothing private and no login.
     """
 
     url: str
@@ -46,6 +51,7 @@ class Ask:
     etag: str
     timeout: float
     limit: int
+    access: Access | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class _Exchange(threading.Thread):
     def __init__(self, ask: Ask) -> None:
         super().__init__(name="packtivity-download", daemon=True)
         self.ask = ask
+        self.url = ask.url
+        self.access = ask.access or Access(Settings())
         self.given_up = threading.Event()
         self.outcome: Answer | LoadError | None = None
 
@@ -73,33 +81,44 @@ class _Exchange(threading.Thread):
             self.outcome = self._follow()
         except LoadError as error:
             self.outcome = error
+        except PrivateAddress as error:
+            self.outcome = _private(error, self.url, self.ask)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             # No cause is kept: requests' errors hold the request, and that holds the token.
             self.outcome = _explained(error, self.ask)
 
     def _follow(self) -> Answer:
-        url = self.ask.url
-        with requests.Session() as session:
-            for _ in range(_REDIRECTS + 1):
-                with session.get(
-                    url,
-                    headers=self._headers(url),
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=(min(_CONNECT_SECONDS, self.ask.timeout), self.ask.timeout),
-                ) as response:
-                    if not response.is_redirect:
-                        return self._answer(response)
-                    url = _redirected(url, response.headers["location"], self.ask)
+        access, named = self.access, set(self.access.guard.named)
+        timeout = (min(_CONNECT_SECONDS, self.ask.timeout), self.ask.timeout)
+        may_login = access.covers(self.url)
+        try:
+            with Session(access.guard) as session:
+                for _ in range(_REDIRECTS + 1):
+                    login = access.login(self.url) if may_login else access.strange_login(self.url)
+                    with session.get(self.url, self._headers(self.url, may_login), timeout, login) as response:
+                        if not response.is_redirect:
+                            return self._answer(response)
+                        there = _redirected(self.url, response.headers["location"], self.ask)
+                    may_login = self._step(origin(self.url), there, may_login)
+                    self.url = there
+        finally:
+            access.guard.named = named
         raise LoadError(
             f"{self.ask.shown}: redirected more than {_REDIRECTS} times", hint="Is a login needed to see it?"
         )
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _step(self, server: Origin, there: str, may_login: bool) -> bool:
+        """Tell whether a login may go where a server redirects to."""
+        target, guard = origin(there), self.access.guard
+        if server in guard.named and target[1] == server[1]:
+            guard.allow(target)  # a server that the user named may send us to another port of its own
+        return (may_login and target == server) or self.access.covers(there)
+
+    def _headers(self, url: str, may_login: bool) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "User-Agent": "packtivity"}
         if self.ask.etag:
             headers["If-None-Match"] = self.ask.etag
-        if self.ask.token and origin(url) == origin(self.ask.token_host):
+        if self.ask.token and may_login and origin(url) == origin(self.ask.token_host):
             headers["PRIVATE-TOKEN"] = self.ask.token
         return headers
 
@@ -143,9 +162,11 @@ def download(ask: Ask) -> Answer:
         raise LoadError(f"{_VARIABLE} has characters that no token has", hint="Set it anew, without blanks in it.")
     for name, url in ((ask.shown, ask.url), ("PACKTIVITY_GITLAB_HOST", ask.token_host)):
         try:
-            origin(url)
+            _ = urlsplit(url).port
         except ValueError as error:
-            raise LoadError(f"{name} is no address: {error}", hint="The form is https://HOST[:PORT]/PATH.") from None
+            # What it says may have a password in it.
+            why = "it cannot be read" if "@" in url else error
+            raise LoadError(f"{name} is no address: {why}", hint="The form is https://HOST[:PORT]/PATH.") from None
     exchange = _Exchange(ask)
     exchange.start()
     exchange.join(ask.timeout)
@@ -155,12 +176,6 @@ def download(ask: Ask) -> Answer:
     if isinstance(exchange.outcome, LoadError):
         raise exchange.outcome
     return exchange.outcome
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of an address (RFC 6454)."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _redirected(url: str, target: str, ask: Ask) -> str:
@@ -180,6 +195,8 @@ _TRUST = "Name the http address itself if you trust it."
 def _refused(response: requests.Response, ask: Ask) -> LoadError:
     status = response.status_code
     said = _said(response)
+    if ask.token:
+        said = said.replace(ask.token, "…")
     return LoadError(
         f"{ask.shown}: the server answers {status} {response.reason or ''}".rstrip() + said, hint=_advice(status, ask)
     )
@@ -195,6 +212,8 @@ def _said(response: requests.Response) -> str:
 
 def _advice(status: int, ask: Ask) -> str:
     gitlab = origin(ask.url) == origin(ask.token_host)
+    if status in {401, 403, 404} and ask.access and (hint := _not_named(ask, ask.access, gitlab=gitlab)):
+        return hint
     if status in {401, 403}:
         if gitlab and ask.token:
             return f"The token in {_VARIABLE} is wrong, expired, or may not read this repository."
@@ -208,6 +227,27 @@ def _advice(status: int, ask: Ask) -> str:
     if status == 429:
         return "The server gets too many requests from here; wait, or name a commit: those are fetched once only."
     return "The server has trouble; try again later." if status >= 500 else "Check the address."
+
+
+def _not_named(ask: Ask, access: Access, *, gitlab: bool) -> str:
+    """Say that there is a login which was not sent, because a document named this source and the user did not."""
+    what = "the token" if gitlab and ask.token else "your login (~/.netrc)" if netrc_login(origin(ask.url)) else ""
+    if not what or access.covers(ask.url):
+        return ""
+    return (
+        f"You have not named this source, so {what} was not sent. If you trust what refers to it: "
+        f"--trust-source {access.source_of(ask.url)} (PACKTIVITY_TRUSTED_SOURCES)."
+    )
+
+
+def _private(error: PrivateAddress, url: str, ask: Ask) -> LoadError:
+    parts = urlsplit(split_login(url)[0])
+    how = "may not be referred to by a document" if url == ask.url else "is where the server redirects to"
+    return LoadError(
+        f"{ask.shown}: {error.host} ({error.found}) {how}",
+        hint="Only you can name servers in a private network. If you trust this one: "
+        f"--trust-source {parts.scheme}://{parts.netloc} (PACKTIVITY_TRUSTED_SOURCES).",
+    )
 
 
 def _too_large(ask: Ask) -> LoadError:

@@ -14,8 +14,30 @@ if TYPE_CHECKING:
     from packtivity.settings import Settings
     from packtivity.spec.sources import Location
 
-_SECRET = re.compile(r"([?&][^=&#]*(?:token|secret|passw|key|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
+_SECRET = re.compile(
+    r"([?&;][^=&;#]*(?:token|secret|pass|pwd|key|sig|auth|cred|jwt|session|code)[^=&;#]*=)[^&;#]*", re.IGNORECASE
+)
 _FROM_GITHUB = "lukasheinrich/yadage-workflows/master"
+
+
+def split_login(url: str) -> tuple[str, str]:
+    """Return an address without the ``USER:PASSWORD`` in it, and that; nothing when there is none."""
+    scheme, colon, rest = url.partition("://")
+    authority = re.split(r"[/\\?#]", rest, maxsplit=1)[0] if colon else ""
+    login, at, host = authority.rpartition("@")
+    return (f"{scheme}://{host}{rest[len(authority) :]}", login) if at else (url, "")
+
+
+def without_secrets(address: str) -> str:
+    """Return what the user or a document calls a source, without any password or token in it."""
+    from urllib.parse import urlsplit
+
+    shown, _ = split_login(address)
+    try:
+        _ = urlsplit(address).port
+    except ValueError:  # a password with a slash in it, say, which makes no address at all
+        shown = re.sub(r"(?<=://).*@", "…@", address, flags=re.DOTALL)
+    return _SECRET.sub(r"\1…", shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +50,7 @@ class WebFile:
     @property
     def shown(self) -> str:
         """Return the address without any password or token in it."""
-        return _SECRET.sub(r"\1…", re.sub(r"(?<=://)[^/@]*@", "", self.url))
+        return without_secrets(self.url)
 
     def join(self, reference: str) -> Location:
         """Return what a reference without its fragment names, seen from this document.
@@ -100,10 +122,11 @@ def _joined_url(base: str, reference: str, shown: str) -> str:
     try:
         url = urljoin(base, reference)
     except ValueError as error:
-        raise NotAllowed(f"{reference!r} is no address: {error}", hint=KINDS) from None
+        why = error if "@" not in reference + base else "it cannot be read"
+        raise NotAllowed(f"{without_secrets(reference)!r} is no address: {why}", hint=KINDS) from None
     if scheme_of(url) not in {"http", "https"}:
         raise NotAllowed(
-            f"{reference!r}: a remote document ({shown}) may refer to http and https addresses only",
+            f"{without_secrets(reference)!r}: a remote document ({shown}) may refer to http and https addresses only",
             hint="Copy the documents to this machine if they are meant to use local files.",
         )
     return url

@@ -123,15 +123,16 @@ def locate(spec: str, toplevel: str | None, settings: Settings | None = None) ->
     return _base(toplevel or "", settings).split(spec)
 
 
+def is_remote_source(toplevel: str) -> bool:
+    """Tell whether the user names a source that is reached over the network."""
+    if toplevel.startswith(_REPOSITORIES) or scheme_of(toplevel) in {"http", "https"}:
+        return True
+    return toplevel.startswith("from-github/") and not os.path.isdir(toplevel)
+
+
 def _base(toplevel: str, settings: Settings | None) -> Location:
     """Return a place inside the toplevel, so that names are joined to it as to a neighbour."""
-    scheme = scheme_of(toplevel)
-    local = os.path.isdir(toplevel or ".")
-    if (
-        toplevel.startswith(_REPOSITORIES)
-        or scheme in {"http", "https"}
-        or (toplevel.startswith("from-github/") and not local)
-    ):
+    if is_remote_source(toplevel):
         from packtivity.spec.remote import base
 
         if settings is None:
@@ -139,9 +140,9 @@ def _base(toplevel: str, settings: Settings | None) -> Location:
 
             settings = current()
         return base(toplevel, settings)
-    if scheme == "file":
+    if scheme_of(toplevel) == "file":
         return _base(unquoted(toplevel[len("file://") :]), settings)
-    if toplevel.startswith("from-cap") and not local:
+    if toplevel.startswith("from-cap") and not os.path.isdir(toplevel):
         message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
         raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")
     return LocalFile(os.path.join(os.path.abspath(toplevel), "x"), os.path.join(toplevel, "x"))

@@ -153,6 +153,7 @@ class Cluster:
                 json=body,
                 timeout=_TIMES_OUT,
                 verify=self._connection.verify,
+                allow_redirects=False,  # our credentials are for this server, and so is what is asked
                 stream=take is not None,
             ) as response:
                 if response.ok:
