@@ -7,8 +7,9 @@ GitLab server, the repository on GitHub, the folder of any other server.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _PROJECT = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _API_FILE = re.compile(r"/api/v\d+/projects/([^/]+)/repository/[^/].*")
-_PAGE_FILE = re.compile(r"/([^/]+/[^/]+?(?:/[^/]+?)*)/(?:-/)?(?:raw|blob)/.+")
+_PAGE_FILE = re.compile(r"/([^/]+/[^/]+(?:/[^/]+)*?)/(?:-/)?(?:raw|blob)/.+")
 _NO_PROJECT = re.compile(r"/[\w-]*")
 _OTHER = "?"
 """Stands for what is no file of a project."""
@@ -37,12 +38,20 @@ class Source:
     """A place that the user named.
 
     :ivar project: of a GitLab server or GitHub, in lower case; a group stands for all of its projects.
-    :ivar folder: path that the source's files are below, where there are no projects; or the one file itself.
+    :ivar folder: path that the source's files are below, where there are no projects; or of the one file.
+    :ivar query: of the one file; ``None`` for a folder.
     """
 
     server: Origin
     project: str = ""
     folder: str = ""
+    query: str | None = None
+
+    def has(self, path: str, query: str) -> bool:
+        """Tell whether a path is the one file, or in the folder."""
+        if self.query is not None:
+            return (path, query) == (self.folder, self.query)
+        return bool(self.folder) and path.startswith(_closed(self.folder))
 
 
 class Access:
@@ -56,7 +65,7 @@ class Access:
         self.github, self.github_path = _server(settings.github_raw_host)
         self._token = (settings.load_token or "").strip() or None
         self._logins = frozenset(logins)
-        upgraded = [Source(_upgraded(one.server), one.project, one.folder) for one in sources]
+        upgraded = [replace(one, server=_upgraded(one.server)) for one in sources]
         self._sources = frozenset([*sources, *upgraded])
         named = [one.server for one in self._sources]
         for server in (self.gitlab, self.github):
@@ -75,7 +84,7 @@ class Access:
         here = [one for one in self._sources if one.server == server]
         if not here or not _is_plain(path):
             return False
-        if any(one.folder and (path == one.folder or path.startswith(_closed(one.folder))) for one in here):
+        if any(one.has(path, parts.query) for one in here):
             return True
         project = self.project(server, path, parts.query)
         return project == "" or (bool(project) and any(_holds(one.project, str(project)) for one in here))
@@ -116,13 +125,12 @@ class Access:
         A document that was sent to one of them is not for the others.
         """
         found = []
-        if self.covers(url):
-            import hashlib
-
-            token, login = self.token(url), self.login(url)
-            if token or login:
-                digest = hashlib.sha256((token or "").encode()).hexdigest()
-                found.append(f"login {login[0] if login else ''} {digest}")
+        covered = self.covers(url)
+        token = self.token(url) if covered else None
+        login = self.login(url) if covered else self.strange_login(url)
+        if token or login:
+            digest = hashlib.sha256((token or "").encode()).hexdigest()
+            found.append(f"login {login[0] if login else ''} {digest}")
         try:
             if origin(url) in self.guard.named:
                 found.append("named")
@@ -189,14 +197,15 @@ def _named(place: WebFile | GitLabFile, settings: Settings, *, whole: bool) -> I
     :param whole: whether the folder of the place is named with it, and not the one file.
     """
     try:
-        server, path = origin(place.url), urlsplit(sent_url(place.url)).path
+        server, parts = origin(place.url), urlsplit(sent_url(place.url))
     except ValueError:
         return
+    path = parts.path
     if isinstance(place, GitLabFile):
         yield Source(server, place.repository.casefold())
         return
     if not path.endswith("/"):
-        yield Source(server, folder=path)
+        yield Source(server, folder=path, query=parts.query)
     project = Access(settings).project(server, path, "") if _is_plain(path) else None
     if project is not None:
         yield Source(server, project.replace(_OTHER, ""))

@@ -194,12 +194,10 @@ _TRUST = "Name the http address itself if you trust it."
 
 def _refused(response: requests.Response, ask: Ask) -> LoadError:
     status = response.status_code
-    said = _said(response)
+    said = f"{status} {response.reason or ''}".rstrip() + _said(response)
     if ask.token:
         said = said.replace(ask.token, "…")
-    return LoadError(
-        f"{ask.shown}: the server answers {status} {response.reason or ''}".rstrip() + said, hint=_advice(status, ask)
-    )
+    return LoadError(f"{ask.shown}: the server answers {said}", hint=_advice(status, ask))
 
 
 def _said(response: requests.Response) -> str:

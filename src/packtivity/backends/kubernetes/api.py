@@ -156,7 +156,7 @@ class Cluster:
                 allow_redirects=False,  # our credentials are for this server, and so is what is asked
                 stream=take is not None,
             ) as response:
-                if response.ok:
+                if response.status_code < 300:
                     self._welcome = True
                     if take is None:
                         found: Object = response.json()

@@ -1,0 +1,57 @@
+"""Our credentials for a cluster are for its API server, whatever that server, or one in its place, redirects to."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from webs import Web, serve
+
+from packtivity.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytest.importorskip("kubernetes")
+
+
+@pytest.fixture
+def server() -> Iterator[Web]:
+    yield from serve()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Web]:
+    yield from serve()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_the_api_is_an_error_and_is_not_followed(
+    server: Web, elsewhere: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    from packtivity.backends.kubernetes.api import Cluster
+    from packtivity.backends.kubernetes.options import Options
+
+    (tmp_path / "netrc").write_text("machine localhost login ada password word\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "users": [{"name": "u", "user": {"token": "cluster-secret"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    path = "/apis/batch/v1/namespaces/default/jobs/x"
+    there = elsewhere.at("localhost") + path
+    server.routes[path] = lambda handler: handler.answer(status, b"", Location=there)
+    elsewhere.routes[path] = b'{"kind": "Job"}'
+    cluster = Cluster(Options(kubeconfig=str(tmp_path / "kubeconfig")))
+    with pytest.raises(BackendError, match=str(status)):
+        cluster.job("x", "default")
+    assert server.logins() == ["Bearer cluster-secret"]
+    assert elsewhere.seen == []
