@@ -6,6 +6,7 @@ each stage that differs. A stage that no longer differs fails the test, so that 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -27,10 +28,11 @@ DIFFERENCES = differences()
 
 @pytest.fixture(autouse=True)
 def _nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what changes tasks from outside."""
+    """Take away what changes tasks from outside, and whoever could be asked."""
     for name in [name for name in os.environ if name.startswith("PACKTIVITY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
 
 
 def exact(value: Any) -> str:
@@ -106,7 +108,7 @@ def test_every_member_has_a_recording_and_nothing_else_has() -> None:
 
 
 def test_recording_again_gives_the_same(oracle: str, tmp_path: Path) -> None:
-    subprocess.run([oracle, "-W", "ignore", str(FAMILY / "record.py"), str(tmp_path)], check=True)
+    subprocess.run([oracle, "-I", str(FAMILY / "record.py"), str(tmp_path)], check=True)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in RECORDED.iterdir()}
     for path in sorted(tmp_path.iterdir()):
         assert without_messages(path) == without_messages(RECORDED / path.name), path.name
