@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import family
 import pytest
 from needs import missing
 
@@ -42,11 +43,11 @@ def oracle() -> str:
     return str(ORACLE)
 
 
-@pytest.fixture(scope="session")
-def corpus() -> list[dict[str, Any]]:
-    """Real specs with what packtivity 0.17.1 made of them; kept outside the repository."""
-    if not CORPUS.exists():
-        pytest.skip(f"the corpus of real specs is not here: {CORPUS}")
+@pytest.fixture(scope="session", params=["family", *(["corpus"] if CORPUS.exists() else [])])
+def corpus(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Specs with what packtivity 0.17.1 made of them: the family, and real ones, which are kept outside the repository."""
+    if request.param == "family":
+        return family.rows()
     with CORPUS.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 

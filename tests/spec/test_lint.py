@@ -21,6 +21,8 @@ TOLD_OTHERWISE = {
     "H0853": "a dictionary as text in a parameter is told as literal braces",
     "H0855": "a dictionary as text in a parameter is told as literal braces",
 }
+# Warnings that specs of the family earn without parameters.
+WARNED = {"resources_unknown": {"unknown-resource"}, "lone_brace": {"literal-braces"}}
 FATAL = {"unknown-placeholder", "unfillable-placeholder", "unknown-parameter", "lone-brace", "positional-placeholder"}
 
 
@@ -52,7 +54,8 @@ def test_nothing_is_said_of_real_specs_alone_and_with_parameters_only_what_is_tr
     for row in corpus:
         if not row["valid"]:
             continue
-        assert lint_spec(None, row["loaded"]) == []
+        alone = {one.code for one in lint_spec(None, row["loaded"])}
+        assert alone == WARNED.get(row["id"], set())
         for render_ in row["render"]:
             found = lint_parameters(row["loaded"], render_["parameters"], ["workdir"])
             assert all(one.severity == "warning" for one in found)
@@ -61,15 +64,22 @@ def test_nothing_is_said_of_real_specs_alone_and_with_parameters_only_what_is_tr
                 assert crashed
                 assert found
             else:
-                assert bool({one.code for one in found} & FATAL) == crashed, (row["id"], render(found))
+                fatal = {one.code for one in found} & FATAL or alone & {"literal-braces"}
+                assert bool(fatal) == crashed, (row["id"], render(found))
             assert_unused_are_unused(row["loaded"], found)
+
+
+def is_constant(loaded: dict[str, Any]) -> bool:
+    return bool(loaded["publisher"]["publisher_type"] == "constant-pub")
 
 
 def assert_unused_are_unused(loaded: dict[str, Any], found: Any) -> None:
     published = {name for _, name in strings(loaded["publisher"].get("outputmap"))}
+    # what is published as it stands is no template
+    templates = {**loaded, "publisher": {**loaded["publisher"], "publish": None}} if is_constant(loaded) else loaded
     for one in found:
         if one.code == "unused-parameter":
-            assert f"{{{one.path[0]}}}" not in str(loaded)
+            assert f"{{{one.path[0]}}}" not in str(templates)
             assert one.path[0] not in published
 
 
