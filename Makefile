@@ -16,8 +16,12 @@ WORLDS := .worlds
 DEMO_OUTPUT ?= demo-output
 DEMO_EVENTS ?= 2000
 PYTEST_ARGS ?=
-ENGINES ?= yes
 SOAK_SECONDS ?= 300
+# Each test is run by exactly one of make test, make test-engines and make soak's rest (tests/test_groups.py).
+WITHOUT_ENGINES := not soak and not engines
+WITH_ENGINES := engines and not soak
+# What is downloaded stays in the checkout, too.
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 # Commands run here find those of the virtual environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -31,15 +35,26 @@ demo: $(STAMPS)/demo ## run a real physics task, from collisions to a jet spectr
 	@$(BIN)/python tools/show_demo.py "$(DEMO_OUTPUT)"
 
 .PHONY: test
-test: $(STAMPS)/test $(ORACLE)/stamp worlds engines ## run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: test-setup ## run the tests that change nothing outside this folder
+	@tools/run-tests.sh -m "$(WITHOUT_ENGINES)" $(PYTEST_ARGS)
 
-# Root on Debian or Ubuntu is taken for a machine to throw away; everybody else's tests skip what is not there.
+.PHONY: test-engines
+test-engines: engines ## run the others: with container engines, Redis, RabbitMQ (root on Debian; YES=1 does not ask)
+	@$(MAKE) --no-print-directory test-setup
+	@tools/run-tests.sh -m "$(WITH_ENGINES)" $(PYTEST_ARGS)
+
 .PHONY: engines
-engines: ## install and start container engines, Redis and RabbitMQ (root on Debian only; ENGINES=no: never)
-	@if [ "$(ENGINES)" != no ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  tools/setup-engines.sh start && tools/start-engines.sh start; \
-	fi
+engines: ## install and start the engines, having said what that changes
+	@tools/engines.sh start
+
+.PHONY: engines-stop
+engines-stop: ## end the engines and take back what they changed; packages stay
+	@tools/engines.sh stop
+
+# Environments with Python packages: three at most, made side by side.
+.PHONY: test-setup
+test-setup:
+	@$(MAKE) --no-print-directory --jobs 2 $(STAMPS)/test $(ORACLE)/stamp worlds
 
 .PHONY: worlds
 worlds: $(STAMPS)/base ## set up what runs on this package, beside it: the workflow engine and its friends
@@ -49,12 +64,14 @@ worlds: $(STAMPS)/base ## set up what runs on this package, beside it: the workf
 oracle: $(ORACLE)/stamp ## set up packtivity 0.17.1, which the tests compare with
 
 .PHONY: soak
-soak: $(STAMPS)/test $(ORACLE)/stamp worlds engines ## run the tests with their long matrices, fuzzers for SOAK_SECONDS each
-	PACKTIVITY_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m "soak or not soak" $(PYTEST_ARGS)
+soak: engines ## run all tests with their long matrices, fuzzers for SOAK_SECONDS each
+	@$(MAKE) --no-print-directory test-setup
+	@PACKTIVITY_SOAK_SECONDS=$(SOAK_SECONDS) JOBS=0 tools/run-tests.sh -m "soak or not soak" $(PYTEST_ARGS)
 
 .PHONY: coverage
-coverage: ## run the tests and hold the branch coverage of the core against its threshold
+coverage: ## run all tests and hold the branch coverage of the core against its threshold
 	$(MAKE) test PYTEST_ARGS="--cov --cov-report= $(PYTEST_ARGS)"
+	$(MAKE) test-engines PYTEST_ARGS="--cov --cov-append --cov-report= $(PYTEST_ARGS)"
 	$(MAKE) check-coverage
 
 .PHONY: check-coverage
@@ -64,13 +81,14 @@ check-coverage: $(STAMPS)/test ## hold the coverage that was measured last again
 	$(BIN)/python tools/check_coverage.py .cache/coverage.json
 
 .PHONY: lint
-lint: $(STAMPS)/lint ## check style, types, layers and packaging
+lint: $(STAMPS)/lint ## check style, types, layers, packaging and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/repo-review .
+	$(BIN)/zizmor --offline --quiet .github
 
 .PHONY: format
 format: $(STAMPS)/lint ## mend what ruff can mend

@@ -20,12 +20,16 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
+# What `make test` runs; `nox -s tests -- -m "not soak"` runs those that need engines, too.
+PYTEST = ("pytest", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-m", "not soak and not engines")
+
+
 @nox.session(python=PYTHONS, default=True)
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests that need no engine."""
     session.install("-e", ".", *group("test"))
     session.run("python", "tools/worlds.py", "yadage")
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
 # jq before 1.10 changes numbers that only pass through it, and older ones abort on some programs.
@@ -34,17 +38,17 @@ NEW_JQ = "jq or numbers_that_are_only_moved or identity_in_other_words"
 
 @nox.session(python=PYTHONS[0], default=False)
 def oldest(session: nox.Session) -> None:
-    """Run the tests with the oldest dependencies that pyproject.toml allows."""
+    """Run these tests with the oldest dependencies that pyproject.toml allows."""
     session.install("-e", ".", *group("test"), "-c", "tests/oldest-constraints.txt")
-    session.run("pytest", "--ignore", "tests/dropin", "-k", f"not ({NEW_JQ})", *session.posargs)
+    session.run(*PYTEST, "--ignore", "tests/dropin", "-k", f"not ({NEW_JQ})", *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)
 @nox.parametrize("pin", ["jsonschema==3.2.0", "jsonschema<=4.9.1"])
 def beside(session: nox.Session, pin: str) -> None:
-    """Run the tests beside the jsonschema that workflow engines pin."""
+    """Run these tests beside the jsonschema that workflow engines pin."""
     session.install("-e", ".", *group("test"), pin)
-    session.run("pytest", "--ignore", "tests/dropin", *session.posargs)
+    session.run(*PYTEST, "--ignore", "tests/dropin", *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)
@@ -60,7 +64,7 @@ def worlds(session: nox.Session, world: str) -> None:
 
 @nox.session(default=True)
 def lint(session: nox.Session) -> None:
-    """Check style, types, layers and packaging."""
+    """Check style, types, layers, packaging and workflows."""
     session.install("-e", ".", *group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -68,6 +72,7 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
     session.run("validate-pyproject", "pyproject.toml")
     session.run("repo-review", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github")
 
 
 @nox.session(default=False)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import family
+import groups
+import needs
 import pytest
 from needs import missing
 
@@ -28,11 +30,84 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let long matrices take longer than a test that hangs may."""
+LEFT = pytest.StashKey[int]()
+"""How many tests were left out for want of nothing but ``make test-engines``."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs an engine and what has to stay together, and let long matrices take longer than others."""
     for item in items:
+        if needs.ENGINE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(needs.MARK)
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(7200))
+        together = needs.together(item)
+        if together and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(together))
+    config.stash[needs.COLLECTED] = list(items)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count the tests that need an engine and are left out."""
+    for item in items:
+        if item.get_closest_marker(needs.MARK) and not item.get_closest_marker("soak"):
+            item.config.stash[LEFT] = item.config.stash.get(LEFT, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the process that reports know, where tests run side by side."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = session.config.stash.get(LEFT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear it: every one of them has collected all tests."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Know which test runs."""
+    needs.running.append(item)
+    try:
+        return (yield)
+    finally:
+        needs.running.pop()
+
+
+BEGAN = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look at the clock of the processor."""
+    item.stash[BEGAN] = groups.cpu_seconds()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Note how much processor time a test took."""
+    if call.when == "teardown" and BEGAN in item.stash:
+        item.user_properties.append((groups.CPU, f"{groups.cpu_seconds() - item.stash[BEGAN]:.3f}"))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how long each group took, and what was left out."""
+    reports = [
+        report
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.stats.get(outcome, ())
+        if isinstance(report, pytest.TestReport)
+    ] + [report for report in terminalreporter.stats.get("", ()) if isinstance(report, pytest.TestReport)]
+    usages = groups.add_up(reports)
+    if len(usages) > 1:
+        terminalreporter.section("seconds by group")
+        terminalreporter.write_line("\n".join(groups.lines(usages)))
+    if left := config.stash.get(LEFT, 0):
+        terminalreporter.write_line(f"{left} tests skipped; `make test-engines` runs them", yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from room import Room, only_root
 
 from packtivity import errors, logfiles, loggers, tasklog
 from packtivity.handlers.config import ExecutionConfig
@@ -338,22 +338,17 @@ def test_a_full_disk_is_an_error_that_names_the_file(state):
             pass
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be made by root only")
+@pytest.mark.engines
 def test_a_file_system_that_fills_up_ends_the_task_with_an_error(tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"cannot mount: {made.stderr.decode()}")
+    only_root()
+    room = Room(tmp_path / "small", "256k")
     try:
         from packtivity.runtimes import process
         from packtivity.types import Execution
 
-        state = SimpleNamespace(metadir=str(place))
+        state = SimpleNamespace(metadir=str(room.folder))
         with pytest.raises(errors.StateError, match="No space left on device"):
             with tasklog.run_log(ExecutionConfig(), {"name": "one"}, state) as log:
                 process.run(Execution(("yes",)), log=log, grace=0.2)
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        room.close()

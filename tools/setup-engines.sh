@@ -1,8 +1,10 @@
 #!/bin/bash
 # Container engines for the tests: Docker, Podman, Apptainer and an image registry, all on loopback, with two images made
-# from Debian packages. For a throw-away Debian or Ubuntu machine, as root: it installs packages and writes /etc/containers.
+# from Debian packages; and the shells and tools that tests use. As root, on Debian or Ubuntu. `make engines` calls it.
 #   tools/setup-engines.sh [start]   install what is missing, start the daemons, build and push the images; does nothing twice
-#   tools/setup-engines.sh stop      end what it started (by pid file) and free its tmpfs
+#   tools/setup-engines.sh plan      say what start would change
+#   tools/setup-engines.sh stop      take everything back but packages
+#   tools/setup-engines.sh packages  print the packages it has installed: named, or all
 #   tools/setup-engines.sh env       print the variables the tests need
 set -euo pipefail
 STATE=${PACKTIVITY_ENGINES:-/var/lib/packtivity-engines}
@@ -11,10 +13,12 @@ SOCKET=$STATE/run/docker.sock
 TESTER=packtester
 RUNTIME_DIR=/run/$TESTER # short: Podman's clean-up refuses a runroot of more than 50 characters, and runs then wait 20 s
 TOOLS=$(cd "$(dirname "$0")" && pwd)
-MARK='# written by tools/setup-engines.sh'
-export DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH=1700000000 DOCKER_HOST=unix://$SOCKET
+export SOURCE_DATE_EPOCH=1700000000 DOCKER_HOST=unix://$SOCKET
 unset CONTAINERS_CONF CONTAINERS_STORAGE_CONF
-APT=(apt-get -qq -o DPkg::Lock::Timeout=600)
+WANTED=(podman runc conmon catatonit docker.io tini iptables busybox-static skopeo docker-registry mmdebstrap curl
+  uidmap slirp4netns fuse-overlayfs squashfs-tools squashfuse patchelf ca-certificates openssl zsh fish)
+# shellcheck source=tools/journal.sh
+. "$TOOLS/journal.sh"
 
 step() { # step FUNCTION: quiet when it works, the end of its log when it does not
   local log=$STATE/log/$1.log began=$SECONDS status
@@ -24,42 +28,25 @@ step() { # step FUNCTION: quiet when it works, the end of its log when it does n
   [ "$1" = apptainer ] || exit 1
   echo 'setup-engines: going on without Apptainer' >&2; tail -n 3 "$log" >"$STATE/no-apptainer"
 }
-running() { local pid; pid=$(cat "$STATE/run/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ]; }
 mirror() { apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | sort | uniq -c | sort -rn | awk 'NR==1 {print $2}'; }
-config() { # config FILE <content: never over a file that somebody else wrote
-  if [ -e "$1" ] && ! head -n 1 "$1" | grep -qF "$MARK"; then echo "$1 is not ours: kept"; return; fi
-  mkdir -p "$(dirname "$1")"; { echo "$MARK"; cat; } >"$1"
-}
 await() { # await NAME COMMAND...: until the command works or the daemon is dead
   local name=$1; shift
   for _ in $(seq 1000); do "$@" >/dev/null 2>&1 && return; running "$name" || break; sleep 0.02; done
   tail -n 20 "$STATE/log/$name.log"; return 1
 }
-daemon() { # daemon NAME COMMAND...: in a session of its own, its pid kept for stop
-  local name=$1; shift
-  setsid "$@" >"$STATE/log/$name.log" 2>&1 </dev/null & echo $! >"$STATE/run/$name.pid"
-  disown
-}
-
-packages() {
-  local want=(podman runc conmon catatonit docker.io tini iptables busybox-static skopeo docker-registry mmdebstrap curl
-    uidmap slirp4netns fuse-overlayfs squashfs-tools squashfuse patchelf ca-certificates) p
-  for p in "${want[@]}"; do dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || set -- "$@" "$p"; done
-  [ $# -gt 0 ] || return 0
-  apt-cache policy podman | grep -q 'Candidate: [0-9]' || "${APT[@]}" update
-  # the daemons are started here, on loopback and with our options, not by their packages
-  local policy=/usr/sbin/policy-rc.d; [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod 755 $policy; trap "rm -f $policy" EXIT; }
-  "${APT[@]}" install -y --no-install-recommends "$@"
-}
+packages() { install_packages $(missing_packages "${WANTED[@]}"); } # names have no blanks
 storage() { # engines sync a lot: storage in memory takes a third off each run
-  mkdir -p "$STATE/mem"; mountpoint -q "$STATE/mem" || mount -t tmpfs -o size=6g,mode=755 tmpfs "$STATE/mem"
+  note mount "$STATE/mem"; mkdir -p "$STATE/mem"
+  mountpoint -q "$STATE/mem" || mount -t tmpfs -o size=6g,mode=755 tmpfs "$STATE/mem"
 }
 tester() { # the ordinary user of the tests; in the docker group, with subordinate ids for rootless Podman
-  getent group docker >/dev/null || groupadd --system docker
+  getent group docker >/dev/null || { note group docker; groupadd --system docker; }
+  id $TESTER >/dev/null 2>&1 || note user $TESTER
   id $TESTER >/dev/null 2>&1 || useradd --no-create-home --home-dir "$STATE/mem/home" --shell /bin/sh --groups docker $TESTER
   grep -q "^$TESTER:" /etc/subuid || usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $TESTER
+  note scratch "$RUNTIME_DIR"
   install -d -o $TESTER -g $TESTER -m 755 "$STATE/mem/home"; install -d -o $TESTER -g $TESTER -m 700 "$RUNTIME_DIR"
-  [ ! -e /dev/fuse ] || chmod 666 /dev/fuse # as on every desktop: Apptainer mounts SIF files through it
+  if [ -e /dev/fuse ] && [ "$(stat -c %a /dev/fuse)" != 666 ]; then note mode /dev/fuse "$(stat -c %a /dev/fuse)"; chmod 666 /dev/fuse; fi # as on every desktop: Apptainer mounts SIF files through it
 }
 configure() {
   local files procs; files=$(ulimit -Hn); procs=$(ulimit -Hu)
@@ -156,33 +143,42 @@ apptainer() { # Debian has it in sid only, linked against a newer glibc: that gl
     for f in usr/bin/apptainer usr/lib/x86_64-linux-gnu/apptainer/bin/starter; do
       patchelf --set-interpreter $libs/ld-linux-x86-64.so.2 --force-rpath --set-rpath $libs:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu tree/$f; done
     sed -i -E 's/^(Version: .*)/\1+own1/; s/libc6 \(>= [0-9.]+\)/libc6/' tree/DEBIAN/control; rm -f tree/DEBIAN/md5sums
-    dpkg-deb --root-owner-group -Zgzip -z1 -b tree own.deb; "${APT[@]}" install -y --no-install-recommends ./own.deb
+    dpkg-deb --root-owner-group -Zgzip -z1 -b tree own.deb; install_packages "$x/own.deb"; rm -rf "$x"
   fi
   # one capability is missing on virtual machines like these, so "full" is refused; no systemd: cgroups by the file system
-  sed -i -E 's/^root default capabilities = .*/root default capabilities = file/; s/^systemd cgroups = .*/systemd cgroups = no/' /etc/apptainer/apptainer.conf
+  edit /etc/apptainer/apptainer.conf -E 's/^root default capabilities = .*/root default capabilities = file/; s/^systemd cgroups = .*/systemd cgroups = no/'
   command apptainer --version
 }
+plan() {
+  local missing; mapfile -t missing < <(missing_packages "${WANTED[@]}"; type -P apptainer >/dev/null || echo 'apptainer (from Debian sid, with its libc in a folder of its own)')
+  [ ${#missing[@]} = 0 ] || printf '  install   %s\n' "$(printf '%s, ' "${missing[@]}" | sed 's/, $//')" | fmt -w 120 -t
+  running dockerd || echo "  start     dockerd on $SOCKET"
+  running docker-registry || echo "  start     docker-registry on $REGISTRY"
+  mountpoint -q "$STATE/mem" || echo "  mount     a tmpfs of up to 6 GB on $STATE/mem"
+  id $TESTER >/dev/null 2>&1 || echo "  add       the user $TESTER, in the group docker, with subordinate ids 200000-265535 in /etc/subuid and /etc/subgid"
+  [ -d "$STATE" ] || echo "  write     $STATE, $RUNTIME_DIR"
+  [ -e /etc/containers/registries.conf.d/90-packtivity-tests.conf ] ||
+    echo '  write     containers.conf, storage.conf, registries.conf.d/90-packtivity-tests.conf in /etc/containers, unless others wrote them'
+  grep -q '^systemd cgroups = no' /etc/apptainer/apptainer.conf 2>/dev/null || echo '  change    two lines of /etc/apptainer/apptainer.conf'
+  [ ! -e /dev/fuse ] || [ "$(stat -c %a /dev/fuse)" = 666 ] || echo '  change    /dev/fuse, for all to read and write'
+}
 stop() {
-  local name pid
-  ! running dockerd || docker ps -aq | xargs -r docker rm -f >/dev/null
-  for name in dockerd docker-registry; do
-    running $name || continue
-    pid=$(cat "$STATE/run/$name.pid"); kill "$pid"
-    for _ in $(seq 400); do running $name || break; sleep 0.05; done
-  done
-  rm -f "$STATE"/run/*.pid
-  mountpoint -q "$STATE/mem" || return 0
-  findmnt -rno TARGET | grep "^$STATE/mem/" | sort -r | xargs -r -n 1 umount -l; umount -l "$STATE/mem"
+  ! running dockerd || ! type -P docker >/dev/null || docker ps -aq | xargs -r docker rm -f >/dev/null
+  ! head -n 1 /etc/containers/storage.conf 2>/dev/null | grep -qxF "$MARK" || ! type -P podman >/dev/null || podman rm -fa -t 0 >/dev/null 2>&1 || true
+  take_back
+  find /sys/fs/cgroup -depth -type d \( -name libpod_parent -o -path '*/libpod_parent/*' -o -path '/sys/fs/cgroup*/docker*' \) -exec rmdir {} + 2>/dev/null || true
 }
 
 case ${1:-start} in
   start)
-    [ "$(id -u)" = 0 ] || { echo 'setup-engines: run it as root, on a machine you can throw away' >&2; exit 1; }
+    [ "$(id -u)" = 0 ] || { echo 'setup-engines: run it as root' >&2; exit 1; }
     mkdir -p "$STATE"/{log,run}; exec 9>"$STATE/run/lock"; flock 9
     rm -f "$STATE/no-apptainer"
     for part in packages storage tester configure registry dockerd busybox python images apptainer; do step $part; done ;;
+  plan) plan ;;
   stop) stop ;;
+  packages) noted "${2:-package}" ;;
   env)
     echo "export DOCKER_HOST=$DOCKER_HOST PACKTIVITY_TEST_REGISTRY=$REGISTRY PACKTIVITY_TEST_USER=$TESTER PACKTIVITY_TEST_HOME=$STATE/mem/home PACKTIVITY_TEST_RUNTIME_DIR=$RUNTIME_DIR" ;;
-  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,9p' "$0" >&2; exit 2 ;;
 esac

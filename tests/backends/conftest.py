@@ -15,23 +15,18 @@ import pytest
 from arena import MARK, Arena
 from brokers import listens
 from celeries import Program
-from needs import missing
+from needs import need_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
-START = "run 'tools/start-engines.sh' as root, on Debian or Ubuntu"
 REDIS_PORT = int(os.environ.get("PACKTIVITY_TEST_REDIS_PORT", "26379"))
 RABBIT_PORT = int(os.environ.get("PACKTIVITY_TEST_RABBIT_PORT", "25675"))
 
 
 def _broker(name: str, port: int) -> str:
-    if os.environ.get("CI") == "true" and not (listens(REDIS_PORT) and listens(RABBIT_PORT)):
-        subprocess.run([ROOT / "tools" / "start-engines.sh"], check=False, timeout=300)
-    if not listens(port):
-        missing(f"{name} on port {port}", START)
+    need_engine(listens(port), f"{name} on port {port}")
     return f"127.0.0.1:{port}"
 
 

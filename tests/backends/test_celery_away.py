@@ -16,6 +16,7 @@ from packtivity import record
 from packtivity.errors import BackendError, ProxyError
 
 pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
+pytestmark = pytest.mark.engines
 
 
 @pytest.fixture

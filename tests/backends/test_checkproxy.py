@@ -349,7 +349,10 @@ def test_ctrl_c_ends_the_waiting_and_not_the_task(desk, how):
 # --- options that go with a task -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["defaultsync", "foregroundasync", "multiproc:1", "local:2", "externalasync:default", "celery"])
+IN_ONE_WORD = ["defaultsync", "foregroundasync", "multiproc:1", "local:2", "externalasync:default"]
+
+
+@pytest.fixture(params=[*IN_ONE_WORD, pytest.param("celery", marks=pytest.mark.engines)])
 def backend(request, desk):
     """Each backend that the command can be told about in one word."""
     if request.param == "celery":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import subprocess
 
 pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
+pytestmark = pytest.mark.engines
 
 WORKER = [str(BIN / "celery"), "-A", "packtivity.asyncbackends.default_celeryapp", "worker", "-c", "2"]
 WORKER += ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]

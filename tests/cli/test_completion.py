@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import missing, need_engine
 
 from packtivity.cli.completion import PROGRAMS, script
 
@@ -51,15 +52,14 @@ def test_programs_are_the_ones_installed() -> None:
     assert installed == set(PROGRAMS)
 
 
-def shell_program(name: str) -> str:
+def installed_shell(name: str) -> str:
     found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not here; install it to try its completion")
-    return found
+    need_engine(found, name)
+    return str(found)
 
 
 def test_bash_completes_commands_options_and_values(commands: Any) -> None:
-    bash = shell_program("bash")
+    bash = shutil.which("bash") or missing("bash", "install it to try its completion")
     commands.write("completion.bash", script("bash"))
     path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
     done = commands.run([bash, "--norc", "-c", BASH, "bash", "completion.bash"], env=path)
@@ -85,16 +85,18 @@ def test_bash_completes_commands_options_and_values(commands: Any) -> None:
     assert set(shells) == set(SHELLS)
 
 
+@pytest.mark.engines
 def test_zsh_takes_the_script(commands: Any) -> None:
-    zsh = shell_program("zsh")
+    zsh = installed_shell("zsh")
     commands.write("completion.zsh", script("zsh"))
     line = "autoload -U compinit; compinit -u -D; source ./completion.zsh; print ${_comps[packtivity-run]}"
     done = commands.run([zsh, "-f", "-c", line])
     assert (done.stderr, done.stdout.strip()) == ("", "_packtivity_run_completion")
 
 
+@pytest.mark.engines
 def test_fish_completes(commands: Any) -> None:
-    fish = shell_program("fish")
+    fish = installed_shell("fish")
     commands.write("completion.fish", script("fish"))
     line = "source completion.fish; complete -C 'packtivity va'"
     path = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(commands.directory)}

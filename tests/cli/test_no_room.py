@@ -135,6 +135,7 @@ def test_output_that_does_not_fit_into_the_log_ends_the_task(room, caller):
     assert not list((room.folder / "work" / "_packtivity").glob("*.tmp"))
 
 
+@pytest.mark.engines
 def test_there_are_no_files_left_to_be_made(tmp_path, caller):
     only_root()
     room = Room(tmp_path / "room", "1m,nr_inodes=12")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from needs import need_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,22 +34,15 @@ USER, NODE = "user-token-aaaaaaaa", "node-token-bbbbbbbb"
 CLAIM = "yadagedata"
 
 
-def missing(what: str, remedy: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}; {remedy}")
-    pytest.skip(f"{what}; {remedy}")
-
-
 @pytest.fixture(scope="session")
 def engines() -> dict[str, str]:
     """Variables that lead to Docker and the registry."""
     pytest.importorskip("kubernetes")
-    if not Path("/var/lib/packtivity-engines/run").is_dir():
-        missing("the container engines are not set up", "as root on a machine to throw away: tools/setup-engines.sh")
+    need_engine(Path("/var/lib/packtivity-engines/run").is_dir(), "what the container engines need")
     text = subprocess.run([str(SETUP), "env"], capture_output=True, text=True, check=True).stdout
     found = dict(item.split("=", 1) for item in text.removeprefix("export ").split())
-    if subprocess.run(["docker", "info"], capture_output=True, check=False, env={**os.environ, **found}).returncode:
-        missing("the container engines are not running", "start them: tools/setup-engines.sh")
+    answer = subprocess.run(["docker", "info"], capture_output=True, check=False, env={**os.environ, **found})
+    need_engine(answer.returncode == 0, "a running Docker")
     return found
 
 

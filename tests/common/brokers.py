@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import free_port
-from needs import missing
+from needs import need_engine
 
 RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -91,8 +91,7 @@ class Redis(Broker):
     name = "redis"
 
     def __init__(self, folder: Path, *options: str) -> None:
-        if shutil.which("redis-server") is None:
-            missing("redis-server", "install it, or run 'tools/start-engines.sh'")
+        need_engine(shutil.which("redis-server"), "redis-server")
         super().__init__(folder)
         self.address, self._options = f"redis://127.0.0.1:{self.port}/0", options
 
@@ -107,8 +106,7 @@ class Rabbit(Broker):
     name = "rabbit"
 
     def __init__(self, folder: Path, *options: str) -> None:
-        if not RABBIT.exists():
-            missing("RabbitMQ", "run 'tools/start-engines.sh'")
+        need_engine(RABBIT.exists(), "RabbitMQ")
         super().__init__(folder)
         self.address, self._options = f"amqp://guest:guest@127.0.0.1:{self.port}//", options
         self._dist, self._epmd = free_port(), free_port()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from needs import missing
+from needs import need_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +50,11 @@ class Room:
 
 def mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        missing(f"a file system of its own ({done.stderr.strip()})", "run the tests as root, where mounting is allowed")
+    problem = f"a file system of its own ({done.stderr.strip()})"
+    need_engine(done.returncode == 0, problem, "run the tests as root, where mounting is allowed")
 
 
 def only_root() -> None:
+    need_engine(True, "a file system of its own")
     if os.getuid() != 0:
         pytest.skip("only root can mount a small disk")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from needs import missing
+from needs import missing, need_engine
 
 from packtivity import record
 
@@ -151,14 +151,12 @@ class Result:
 @pytest.fixture(scope="session")
 def engines() -> dict[str, str]:
     """Variables that lead to the engines."""
-    if not (STATE / "run").is_dir():
-        missing("what the container engines need", "as root on a machine to throw away: tools/setup-engines.sh")
+    need_engine((STATE / "run").is_dir(), "what the container engines need")
     text = subprocess.run([str(SETUP), "env"], capture_output=True, text=True, check=True).stdout
     found = dict(item.split("=", 1) for item in text.removeprefix("export ").split())
-    if subprocess.run(
-        ["curl", "-sf", f"http://{found['PACKTIVITY_TEST_REGISTRY']}/v2/"], capture_output=True, check=False
-    ).returncode:
-        missing("the registry of the container engines", "start it: tools/setup-engines.sh")
+    asked = ["curl", "-sf", f"http://{found['PACKTIVITY_TEST_REGISTRY']}/v2/"]
+    answer = subprocess.run(asked, capture_output=True, check=False)
+    need_engine(answer.returncode == 0, "the registry of the container engines")
     return found
 
 
@@ -230,7 +228,7 @@ def usable(tool: str) -> None:
     if shutil.which(tool) is None:
         if tool in ("apptainer", "singularity") and (STATE / "no-apptainer").exists():
             pytest.skip(f"Apptainer could not be installed: {(STATE / 'no-apptainer').read_text().strip()}")
-        missing(tool, "tools/setup-engines.sh")
+        need_engine(False, tool)
 
 
 @pytest.fixture(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from needs import need_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,8 @@ def free_port() -> int:
 @pytest.fixture
 def private(lab: Any, tmp_path: Path) -> Iterator[str]:
     """A registry with one image, that only ``me`` may have."""
-    if shutil.which("docker-registry") is None or shutil.which("skopeo") is None:
-        pytest.skip("docker-registry and skopeo are not installed: tools/setup-engines.sh")
+    for program in ("docker-registry", "skopeo"):
+        need_engine(shutil.which(program), program)
     address = f"127.0.0.1:{free_port()}"
     (tmp_path / "passwords").write_text(ENCRYPTED)
     settings = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from needs import missing
+from needs import missing, need_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -317,8 +317,7 @@ def multiproc() -> tuple[str, dict[str, str]]:
 def celery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     """Start a broker and a worker of the world, and name the backend."""
     server = shutil.which("redis-server")
-    if server is None:
-        missing("redis-server", "install it (apt-get install redis-server)")
+    need_engine(server, "redis-server")
     place = tmp_path_factory.mktemp("celery")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from needs import need_engine
 
 HERE = Path(__file__).resolve().parent
 
@@ -81,8 +82,7 @@ def test_tests_are_listed(recast):
 def docker():
     """Variables for a Docker with an image called busybox, where the container engines of the tests are there."""
     setup = HERE.parent.parent / "tools" / "setup-engines.sh"
-    if not setup.exists() or not Path("/var/lib/packtivity-engines/run").is_dir():
-        pytest.skip("the container engines are not set up: tools/setup-engines.sh, as root on a machine to throw away")
+    need_engine(Path("/var/lib/packtivity-engines/run").is_dir(), "what the container engines need")
     text = subprocess.run([setup, "env"], capture_output=True, text=True, check=True).stdout
     engines = dict(item.split("=", 1) for item in text.removeprefix("export ").split())
     variables = {"DOCKER_HOST": engines["DOCKER_HOST"]}

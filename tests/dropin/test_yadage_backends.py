@@ -25,10 +25,15 @@ KILLS = 3
 def pairs(*every_day, backends=BACKENDS, rest=(pytest.mark.soak,)):
     """Return all pairs of backend and workflow, with ``rest`` on those that are not for every day."""
     return [
-        pytest.param(engine, name, marks=() if (engine, name) in every_day else rest)
+        pytest.param(engine, name, marks=[*(() if (engine, name) in every_day else rest), *broker_for(engine)])
         for engine in backends
         for name in SUCCEEDING
     ]
+
+
+def broker_for(engine):
+    """Return the mark for a backend that takes more than Python packages."""
+    return [pytest.mark.engines] if engine == "celery" else []
 
 
 def everywhere(*every_day, without=frozenset()):
@@ -168,7 +173,9 @@ def test_what_a_killed_engine_leaves_running_is_ended_before_its_directory_is_us
     assert (ours.place / "run" / "after" / "after.txt").read_text() == "32\n"
 
 
-@pytest.mark.parametrize("engine", ["celery", pytest.param("ipcluster", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("celery", marks=broker_for("celery")), pytest.param("ipcluster", marks=pytest.mark.soak)]
+)
 def test_what_a_worker_still_runs_for_a_killed_engine_is_waited_for(backend, killed_while_waiting, ours):
     case, left = killed_while_waiting
 

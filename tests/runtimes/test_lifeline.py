@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from needs import missing
 
 from packtivity import facts
 from packtivity.errors import StateError
@@ -130,7 +131,7 @@ def test_a_task_that_closes_its_directories_leaves_none(tmp_path: Path, how: str
     rights = ["dac_override", "dac_read_search"]
     ordinary = ["setpriv", f"--bounding-set=-{',-'.join(rights)}"] if os.getuid() == 0 else []
     if ordinary and shutil.which("setpriv") is None:
-        pytest.skip("there is no setpriv to be an ordinary user with")
+        missing("setpriv, to be an ordinary user with", "install util-linux")
     private, others = tmp_path / "private", tmp_path / "others"
     private.mkdir()
     argv = [*ordinary, sys.executable, "-c", CLOSING, str(others), how]

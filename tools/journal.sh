@@ -1,0 +1,103 @@
+# Sourced by the scripts that set engines up (with $STATE set): a change stands in $STATE/journal before it is made, one a
+# line, and is taken back from there, last first. So a run that was cut short is taken back as well, and nothing else is.
+JOURNAL=$STATE/journal
+MARK='# written by tools/setup-engines.sh'
+export DEBIAN_FRONTEND=noninteractive
+APT=(apt-get -qq -o DPkg::Lock::Timeout=600 -o Dir::Cache::archives="$STATE/archives")
+
+say() { echo "engines: $*"; }
+note() { # note KIND WHAT...
+  local line IFS=$'\t'
+  line=$*; mkdir -p "$STATE"
+  grep -qxF -- "$line" "$JOURNAL" 2>/dev/null || printf '%s\n' "$line" >>"$JOURNAL"
+}
+began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; } # in clock ticks since the machine started
+missing_packages() { # missing_packages NAME...: those of them that are not installed
+  local p; for p in "$@"; do dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || echo "$p"; done
+}
+installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 == "ii" {print $2}' | sort; }
+units() { find /etc/systemd/system -type l -path '*.wants/*' 2>/dev/null | sort; }
+startup() { find /etc/rc?.d -name 'S*' -printf '%f\n' 2>/dev/null | sed 's/^S[0-9]*//' | sort -u; }
+install_packages() { # install_packages NAME...: none of their services starts, now or when the machine does
+  [ $# -gt 0 ] || return 0
+  local before after links scripts unit policy=/usr/sbin/policy-rc.d
+  before=$(installed); links=$(units); scripts=$(startup); mkdir -p "$STATE/archives/partial"
+  apt-cache policy "$1" | grep -q 'Candidate: [0-9]' || "${APT[@]}" update
+  printf 'named\t%s\n' "$@" >>"$JOURNAL"
+  if [ ! -e $policy ]; then note file $policy; printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >$policy; chmod 755 $policy; fi
+  "${APT[@]}" install -y --no-install-recommends "$@" || return
+  if [ "$(sed -n 2p $policy)" = "$MARK" ]; then rm -f $policy; fi
+  for unit in $(comm -13 <(echo "$links") <(units)); do
+    note unit "${unit##*/}"; deb-systemd-helper disable "${unit##*/}" >/dev/null 2>&1 || rm -f "$unit"
+  done
+  for unit in $(comm -13 <(echo "$scripts") <(startup)); do update-rc.d "$unit" disable; done
+  after=$(installed); comm -13 <(echo "$before") <(echo "$after") | while read -r unit; do note package "$unit"; done
+  rm -rf "$STATE/archives"
+}
+config() { # config FILE <content: never over a file that somebody else wrote
+  if [ -e "$1" ] && ! head -n 1 "$1" | grep -qF "$MARK"; then echo "$1 is not ours: kept"; return; fi
+  folder "$(dirname "$1")"; note file "$1"; { echo "$MARK"; cat; } >"$1"
+}
+folder() { [ -d "$1" ] || { folder "$(dirname "$1")"; note folder "$1"; mkdir "$1"; }; }
+edit() { # edit FILE SED-ARGUMENTS...: the file as it was is kept
+  local file=$1 new=$STATE/edited copy; shift
+  copy=$STATE/saved/$(basename "$file")
+  sed "$@" "$file" >"$new"
+  if cmp -s "$new" "$file"; then return; fi
+  mkdir -p "$STATE/saved"; [ -e "$copy" ] || cp -p "$file" "$copy"
+  note edit "$file" "$copy" "$(sha256sum <"$new" | cut -c 1-64)"; cat "$new" >"$file"
+}
+daemon() { # daemon NAME COMMAND...: in a session of its own, known by its pid and when it began
+  local name=$1; shift
+  setsid "$@" >"$STATE/log/$name.log" 2>&1 </dev/null 9>&- &
+  note process "$name" $! "$(began $!)"; echo $! >"$STATE/run/$name.pid"
+  disown
+}
+running() { local pid; pid=$(cat "$STATE/run/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${2:-$1}" ]; }
+
+end() { # end PID BEGAN: the process, then its session, unless the number belongs to another one by now
+  local signal
+  for signal in '-TERM' '-TERM -' '-KILL -'; do
+    [ -n "$2" ] && [ "$(began "$1")" = "$2" ] || return 0
+    # shellcheck disable=SC2086  # "-TERM -" and the pid make the group
+    kill ${signal% -} -- "$([ "${signal% -}" = "$signal" ] || printf -)$1" 2>/dev/null || true
+    for _ in $(seq 200); do [ "$(began "$1")" = "$2" ] || return 0; [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c 1)" != Z ] || return 0; sleep 0.05; done
+  done
+}
+end_of_user() { # every process of a user
+  local entry
+  for entry in /proc/[0-9]*; do [ "$(stat -c %U "$entry" 2>/dev/null)" != "$1" ] || kill -KILL "${entry#/proc/}" 2>/dev/null || true; done
+}
+unmount() { # what is mounted there, and below
+  local place
+  findmnt -rno TARGET | awk -v top="$1" '$0 == top || index($0, top "/") == 1' | sort -r | while read -r place; do umount -l "$place" || true; done
+}
+undo() { # undo KIND WHAT...: does nothing where it has been undone already
+  local kind=$1; shift
+  case $kind in
+    process) end "$2" "${3:-}" ;;
+    mount) unmount "$1" ;;
+    user) if id "$1" >/dev/null 2>&1; then end_of_user "$1"; userdel "$1" 2>/dev/null || true; fi
+          sed -i "/^$1:/d" /etc/subuid /etc/subgid ;;
+    group) ! getent group "$1" >/dev/null || groupdel "$1" ;;
+    file) ! head -n 2 "$1" 2>/dev/null | grep -qxF "$MARK" || rm -f "$1" ;;
+    folder) rmdir "$1" 2>/dev/null || true ;;
+    scratch) rm -rf "$1" ;;
+    mode) [ ! -e "$1" ] || chmod "$2" "$1" ;;
+    edit) if [ ! -e "$2" ]; then :; elif [ "$(sha256sum <"$1" | cut -c 1-64)" = "$3" ]; then cp -p "$2" "$1"; else say "$1 was changed by somebody else since: kept"; fi ;;
+  esac
+}
+take_back() { # everything that stands in the journal, and the folder of the journal
+  local kind line
+  local -a parts
+  [ -d "$STATE" ] || return 0
+  [ "$(id -u)" = 0 ] || { say "run it as root: root set up $STATE" >&2; exit 1; }
+  if [ -e "$JOURNAL" ]; then
+    while IFS= read -r line; do
+      IFS=$'\t' read -ra parts <<<"$line"; kind=${parts[0]}
+      undo "$kind" "${parts[@]:1}"
+    done < <(tac "$JOURNAL")
+  fi
+  unmount "$STATE"; rm -rf --one-file-system "$STATE"
+}
+noted() { awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$JOURNAL" 2>/dev/null | sort -u; }
