@@ -37,6 +37,7 @@ settle() { # settle ROOT: /proc, /sys and /dev
   mknod -m 600 "$1/dev/fuse" c 10 229 # as without udev
   mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$1/dev/pts"; ln -s pts/ptmx "$1/dev/ptmx"
   mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"; ln -s /proc/self/fd "$1/dev/fd"
+  for name in stdin:0 stdout:1 stderr:2; do ln -s "/proc/self/fd/${name#*:}" "$1/dev/${name%:*}"; done
 }
 look() { # look ROOT CLONE INTO: what the system is like; the times of folders are left out, for temporary files change them
   mkdir -p "$3"
@@ -74,11 +75,16 @@ inside() { # inside PLACE WHO COMMAND...
   done
   return $status
 }
-only_others() { # only_others PLACE: leave out the files that packages brought, and what dpkg and apt keep of them
+only_others() { # only_others PLACE: leave out the files of packages, and what dpkg, apt and their helpers keep of these
   local place=$1 root=$1/root
-  { cat "$root"/var/lib/dpkg/info/*.list; chroot "$root" dpkg-query -W -f '${Conffiles}\n' | awk '{print $1}' | sed '/^$/d'; } | sort -u >"$place/owned"
-  awk -v owned="$place/owned" 'BEGIN {while ((getline line < owned) > 0) has[line] = 1} {path = $2; if (path in has || "/usr" path in has) n++; else print}
-    END {if (n) print "(and " n " lines about files of packages)"}' "$place/differing"
+  { cat "$root"/var/lib/dpkg/info/*.list; chroot "$root" dpkg-query -W -f '${Conffiles}\n' | awk '{print $1}'; } | sed '/^$/d; s,^/\(bin\|sbin\|lib\)/,/usr/\1/,' | sort -u >"$place/owned"
+  awk -v owned="$place/owned" 'BEGIN {while ((getline line < owned) > 0) has[line] = 1}
+    {path = substr($0, 3); sub(/ [a-z] [0-7]+ [0-9]+:[0-9]+( .*)?$/, "", path)}
+    path in has {files++; next}
+    path ~ "^/var/(lib/(dpkg|apt|systemd/deb-systemd-[a-z-]*|ucf|pam|man-db)|cache|log/(apt|dpkg.log|alternatives.log))(/|$)" || path ~ "^/etc/(alternatives|rc.[.]d)/" {kept++; next}
+    $3 == "l" && path ~ "^/usr/" {links++; next}
+    {print}
+    END {printf "(not shown: %d lines about files of packages, %d about what dpkg, apt and update-rc.d keep, %d about links of alternatives)\n", files, kept, links}' "$place/differing"
 }
 run() { # run WHO FOLDER COMMAND...
   local who=$1 folder=$2 place status=0; shift 2

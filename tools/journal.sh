@@ -16,7 +16,7 @@ missing_packages() { # missing_packages NAME...: those of them that are not inst
   local p; for p in "$@"; do dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || echo "$p"; done
 }
 installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 == "ii" {print $2}' | sort; }
-units() { find /etc/systemd/system -type l -path '*.wants/*' 2>/dev/null | sort; }
+units() { find /etc/systemd/system /etc/systemd/user -type l 2>/dev/null | sort; }
 startup() { find /etc/rc?.d -name 'S*' -printf '%f\n' 2>/dev/null | sed 's/^S[0-9]*//' | sort -u; }
 install_packages() { # install_packages NAME...: none of their services starts, now or when the machine does
   [ $# -gt 0 ] || return 0
@@ -28,7 +28,8 @@ install_packages() { # install_packages NAME...: none of their services starts, 
   "${APT[@]}" install -y --no-install-recommends "$@" || return
   if [ "$(sed -n 2p $policy)" = "$MARK" ]; then rm -f $policy; fi
   for unit in $(comm -13 <(echo "$links") <(units)); do
-    note unit "${unit##*/}"; deb-systemd-helper disable "${unit##*/}" >/dev/null 2>&1 || rm -f "$unit"
+    deb-systemd-helper disable "${unit##*/}" >/dev/null 2>&1 || true
+    rm -f "$unit"
   done
   for unit in $(comm -13 <(echo "$scripts") <(startup)); do update-rc.d "$unit" disable; done
   after=$(installed); comm -13 <(echo "$before") <(echo "$after") | while read -r unit; do note package "$unit"; done
@@ -100,4 +101,5 @@ take_back() { # everything that stands in the journal, and the folder of the jou
   fi
   unmount "$STATE"; rm -rf --one-file-system "$STATE"
 }
-noted() { awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$JOURNAL" 2>/dev/null | sort -u; }
+noted() { [ ! -e "$JOURNAL" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$JOURNAL" | sort -u; }
+fresh() { local p; for p in "$@"; do [ -e "$p" ] || note scratch "$p"; done; } # what engines will write there is removed in the end

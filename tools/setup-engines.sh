@@ -49,6 +49,9 @@ tester() { # the ordinary user of the tests; in the docker group, with subordina
   if [ -e /dev/fuse ] && [ "$(stat -c %a /dev/fuse)" != 666 ]; then note mode /dev/fuse "$(stat -c %a /dev/fuse)"; chmod 666 /dev/fuse; fi # as on every desktop: Apptainer mounts SIF files through it
 }
 configure() {
+  local user; user=$(id -u $TESTER)
+  fresh /etc/docker/key.json /run/docker /opt/containerd /etc/cni/net.d/cni.lock /run/libpod /dev/shm/libpod_lock "/dev/shm/libpod_rootless_lock_$user" \
+    /run/containers "/run/user/$user" "/tmp/podman-run-$user" "/tmp/containers-user-$user" "/tmp/storage-run-$user" /var/lib/cni
   local files procs; files=$(ulimit -Hn); procs=$(ulimit -Hu)
   # without CAP_SYS_RESOURCE podman's own default limits (1048576) cannot be set; it lowers its own nproc to 32768 first
   [ "$files" != unlimited ] || files=1048576; { [ "$procs" != unlimited ] && [ "$procs" -le 32768 ]; } || procs=32768
