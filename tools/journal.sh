@@ -56,13 +56,19 @@ daemon() { # daemon NAME COMMAND...: in a session of its own, known by its pid a
 }
 running() { local pid; pid=$(cat "$STATE/run/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${2:-$1}" ]; }
 
-end() { # end PID BEGAN: the process, then its session, unless the number belongs to another one by now
-  local signal
-  for signal in '-TERM' '-TERM -' '-KILL -'; do
-    [ -n "$2" ] && [ "$(began "$1")" = "$2" ] || return 0
-    # shellcheck disable=SC2086  # "-TERM -" and the pid make the group
-    kill ${signal% -} -- "$([ "${signal% -}" = "$signal" ] || printf -)$1" 2>/dev/null || true
-    for _ in $(seq 200); do [ "$(began "$1")" = "$2" ] || return 0; [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c 1)" != Z ] || return 0; sleep 0.05; done
+alive() { # alive PID BEGAN: the process that began then, and not another one with its number
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  # shellcheck disable=SC2086  # one word each
+  set -- "$2" ${stat##*) }
+  [ "$2" != Z ] && [ "${21}" = "$1" ]
+}
+end() { # end PID BEGAN: the process, then its session, each after $GRACE twentieths of a second
+  local how
+  for how in '-TERM ' '-TERM -' '-KILL -'; do
+    alive "$1" "$2" || return 0
+    kill "${how% *}" -- "${how#* }$1" 2>/dev/null || true
+    for _ in $(seq "${GRACE:-200}"); do alive "$1" "$2" || return 0; sleep 0.05; done
   done
 }
 end_of_user() { # every process of a user
@@ -76,7 +82,7 @@ unmount() { # what is mounted there, and below
 undo() { # undo KIND WHAT...: does nothing where it has been undone already
   local kind=$1; shift
   case $kind in
-    process) end "$2" "${3:-}" ;;
+    process) end "$2" "${3:-never}" ;;
     mount) unmount "$1" ;;
     user) if id "$1" >/dev/null 2>&1; then end_of_user "$1"; userdel "$1" 2>/dev/null || true; fi
           sed -i "/^$1:/d" /etc/subuid /etc/subgid ;;
@@ -92,7 +98,7 @@ take_back() { # everything that stands in the journal, and the folder of the jou
   local kind line
   local -a parts
   [ -d "$STATE" ] || return 0
-  [ "$(id -u)" = 0 ] || { say "run it as root: root set up $STATE" >&2; exit 1; }
+  [ -O "$STATE" ] || { say "run it as $(stat -c %U "$STATE"), who set up $STATE" >&2; exit 1; }
   if [ -e "$JOURNAL" ]; then
     while IFS= read -r line; do
       IFS=$'\t' read -ra parts <<<"$line"; kind=${parts[0]}
