@@ -76,6 +76,12 @@ def test_the_budget_is_an_hour_in_all() -> None:
     assert sum(budgets) == 3600
 
 
+def test_no_group_takes_more_than_its_budget() -> None:
+    for name, cells in groups.rows(README).items():
+        measured = sum(float(cell) for cell in cells[1:3] if cell)
+        assert measured <= float(cells[-1]), name
+
+
 def test_usage_is_added_up_by_folder() -> None:
     def report(nodeid: str, when: str, outcome: str = "passed", **more: object) -> SimpleNamespace:
         usual = {"duration": 1.5, "user_properties": [], "passed": outcome == "passed"}

@@ -50,7 +50,7 @@ def test_who_waits_and_who_works_outlive_a_killed_redis(own, chosen, client, wor
     until(lambda: client.info("commandstats").get("cmdstat_mget", {}).get("calls", 0) > 10)  # it has begun to ask
     until((tmp_path / "0" / "busy").exists)
     own.kill()
-    time.sleep(3)  # the first task ends meanwhile
+    until(lambda: any((tmp_path / "0" / "_packtivity").glob("*.outcome.json")))  # it ends while Redis is away
     assert not backend.ready(pure)
     own.start()
     assert all(backend.result(proxy).json() for proxy in proxies)
