@@ -27,6 +27,35 @@ make_system() { # make_system FOLDER
 
 # --- in namespaces of its own: bare.sh inside PLACE WHO COMMAND... ---
 
+# chroot is not enough: in one, nobody may make a user namespace, and rootless containers are made of these. A root that is
+# a mount, and shared, is what a machine has. ENTER ROOT BEFORE AFTER COMMAND...: the files get the mounts before and after.
+ENTER='
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *arguments):
+    if function(*arguments):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(arguments))
+CLONE_NEWNS, MS_REC, MS_PRIVATE, MS_SHARED, MNT_DETACH = 0x20000, 0x4000, 0x40000, 0x100000, 2
+root, before, after, *command = sys.argv[1:]
+before, after = open(before, "w"), open(after, "w")
+call(libc.unshare, CLONE_NEWNS)
+call(libc.mount, b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+os.chdir(root)
+os.mkdir(".outside")
+call(libc.pivot_root, b".", b".outside")
+os.chdir("/")
+call(libc.umount2, b"/.outside", MNT_DETACH)
+os.rmdir("/.outside")
+call(libc.mount, b"none", b"/", None, MS_REC | MS_SHARED, None)
+def write_mounts(file):
+    lines = (line.split() for line in open("/proc/self/mountinfo"))
+    file.writelines(sorted(" ".join((words[4], *words[words.index("-") + 1 :][:2])) + "\n" for words in lines))
+write_mounts(before)
+ended = subprocess.run(command)
+write_mounts(after)
+sys.exit(ended.returncode if ended.returncode >= 0 else 128 - ended.returncode)
+'
+
 settle() { # settle ROOT: /proc, /sys and /dev
   local name major minor
   mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; mount -t tmpfs -o mode=755 tmpfs "$1/dev"
@@ -45,7 +74,6 @@ look() { # look ROOT CLONE INTO: what the system is like; the times of folders a
     -o -printf '/%P %y %m %U:%G %s bytes %TF %TT\n' | sed 's/\.[0-9]*$//' | sort >"$3/files"
   chroot "$1" dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' | sort >"$3/packages"
   cat "$1"/etc/{passwd,group,subuid,subgid} 2>/dev/null | sort >"$3/users"
-  awk '{print $5, $9, $10}' /proc/self/mountinfo | sed "s,^$1,," | grep -v '^/sys' | sort >"$3/mounts"
   for entry in /proc/[0-9]*; do
     [ "${entry#/proc/}" = 1 ] || [ "${entry#/proc/}" = $$ ] || [ "${entry#/proc/}" = "$BASHPID" ] || tr '\0' ' ' <"$entry/cmdline" 2>/dev/null | grep . || true
   done | grep -vE "^(find|sort|tr|grep|bash $SELF|/bin/bash $SELF)" | sort >"$3/processes" || true
@@ -64,7 +92,8 @@ inside() { # inside PLACE WHO COMMAND...
     environment+=("$name=${!name}")
   done
   # shellcheck disable=SC2016  # for the shell inside
-  chroot "$root" setpriv --reuid="$who" --regid="$who" --init-groups env -i "${environment[@]}" \
+  mkdir -p "$place/after"
+  python3 -c "$ENTER" "$root" "$place/before/mounts" "$place/after/mounts" setpriv --reuid="$who" --regid="$who" --init-groups env -i "${environment[@]}" \
     bash -c 'cd "$1" && shift && time "$@"' bash "$clone" "$@" || status=$?
   echo "=== exit code $status after $(($(date +%s) - began)) s, as $who on $(. "$root/etc/os-release"; echo "$PRETTY_NAME")"
   look "$root" "$clone" "$place/after"
@@ -99,11 +128,14 @@ run() { # run WHO FOLDER COMMAND...
   return $status
 }
 
-[ "$(id -u)" = 0 ] || { echo 'bare.sh: run it as root' >&2; exit 2; }
-case ${1:-}:$# in
-  make:2) make_system "$2" ;;
-  root:[0-9]* | user:[0-9]*) [ $# -ge 3 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
-    run "$([ "$1" = root ] && echo root || echo $PERSON)" "${@:2}" ;;
-  inside:*) inside "${@:2}" ;;
-  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
-esac
+main() {
+  [ "$(id -u)" = 0 ] || { echo 'bare.sh: run it as root' >&2; exit 2; }
+  case ${1:-}:$# in
+    make:2) make_system "$2" ;;
+    root:[0-9]* | user:[0-9]*) [ $# -ge 3 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
+      run "$([ "$1" = root ] && echo root || echo $PERSON)" "${@:2}" ;;
+    inside:*) inside "${@:2}" ;;
+    *) sed -n '2,8p' "$0" >&2; exit 2 ;;
+  esac
+}
+main "$@"; exit # read to the end before it is run: it may be edited meanwhile

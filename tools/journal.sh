@@ -18,21 +18,29 @@ missing_packages() { # missing_packages NAME...: those of them that are not inst
 installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 == "ii" {print $2}' | sort; }
 units() { find /etc/systemd/system /etc/systemd/user -type l 2>/dev/null | sort; }
 startup() { find /etc/rc?.d -name 'S*' -printf '%f\n' 2>/dev/null | sed 's/^S[0-9]*//' | sort -u; }
-install_packages() { # install_packages NAME...: none of their services starts, now or when the machine does
-  [ $# -gt 0 ] || return 0
-  local before after links scripts unit policy=/usr/sbin/policy-rc.d
-  before=$(installed); links=$(units); scripts=$(startup); mkdir -p "$STATE/archives/partial"
-  apt-cache policy "$1" | grep -q 'Candidate: [0-9]' || "${APT[@]}" update
-  printf 'named\t%s\n' "$@" >>"$JOURNAL"
-  if [ ! -e $policy ]; then note file $policy; printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >$policy; chmod 755 $policy; fi
-  "${APT[@]}" install -y --no-install-recommends "$@" || return
-  if [ "$(sed -n 2p $policy)" = "$MARK" ]; then rm -f $policy; fi
-  for unit in $(comm -13 <(echo "$links") <(units)); do
+quiet_services() { # no service that came since the lists were written starts with the machine
+  local unit
+  [ -e "$STATE/startup" ] || return 0
+  for unit in $(comm -13 "$STATE/units" <(units)); do
     deb-systemd-helper disable "${unit##*/}" >/dev/null 2>&1 || true
     rm -f "$unit"
   done
-  for unit in $(comm -13 <(echo "$scripts") <(startup)); do update-rc.d "$unit" disable; done
-  after=$(installed); comm -13 <(echo "$before") <(echo "$after") | while read -r unit; do note package "$unit"; done
+  for unit in $(comm -13 "$STATE/startup" <(startup)); do update-rc.d "$unit" disable; done
+  rm -f "$STATE/units" "$STATE/startup"
+}
+install_packages() { # install_packages NAME...: none of their services starts, now or when the machine does
+  [ $# -gt 0 ] || return 0
+  local name policy=/usr/sbin/policy-rc.d
+  mkdir -p "$STATE/archives/partial"
+  apt-cache policy "$1" | grep -q 'Candidate: [0-9]' || "${APT[@]}" update
+  ! grep -q '^named' "$JOURNAL" 2>/dev/null || dpkg --configure -a # a run that was cut short
+  for name in "$@"; do note named "$name"; done
+  "${APT[@]}" -s install -y --no-install-recommends "$@" | awk '$1 == "Inst" {print $2}' | while read -r name; do note package "$name"; done
+  if [ ! -e $policy ]; then note file $policy; printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >$policy; chmod 755 $policy; fi
+  [ -e "$STATE/startup" ] || { units >"$STATE/units"; startup >"$STATE/startup"; }
+  "${APT[@]}" install -y --no-install-recommends "$@" || return
+  quiet_services
+  if [ "$(sed -n 2p $policy)" = "$MARK" ]; then rm -f $policy; fi
   rm -rf "$STATE/archives"
 }
 config() { # config FILE <content: never over a file that somebody else wrote
@@ -99,6 +107,7 @@ take_back() { # everything that stands in the journal, and the folder of the jou
   local -a parts
   [ -d "$STATE" ] || return 0
   [ -O "$STATE" ] || { say "run it as $(stat -c %U "$STATE"), who set up $STATE" >&2; exit 1; }
+  quiet_services
   if [ -e "$JOURNAL" ]; then
     while IFS= read -r line; do
       IFS=$'\t' read -ra parts <<<"$line"; kind=${parts[0]}
@@ -107,5 +116,6 @@ take_back() { # everything that stands in the journal, and the folder of the jou
   fi
   unmount "$STATE"; rm -rf --one-file-system "$STATE"
 }
+packages_of() { if [ "$1" = named ]; then noted named; else comm -12 <(noted package) <(installed); fi; }
 noted() { [ ! -e "$JOURNAL" ] || awk -F '\t' -v kind="$1" '$1 == kind {print $2}' "$JOURNAL" | sort -u; }
 fresh() { local p; for p in "$@"; do [ -e "$p" ] || note scratch "$p"; done; } # what engines will write there is removed in the end

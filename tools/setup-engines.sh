@@ -180,7 +180,7 @@ case ${1:-start} in
     for part in packages storage tester configure registry dockerd busybox python images apptainer; do step $part; done ;;
   plan) plan ;;
   stop) stop ;;
-  packages) noted "${2:-package}" ;;
+  packages) packages_of "${2:-all}" ;;
   env)
     echo "export DOCKER_HOST=$DOCKER_HOST PACKTIVITY_TEST_REGISTRY=$REGISTRY PACKTIVITY_TEST_USER=$TESTER PACKTIVITY_TEST_HOME=$STATE/mem/home PACKTIVITY_TEST_RUNTIME_DIR=$RUNTIME_DIR" ;;
   *) sed -n '2,9p' "$0" >&2; exit 2 ;;

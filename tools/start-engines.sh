@@ -57,7 +57,7 @@ case ${1:-start} in
   start) mkdir -p "$STATE"/{redis,log,run}; chmod 755 "$STATE"; install_missing; redis; rabbit ;;
   plan) plan ;;
   stop) stop ;;
-  packages) noted "${2:-package}" ;;
+  packages) packages_of "${2:-all}" ;;
   env) echo "export PACKTIVITY_TEST_REDIS=redis://127.0.0.1:$REDIS PACKTIVITY_TEST_RABBIT=amqp://guest:guest@127.0.0.1:$RABBIT//" ;;
   *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
