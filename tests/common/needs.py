@@ -56,7 +56,7 @@ def together(item: pytest.Item) -> str | None:
     """Return the name that tests share which have to run one after another, in one process."""
     chosen = getattr(item, "callspec", None)
     if chosen is not None and isinstance(lab := chosen.params.get("lab"), str):
-        tool = lab.partition("-")[0]
-        return "docker" if tool == "docker" else lab  # there is one Docker for all, with one store
+        tool, _, who = lab.replace("singularity", "apptainer").partition("-")
+        return tool if tool == "docker" else f"{tool}-{who}"  # there is one Docker for all, with one store
     fixtures = set(getattr(item, "fixturenames", ()))
     return next((name for fixture, name in TOGETHER.items() if fixture in fixtures), None)

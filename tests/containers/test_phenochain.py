@@ -23,6 +23,7 @@ def chain(folder: Path, env: dict[str, str]) -> dict[str, str]:
     return {file.name: file.read_text().replace(str(folder), "OUT") for file in sorted(folder.glob("*.json"))}
 
 
+@pytest.mark.xdist_group("podman-caller")
 def test_in_a_container_as_here(caller: Any, lab_folder: Path) -> None:
     pytest.importorskip("chromo")
     need_engine(shutil.which("mmdebstrap"), "mmdebstrap")
