@@ -21,7 +21,7 @@ def group(name: str) -> list[str]:
 
 
 # What `make test` runs; `nox -s tests -- -m "not soak"` runs those that need engines, too.
-PYTEST = ("pytest", "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder", "-m", "not soak and not engines")
+PYTEST = ("pytest", "-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder", "-m", "not soak and not engines")
 
 
 @nox.session(python=PYTHONS, default=True)

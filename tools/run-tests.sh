@@ -1,6 +1,6 @@
 #!/bin/bash
 # Run pytest so that nothing is left outside the checkout: the home and the temporary folder of the tests are new, and
-# removed at the end. Tests run side by side in $JOBS processes (default 2; 0: in this one).
+# removed at the end. Tests run side by side in $JOBS processes (default 3, for two cores, as many tests wait; 0: in this one).
 #   tools/run-tests.sh [PYTEST ARGUMENTS...]
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,4 +10,4 @@ unset XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
 mkdir -m 700 "$HOME"
 # what a test left without rights for its owner is removed as well
 trap 'chmod -R u+rwX "$TMPDIR" 2>/dev/null; rm -rf "$TMPDIR"' EXIT
-.venv/bin/python -m pytest -n "${JOBS:-2}" --dist loadgroup --no-loadscope-reorder "$@"
+.venv/bin/python -m pytest -n "${JOBS:-3}" --dist loadgroup --no-loadscope-reorder "$@"
