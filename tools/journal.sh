@@ -93,7 +93,7 @@ undo() { # undo KIND WHAT...: does nothing where it has been undone already
     process) end "$2" "${3:-never}" ;;
     mount) unmount "$1" ;;
     user) if id "$1" >/dev/null 2>&1; then end_of_user "$1"; userdel "$1" 2>/dev/null || true; fi
-          sed -i "/^$1:/d" /etc/subuid /etc/subgid ;;
+          [ ! -e /etc/subuid ] || sed -i "/^$1:/d" /etc/subuid /etc/subgid ;;
     group) ! getent group "$1" >/dev/null || groupdel "$1" ;;
     file) ! head -n 2 "$1" 2>/dev/null | grep -qxF "$MARK" || rm -f "$1" ;;
     folder) rmdir "$1" 2>/dev/null || true ;;
@@ -111,7 +111,7 @@ take_back() { # everything that stands in the journal, and the folder of the jou
   if [ -e "$JOURNAL" ]; then
     while IFS= read -r line; do
       IFS=$'\t' read -ra parts <<<"$line"; kind=${parts[0]}
-      undo "$kind" "${parts[@]:1}"
+      undo "$kind" "${parts[@]:1}" || say "this could not be taken back: $line"
     done < <(tac "$JOURNAL")
   fi
   unmount "$STATE"; rm -rf --one-file-system "$STATE"
