@@ -42,6 +42,7 @@ def need_engine(there: object, what: str, remedy: str = "run 'make test-engines'
 
 
 TOGETHER = {
+    "reference": "matrix",
     "cluster": "cluster",
     "ipcluster": "ipcluster",
     "farm": "ipyparallel",
