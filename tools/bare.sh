@@ -5,12 +5,14 @@
 #   tools/bare.sh root FOLDER COMMAND [ARGUMENT...]  run a command as root on a copy of it
 #   tools/bare.sh user FOLDER COMMAND [ARGUMENT...]  run it as an ordinary user
 # Several commands: bash -c '...'. How apt and pip find their servers here holds there, too; YES, CI, JOBS and PACKTIVITY_*
-# are handed on (ports that are taken here: PACKTIVITY_REGISTRY_PORT, PACKTIVITY_TEST_REDIS_PORT, PACKTIVITY_TEST_RABBIT_PORT).
+# are handed on. The engines there listen on other ports than here.
 set -euo pipefail
 SELF=$(realpath "$0")
 CHECKOUT=$(dirname "$(dirname "$SELF")")
 PERSON=ada
 SUITE=bookworm
+export PACKTIVITY_REGISTRY_PORT=${PACKTIVITY_REGISTRY_PORT:-5177} PACKTIVITY_TEST_REDIS_PORT=${PACKTIVITY_TEST_REDIS_PORT:-27379}
+export PACKTIVITY_TEST_RABBIT_PORT=${PACKTIVITY_TEST_RABBIT_PORT:-27675}
 PACKAGES=git,make,python3,python3-venv,ca-certificates # as README.md says
 
 make_system() { # make_system FOLDER
@@ -96,6 +98,7 @@ inside() { # inside PLACE WHO COMMAND...
   python3 -c "$ENTER" "$root" "$place/before/mounts" "$place/after/mounts" setpriv --reuid="$who" --regid="$who" --init-groups env -i "${environment[@]}" \
     bash -c 'cd "$1" && shift && time "$@"' bash "$clone" "$@" || status=$?
   echo "=== exit code $status after $(($(date +%s) - began)) s, as $who on $(. "$root/etc/os-release"; echo "$PRETTY_NAME")"
+  sleep 15 # the supervisor of detached tasks ends when it has had nothing to do for 10 seconds
   look "$root" "$clone" "$place/after"
   for name in packages users mounts processes files; do
     { diff "$place/before/$name" "$place/after/$name" || true; } | sed -n '/^[<>]/p' >"$place/differing"
