@@ -16,7 +16,7 @@ TOOLS=$(cd "$(dirname "$0")" && pwd)
 export SOURCE_DATE_EPOCH=1700000000 DOCKER_HOST=unix://$SOCKET
 unset CONTAINERS_CONF CONTAINERS_STORAGE_CONF
 WANTED=(podman runc conmon catatonit docker.io tini iptables busybox-static skopeo docker-registry mmdebstrap curl
-  uidmap slirp4netns fuse-overlayfs squashfs-tools squashfuse patchelf ca-certificates openssl zsh fish)
+  uidmap slirp4netns fuse-overlayfs squashfs-tools squashfuse patchelf ca-certificates tzdata openssl zsh fish) # tzdata: Apptainer binds /etc/localtime
 # shellcheck source=tools/journal.sh
 . "$TOOLS/journal.sh"
 
