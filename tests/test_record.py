@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from packtivity import errors, lease, record
+from packtivity import errors, holders, lease, record
 from packtivity.files import is_id
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.process import Cancellation
@@ -242,7 +242,7 @@ def orphan(tmp_path):
 
 
 def test_where_the_system_does_not_say_who_has_a_lock_who_has_the_file_open_has_it(orphan, monkeypatch):
-    monkeypatch.setattr(lease, "_tells_locks", lambda: False)
+    monkeypatch.setattr(holders, "tells_locks", lambda: False)
     assert lease.is_held(orphan)
     assert lease.end_holders(orphan) == 1
     assert not lease.is_held(orphan)

@@ -34,7 +34,7 @@ _WORTH_SYNC = 1.0
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 4) of records."""
-    found: dict[str, Any] = read_json(os.path.join(os.path.dirname(__file__), "schema", "outcome.json"))
+    found: dict[str, Any] = read_json(os.path.join(os.path.dirname(__file__), "schema", "outcome.json"), follow=True)
     return found
 
 
@@ -140,7 +140,7 @@ def _await_end(left: JSON) -> None:
 
 def _check_still_wanted(path: str | None, cancel: Any) -> None:
     """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
-    if path and os.path.exists(path) and read_outcome(path):
+    if path and read_outcome(path):
         raise TaskOver
     if cancel is not None and cancel.cancelled and not cancel.abandoned:
         raise TaskCancelled("the task was cancelled before it began")
@@ -162,11 +162,12 @@ class Book:
         self._folders = list(state.readwrite) if state else []
         self._began = time.time()
         self._ended: float | None = None
+        self._contained = False
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
-        self._page = facts.Page((taken.descriptor,), self._running)
+        self._page = facts.Page(taken.held, self._running)
         self._token = facts.open_page(self._page)
         try:
             self._running()
@@ -199,6 +200,7 @@ class Book:
     def again(self) -> None:
         """Count another attempt."""
         self.attempts += 1
+        self._contained = self._was_container()
         self._page.notes.clear()
         self._running()
 
@@ -229,7 +231,13 @@ class Book:
         ended = time.time() if self._ended is None else max(self._began, self._ended)
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
-        self._lease.become(content, self.path, self._also, sync=ended - self._began >= _WORTH_SYNC)
+        slow = ended - self._began >= _WORTH_SYNC
+        self._lease.become(content, self.path, self._also, sync=slow, renew=self._was_container())
+
+    def _was_container(self) -> bool:
+        """Return whether an attempt at the task was a container, which may have had more rights here than it has outside."""
+        execution = self._page.notes.get("execution")
+        return self._contained or (execution is not None and execution.image is not None)
 
     def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
         noted = self._page.notes
