@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts, outcome, settings
+from packtivity import facts, folders, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import read_json, write_whole
 from packtivity.logfiles import safe_name
@@ -57,7 +57,12 @@ def home(state: Any, task_id: str | None) -> str | None:
     metadir: str | None = state.metadir if state else None
     if metadir is not None or task_id is None:
         return metadir
-    return f"{settings.state_dir()}/tasks"
+    return folders.state("tasks", make=False)
+
+
+def _make_home(state: Any) -> None:
+    if not state or state.metadir is None:
+        folders.state("tasks")
 
 
 def read_outcome(path: str) -> JSON:
@@ -104,6 +109,7 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     metadir = home(state, task_id)
     if metadir is None:
         return None
+    _make_home(state)
     from packtivity import lease
 
     data = parameters.json() if hasattr(parameters, "json") else parameters
@@ -317,6 +323,8 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
         "versions": outcome.versions(),
     }
     try:
+        if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
+            folders.state("tasks")
         write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True)
     except StateError:
         return

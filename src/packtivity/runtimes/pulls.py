@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from packtivity import settings
+from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
 from packtivity.runtimes.asking import ask
@@ -71,7 +71,7 @@ class Puller(Protocol):
 
 def folder() -> str:
     """Return where notes, locks and SIF files are."""
-    return os.path.join(settings.value("cache_dir") or settings.default_cache_dir(), "images")
+    return folders.cached(settings.value("cache_dir"), "images", make=False)
 
 
 def note_path(runtime: Runtime, image: str) -> str:
