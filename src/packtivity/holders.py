@@ -15,6 +15,8 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from packtivity.runners import began
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -93,8 +95,8 @@ def _is_heir(holder: Holder, runner: Mapping[str, Any]) -> bool:
     ours = _user(holder.pid) == os.getuid()
     if not ours and (not holder.taker or holder.taker != runner.get("pid")):
         return False
-    begun, earliest = _began(holder.pid), str(runner.get("began"))
-    return not (begun and earliest.isdigit() and begun < int(earliest))
+    begun, earliest = began(holder.pid), str(runner.get("began"))
+    return not (begun.isdigit() and earliest.isdigit() and int(begun) < int(earliest))
 
 
 def _user(pid: int) -> int | None:
@@ -104,13 +106,6 @@ def _user(pid: int) -> int | None:
             if line.startswith(b"Uid:"):
                 return int(line.split()[1])
     return None
-
-
-def _began(pid: int) -> int:
-    """Return when a process began, in ticks since the machine did; 0 when it is gone."""
-    with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
-    return 0
 
 
 def _holders(status: os.stat_result) -> list[Holder]:

@@ -137,7 +137,7 @@ def _await_end(left: JSON) -> None:
     folder = left.get("folder") if isinstance(left, dict) else None
     if not isinstance(folder, str):
         return
-    from packtivity.lease import is_of_this_boot
+    from packtivity.runners import is_of_this_boot
     from packtivity.runtimes.lifeline import await_end
 
     if is_of_this_boot(left):

@@ -30,7 +30,7 @@ _KEPT_DAYS = 30.0
 class Journal:
     """The folder of one program.
 
-    :param runner: the program, as :func:`packtivity.lease.runner` describes it.
+    :param runner: the program, as :func:`packtivity.runners.runner` describes it.
     """
 
     def __init__(self, runner: Mapping[str, Any]) -> None:
