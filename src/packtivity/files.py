@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from stat import S_ISCHR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,10 @@ def replacing(path: str) -> Iterator[str]:
 
 
 def _beside(path: str) -> str:
-    return f"{path}.{os.getpid():x}{time.monotonic_ns():x}.tmp"
+    return f"{path}.{os.getpid():x}{time.monotonic_ns():x}{next(_counted):x}.tmp"
+
+
+_counted = count()
 
 
 # --- in a directory that is held by a descriptor ---------------------------------------------------------------
@@ -86,6 +90,10 @@ _HOLD = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK})
 """What systems and sandboxes answer that allow no hard links."""
+
+
+_ATTEMPTS = 99
+"""How often a file is given its name before it is said that somebody keeps taking it away."""
 
 
 class NotAFile(OSError):
@@ -184,57 +192,62 @@ def write_at(folder: int, names: tuple[str, ...], content: bytes, *, sync: bool 
     """Write a new file and give it names in a directory; what had one of them before loses it.
 
     :param folder: descriptor of the directory.
-    :raises OSError: it cannot be written, or somebody puts something else in its place at the same time.
+    :raises OSError: it cannot be written, or another program keeps putting something else in its place.
     """
+    for _ in range(_ATTEMPTS):
+        if _is_written(folder, names, content, sync, mode):
+            return
+    raise FileExistsError(errno.EEXIST, "another program keeps putting something else in its place")
+
+
+def _is_written(folder: int, names: tuple[str, ...], content: bytes, sync: bool, mode: int) -> bool:
+    """Do it once; false when somebody else was faster."""
     descriptor = _nameless(folder, mode)
     if descriptor < 0:
-        for name in names:
-            _write_by_name(folder, name, content, sync=sync, mode=mode)
-        return
+        return all(_is_written_by_name(folder, name, content, sync, mode) for name in names)
     with closing_fd(descriptor):
         _fill(descriptor, content, sync=sync)
-        for name in names:
-            try:
-                give_name(descriptor, name, folder, sync=sync)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                _write_by_name(folder, name, content, sync=sync, mode=mode)
+        try:
+            return all(give_name(descriptor, name, folder, sync=sync) for name in names)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+    return all(_is_written_by_name(folder, name, content, sync, mode) for name in names)
 
 
-def give_name(descriptor: int, name: str, folder: int, *, sync: bool) -> None:
-    """Give an open file one more name in a directory, for systems on which :func:`put` needs none.
+def give_name(descriptor: int, name: str, folder: int, *, sync: bool) -> bool:
+    """Give an open file a name in a directory; false when somebody else has taken it away at once.
 
     :raises OSError: it cannot be done.
     """
     if not sync:
         # ext4 forces a file to disk that is renamed over another one, which takes longer than all the rest.
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-        _link(descriptor, name, folder)
-        return
+        with suppress(FileExistsError):  # another program has just given that name to a file of its own
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            _link(descriptor, name, folder)
+            return True
     temporary = _beside(name)
     _link(descriptor, temporary, folder)
-    _take_place(descriptor, temporary, name, folder)
+    return _has_taken_place(descriptor, temporary, name, folder)
 
 
 def _link(descriptor: int, name: str, folder: int) -> None:
     os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, dst_dir_fd=folder)
 
 
-def _take_place(descriptor: int, temporary: str, name: str, folder: int) -> None:
-    """Rename a file, and see that it is that one."""
+def _has_taken_place(descriptor: int, temporary: str, name: str, folder: int) -> bool:
+    """Rename a file; false when something else has the name then."""
     try:
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
-    if not is_named(descriptor, name, folder):
-        raise FileExistsError(errno.EEXIST, "another program puts something else in its place")
+    return is_named(descriptor, name, folder)
 
 
-def _write_by_name(folder: int, name: str, content: bytes, *, sync: bool, mode: int) -> None:
+def _is_written_by_name(folder: int, name: str, content: bytes, sync: bool, mode: int) -> bool:
     temporary = _beside(name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with closing_fd(os.open(temporary, flags, mode, dir_fd=folder)) as descriptor:
@@ -247,7 +260,7 @@ def _write_by_name(folder: int, name: str, content: bytes, *, sync: bool, mode: 
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
-        _take_place(descriptor, temporary, name, folder)
+        return _has_taken_place(descriptor, temporary, name, folder)
 
 
 def put(path: str, content: bytes, *, sync: bool = False) -> None:
