@@ -300,13 +300,19 @@ def _nameless(folder: int, mode: int) -> int:
         return -1
 
 
-@contextmanager
-def closing_fd(descriptor: int) -> Iterator[int]:
+class closing_fd:
     """Close a descriptor at the end of the block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def _fill(descriptor: int, content: bytes, *, sync: bool) -> None:

@@ -133,8 +133,12 @@ class Lease:
 
     def _is_named(self, *names: str) -> bool:
         """Return whether these are all the names of the file."""
-        count = os.fstat(self._writer).st_nlink
-        return count == len(names) and all(is_named(self._writer, name, self._folder) for name in names)
+        own = os.fstat(self._writer)
+        try:
+            found = [os.stat(name, dir_fd=self._folder, follow_symlinks=False) for name in names]
+        except FileNotFoundError:
+            return False
+        return own.st_nlink == len(names) and all(os.path.samestat(own, each) for each in found)
 
     def _renamed(self, content: bytes, names: tuple[str, ...]) -> bool:
         """Make the state file itself into the other file; false when somebody has come in between."""

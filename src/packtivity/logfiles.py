@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
-from packtivity.files import closing_fd, open_file, open_folder, open_sink
+from packtivity.files import open_file, open_folder, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,13 +99,15 @@ def open_log(path: str) -> int:
     folder, name = os.path.split(path)
     flags = os.O_WRONLY | os.O_APPEND
     try:
-        with closing_fd(open_folder(folder)) as directory:
-            try:
-                return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
-            except FileExistsError:
-                if os.path.realpath(path) in _SINKS:
-                    return open_sink(os.path.realpath(path), flags)
-                return open_file(name, flags, directory)
+        directory = open_folder(folder)
+        try:
+            return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+        except FileExistsError:
+            if os.path.islink(path) and os.path.realpath(path) in _SINKS:
+                return open_sink(os.path.realpath(path), flags)
+            return open_file(name, flags, directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
 
