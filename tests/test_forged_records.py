@@ -431,7 +431,9 @@ HANDED_ON = """
 import fcntl, os, subprocess, sys
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
 fcntl.flock(descriptor, fcntl.LOCK_EX)
-subprocess.Popen(["sleep", "60"], pass_fds=[descriptor], stdout=subprocess.DEVNULL, user=int(sys.argv[2]), group=int(sys.argv[2]), extra_groups=[])
+number = int(sys.argv[2])
+somebody = {} if number == os.getuid() else {"user": number, "group": number, "extra_groups": []}
+subprocess.Popen(["sleep", "60"], pass_fds=[descriptor], stdout=subprocess.DEVNULL, **somebody)
 """
 
 
