@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from packtivity import files
+from packtivity.errors import StateError
 from packtivity.files import put, read_json, write_whole
 
 if TYPE_CHECKING:
@@ -67,3 +70,29 @@ def test_something_else_than_a_file_says_nothing_and_stays_closed(tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     assert [read_json(str(path)) for path in (tmp_path, tmp_path / "pipe", tmp_path / "none")] == [None] * 3
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_programs_that_write_the_same_file_at_the_same_time_do_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, by_name: bool
+) -> None:
+    if by_name:
+        monkeypatch.setattr(files, "_has_descriptor_names", lambda: False)
+    path, failures = tmp_path / "a", []
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(20 if sync else 300):
+                write_whole(str(path), b"%d" % number, sync=sync)
+        except StateError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert path.read_bytes() in (b"0", b"1", b"2", b"3")
+    assert os.listdir(tmp_path) == ["a"]

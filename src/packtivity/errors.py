@@ -31,6 +31,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskTimeout",
+    "UnsafeDirectory",
     "UsageError",
     "WorkerLost",
 ]
@@ -98,6 +99,12 @@ class StateError(PacktivityError):
     """A directory of the state is missing, is not a directory, or cannot be read or written."""
 
     exit_code = 5
+
+
+class UnsafeDirectory(StateError):
+    """A directory for records, caches or private files can be written to, or was made, by another user of the machine."""
+
+    exit_code = 14
 
 
 class TaskTimeout(PacktivityError, RuntimeError):

@@ -5,21 +5,25 @@ the task lives, even when the program that started it was killed, and it is free
 is left of a task whose runner is dead is ended by the next one who wants to run it.
 
 The file itself says what is known of a running task. One that is there and not locked is of a runner that died.
+
+A task can do what it likes to the directory: move the file away, put another one or a link in its place. So what we
+have opened we know by its descriptor, and what is to be found by name is first looked at.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import signal
-import time
+import select
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from packtivity import files
 from packtivity.errors import StateError, TaskCancelled
-from packtivity.files import lock, name_also, read_json, rename, write_whole
+from packtivity.files import closing_fd, is_named, lock, open_file, open_folder, read_json, unwritable, write_at
+from packtivity.runners import is_alive, runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,20 +36,32 @@ SUFFIX = ".state.json"
 _POLL = (0.01, 0.5)
 """Seconds between looks at a lock that somebody has: at first, and at most."""
 
+_LARGEST = 1 << 16
+"""Bytes of a state file; ours have a few hundred."""
+
 
 class Lease:
     """A state file that is locked by us.
 
-    :ivar descriptor: what the lock hangs on.
+    :ivar descriptor: what the lock hangs on, for reading only where locks can be had so.
+    :ivar held: what every process of the task has to inherit.
     :ivar left: what the file said when it was found, None unless a runner died with it.
     """
 
-    def __init__(self, path: str, descriptor: int, left: JSON) -> None:
+    def __init__(self, path: str, folder: int, descriptor: int, writer: int, left: JSON) -> None:
         self.path = path
         self.descriptor = descriptor
         self.left = left
+        self._folder, self._writer = folder, writer
+        self._parent = os.lstat(os.path.dirname(os.path.dirname(path)) or ".")
         self._gone = False
-        self._size = os.fstat(descriptor).st_size
+        self._size = os.fstat(writer).st_size
+        self._all_gone, self._somebody = os.pipe()
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Return the descriptors that every process of the task has to inherit."""
+        return (self.descriptor, self._somebody)
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Say how the task is.
@@ -56,58 +72,119 @@ class Lease:
         try:
             self._fill(content)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
-    def become(self, content: bytes, path: str, also: str | None = None, *, sync: bool) -> None:
-        """Make the state file into another file that is there as a whole or not at all; the lock is kept.
+    def become(self, content: bytes, path: str, also: str | None = None, *, sync: bool, renew: bool = True) -> None:
+        """Put another file in the place of the state file, which is there as a whole or not at all; the lock is kept.
 
-        A file that is renamed costs a fraction of one that is made and another one that is taken away: ext4 looks
-        through all that were taken away lately before it makes a new one.
+        It is a new file, which no process but this one has ever had open. Only after a short task (neither ``sync`` nor
+        ``renew``) it may be the state file itself, if nobody else can have a way to it: a file that is renamed costs a
+        fraction of one that is made and another one that is taken away, because ext4 looks through all that were
+        taken away in the last minutes before it makes a new one.
 
+        :param path: in the directory of the state file.
         :param also: a name of its own that it gets first.
         :param sync: force it to disk before it gets a name; see :func:`packtivity.files.write_whole`.
-        :raises StateError: it cannot be written.
+        :param renew: make a new file in any case.
+        :raises StateError: it cannot be written, or it could not be found by its path.
         """
-        if self._gone:  # something went wrong after it had got its first name
-            for name in filter(None, (also, path)):
-                write_whole(name, content, sync=sync)
-            return
+        names = tuple(os.path.basename(name) for name in (also, path) if name)
         try:
-            self._fill(content)
-            if sync:
-                os.fsync(self.descriptor)
-            rename(self.path, also or path, sync=sync or also is not None)
+            self._keep_place()
+            if renew or sync or not self._is_ours_alone() or not self._renamed(content, names):
+                write_at(self._folder, names, content, sync=sync)
         except OSError as error:
-            raise _unwritable(also or path, error) from error
-        self._gone = True
-        if also is not None:
-            name_also(also, path, content, sync=sync)
+            raise unwritable(path, error) from error
+        self._take_away()
+
+    def _keep_place(self) -> None:
+        """See that the directory is where it was. One that the task has removed with everything else is made again.
+
+        :raises OSError: something else is in its place, or above it.
+        """
+        path = os.path.dirname(self.path)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._folder), os.lstat(path)):
+                return
+        parent = os.path.dirname(path) or "."
+        if not os.path.samestat(self._parent, os.lstat(parent)):
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not the directory that it was", parent)
+        folder = open_folder(path)
+        os.close(self._folder)
+        self._folder = folder
+
+    def _is_ours_alone(self) -> bool:
+        """Return whether the file has its name and no other one, and nobody else has a descriptor of it.
+
+        Who has inherited one has our pipe open, too. One who has closed that on purpose can only read, and who may
+        open the file anew could do that to any other one that we make.
+        """
+        if self._gone or self.descriptor == self._writer:
+            return False
+        if self._somebody >= 0:
+            os.close(self._somebody)
+            self._somebody = -1
+        poller = select.poll()
+        poller.register(self._all_gone, 0)
+        return bool(poller.poll(0)) and self._is_named(self._name())
+
+    def _name(self) -> str:
+        return os.path.basename(self.path)
+
+    def _is_named(self, *names: str) -> bool:
+        """Return whether these are all the names of the file."""
+        own = os.fstat(self._writer)
+        try:
+            found = [os.stat(name, dir_fd=self._folder, follow_symlinks=False) for name in names]
+        except FileNotFoundError:
+            return False
+        return own.st_nlink == len(names) and all(os.path.samestat(own, each) for each in found)
+
+    def _renamed(self, content: bytes, names: tuple[str, ...]) -> bool:
+        """Make the state file itself into the other file; false when somebody has come in between."""
+        self._fill(content)
+        first, *others = names
+        with suppress(FileNotFoundError):
+            os.unlink(first, dir_fd=self._folder)
+        with suppress(FileNotFoundError):
+            os.rename(self._name(), first, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        with suppress(OSError):  # no hard links here, for example
+            for name in others:
+                files.give_name(self._writer, name, self._folder, sync=False)
+        self._gone = self._is_named(*names)
+        return self._gone
 
     def _fill(self, content: bytes) -> None:
         view, at = memoryview(content), 0
         while at < len(content):
-            at += os.pwrite(self.descriptor, view[at:], at)
+            at += os.pwrite(self._writer, view[at:], at)
         if len(content) < self._size:
-            os.ftruncate(self.descriptor, len(content))
+            os.ftruncate(self._writer, len(content))
         self._size = len(content)
+
+    def _take_away(self) -> None:
+        """Take the file away, or what the task has put in its place; not another one that somebody runs the task by."""
+        if self._gone:
+            return
+        self._gone = True
+        with suppress(OSError):
+            if is_named(self._writer, self._name(), self._folder) or not is_held(self.path):
+                os.unlink(self._name(), dir_fd=self._folder)
 
     def leave(self) -> None:
         """Free the lock and let the file stay, for the next runner to find."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        for descriptor in {self.descriptor, self._writer, self._folder, self._all_gone, self._somebody} - {-1}:
+            os.close(descriptor)
+        self.descriptor = self._writer = self._folder = self._all_gone = self._somebody = -1
 
     def give_back(self) -> None:
         """Take the file away and free the lock, even if a process that the task has left behind inherited it."""
         if self.descriptor < 0:
             return
-        if not self._gone:
-            with suppress(OSError):
-                os.unlink(self.path)
+        self._take_away()
         with suppress(OSError):
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        os.close(self.descriptor)
-        self.descriptor = -1
+        self.leave()
 
 
 def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[JSON], None] | None = None) -> Lease:
@@ -142,47 +219,58 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
 
 
 def _try(path: str) -> Lease | None:
-    descriptor = _open(path)
+    name = os.path.basename(path)
+    opened: list[int] = []
     try:
+        opened.append(open_folder(os.path.dirname(path)))
+        opened.append(_open(name, opened[0]))
+        folder, writer = opened
+        descriptor = _locked(writer, opened)
         # else the one who had it took the file away in between
-        ours = lock(descriptor) and _is_same(descriptor, path)
+        if descriptor >= 0 and is_named(writer, name, folder):
+            return Lease(path, folder, descriptor, writer, _parsed(_content(writer)))
     except OSError as error:
-        os.close(descriptor)
-        raise _unwritable(path, error) from error
-    if not ours:
-        os.close(descriptor)
-        return None
-    return Lease(path, descriptor, _parsed(_content(descriptor)))
+        _close(opened)
+        raise unwritable(path, error) from error
+    _close(opened)
+    return None
 
 
-def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a task may have made a link to another file
-    try:
+def _close(opened: list[int]) -> None:
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def _open(name: str, folder: int) -> int:
+    for _ in range(9):  # whoever had it may take it away in between
         try:
-            return os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return os.open(path, flags, 0o666)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                return open_file(name, os.O_RDWR, folder)  # a task may have made a link to another file
+    raise FileNotFoundError(errno.ENOENT, "it comes and goes")
 
 
-def _unwritable(path: str, error: OSError) -> StateError:
-    return StateError(
-        f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
-    )
+def _locked(writer: int, opened: list[int]) -> int:
+    """Lock a file by a descriptor for reading, which goes to the list; -1 when somebody else has it.
 
-
-def _is_same(descriptor: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+    NFS gives locks only to who may write.
+    """
+    with suppress(OSError):
+        reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            is_ours = lock(reader)
+        except OSError:
+            os.close(reader)
+        else:
+            opened.append(reader)
+            return reader if is_ours else -1
+    return writer if lock(writer) else -1
 
 
 def _content(descriptor: int) -> bytes:
     size = os.fstat(descriptor).st_size
-    return os.read(descriptor, size) if size else b""
+    return os.pread(descriptor, size, 0) if 0 < size <= _LARGEST else b""
 
 
 def _parsed(content: bytes) -> JSON:
@@ -204,7 +292,7 @@ def read(path: str) -> JSON:
 def is_held(path: str) -> bool:
     """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _look_at(path)
     except OSError:
         return False
     try:
@@ -217,74 +305,30 @@ def is_held(path: str) -> bool:
         os.close(descriptor)
 
 
+def _look_at(path: str) -> int:
+    with closing_fd(open_folder(os.path.dirname(path), make=False)) as folder:
+        return open_file(os.path.basename(path), os.O_RDONLY, folder)
+
+
+def _names_in(folder: str) -> list[str]:
+    """Return what is in a directory; nothing when it is not there, or a link."""
+    try:
+        with closing_fd(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
+            return os.listdir(descriptor)
+    except OSError:
+        return []
+
+
 def of_task(record: str, task_id: str) -> str | None:
     """Return the path of the state file of a task, which lies where its record belongs; None when there is none."""
     folder = os.path.dirname(record)
-    try:
-        names = os.listdir(folder) if folder else []
-    except OSError:
-        return None
-    for name in names:
-        if name.endswith(".state.json") and (read(f"{folder}/{name}") or {}).get("id") == task_id:
+    for name in _names_in(folder) if folder else ():
+        if name.endswith(SUFFIX) and (read(f"{folder}/{name}") or {}).get("id") == task_id:
             return f"{folder}/{name}"
     return None
 
 
-# --- who runs it -----------------------------------------------------------------------------------------------
-
-
-def runner(pid: int | None = None) -> dict[str, Any]:
-    """Return what tells a process apart from every other one, on this machine and until it is started anew."""
-    pid = os.getpid() if pid is None else pid
-    began = _began(pid) if pid != os.getpid() else _own_began(pid)
-    return {"pid": pid, "began": began, "boot": _boot(), "host": _host()}
-
-
-@cache
-def _host() -> str:
-    return os.uname().nodename
-
-
-@cache
-def _boot() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return os.uname().nodename
-
-
-@cache
-def _own_began(pid: int) -> str:
-    return _began(pid)
-
-
-def _began(pid: int) -> str:
-    """Return when a process began, in ticks since the machine did; empty when there is none, or only its corpse."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in b"ZX" else fields[19].decode()
-
-
-def is_alive(found: Any) -> bool | None:
-    """Return whether a process that :func:`runner` described lives; None when it was on another machine."""
-    if not isinstance(found, dict) or not isinstance(found.get("pid"), int) or found["pid"] <= 0:
-        return None
-    if found.get("host") != _host():
-        return None
-    if found.get("boot") != _boot():
-        return False  # the machine has been started anew since
-    began = _began(found["pid"])
-    return bool(began) and began == found.get("began")
-
-
-def is_of_this_boot(state: Mapping[str, Any]) -> bool:
-    """Return whether the runner that wrote a state file ran on this machine as it is up now."""
-    found = state.get("runner")
-    return isinstance(found, dict) and (found.get("host"), found.get("boot")) == (_host(), _boot())
+# --- what is left of it ----------------------------------------------------------------------------------------
 
 
 def _is_orphan(state: JSON) -> bool:
@@ -302,11 +346,7 @@ def end_orphans_in(folder: str) -> list[str]:
 
     :returns: the state files that are held all the same: of tasks that somebody still runs.
     """
-    try:
-        found = [f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(SUFFIX)]
-    except OSError:
-        return []
-    held = [path for path in found if is_held(path)]
+    held = [path for name in _names_in(folder) if name.endswith(SUFFIX) and is_held(path := f"{folder}/{name}")]
     for path in held:
         if all(_is_still_an_orphan(path, pause) for pause in (0, 0.01, 0.02)):
             end_holders(path)
@@ -323,62 +363,18 @@ def _is_still_an_orphan(path: str, pause: float) -> bool:
 def end_holders(path: str, grace: float = 1.0) -> int:
     """End every process but this one that has the lock of ``path``: what is left of a task whose runner was killed.
 
-    Who has the file open without its lock, because he asks how the task is or waits for it, is left alone.
+    Who has the file open without its lock, because he asks how the task is or waits for it, is left alone. So is
+    everybody when the one who took the lock still has it: what the file says of its runner may be forged.
 
     :returns: how many there were.
     """
-    found = living = _holders(path)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in living:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-        living = _until_gone(path, grace)
-    return len(found)
+    from packtivity import holders
 
-
-def _until_gone(path: str, seconds: float) -> list[int]:
-    from threading import Event
-
-    deadline, idle = time.monotonic() + seconds, Event()
-    while (living := _holders(path)) and time.monotonic() < deadline:
-        idle.wait(0.01)
-    return living
-
-
-def _holders(path: str) -> list[int]:
-    real, own = os.path.realpath(path), os.getpid()
     try:
-        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        descriptor = _look_at(path)
     except OSError:
-        return []
-    return [number for number in numbers if number != own and _has_lock(number, real)]
-
-
-def _has_lock(pid: int, path: str) -> bool:
-    folder = f"/proc/{pid}/fd"
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            with suppress(OSError):
-                if os.readlink(f"{folder}/{name}") == path and _is_locked(f"/proc/{pid}/fdinfo/{name}"):
-                    return True
-    return False
-
-
-def _is_locked(described: str) -> bool:
-    """Return whether a lock hangs on a descriptor; where the system does not say that of any, it does."""
-    if not _tells_locks():
-        return True
-    with open(described, "rb") as file:
-        return b"FLOCK" in file.read()
-
-
-@cache
-def _tells_locks() -> bool:
-    """Return whether the system says of descriptors that they are locked: Linux does since 4.1."""
-    try:
-        with open(os.memfd_create("lock"), "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            with open(f"/proc/self/fdinfo/{file.fileno()}", "rb") as described:
-                return b"FLOCK" in described.read()
-    except (AttributeError, OSError):
-        return False
+        return 0
+    with closing_fd(descriptor):
+        state = _parsed(_content(descriptor))
+        found = state.get("runner") if isinstance(state, dict) else None
+        return holders.end(descriptor, found if isinstance(found, dict) else {}, grace)

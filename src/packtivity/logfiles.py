@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
+from packtivity.files import open_file, open_folder, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ LEVELS = {"CRITICAL": 50, "FATAL": 50, "ERROR": 40, "WARNING": 30, "WARN": 30, "
 _NOTHING = 1 << 10
 DEFAULT_NAME = "packtivity"
 _LONGEST_NAME = 160
+_SINKS = frozenset({"/dev/null", "/dev/full"})
 
 
 def safe_name(metadata: Mapping[str, Any] | None) -> str:
@@ -89,30 +91,25 @@ def mkdir_p(path: str) -> None:
 def open_log(path: str) -> int:
     """Return a descriptor that appends to a file; the directory is made when it is missing.
 
-    A link to another file is not followed: an earlier task may have made it, and has no business with that file.
+    A link to another file or directory is not followed, and nothing else than a file is opened: an earlier task may have
+    put it there, and has no business with what it leads to. What swallows everything is an exception.
 
     :raises StateError: the file cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    folder, name = os.path.split(path)
+    flags = os.O_WRONLY | os.O_APPEND
     try:
+        directory = open_folder(folder)
         try:
-            return _opened(path, flags | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            mkdir_p(os.path.dirname(path))
-            return _opened(path, flags | os.O_NOFOLLOW)
-        except OSError:
-            if os.path.isfile(path) or not os.path.exists(path):
-                raise
-            return _opened(path, flags)  # a device, for example
+            return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+        except FileExistsError:
+            if os.path.islink(path) and os.path.realpath(path) in _SINKS:
+                return open_sink(os.path.realpath(path), flags)
+            return open_file(name, flags, directory)
+        finally:
+            os.close(directory)
     except OSError as error:
-        why = "it is a link to another file" if os.path.islink(path) else error.strerror
-        raise StateError(f"log file {path} cannot be opened: {why}") from error
-
-
-def _opened(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads would be waited for
-    os.set_blocking(descriptor, True)
-    return descriptor
+        raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
 
 
 def write_log(descriptor: int, content: bytes, path: str) -> None:

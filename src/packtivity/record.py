@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts, outcome, settings
+from packtivity import facts, folders, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import read_json, write_whole
 from packtivity.logfiles import safe_name
@@ -34,7 +34,7 @@ _WORTH_SYNC = 1.0
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 4) of records."""
-    found: dict[str, Any] = read_json(os.path.join(os.path.dirname(__file__), "schema", "outcome.json"))
+    found: dict[str, Any] = read_json(os.path.join(os.path.dirname(__file__), "schema", "outcome.json"), follow=True)
     return found
 
 
@@ -57,7 +57,12 @@ def home(state: Any, task_id: str | None) -> str | None:
     metadir: str | None = state.metadir if state else None
     if metadir is not None or task_id is None:
         return metadir
-    return f"{settings.state_dir()}/tasks"
+    return folders.state("tasks", make=False)
+
+
+def _make_home(state: Any) -> None:
+    if not state or state.metadir is None:
+        folders.state("tasks")
 
 
 def read_outcome(path: str) -> JSON:
@@ -104,6 +109,7 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     metadir = home(state, task_id)
     if metadir is None:
         return None
+    _make_home(state)
     from packtivity import lease
 
     data = parameters.json() if hasattr(parameters, "json") else parameters
@@ -131,7 +137,7 @@ def _await_end(left: JSON) -> None:
     folder = left.get("folder") if isinstance(left, dict) else None
     if not isinstance(folder, str):
         return
-    from packtivity.lease import is_of_this_boot
+    from packtivity.runners import is_of_this_boot
     from packtivity.runtimes.lifeline import await_end
 
     if is_of_this_boot(left):
@@ -140,7 +146,7 @@ def _await_end(left: JSON) -> None:
 
 def _check_still_wanted(path: str | None, cancel: Any) -> None:
     """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
-    if path and os.path.exists(path) and read_outcome(path):
+    if path and read_outcome(path):
         raise TaskOver
     if cancel is not None and cancel.cancelled and not cancel.abandoned:
         raise TaskCancelled("the task was cancelled before it began")
@@ -162,11 +168,12 @@ class Book:
         self._folders = list(state.readwrite) if state else []
         self._began = time.time()
         self._ended: float | None = None
+        self._contained = False
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
-        self._page = facts.Page((taken.descriptor,), self._running)
+        self._page = facts.Page(taken.held, self._running)
         self._token = facts.open_page(self._page)
         try:
             self._running()
@@ -199,6 +206,7 @@ class Book:
     def again(self) -> None:
         """Count another attempt."""
         self.attempts += 1
+        self._contained = self._was_container()
         self._page.notes.clear()
         self._running()
 
@@ -229,7 +237,13 @@ class Book:
         ended = time.time() if self._ended is None else max(self._began, self._ended)
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
-        self._lease.become(content, self.path, self._also, sync=ended - self._began >= _WORTH_SYNC)
+        slow = ended - self._began >= _WORTH_SYNC
+        self._lease.become(content, self.path, self._also, sync=slow, renew=self._was_container())
+
+    def _was_container(self) -> bool:
+        """Return whether an attempt at the task was a container, which may have had more rights here than it has outside."""
+        execution = self._page.notes.get("execution")
+        return self._contained or (execution is not None and execution.image is not None)
 
     def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
         noted = self._page.notes
@@ -309,6 +323,8 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
         "versions": outcome.versions(),
     }
     try:
+        if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
+            folders.state("tasks")
         write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True)
     except StateError:
         return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from packtivity import settings, worker
+from packtivity import folders, settings, worker
 from packtivity.backends.asked import OVER, Answer, AskedBackend
 from packtivity.backends.celery_app import make_app, run_nullary, send
 from packtivity.backends.celery_results import (
@@ -121,7 +121,7 @@ class CeleryBackend(AskedBackend):
             name = {"name": proxy.task_id} if settings.value("celery_global_nametag") else document["metadata"]
             proxy.record = worker.record_place(state, name, proxy.task_id)
             proxy.datamodel = getattr(state, "datamodel", None)
-            write_json(_ticket(proxy.task_id), {"record": proxy.record})
+            write_json(_ticket(proxy.task_id, make=True), {"record": proxy.record})
             documents.append(document)
             proxies.append(proxy)
         self._hand_over_all(documents, {proxy.task_id: proxy.record for proxy in proxies})
@@ -294,8 +294,8 @@ def _impossible() -> tuple[type[Exception], ...]:
     return (*away(), ImproperlyConfigured, ValueError, KeyError)
 
 
-def _ticket(task_id: str) -> str:
-    return f"{settings.state_dir()}/tickets/{task_id}.json"
+def _ticket(task_id: str, *, make: bool = False) -> str:
+    return f"{folders.state('tickets', make=make)}/{task_id}.json"
 
 
 def _record_path(proxy: CeleryProxy) -> str | None:

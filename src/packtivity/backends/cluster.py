@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from stat import S_IWOTH
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,9 +22,10 @@ from urllib.parse import urlsplit
 from ipyparallel import Client
 from ipyparallel.serialize import PrePickled
 
+from packtivity import folders
 from packtivity.backends.engine import RUN
 from packtivity.backends.stranded import Stranded
-from packtivity.errors import BackendError
+from packtivity.errors import BackendError, UnsafeDirectory
 from packtivity.files import read_json
 
 if TYPE_CHECKING:
@@ -272,7 +274,7 @@ def _listening(addresses: Mapping[str, Any]) -> None:
 
 def _addresses(path: str) -> dict[str, str]:
     """Return the addresses in the file of a controller on this machine; nothing is known of others."""
-    found, interface = read_json(path), "tcp://127.0.0.1"
+    found, interface = read_json(path, follow=True), "tcp://127.0.0.1"
     if not isinstance(found, dict) or found.get("ssh"):
         return {}
     if (found.get("interface"), found.get("location")) != (interface, socket.gethostname()):
@@ -303,6 +305,7 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
     :raises BackendError: there is none, because of the profile or because no controller runs.
     """
     if os.path.exists(path):
+        _check_owner(path)
         return
     profile = _profile(options)
     if not os.path.isdir(profile):
@@ -310,6 +313,18 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
         what = f"there is no profile {named!r}" if named else "there is no profile"
         raise BackendError(f"no ipyparallel cluster can be reached: {what} ({profile})", hint=_HINT)
     raise BackendError(f"no ipyparallel cluster can be reached: no controller has written {path}", hint=_HINT)
+
+
+def _check_owner(path: str) -> None:
+    """See that no other user can have written the file: what the controller that it names says is run here.
+
+    :raises UnsafeDirectory: every user of the machine may write to it or its directory, or has put it there.
+    """
+    hint = "Take a profile that is yours (profile, profile_dir), and start the cluster again."
+    folders.check(os.path.dirname(path), hint)
+    found = os.stat(path)
+    if found.st_mode & S_IWOTH:
+        raise UnsafeDirectory(f"every user of this machine may write to {path}", hint=hint)
 
 
 def _stamp(path: str) -> tuple[str, int] | None:

@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import settings
+from packtivity import folders
 from packtivity.errors import BackendError
 from packtivity.files import write_whole
 
@@ -30,12 +30,12 @@ _KEPT_DAYS = 30.0
 class Journal:
     """The folder of one program.
 
-    :param runner: the program, as :func:`packtivity.lease.runner` describes it.
+    :param runner: the program, as :func:`packtivity.runners.runner` describes it.
     """
 
     def __init__(self, runner: Mapping[str, Any]) -> None:
         boot, parts = str(runner.get("boot"))[:8], (runner.get(name) for name in ("host", "pid", "began"))
-        self._pools = f"{settings.state_dir()}/pools"
+        self._pools = folders.state("pools", make=False)
         self.folder = f"{self._pools}/" + "-".join(str(part).replace("/", "_") for part in (*parts, boot))
         self._file: int | None = None
 
@@ -51,7 +51,7 @@ class Journal:
             return
 
     def _opened(self) -> int:
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        folders.make_private(self.folder)
         self._prune()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(f"{self.folder}/tasks", flags, 0o600)

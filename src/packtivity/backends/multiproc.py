@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, worker
+from packtivity import runners, worker
 from packtivity.backends.asked import OVER, Answer, AskedBackend
 from packtivity.backends.journal import Journal
 from packtivity.backends.proxies import PacktivityProxyBase, proxy_details
@@ -27,7 +27,7 @@ class MultiProcProxy(PacktivityProxyBase):
 
     :param task_id: its id.
     :param record: path of its record.
-    :param runner: the process whose pool it is in, as :func:`packtivity.lease.runner` describes it.
+    :param runner: the process whose pool it is in, as :func:`packtivity.runners.runner` describes it.
     :ivar job: the task itself, in the process that submitted it.
     """
 
@@ -83,7 +83,7 @@ class MultiProcBackend(AskedBackend):
         pool, journal = self._opened()
         document = self.document(spec, parameters, state, metadata)
         path = worker.record_place(state, document["metadata"], document["id"])
-        proxy = MultiProcProxy(document["id"], path, lease.runner())
+        proxy = MultiProcProxy(document["id"], path, runners.runner())
         proxy.datamodel = getattr(state, "datamodel", None)
         journal.add(document["id"])
         proxy.job = pool.submit(document)
@@ -93,7 +93,7 @@ class MultiProcBackend(AskedBackend):
         if self._pool is None or self._journal is None:
             from packtivity.backends.pool import Pool
 
-            self._pool, self._journal = Pool(self.poolsize), Journal(lease.runner())
+            self._pool, self._journal = Pool(self.poolsize), Journal(runners.runner())
             self._journal.watch(self._pool.cancel_one)
         return self._pool, self._journal
 
@@ -105,7 +105,7 @@ class MultiProcBackend(AskedBackend):
         found = _recorded(resultproxy)
         if found is not None:
             return found
-        alive = lease.is_alive(resultproxy.runner)
+        alive = runners.is_alive(resultproxy.runner)
         if alive is None:
             raise ProxyError(
                 f"nothing is known here of the task {resultproxy.task_id}: it has no record, and it was submitted "

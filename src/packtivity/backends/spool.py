@@ -12,8 +12,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import settings
-from packtivity.errors import ProxyError, StateError
+from packtivity import folders
+from packtivity.errors import ProxyError
 from packtivity.files import lock, read_json, write_json
 from packtivity.record import is_outcome
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 QUEUE, ACTIVE, DONE, CANCEL = "queue", "active", "done", "cancel"
 _KEPT_DAYS = 30.0
+_WHAT = "detached tasks"
 
 
 class Spool:
@@ -34,7 +35,7 @@ class Spool:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.uname().nodename
-        self.root = f"{settings.state_dir()}/local/{self.host}"
+        self.root = folders.state("local", self.host, make=False, what=_WHAT)
 
     def path(self, folder: str, task_id: str) -> str:
         """Return the path of a task's file in a folder."""
@@ -45,15 +46,8 @@ class Spool:
 
         :raises StateError: they cannot be made.
         """
-        try:
-            os.makedirs(settings.state_dir(), mode=0o700, exist_ok=True)
-            for folder in (QUEUE, ACTIVE, DONE, CANCEL):
-                os.makedirs(f"{self.root}/{folder}", mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StateError(
-                f"{error.filename}, where detached tasks are kept, cannot be made: {error.strerror}",
-                hint="Set PACKTIVITY_STATE_DIR to a directory that you may write to.",
-            ) from None
+        for folder in (QUEUE, ACTIVE, DONE, CANCEL):
+            folders.state("local", self.host, folder, what=_WHAT)
 
     def names(self, folder: str) -> list[str]:
         """Return the ids in a folder, in the order of submission."""

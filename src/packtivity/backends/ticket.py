@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from packtivity.errors import StateError
-from packtivity.files import read_json, write_json, write_whole
+from packtivity.files import is_file, open_file, read_json, write_json, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,20 +41,10 @@ class Ticket:
         :raises StateError: it cannot be written.
         """
         try:
-            try:
-                self._put(text)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(self.task), exist_ok=True)
-                self._put(text)
-        except OSError as error:
+            write_whole(self.task, text.encode(), mode=0o600)
+        except StateError:
             self.remove()
-            hint = "Is the disk full, or the directory read-only?"
-            raise StateError(f"{self.task} cannot be written: {error.strerror}", hint=hint) from error
-
-    def _put(self, text: str) -> None:
-        descriptor = os.open(self.task, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(text.encode())
+            raise
 
     def document(self) -> JSON:
         """Return the task document; None when there is none."""
@@ -66,14 +56,14 @@ class Ticket:
         times = []
         for path in (self.task, self._sent):
             with suppress(FileNotFoundError):
-                times.append(os.stat(path).st_mtime)
-        return time.time() - max(times) if times and os.path.exists(self.task) else None
+                times.append(os.lstat(path).st_mtime)
+        return time.time() - max(times) if times and is_file(self.task) else None
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Be the only one to give the task away again inside the block; gives false when somebody else is, or it is over."""
         try:
-            descriptor = os.open(self.task, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_file(self.task, os.O_RDWR)
         except OSError:
             yield False
             return
@@ -101,7 +91,7 @@ class Ticket:
 
     def is_cancelled(self) -> bool:
         """Return whether its end was asked for."""
-        return os.path.exists(self.cancel)
+        return is_file(self.cancel)
 
     def remove(self) -> None:
         """Take the files away: the task is over."""

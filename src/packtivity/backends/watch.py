@@ -6,6 +6,7 @@ import os
 import threading
 from typing import Self
 
+from packtivity.files import is_file
 from packtivity.runtimes.cancellation import Cancellation
 
 _INTERVAL = 0.25
@@ -25,7 +26,7 @@ class CancelFile(Cancellation):
     @property
     def cancelled(self) -> bool:
         """Whether the end was asked for."""
-        return self._asked or (self.path is not None and os.path.exists(self.path))
+        return self._asked or (self.path is not None and is_file(self.path))
 
     @cancelled.setter
     def cancelled(self, asked: bool) -> None:

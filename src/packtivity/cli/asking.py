@@ -10,6 +10,7 @@ import click
 
 from packtivity import errors, outcome
 from packtivity.cli.errors import FAILED, STILL_RUNNING, printable, warn
+from packtivity.files import closing_fd, open_file, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,10 +279,12 @@ def _follow(question: Question, ask: Any, deadline: float | None, stream: Any) -
 
 def _print_from(path: str | None, place: int, stream: Any) -> int | None:
     """Print a file from a place on and return where it ends; None when there is none that can be read."""
-    if path is None or not os.path.isfile(path):  # a proxy may name a pipe, which would be waited for
+    if path is None:
         return None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A task may have put a link in its place, a proxy may name a pipe, which would be waited for.
+        with closing_fd(open_folder(os.path.dirname(path), make=False)) as folder:
+            descriptor = open_file(os.path.basename(path), os.O_RDONLY, folder)
     except OSError:
         return None
     with open(descriptor, "rb") as file:

@@ -41,7 +41,7 @@ def write_table(sweep: Sweep, path: str) -> None:
     try:
         # A file's name need not be UTF-8; JSON writes what is not as an escape, and so does the CSV.
         how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-        with replacing(path) as temporary, open(temporary, "w", **how) as file:
+        with replacing(path) as temporary, open(temporary, "x", **how) as file:
             (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
     except OSError as error:
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None

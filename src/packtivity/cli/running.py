@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from stat import S_ISFIFO, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
@@ -38,6 +39,8 @@ class RunOptions:
         self.print_command: bool = given["print_command"]
         self.dry_run: bool = given["dry_run"]
         self.quiet: bool = given["quiet"]
+        # Looked at before the task runs, which could put a pipe in their place.
+        self.streams = frozenset(name for name in (self.outfile, self.proxyfile) if name and is_stream(name))
         self.containers = container_choices(given)
 
 
@@ -197,7 +200,7 @@ def _run(spec: Any, parameters: Any, state: Any, synchronous: bool, backend: Any
         output.result(result, state, suffix=told)
     finally:  # also when nobody reads what is printed
         if options.outfile:
-            _write_json(options.outfile, plain(result))
+            _write_json(options.outfile, plain(result), options.streams)
 
 
 def _watch(backend: Any, options: RunOptions) -> LiveLine | None:
@@ -259,25 +262,40 @@ def _submitted(proxy: Any, backend: Any, output: Any, options: RunOptions) -> No
     try:
         output.proxy(document)
     finally:  # without it the task would be lost
-        _write_json(options.proxyfile, document)
+        _write_json(options.proxyfile, document, options.streams)
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
         _warn(f"the task has run and failed: {message}")
 
 
-def _write_json(name: str, document: Any) -> None:
+def _write_json(name: str, document: Any, streams: frozenset[str] = frozenset()) -> None:
+    """Write a file that a task may have had its hands on: a link in its place is replaced, not followed.
+
+    :param streams: names that stand for a pipe or terminal, which cannot be replaced.
+    """
     import json
 
     from packtivity.files import put, replacing
 
     text = json.dumps(document)  # before what the file had is gone
-    target = os.path.realpath(name)
+    folder, base = os.path.split(name)
     try:
-        if os.path.exists(target) and not os.path.isfile(target):  # a pipe or a terminal cannot be replaced
-            with open(target, "w", encoding="utf-8") as file:
+        if name in streams:
+            with open(name, "w", encoding="utf-8") as file:
                 file.write(text)
         else:  # whoever reads the file finds all of it or nothing
-            with replacing(target) as temporary:
+            with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
                 put(temporary, text.encode())
     except OSError as error:
         raise _unwritable(f"{name} cannot be written: {error.strerror}") from None
+
+
+def is_stream(name: str) -> bool:
+    """Return whether something has that name that is written to as it is: a pipe, or what the system has in ``/dev``."""
+    path = os.path.abspath(name)
+    try:
+        mode = os.lstat(path).st_mode
+        of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
+        return S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
+    except OSError:
+        return False

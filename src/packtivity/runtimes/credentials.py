@@ -7,6 +7,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from stat import S_ISREG, S_IWOTH
 from typing import TYPE_CHECKING
 
 from packtivity import settings
@@ -50,15 +51,18 @@ class Credential:
 
 
 def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
-    """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``."""
+    """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``.
+
+    Where every user may put a file of that name, one of another user's is left alone, as their libraries do.
+    """
     found = {}
     cache = caller.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
     scheme, _, path = cache.rpartition(":")
-    if scheme in ("", "FILE") and os.path.isfile(path):
+    if scheme in ("", "FILE") and _is_own_file(path, uid):
         ends = kerberos_end(_read(path))
         found["kerberos"] = Credential("Kerberos ticket", "KRB5CCNAME", path, ends, "kinit")
     proxy = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
-    if os.path.isfile(proxy):
+    if _is_own_file(proxy, uid):
         ends = proxy_end(_read(proxy))
         found["voms_proxy"] = Credential("grid proxy", "X509_USER_PROXY", proxy, ends, "voms-proxy-init")
     if token := _token(caller, uid):
@@ -72,10 +76,19 @@ def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
         return Credential("bearer token", "BEARER_TOKEN", "", token_end(caller["BEARER_TOKEN"]), "oidc-token")
     folder = caller.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - WLCG Bearer Token Discovery
     for path in (caller.get("BEARER_TOKEN_FILE", ""), f"{folder}/bt_u{uid}"):
-        if path and os.path.isfile(path):
+        if path and _is_own_file(path, uid):
             ends = token_end(_read(path).decode("utf-8", "replace").strip())
             return Credential("bearer token", "BEARER_TOKEN_FILE", path, ends, "oidc-token")
     return None
+
+
+def _is_own_file(path: str, uid: int) -> bool:
+    """Return whether there is a file, and no other user can have put it there."""
+    try:
+        found, folder = os.stat(path), os.stat(os.path.dirname(path) or ".")
+    except OSError:
+        return False
+    return S_ISREG(found.st_mode) and (not folder.st_mode & S_IWOTH or found.st_uid in (uid, 0))
 
 
 def _read(path: str) -> bytes:

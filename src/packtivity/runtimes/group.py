@@ -106,8 +106,8 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     :param thorough: look for the session also when the group itself is gone.
     :returns: how many processes there were.
     """
-    if not thorough and not _exists(group):
-        return 0
+    if (not thorough and not _exists(group)) or os.path.exists(f"/proc/{group}"):
+        return 0  # or its number has been given to somebody else: the leader has been waited for
     found = living = _members(group)
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not living:

@@ -3,24 +3,36 @@
 Before a container tool starts, a small shell program (:mod:`~packtivity.runtimes.reaper`) in a session of its own reads
 from a pipe that only we hold. When the pipe closes without a last word, it kills the tool's process group, removes the
 container until it stays removed, and deletes the private folder of the run. A signal that we live through closes the
-same pipe, so there is one way to the end. The tool itself starts through a one-line shell program that first writes
-down its process id; the reaper renames the folder before it looks, so a tool that comes too late cannot start. The
-folder is named beside the task's lock: :func:`await_end` lets the next runner of the task wait until all is cleared away.
+same pipe, so there is one way to the end. The tool itself starts through a short shell program that first writes
+down its process id and when it began; the reaper leaves a mark in the folder before it looks, so a tool that comes too
+late does not start. The folder is named beside the task's lock: :func:`await_end` lets the next runner of the task wait
+until all is cleared away.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
+from stat import S_IMODE, S_ISDIR
 from typing import Self
 
-from packtivity import facts, settings
+from packtivity import facts, folders, settings
 from packtivity.errors import StateError
 from packtivity.runtimes import reaper
 
-_STARTER = 'echo "$$" >"$0/pid" && exec "$@"'
+# Field 22 of the process's line in proc(5); where there is no such thing, what ps tells.
+_STARTER = """
+began() {
+  { read -r line </proc/$$/stat; } 2>/dev/null || { ps -o lstart= -p $$; return; }
+  set -- ${line##*) }
+  echo "${20}"
+}
+[ -O "$0" ] && began >"$0/born" && echo "$$" >"$0/pid" && [ ! -e "$0/end" ] && exec "$@"
+"""
+_NAME = re.compile(r"packtivity-[0-9a-f]{16}")
 
 _PATIENCE = 15.0
-_USUAL = frozenset({"pid", "cid", "monitor"})
 
 
 class Lifeline:
@@ -37,15 +49,20 @@ class Lifeline:
         self.folder = os.path.join(base or settings.temporary_dir(), name)
         self._remove = remove
         self._reaper: reaper.Reaper | None = None
+        self._place = -1
 
     def __enter__(self) -> Self:
         base, name = os.path.split(self.folder)
         # first, so that there is no moment in which the folder is nobody's
         self._reaper = reaper.take(name, base, self._remove)
         try:
-            os.mkdir(self.folder, 0o700)
-        except OSError as error:
+            self._place = folders.make_own(self.folder)
+            found = os.fstat(self._place)
+            self._reaper.made(found.st_ino, found.st_uid)
+        except BaseException as error:
             self.release()
+            if not isinstance(error, OSError):
+                raise
             raise StateError(
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
                 hint="Set TMPDIR to another place.",
@@ -71,15 +88,24 @@ class Lifeline:
     def release(self) -> None:
         """End without anything to clear away but the private folder."""
         if self._reaper is not None:
-            _remove_tree(self.folder)
+            if self._place >= 0:
+                _empty(self._place)
+                with suppress(OSError):
+                    os.rmdir(self.folder)
             self._reaper.done()
-            self._reaper = None
+        self._let_go()
 
     def cut(self) -> None:
         """Let the reaper end everything; return as soon as it sees nothing more, or after ten seconds."""
         if self._reaper is not None:
             self._reaper.clear()
-            self._reaper = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._reaper = None
+        if self._place >= 0:
+            os.close(self._place)
+            self._place = -1
 
 
 def await_end(folder: str, patience: float = _PATIENCE) -> bool:
@@ -93,11 +119,26 @@ def await_end(folder: str, patience: float = _PATIENCE) -> bool:
     from time import monotonic
 
     idle, until = Event(), monotonic() + patience
-    while os.path.lexists(folder) or os.path.lexists(f"{folder}{reaper.GRAVE}"):
+    while _is_private(folder):
         if monotonic() > until:
             return False
         idle.wait(0.05)
     return True
+
+
+def _is_private(folder: str) -> bool:
+    """Return whether there is a folder of ours of that name: what a state file says may be forged."""
+    if not (os.path.isabs(folder) and _NAME.fullmatch(os.path.basename(folder))):
+        return False
+    try:
+        found = os.lstat(folder)
+    except (OSError, ValueError):
+        return False
+    return (
+        S_ISDIR(found.st_mode)
+        and not S_IMODE(found.st_mode) & 0o77
+        and (found.st_uid == os.getuid() or not os.getuid())
+    )
 
 
 def new_name() -> str:
@@ -105,26 +146,28 @@ def new_name() -> str:
     return f"packtivity-{os.urandom(8).hex()}"
 
 
-def _remove_tree(folder: str) -> None:
-    """Remove a folder, which usually has nothing but small files in it."""
+def _empty(place: int) -> None:
+    """Remove what is in a private folder: usually nothing but small files.
+
+    :param place: a descriptor of it; its name may lead elsewhere.
+    """
     try:
-        with os.scandir(folder) as entries:
-            for path in [entry.path for entry in entries]:
-                os.unlink(path)
-        os.rmdir(folder)
+        for name in os.listdir(place):
+            os.unlink(name, dir_fd=place)
     except OSError:
         import shutil
 
-        _open_up(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        _open_up(place)
+        for name in os.listdir(place):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=place)
+            shutil.rmtree(name, ignore_errors=True, dir_fd=place)
 
 
-def _open_up(folder: str) -> None:
+def _open_up(place: int) -> None:
     """Make directories ours to empty again, such as those of Go's modules, which nobody may write to."""
-    from contextlib import suppress
-
-    for place, names, _ in os.walk(folder):
-        for path in (f"{place}/{name}" for name in names):
-            if not os.path.islink(path):
-                with suppress(OSError):
-                    os.chmod(path, 0o700)
+    for _, names, _, above in os.fwalk(".", dir_fd=place):
+        for name in names:
+            with suppress(OSError):
+                if S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                    os.chmod(name, 0o700, dir_fd=above)

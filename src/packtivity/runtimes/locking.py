@@ -73,7 +73,7 @@ def write_lock(path: str, images: dict[str, str]) -> None:
     merged = {**(read_lock(path) if os.path.exists(path) else {}), **images}
     text = json.dumps({"version": VERSION, "images": dict(sorted(merged.items()))}, indent=2) + "\n"
     try:
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error

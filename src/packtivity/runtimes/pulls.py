@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from packtivity import settings
+from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
 from packtivity.runtimes.asking import ask
@@ -71,7 +71,7 @@ class Puller(Protocol):
 
 def folder() -> str:
     """Return where notes, locks and SIF files are."""
-    return os.path.join(settings.value("cache_dir") or settings.default_cache_dir(), "images")
+    return folders.cached(settings.value("cache_dir"), "images", make=False)
 
 
 def note_path(runtime: Runtime, image: str) -> str:
@@ -98,7 +98,7 @@ def write_note(runtime: Runtime, image: Image) -> None:
     path = note_path(runtime, image.reference)
     with suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
             json.dump(asdict(image), file)
 
 
@@ -246,7 +246,7 @@ def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[
     """Hold a lock that the system takes back when we die, however we die."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StateError(
             f"the lock {path} cannot be made: {error.strerror}", hint="Set PACKTIVITY_CACHE_DIR to another place."

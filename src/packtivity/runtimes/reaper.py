@@ -1,8 +1,12 @@
 """The shell program that clears away a container whose task has died, and the processes that run it.
 
-A reaper is told the name of a container, and then ``done``; when its input ends in between, it clears away. One that
-was told ``done`` waits for the next name: a process that runs many tasks starts as many reapers as it has tasks at
-the same time.
+A reaper is told the name of a container, that its private folder is made, and then ``done``; when its input ends in
+between, it clears away. One that was told ``done`` waits for the next name: a process that runs many tasks starts as
+many reapers as it has tasks at the same time.
+
+Other users of the machine may write beside the folder, name processes as they like, and get the number of a process that
+has ended. So a process is ended only if it began when the one did that has written its number into the folder, or is
+of this user and was begun since.
 """
 
 from __future__ import annotations
@@ -22,20 +26,54 @@ if TYPE_CHECKING:
 
 # $0 where private folders are, $1 whether the name completes the rest: how to remove the container. Signals are for
 # others, only the pipe counts; who reads what is said here may be dead, so PIPE is ignored as well.
+# The folder is entered as soon as it is there, and known by its inode and owner: its name may lead elsewhere later.
 _PROGRAM = r"""
 trap '' HUP INT PIPE TERM
-base=$0 named=$1 pid= gone= round=0
+base=$0 named=$1 pid= born= now= gone= round=0
 shift
 while read -r name; do
-  read -r word
+  inode= owner= here=
+  read -r word inode owner
+  if [ "$word" = made ]; then
+    cd "$base/$name" 2>/dev/null && here=yes
+    read -r word
+  fi
   [ "$word" = done ] || break
+  cd /
 done
 [ "$name" ] || exit 0
+if [ -z "$inode" ]; then # nothing has been put there yet
+  rmdir "$base/$name" 2>/dev/null
+  exit 0
+fi
 [ -z "$named" ] || set -- "$@" "$name"
-folder=$base/$name grave=$base/$name.end
-mv "$folder" "$grave" 2>/dev/null || exit 0
-if [ -e "$grave/pid" ]; then
-  until [ -n "$pid" ] || [ "$round" = 50 ]; do pid=$(cat "$grave/pid"); round=$((round + 1)); done
+ours() { # this is the folder that was made, and nobody else may look into it
+  set -- $(ls -dlin . 2>/dev/null)
+  case $2 in drwx--[-S]---*) [ "$here $1 $4" = "yes $inode $owner" ] ;; *) return 1 ;; esac
+}
+ours || { here=; cd /; }
+if [ "$here" ]; then
+  mkdir end 2>/dev/null # who starts now sees it, and ends
+  if [ -f pid ]; then
+    until [ -n "$pid" ] || [ "$round" = 50 ]; do pid=$(cat pid); round=$((round + 1)); done
+    born=$(cat born 2>/dev/null)
+  fi
+fi
+began() { # when a process began, in ticks since the machine did
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || { ps -o lstart= -p "$1" 2>/dev/null; return; }
+  set -- ${line##*) }
+  echo "${20}"
+}
+user() { # the real user id of a process
+  { while read -r key one rest; do [ "$key" != Uid: ] || { echo "$one"; return; }; done <"/proc/$1/status"; } 2>/dev/null ||
+    ps -o ruid= -p "$1" 2>/dev/null | tr -d ' '
+}
+me=$(id -ru)
+case $pid in *[!0-9]* | 0* | 1) pid= ;; esac
+[ "$born" ] || pid=
+[ -z "$pid" ] || now=$(began "$pid")
+if [ "$now" ]; then # else it is gone, and what is left of its group and session keeps its number
+  [ "$now" = "$born" ] && [ "$(user "$pid")" = "$me" ] || pid= # it has been given to somebody else
 fi
 offspring() { # the processes given, and all below them or in a session that one of them leads
   wanted=" $* " more=yes
@@ -54,11 +92,13 @@ offspring() { # the processes given, and all below them or in a session that one
   echo "$wanted"
 }
 send() { for one in $2; do kill "-$1" "$one" 2>/dev/null; done; }
-monitors() { # what Podman starts beside its client: found by the container's name in its arguments
+monitors() { # what Podman starts beside its client: of this user, younger, and with the container's name in its arguments
   for file in $(grep -lsaF -e "$name" /proc/[0-9]*/cmdline); do
-    other=${file#/proc/} other=${other%/cmdline}
-    case $(cat "/proc/$other/comm" 2>/dev/null) in conmon | podman | runc | crun) echo "$other" ;; esac
-  done
+    other=${file#/proc/}
+    other=${other%/cmdline}
+    case $(cat "/proc/$other/comm" 2>/dev/null) in conmon | podman | runc | crun) ;; *) continue ;; esac
+    [ "$(user "$other")" = "$me" ] && [ "$(began "$other")" -ge "${born:-0}" ] && echo "$other"
+  done 2>/dev/null
 }
 podmen() { # Podman's own processes; "running" when the container is
   for one in $(offspring "$pid" $(monitors)); do
@@ -84,7 +124,7 @@ if [ -n "$pid" ]; then
   kill -KILL "-$pid" 2>/dev/null
 fi
 round=0 until=$(($(date +%s) + 5))
-while [ $# -gt 0 ] && [ -n "$pid" ] && { [ "$round" -lt 3 ] || [ "$(date +%s)" -lt "$until" ]; }; do
+while [ $# -gt 0 ] && { [ "$round" -lt 3 ] || [ "$(date +%s)" -lt "$until" ]; }; do
   removed=$("$@" 2>/dev/null)
   if [ -z "$removed" ]; then
     [ "$gone" ] && break
@@ -97,13 +137,20 @@ while [ $# -gt 0 ] && [ -n "$pid" ] && { [ "$round" -lt 3 ] || [ "$(date +%s)" -
 done
 roots=$(monitors | tr '\n' ' ')
 [ -z "$roots" ] || send KILL "$(offspring $roots)"
-rm -rf "$grave" 2>/dev/null || { chmod -R u+rwx "$grave"; rm -rf "$grave"; } # a task may close its own directories
+sweep() {
+  for one in ./* ./.[!.]* ./..?*; do rm -rf "$one" 2>/dev/null; done
+  set -- $(ls -A .)
+  [ $# = 0 ]
+}
+if [ "$here" ]; then
+  sweep || { chmod -R u+rwx . 2>/dev/null; sweep; } # a task may close its own directories
+  cd /
+  rmdir "$base/$name" 2>/dev/null
+fi
 echo end
 """
 _PATIENCE = 10.0
 _MOST_SPARE = 8
-GRAVE = ".end"
-"""What the reaper adds to the name of a private folder while it clears away; then the folder is gone."""
 
 _spare: list[Reaper] = []
 _living: set[Reaper] = set()
@@ -121,6 +168,10 @@ class Reaper:
     def watch(self, name: str) -> bool:
         """Tell it the name of a container; false when somebody has killed it."""
         return self._say(name)
+
+    def made(self, inode: int, owner: int) -> bool:
+        """Tell it that the private folder is there; false when somebody has killed it."""
+        return self._say(f"made {inode} {owner}")
 
     def done(self) -> None:
         """Tell it that there is nothing to clear away, and keep it for the next container."""

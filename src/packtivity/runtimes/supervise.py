@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from packtivity import errors, facts
-from packtivity.files import replacing
+from packtivity.files import write_whole
 from packtivity.runtimes import ownership, process, pulls
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.containers import inside
@@ -301,11 +301,7 @@ def write_files(execution: Execution) -> None:
     :raises StateError: one cannot be written.
     """
     for path, content in execution.files:
-        try:
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                file.write(content)
-        except OSError as error:
-            raise errors.StateError(f"file {path} cannot be written: {error.strerror}") from error
+        write_whole(path, content)
 
 
 # --- what went wrong -------------------------------------------------------------------------------------------

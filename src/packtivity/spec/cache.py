@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
+from packtivity.folders import make_private
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -62,7 +64,7 @@ class Cache:
         }
         temporary = os.path.join(self.directory, f".{os.getpid()}-{os.urandom(8).hex()}")
         with suppress(OSError):
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            make_private(self.directory)
             try:
                 _write(temporary, json.dumps(about).encode() + b"\n" + entry.content)
                 os.replace(temporary, self._path(url))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from packtivity import folders
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.settings import default_cache_dir
 from packtivity.spec.access import Access, of_file
 from packtivity.spec.cache import Cache, Entry
 from packtivity.spec.remote import GitLabFile, WebFile, split_login
@@ -35,7 +35,7 @@ def fetch(
         offline = settings.offline
     if access is None:
         access = of_file(file, settings)
-    cache = Cache(settings.cache_dir or default_cache_dir())
+    cache = Cache(folders.cached(settings.cache_dir, make=False))
     url, _ = split_login(file.url)
     askers = access.askers(file.url)
     kept = next((entry for asker in askers if (entry := cache.find(_key(url, asker)))), None)

@@ -1,0 +1,162 @@
+"""Directories outside of a task's that things of ours are kept in: nobody else may put something there instead."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import cache
+from stat import S_IMODE, S_ISVTX, S_IWGRP, S_IWOTH
+
+from packtivity import settings
+from packtivity.errors import StateError, UnsafeDirectory
+
+_PRIVATE = 0o700
+
+_warned: set[str] = set()
+
+
+def state(*parts: str, make: bool = True, what: str = "records") -> str:
+    """Return the directory for what is known of this user's tasks, or one below it, after a look at who may write to it.
+
+    One that its group may write to, or that is somebody else's, is used with a warning: services run with a user id of
+    the moment on volumes that belong to a group.
+
+    :param make: make it when it is missing, for this user only.
+    :param what: is kept there, for messages.
+    :raises UnsafeDirectory: every user of the machine may write to it, or another one has put it there.
+    :raises StateError: it cannot be made.
+    """
+    return _kept(settings.state_dir(), parts, "PACKTIVITY_STATE_DIR", _PRIVATE if make else None, what)
+
+
+def cached(chosen: str | None, *parts: str, make: bool = True) -> str:
+    """Return the directory for what can be had again, or one below it; see :func:`state`. Others may read it.
+
+    :param chosen: the setting ``PACKTIVITY_CACHE_DIR``.
+    """
+    root = os.path.abspath(chosen or settings.default_cache_dir())
+    return _kept(root, parts, "PACKTIVITY_CACHE_DIR", 0o775 if make else None, "copies")
+
+
+def _kept(root: str, parts: tuple[str, ...], variable: str, mode: int | None, what: str) -> str:
+    path = os.path.join(root, *parts)
+    try:
+        check(root, f"Name another one in {variable}, or close it to others: chmod go-w {root}")
+        if mode is not None:
+            make_private(root, mode)
+            make_private(path, mode)
+    except OSError as error:
+        raise StateError(
+            f"{error.filename or path}, where {what} are kept, cannot be made: {error.strerror}",
+            hint=f"Set {variable} to a directory that you may write to.",
+        ) from error
+    return path
+
+
+def check(path: str, hint: str) -> None:
+    """Look at a directory, or where it will be made; warn of it, once, when others can change what is in it.
+
+    :raises UnsafeDirectory: every user of the machine may write to it, or it or one above it was put there by another.
+    """
+    open_to_all, loose = look_above(path, hint)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return  # it is not there, or cannot be used
+    theirs = found.st_uid not in (os.getuid(), 0)
+    if found.st_mode & S_IWOTH:
+        raise UnsafeDirectory(f"every user of this machine may write to {path}", hint=hint)
+    if theirs and open_to_all:
+        raise _put_there(path, hint)
+    if path not in _warned and (theirs or loose or _is_of_a_group(found)):
+        _warned.add(path)
+        _warn(path, "belongs to another user" if theirs else loose or "may be written to by its group", hint)
+
+
+@cache
+def look_above(path: str, hint: str) -> tuple[bool, str]:
+    """Look at the directories above one.
+
+    :returns: whether every user may make something in the last of them, as in ``/tmp``; and, if he may also take away
+        what others have made in one of them, words that say so.
+    :raises UnsafeDirectory: another user has made one of them in such a place.
+    """
+    open_to_all, loose, above = False, "", "/"
+    for name in os.path.realpath(path).split("/")[1:]:
+        try:
+            found = os.stat(above)
+        except OSError:
+            return False, loose  # what is not there will be made by us
+        if open_to_all and found.st_uid not in (os.getuid(), 0):
+            raise _put_there(above, hint)
+        open_to_all = bool(found.st_mode & S_IWOTH)
+        if open_to_all and not found.st_mode & S_ISVTX:
+            loose = f"can be replaced by every user of this machine, because {above} has no sticky bit"
+        above = os.path.join(above, name)
+    return open_to_all, loose
+
+
+def _put_there(path: str, hint: str) -> UnsafeDirectory:
+    return UnsafeDirectory(f"{path} was put there by another user, in a directory that is open to all", hint=hint)
+
+
+def _is_of_a_group(found: os.stat_result) -> bool:
+    """Return whether others than we may write through the group; many systems give each user a group of his own."""
+    return bool(found.st_mode & S_IWGRP) and not _is_own_group(found.st_gid)
+
+
+@cache
+def _is_own_group(gid: int) -> bool:
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
+def _warn(path: str, what: str, hint: str) -> None:
+    import logging
+
+    logging.getLogger("packtivity").warning("%s %s; what is kept there can be changed by others. %s", path, what, hint)
+
+
+def make_own(path: str) -> int:
+    """Make a private directory that must not be there, and return a descriptor of it: its name may lead elsewhere later.
+
+    :raises UnsafeDirectory: another user has put the one that it is to be in there.
+    :raises OSError: it cannot be made, or somebody has put something else in its place.
+    """
+    parent, hint = os.path.dirname(path), "Set TMPDIR to another place."
+    _, loose = look_above(path, hint)
+    if loose and parent not in _warned:
+        _warned.add(parent)
+        _warn(path, loose, hint)
+    os.mkdir(path, _PRIVATE)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    # NFS may give to nobody what root makes.
+    if (found.st_uid != os.getuid() and os.getuid() != 0) or S_IMODE(found.st_mode) & 0o77:
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "somebody has put another one in its place", path)
+    return descriptor
+
+
+def make_private(path: str, mode: int = _PRIVATE) -> None:
+    """Make a directory, and those above it, for this user only; one that exists is fine.
+
+    :param mode: for others as well.
+    :raises OSError: it cannot be made, or something else is in its place.
+    """
+    if os.path.isdir(path):
+        return
+    try:
+        os.mkdir(path, mode)
+    except FileNotFoundError:
+        make_private(os.path.dirname(path), mode)
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise

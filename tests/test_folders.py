@@ -1,0 +1,200 @@
+"""Where things of ours are kept, and who else may write there."""
+
+from __future__ import annotations
+
+import grp
+import json
+import logging
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from packtivity import errors, folders, record
+from packtivity.backends.registry import backend_from_string
+from packtivity.runtimes import pulls
+from packtivity.settings import current
+from packtivity.spec.fetch import fetch
+from packtivity.spec.remote import WebFile
+from packtivity.statecontexts import LocalFSState
+from packtivity.worker import answer
+
+NOBODY = 65534
+BIN = Path(sys.executable).parent
+ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make others' directories")
+
+SPEC = {
+    "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
+    "environment": {"environment_type": "localproc-env"},
+    "publisher": {"publisher_type": "constant-pub", "publish": {"o": 1}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    monkeypatch.setattr(folders, "_warned", set())
+    folders.look_above.cache_clear()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The directory for state and copies."""
+    path = tmp_path / "place"
+    path.mkdir(0o700)
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(path))
+    monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(path))
+    return path
+
+
+def local(tmp_path):
+    backend_from_string("local:1")[1].submit(SPEC, {}, LocalFSState([str(tmp_path / "work")]))
+
+
+def multiproc(tmp_path):
+    backend = backend_from_string("multiproc:1")[1]
+    return backend.result(backend.submit(SPEC, {}, LocalFSState([str(tmp_path / "work")])))
+
+
+def no_work_directory(_):
+    document = {"version": 1, "spec": SPEC, "parameters": {}, "id": "one"}
+    said = answer(document)
+    if said["status"] != "succeeded":
+        raise getattr(errors, said["error"]["type"])(said["error"]["message"])
+
+
+def documents(_):
+    fetch(WebFile("http://127.0.0.1:1/"), current(), offline=True)
+
+
+def images(_):
+    pulls.folder()
+
+
+def celery(tmp_path):
+    pytest.importorskip("celery")
+    from packtivity.backends.celery import _ticket
+
+    _ticket("one", make=True)
+
+
+USES = [local, multiproc, no_work_directory, documents, images, celery]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+@pytest.mark.parametrize("use", USES)
+def test_a_directory_that_all_may_write_to_is_refused(place, tmp_path, mode, use):
+    place.chmod(mode)
+    with pytest.raises(errors.UnsafeDirectory, match="every user of this machine may write to") as caught:
+        use(tmp_path)
+    assert caught.value.exit_code == 14
+    assert str(place) in str(caught.value)
+    assert list(place.iterdir()) == []
+
+
+@ROOT
+@pytest.mark.parametrize("use", USES)
+def test_a_directory_that_another_user_has_put_where_all_may_is_refused(tmp_path, monkeypatch, use):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    theirs = shared / "theirs"
+    theirs.mkdir(0o755)
+    os.chown(theirs, NOBODY, NOBODY)
+    for name in ("", "/below"):
+        monkeypatch.setenv("PACKTIVITY_STATE_DIR", f"{theirs}{name}")
+        monkeypatch.setenv("PACKTIVITY_CACHE_DIR", f"{theirs}{name}")
+        with pytest.raises(errors.UnsafeDirectory, match="was put there by another user"):
+            use(tmp_path)
+    assert list(theirs.iterdir()) == []
+
+
+def test_a_command_says_so_and_ends_with_its_own_exit_code(place, tmp_path):
+    place.chmod(0o777)
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))
+    argv = [BIN / "packtivity-run", "-b", "local:1", "--async", "-w", tmp_path / "work", tmp_path / "spec.json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 14
+    assert f"every user of this machine may write to {place}" in done.stderr
+    assert f"chmod go-w {place}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def is_of_a_group(place):
+    os.chown(place, -1, NOBODY)
+    place.chmod(0o2770)
+
+
+def is_another_user_s(place):
+    os.chown(place, NOBODY, -1)
+
+
+@ROOT
+@pytest.mark.parametrize("how", [is_of_a_group, is_another_user_s])
+def test_one_that_others_can_change_is_used_with_one_warning(place, tmp_path, caplog, how):
+    how(place)
+    with caplog.at_level(logging.WARNING, "packtivity"):
+        for _ in range(3):
+            no_work_directory(tmp_path)
+            images(tmp_path)
+        assert multiproc(tmp_path).json() == {"o": 1}
+    assert len([line for line in caplog.messages if str(place) in line]) == 1
+    assert record.read_outcome(f"{place}/tasks/packtivity.one.outcome.json")["status"] == "succeeded"
+
+
+def test_one_whose_parent_has_no_sticky_bit_is_used_with_a_warning(place, tmp_path, caplog):
+    tmp_path.chmod(0o777)
+    with caplog.at_level(logging.WARNING, "packtivity"):
+        no_work_directory(tmp_path)
+    assert "can be replaced by every user of this machine" in caplog.text
+
+
+@ROOT
+def test_one_that_is_replaced_meanwhile_is_refused(place, tmp_path):
+    tmp_path.chmod(0o777)
+    no_work_directory(tmp_path)
+    place.rename(tmp_path / "old")
+    place.mkdir()
+    os.chown(place, NOBODY, NOBODY)
+    with pytest.raises(errors.UnsafeDirectory):
+        no_work_directory(tmp_path)
+
+
+def test_our_own_group_is_nobody_else(place, tmp_path, caplog):
+    if grp.getgrgid(os.getgid()).gr_name != pwd.getpwuid(os.getuid()).pw_name:
+        pytest.skip("this system gives users no groups of their own")
+    place.chmod(0o770)  # as on systems where each user has a group
+    with caplog.at_level(logging.WARNING, "packtivity"):
+        no_work_directory(tmp_path)
+    assert caplog.messages == []
+
+
+def test_in_a_shared_directory_ours_is_made_for_us_alone(tmp_path, monkeypatch):
+    tmp_path.chmod(0o1777)
+    before = os.umask(0)
+    try:
+        for name, use in (("a", local), ("b", multiproc), ("c", no_work_directory), ("d", celery)):
+            monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "made" / name))
+            use(tmp_path)
+    finally:
+        os.umask(before)
+    made = [path for path in (tmp_path / "made").rglob("*") if path.is_dir()]
+    assert len(made) > 8
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o700}
+
+
+@pytest.mark.parametrize("place", ["its directory", "the file"])
+def test_a_cluster_that_any_user_can_name_is_not_connected_to(tmp_path, place):
+    pytest.importorskip("ipyparallel")
+    from packtivity.backends.cluster import Cluster
+
+    security = tmp_path / "security"
+    security.mkdir()
+    file = security / "ipcontroller-client.json"
+    file.write_text("{}")
+    (security if place == "its directory" else file).chmod(0o777)
+    with pytest.raises(errors.UnsafeDirectory, match="every user of this machine may write to"):
+        Cluster({"profile_dir": str(tmp_path)}).client  # noqa: B018 - that it connects is what is tested
