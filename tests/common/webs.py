@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from needs import missing
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 Reply = Callable[["Handler"], None]
 
