@@ -70,8 +70,8 @@ def test_singularity_is_apptainer_by_another_name() -> None:
 
 def test_udocker() -> None:
     assert argv(Udocker) == (
-        "udocker --quiet run --rm --nobanner --user=ada '--workdir=/w d' '--env=A=1 $x' '--volume=/w d:/w d' "
-        "--volume=/in:/in:ro img:1 sh -c 'echo '\"'\"'a b'\"'\"''"
+        "udocker --quiet run --rm --nobanner --user=ada '--workdir=/w d' '--volume=/w d:/w d' --volume=/in:/in:ro img:1 "
+        """sh -c 'export A="${1}"; shift 1; exec "$@"' sh '1 $x' sh -c 'echo '\"'\"'a b'\"'\"''"""
     )
 
 

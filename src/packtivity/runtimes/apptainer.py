@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import ParameterError
-from packtivity.runtimes.base import Launch, Runtime, mount_value
+from packtivity.runtimes.base import Launch, Runtime, mount_value, with_variables
 from packtivity.runtimes.images import is_loopback, parse
 
 if TYPE_CHECKING:
@@ -33,18 +33,20 @@ class Apptainer(Runtime):
         return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)
 
     def variables(self, execution: Execution) -> dict[str, str]:
-        """Return the variables to set inside."""
+        """Return the variables to set inside, by a shell there.
+
+        Apptainer's own ways (``--env``, ``APPTAINERENV_``) let a shell evaluate ``$(…)`` in values.
+        """
         gpus = execution.limits.gpus
         chosen = gpus is not None and gpus != "all" and self.host.gpu == "nvidia"
         which = {"CUDA_VISIBLE_DEVICES": _devices(str(gpus))} if chosen else {}
         return {"USER": self.host.user, **which, **execution.env}
 
-    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:
-        """Return ``APPTAINERENV_NAME`` for each variable to pass.
+    def pass_on(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Return ``APPTAINERENV_NAME`` for each variable.
 
         :raises ParameterError: a value has characters that Apptainer would let a shell evaluate.
         """
-        values = {name: caller[name] for name in execution.pass_env if name in caller}
         for name, value in values.items():
             if any(character in value for character in '$`\\"\n'):
                 raise ParameterError(f"{self.name} cannot pass {name} on: its value has characters special to a shell")
@@ -101,24 +103,3 @@ class Singularity(Apptainer):
 
     name = "singularity"
     install = "https://docs.sylabs.io"
-
-
-def with_variables(variables: dict[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
-    """Put variables in front of a program by way of a shell inside the container.
-
-    :param folder: where to start, if it can be entered.
-
-    Apptainer's own ways to set variables (``--env``, ``APPTAINERENV_``) let a shell evaluate ``$(…)`` in values.
-
-    :raises ParameterError: a name is none that a shell can set.
-    """
-    for name in variables:
-        if not (name.isidentifier() and name.isascii()):
-            raise ParameterError(f"environment.env: a shell cannot set the variable {name!r}", hint="Rename it.")
-    if not variables and folder is None:
-        return argv
-    words = [f'export {name}="${{{at}}}"' for at, name in enumerate(variables, 1)]
-    words += [f"shift {len(variables)}", 'exec "$@"']
-    if folder is not None:
-        words.insert(0, 'cd "$0" 2>/dev/null')
-    return ("sh", "-c", "; ".join(words), folder or "sh", *variables.values(), *argv)

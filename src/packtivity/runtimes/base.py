@@ -100,8 +100,21 @@ class Runtime:
         """
         raise NotImplementedError
 
-    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        """Return variables to add to the tool's own environment, so that ``pass_env`` reaches the inside."""
+    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:
+        """Return variables to add to the tool's own environment, so that ``pass_env`` reaches the inside.
+
+        They are the caller's, of names that no document chooses: a spec's ``env`` would steer the tool itself here
+        (``LD_PRELOAD``, ``PATH``, ``DOCKER_HOST``), so tools never see it in :meth:`pass_on`.
+
+        :raises ParameterError: the tool cannot pass a value on.
+        """
+        return self.pass_on({name: caller[name] for name in execution.pass_env if name in caller})
+
+    def pass_on(self, values: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        """Return what the tool needs in its environment to pass these variables of the caller on.
+
+        :raises ParameterError: it cannot pass one on.
+        """
         return {}
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
@@ -119,6 +132,57 @@ class Runtime:
     def refusal(self, what: str, instead: str) -> EnvironmentUnavailable:
         """Say that the tool cannot do something."""
         return EnvironmentUnavailable(f"{self.name} cannot {what}", hint=instead)
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Refuse variables that some container tool would lose, change, or take for something else.
+
+    Names are those of a POSIX shell: Podman takes ``*`` for all of its own variables, a shell takes
+    ``BASH_FUNC_x%%`` for a function.
+
+    :raises ParameterError: a name or value cannot be used; the message names the variable.
+    """
+    for name, value in variables.items():
+        if not is_variable_name(name):
+            raise ParameterError(
+                f"environment.env: {name!r} is not a name for a variable",
+                hint="Use letters, digits and underscores (A-Z, a-z, 0-9, _), and no digit first.",
+            )
+        if "\0" in value or not _is_text(value):
+            what = "a NUL character" if "\0" in value else "half of a surrogate pair"
+            raise ParameterError(f"environment.env: the value of {name} has {what} in it, which no variable can have")
+
+
+def is_variable_name(name: str) -> bool:
+    """Return whether a shell can set a variable of this name."""
+    return name.isascii() and name.isidentifier()
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def with_variables(variables: Mapping[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
+    """Put variables in front of a program by way of a shell inside the container.
+
+    For tools whose own way of setting variables changes values, lets a shell evaluate them, or has them in a process
+    on the host.
+
+    :param folder: where to start, if it can be entered.
+    :raises ParameterError: a variable cannot be set.
+    """
+    check_variables(variables)
+    if not variables and folder is None:
+        return argv
+    words = [f'export {name}="${{{at}}}"' for at, name in enumerate(variables, 1)]
+    words += [f"shift {len(variables)}", 'exec "$@"']
+    if folder is not None:
+        words.insert(0, 'cd "$0" 2>/dev/null')
+    return ("sh", "-c", "; ".join(words), folder or "sh", *variables.values(), *argv)
 
 
 def csv_field(text: str) -> str:

@@ -11,6 +11,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, ParameterError
+from packtivity.runtimes.base import check_variables
 from packtivity.runtimes.images import full_image
 from packtivity.runtimes.plan import shell_argv
 from packtivity.runtimes.resources import Resources, understand
@@ -94,9 +95,8 @@ def _variables(environment: Mapping[str, Any], resources: Resources, containers:
     if resources.authentication:
         variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
     for name, value in (environment.get("env") or {}).items():
-        if not name or "=" in name or "\0" in f"{name}{value}":
-            raise ParameterError(f"environment.env: {name!r} cannot be the name of a variable with that value")
         variables[name] = _text(value)
+    check_variables(variables)
     return variables
 
 

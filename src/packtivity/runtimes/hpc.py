@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packtivity.runtimes.apptainer import with_variables
-from packtivity.runtimes.base import Launch, Runtime, refuse_unwritable
+from packtivity.runtimes.base import Launch, Runtime, refuse_unwritable, with_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +22,15 @@ class Udocker(Runtime):
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``udocker run …``."""
-        return (self.program, "--quiet", "run", *self._options(execution), launch.image, *execution.argv)
+        # With --env, udocker itself and the PRoot that it starts on the host have the variables, LD_PRELOAD for one.
+        argv = with_variables(execution.env, execution.argv)
+        return (self.program, "--quiet", "run", *self._options(execution), launch.image, *argv)
 
     def _options(self, execution: Execution) -> Iterator[str]:
         _refuse_isolation(self, execution)
         yield from ("--rm", "--nobanner", f"--user={self.host.user}")
         if execution.workdir is not None:
             yield f"--workdir={execution.workdir}"
-        for name, value in execution.env.items():
-            yield f"--env={name}={value}"
         yield from execution.options
         for mount in execution.mounts:
             refuse_unwritable(mount.source, (":", "\n", "\0"))
@@ -57,7 +56,7 @@ class Shifter(Runtime):
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``shifter …``."""
-        argv = with_variables(dict(execution.env), execution.argv)
+        argv = with_variables(execution.env, execution.argv)
         return (self.program, *self._options(execution, launch), "--", *argv)
 
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:

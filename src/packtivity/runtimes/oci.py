@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, mount_value
+from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,14 @@ class Docker(Runtime):
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
-        return (self.program, "run", *self._options(execution, launch), *self._image(launch), *execution.argv)
+        check_variables(execution.env)
+        lost = {name: value for name, value in execution.env.items() if not self._carries(value)}
+        argv = with_variables(lost, execution.argv)
+        return (self.program, "run", *self._options(execution, launch), *self._image(launch), *argv)
+
+    def _carries(self, value: str) -> bool:  # noqa: ARG002
+        """Return whether ``--env`` brings a value inside as it is."""
+        return True
 
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         yield "--rm"
@@ -82,13 +89,10 @@ class Docker(Runtime):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
         for name, value in execution.env.items():
-            yield from ("--env", name if _is_inherited(value) else f"{name}={value}")
-        for name in execution.pass_env:
+            if self._carries(value):
+                yield from ("--env", f"{name}={value}")
+        for name in execution.pass_env:  # chosen by packtivity; the value is in the tool's environment, not in ``ps``
             yield from ("--env", name)
-
-    def client_env(self, execution: Execution, caller: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        """Return the variables that the tool passes on from its own environment."""
-        return {name: value for name, value in execution.env.items() if _is_inherited(value)}
 
     def _limits(self, limits: Limits) -> Iterator[str]:
         if limits.cpus is not None:
@@ -126,6 +130,9 @@ class Podman(Docker):
         super().__init__(host, program)
         # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
         self.runs_folders = not host.rootless
+
+    def _carries(self, value: str) -> bool:
+        return "\r" not in value  # Podman reads --env as CSV, and loses it before a line feed
 
     def _watched(self, launch: Launch) -> Iterator[str]:
         yield from super()._watched(launch)
@@ -165,11 +172,6 @@ class PodmanHPC(Podman):
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
         yield "--gpu"
-
-
-def _is_inherited(value: str) -> bool:
-    """Return whether a value has to come from the tool's environment: Podman reads ``--env`` as CSV and loses ``\\r``."""
-    return "\r" in value
 
 
 def with_group(user: str, group: int) -> str:

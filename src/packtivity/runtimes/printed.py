@@ -48,14 +48,13 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
 
 
 def argv_by_hand(runtime: Runtime, execution: Execution, launch: Launch) -> tuple[str, ...]:
-    """Return the arguments that run a container, with what its tool has to find in its own environment in front.
+    """Return the arguments that run a container.
 
     Credentials of the caller are not among them: whoever runs it by hand has his own.
 
     :raises EnvironmentUnavailable: the tool cannot do what is asked.
     """
-    env = [f"{name}={value}" for name, value in runtime.client_env(execution, {}).items()]
-    return (*(("env", *env) if env else ()), *runtime.run_argv(execution, launch))
+    return runtime.run_argv(execution, launch)
 
 
 def container_line(runtime: Runtime, execution: Execution) -> str:

@@ -33,6 +33,7 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
     environment = spec["environment"] or {}
     if environment.get("environment_type") == "docker-encapsulated":
         yield from _image_findings(environment)
+        yield from _variable_findings(environment["env"])
         yield from _resource_findings(environment["resources"])
         yield from _mount_findings(environment["par_mounts"])
 
@@ -45,6 +46,17 @@ def _image_findings(environment: Mapping[str, Any]) -> Iterator[Finding]:
     message = f"image {image!r} has a tag already; with imagetag it becomes {f'{image}:{tag}'!r}"
     hint = f'Write\nimage: {name}\nimagetag: "{given}"'
     yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
+
+
+def _variable_findings(variables: Mapping[str, Any]) -> Iterator[Finding]:
+    for name in variables:
+        if not (name.isascii() and name.isidentifier()):
+            message = f"{name!r} is not a name for a variable"
+            hint = "Rename it; the task cannot run with it."
+            expected = "letters, digits and underscores, and no digit first"
+            yield Finding(
+                "bad-variable-name", message, ("environment", "env", name), True, expected=expected, hint=hint
+            )
 
 
 def _resource_findings(resources: list[Any]) -> Iterator[Finding]:
