@@ -64,6 +64,10 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(name for part in value.split(",") if (name := part.strip()))
 
 
+def _paths(value: str) -> tuple[str, ...]:
+    return tuple(path for path in value.split(os.pathsep) if path)
+
+
 def _repositories(value: str) -> tuple[str, ...]:
     """Read a YAML list, as upstream 0.17.1 does; a plain comma list is welcome too."""
     import yaml
@@ -152,6 +156,12 @@ class Settings:
     )
     container_gpus: str | None = _setting(
         "PACKTIVITY_GPUS", None, "GPUs a container may use: `all`, a number, or names separated by commas."
+    )
+    image_dirs: tuple[str, ...] = _setting(
+        "PACKTIVITY_IMAGE_DIRS",
+        (),
+        "Folders (separated by `:`) with unpacked images, SIF files and image archives that a spec may name, besides `/cvmfs`.",
+        _paths,
     )
     cvmfs_location: str = _setting("PACKTIVITY_CVMFS_LOCATION", "/cvmfs", "Where CVMFS is mounted on this machine.")
     cvmfs_propagation: str | None = _setting(

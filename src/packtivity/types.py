@@ -163,6 +163,7 @@ class Execution:
     :ivar tty: whether a person sits at a terminal; the program then has the terminal as input and output.
     :ivar unpacked: whether an unpacked copy of the image on CVMFS is to be preferred.
     :ivar options: further arguments for the container tool.
+    :ivar image_dirs: folders and files besides CVMFS that may be the image; ``None`` for those of the setting.
     """
 
     argv: tuple[str, ...]
@@ -181,6 +182,7 @@ class Execution:
     tty: bool = False
     unpacked: bool = False
     options: tuple[str, ...] = ()
+    image_dirs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,7 +354,7 @@ def test_a_secret_that_a_person_s_container_gets_is_in_no_arguments(
     seen: list[Any] = []
     monkeypatch.setattr(process, "attach", lambda argv, env: seen.extend((argv, env)) or 3)
     watch = supervise.Supervision(say=never, pull_log=never)
-    execution = Execution(("sh",), image=str(tmp_path), pass_env=("BEARER_TOKEN",))
+    execution = Execution(("sh",), image=str(tmp_path), pass_env=("BEARER_TOKEN",), image_dirs=(str(tmp_path),))
     assert supervise.attach_container(Apptainer(Host(1, 1, "ada")), execution, watch) == 3
     argv, env = seen
     assert env == {"APPTAINERENV_BEARER_TOKEN": "quite.a.secret"}

@@ -48,7 +48,7 @@ def _print_findings(found: dict[str, Any]) -> None:
     click.echo(f"Containers run with: {found['default'] or f'nothing that works, until {until}'}")
 
 
-@command("lock", options.document, options.spec, options.runtime, options.pull, options.lockfile)
+@command("lock", options.document, options.spec, options.runtime, options.pull, options.image_dir, options.lockfile)
 def lock(**given: Any) -> None:
     """Write down the digest of the container image that SPEC uses.
 
@@ -77,7 +77,9 @@ def lock(**given: Any) -> None:
     config = _container_config(given)
     runtime = choose(config.runtime())
     watch = supervise.Supervision(lambda line: click.echo(line, err=True), _no_log, policy=config.pull_policy())
-    found = supervise.find_image(runtime, Execution((), image=image, unpacked=unpacked), watch)
+    found = supervise.find_image(
+        runtime, Execution((), image=image, unpacked=unpacked, image_dirs=config.image_dirs()), watch
+    )
     if not found.is_fresh:
         from packtivity.runtimes.pulls import inspect
 
@@ -90,7 +92,7 @@ def lock(**given: Any) -> None:
 def _container_config(given: dict[str, Any]) -> Any:
     from packtivity.handlers.config import container_config
 
-    return container_config({key: given[key] for key in ("runtime", "pull") if given.get(key) is not None})
+    return container_config({key: given[key] for key in ("runtime", "pull", "image_dir") if given.get(key) is not None})
 
 
 def _no_log() -> Any:

@@ -311,6 +311,13 @@ user = click.option(
     help="User inside a container, or 'image' for the image's own; by default the caller. "
     "[env: PACKTIVITY_CONTAINER_USER]",
 )
+image_dir = click.option(
+    "--image-dir",
+    multiple=True,
+    type=Directory(),
+    help="Let SPEC name images in this folder of yours, or this file, as it may below /cvmfs. Repeatable. "
+    "[env: PACKTIVITY_IMAGE_DIRS]",
+)
 locked = click.option(
     "--locked",
     is_flag=True,
@@ -386,7 +393,7 @@ def document(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def container(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says how containers are run."""
-    for add in (user, network, gpus, memory, cpus, pull, runtime):
+    for add in (image_dir, user, network, gpus, memory, cpus, pull, runtime):
         function = add(function)
     return function
 

@@ -51,6 +51,8 @@ def container_choices(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
     chosen = {name: given[name] for name in names if given[name] is not None}
+    if given["image_dir"]:
+        chosen["image_dir"] = [os.path.abspath(path) for path in given["image_dir"]]
     if given.get("locked"):
         from packtivity.runtimes.locking import read_lock
 

@@ -66,7 +66,8 @@ class container_config:
     """How containers are to be run: environment variables over ``config``, except where a method says otherwise.
 
     :param config: upstream's keys ``pull_images``, ``auth_location``, ``auth_targetdir``, and ``runtime``, ``pull``,
-        ``cpus``, ``memory``, ``gpus``, ``network``, ``user``, ``locked``, which win over the environment.
+        ``cpus``, ``memory``, ``gpus``, ``network``, ``user``, ``locked``, which win over the environment, and
+        ``image_dir``, a list that is added to the setting's.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -130,6 +131,16 @@ class container_config:
         if chosen == "image" or (uid.isdecimal() and (gid.isdecimal() or not colon)):
             return str(chosen)
         raise ConfigurationError(f"{chosen!r} is no user for a container", hint="Write UID, UID:GID or image.")
+
+    def image_dirs(self) -> tuple[str, ...]:
+        """Return the folders and files that may be images, besides what is below ``/cvmfs``.
+
+        :raises ConfigurationError: what was chosen is no list of paths.
+        """
+        chosen = self.config.get("image_dir") or ()
+        if isinstance(chosen, str) or not all(isinstance(path, str) for path in chosen):
+            raise ConfigurationError(f"image_dir: expected a list of paths, not {chosen!r}")
+        return (*chosen, *settings.value("image_dirs"), self.cvmfs_location())
 
     def locked(self) -> Mapping[str, str] | None:
         """Return the digest each image must have; ``None`` when any will do."""

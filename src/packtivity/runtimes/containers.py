@@ -57,6 +57,7 @@ def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state
         tty="interactive" in job,
         unpacked=resources.unpacked,
         options=options(containers),
+        image_dirs=containers.image_dirs(),
     )
 
 

@@ -13,6 +13,14 @@ _REFERENCE = re.compile(
     rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?", re.ASCII
 )
 _URI = re.compile(r"(?:oras|library|shub|docker-archive|oci|oci-archive)://?[^\s\x00-\x1f]+", re.ASCII)
+_ARCHIVE = re.compile(
+    r"(?:docker-archive|oci|oci-archive):(?://(?=/))?(?P<path>/(?!/)[^:]*)(?::.*)?", re.ASCII | re.DOTALL
+)
+_TRANSPORTS = frozenset(
+    ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif", "tarball")
+)
+"""What Podman takes a name before a colon for (containers-transports(5)): mostly for a place on this machine."""
+
 UNPACKED = "/cvmfs/unpacked.cern.ch"
 """Where CERN publishes unpacked images."""
 
@@ -52,6 +60,24 @@ def is_uri(image: str) -> bool:
     return _URI.fullmatch(image) is not None
 
 
+def archive_path(image: str) -> str | None:
+    """Return the file or folder of an image that is an archive or a layout on this machine; ``None`` for others.
+
+    The path ends at the first colon, as in containers-transports(5).
+
+    :raises ParameterError: it is none that every tool understands alike.
+    """
+    if image.partition(":")[0] not in _TRANSPORTS or not is_uri(image):
+        return None
+    found = _ARCHIVE.fullmatch(image)
+    if found is None:
+        raise ParameterError(
+            f"environment.image: {image!r} has no absolute path",
+            hint="Write one slash after the colon: oci-archive:/folder/image.tar.",
+        )
+    return found["path"]
+
+
 def full_image(image: str, tag: str | None) -> str:
     """Join an environment's ``image`` and ``imagetag``.
 
@@ -85,6 +111,11 @@ def _checked_path(image: str) -> str:
 
 
 def _checked(image: str) -> str:
+    if image.partition(":")[0] in _TRANSPORTS:
+        raise ParameterError(
+            f"environment.image: {image!r} would be a place on this machine for some container tools",
+            hint=f"If it is in a registry, name that as well: docker.io/library/{image}",
+        )
     if not _REFERENCE.fullmatch(image):
         lower = image.partition(":")[0].lower()
         hint = "Repository names are written in lower case." if lower != image.partition(":")[0] else ""

@@ -38,7 +38,7 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     :raises EnvironmentUnavailable: the image is a folder or file that is not here or that the tool cannot run.
     """
     reference = str(execution.image)
-    image = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
+    image = pulls.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
     if image is None and not runtime.has_store:
         image = pulls.read_note(runtime, reference)
     if image is not None:

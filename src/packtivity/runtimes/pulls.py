@@ -18,10 +18,11 @@ from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
 from packtivity.runtimes.asking import ask
+from packtivity.runtimes.image_paths import check_archive, existing, may_be_image, refuse_foreign
 from packtivity.runtimes.images import is_path, matching_digest, unpacked_candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from packtivity.runtimes.base import Runtime
 
@@ -111,23 +112,29 @@ def forget(runtime: Runtime, image: str) -> None:
 # --- folders and files -----------------------------------------------------------------------------------------
 
 
-def local_image(runtime: Runtime, reference: str, *, unpacked: bool) -> Image | None:
+def local_image(
+    runtime: Runtime, reference: str, *, unpacked: bool, allowed: Sequence[str] | None = None
+) -> Image | None:
     """Return an image that is a folder or a file; ``None`` when it has to be in the tool's store.
 
     :param unpacked: whether a folder on CVMFS is preferred to the registry.
-    :raises EnvironmentUnavailable: it is not there, or the tool cannot run such a thing.
+    :param allowed: folders and files besides CVMFS that a document may name; ``None`` for those of the setting.
+    :raises EnvironmentUnavailable: it is not there, not to be named by a document, or nothing that the tool can run.
     """
+    allowed = settings.value("image_dirs") if allowed is None else allowed
+    check_archive(reference, allowed)
     if is_path(reference):
-        found = _existing(unpacked_candidates(reference))
+        found = existing(unpacked_candidates(reference))
+        refuse_foreign(reference, found or reference, allowed)
         if found is None:
             raise EnvironmentUnavailable(f"the image {reference} is not here", hint=_where_images_come_from(reference))
         return _checked_local(runtime, reference, found)
-    found = _existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
-    return None if found is None else Image(reference, found, identifier=os.path.realpath(found), seen=time.time())
-
-
-def _existing(candidates: list[str]) -> str | None:
-    return next((os.path.abspath(path) for path in candidates if os.path.exists(path)), None)
+    found = existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
+    return (
+        None
+        if found is None or not may_be_image(found, allowed)
+        else Image(reference, found, identifier=found, seen=time.time())
+    )
 
 
 def _where_images_come_from(reference: str) -> str:
@@ -140,7 +147,7 @@ def _checked_local(runtime: Runtime, reference: str, path: str) -> Image:
     if os.path.isdir(path):
         if not runtime.runs_folders:
             raise runtime.refusal(f"run the folder {path}", "Use apptainer or podman (--runtime), or a registry image.")
-        return Image(reference, path, identifier=os.path.realpath(path), seen=time.time())
+        return Image(reference, path, identifier=path, seen=time.time())
     if not runtime.runs_sif:
         raise runtime.refusal(f"run the SIF file {path}", "Use apptainer (--runtime), or an image in a registry.")
     return Image(reference, path, identifier=_stamp(path), seen=time.time())

@@ -92,7 +92,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     :raises TaskCancelled: it was cancelled.
     """
     reference = str(execution.image)
-    local = pulls.local_image(runtime, reference, unpacked=execution.unpacked)
+    local = pulls.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
     if local is not None:
         return _as_locked(local, watch.locked)
     wanted = locked_reference(reference, watch.locked)
