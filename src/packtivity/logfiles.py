@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import StateError
 from packtivity.files import open_file, open_folder, open_sink
+from packtivity.printable import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,7 +179,7 @@ class StepLog:
         line = _line(self._name, level, message % args if args else message) + "\n"
         if to_stream and sys.stderr is not None:
             with suppress(OSError, ValueError):  # nobody reads standard error any more; the file has the line
-                sys.stderr.write(line)
+                sys.stderr.write(escaped(line))
                 sys.stderr.flush()
         if self._descriptor >= 0:
             write_log(self._descriptor, line.encode("utf-8", "backslashreplace"), str(self._path))

@@ -14,12 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, PacktivityError
 from packtivity.logfiles import LOGFORMAT, get_topic_loggername, log_path, open_log, write_log
+from packtivity.printable import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 formatter = logging.Formatter(LOGFORMAT)
 _LONGEST_LINE = 1 << 16
+
+
+class ShownFormatter(logging.Formatter):
+    """A formatter for a stream that a person may watch: what a document has put into a message is escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return escaped(super().format(record))
+
 
 _active: ContextVar[Mapping[tuple[str, str | None], logging.Logger]] = ContextVar("active", default={})  # noqa: B039
 
@@ -60,7 +70,7 @@ def default_logging_handlers(
     if topic == "step":
         stream = logging.StreamHandler()
         stream.setLevel(_level(exec_config.stream_loglevel()))
-        stream.setFormatter(formatter)
+        stream.setFormatter(ShownFormatter(LOGFORMAT))
         log.addHandler(stream)
     path = log_path(metadata, state, topic)
     if path is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from packtivity.backends.pool import Job, Pool
 from packtivity.backends.spool import ACTIVE, CANCEL, QUEUE, Spool
 from packtivity.errors import PacktivityError, StateError
+from packtivity.printable import escaped
 from packtivity.runtimes.helpers import detach
 
 _IDLE = 10.0
@@ -82,7 +83,7 @@ class Supervisor:
         try:
             self._spool.finish(name, answer)
         except StateError as error:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(f"{escaped(str(error))}\n")
             return False
         return True
 

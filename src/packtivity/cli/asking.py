@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from packtivity import errors, outcome
-from packtivity.cli.errors import FAILED, STILL_RUNNING, printable, warn
+from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
+from packtivity.cli.printing import say, say_json
+from packtivity.cli.terminal import is_terminal
 from packtivity.files import closing_fd, open_file, open_folder
+from packtivity.printable import escaped, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,14 +171,12 @@ class Questions:
     def tell(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
         if as_json:
-            import json
-
-            click.echo(json.dumps([_document(question) for question in self._all], default=str))
+            say_json([_document(question) for question in self._all], default=str)
             return
         for question in self._all:
             several = len(self._all) > 1
             if several:
-                click.echo(f"{question.name}:")
+                say(f"{printable(question.name)}:")
             _tell(question, f"{question.name}: " if several else "")
             if logs:
                 _print_log(question)
@@ -244,14 +244,14 @@ def _tell(question: Question, where: str) -> None:
     answer = question.answer
     status, error = answer["status"], answer.get("error") or {}
     if status == "unknown":
-        click.echo("unknown: True")
+        say("unknown: True")
     elif status not in OVER:
-        click.echo("ready: False")
+        say("ready: False")
     else:
-        click.echo("ready: True")
-        click.echo(f"successful: {status == 'succeeded'}")
+        say("ready: True")
+        say(f"successful: {status == 'succeeded'}")
     if status == "succeeded":
-        click.echo(f"result: {json.dumps(answer.get('result'))}")
+        say(f"result: {json.dumps(answer.get('result'))}")
     elif error:
         what = "the task is not known" if status == "unknown" else "the task failed"
         text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
@@ -268,17 +268,21 @@ def _follow(question: Question, ask: Any, deadline: float | None, stream: Any) -
     from time import monotonic
 
     idle, place = Event(), 0
+    as_written = question.is_open()  # what a task that is over has written is not for the terminal to obey
     while True:
         ask()
         is_over = not question.is_open()
-        place = _print_from(question.log(), place, stream) or place
+        place = _print_from(question.log(), place, stream, as_written=as_written) or place
         if is_over or (deadline is not None and monotonic() >= deadline):
             return
         idle.wait(0.1)
 
 
-def _print_from(path: str | None, place: int, stream: Any) -> int | None:
-    """Print a file from a place on and return where it ends; None when there is none that can be read."""
+def _print_from(path: str | None, place: int, stream: Any, *, as_written: bool = False) -> int | None:
+    """Print a file from a place on and return where it ends; None when there is none that can be read.
+
+    :param as_written: print its bytes also on a terminal, where they are escaped otherwise.
+    """
     if path is None:
         return None
     try:
@@ -287,15 +291,23 @@ def _print_from(path: str | None, place: int, stream: Any) -> int | None:
             descriptor = open_file(os.path.basename(path), os.O_RDONLY, folder)
     except OSError:
         return None
+    raw = as_written or not is_terminal(stream)
+    decoder = getincrementaldecoder("utf-8")("replace")
     with open(descriptor, "rb") as file:
         file.seek(place)
         while chunk := file.read(1 << 16):
             place += len(chunk)
             if stream is not None:  # it may be closed
-                stream.buffer.write(chunk)
+                stream.buffer.write(chunk if raw else _for_terminal(decoder.decode(chunk), stream))
     if stream is not None:
+        if not raw:
+            stream.buffer.write(_for_terminal(decoder.decode(b"", True), stream))
         stream.buffer.flush()
     return place
+
+
+def _for_terminal(text: str, stream: Any) -> bytes:
+    return escaped(text).encode(stream.encoding or "ascii", "backslashreplace")
 
 
 def _read(name: str) -> Any:

@@ -64,6 +64,11 @@ class _Program:
 def _our_codes() -> Iterator[None]:
     try:
         yield
+    except click.ClickException as error:  # which may quote a name that somebody else has given a file
+        from packtivity.printable import readable
+
+        vars(error)["message"] = readable(error.message)
+        raise
     except (KeyboardInterrupt, BrokenPipeError) as error:
         from packtivity.cli.errors import conclude
 

@@ -8,6 +8,7 @@ import click
 
 from packtivity.cli import options
 from packtivity.cli.command import command
+from packtivity.cli.printing import say, say_json
 
 if TYPE_CHECKING:
     from packtivity.types import Execution
@@ -25,10 +26,8 @@ def doctor(**given: Any) -> None:
 
     found = examine()
     if given["format"] == "json":
-        import json
-
         tables = {key: [asdict(finding) for finding in found[key]] for key in ("runtimes", "needs")}
-        click.echo(json.dumps({"default": found["default"], **tables}, indent=2))
+        say_json({"default": found["default"], **tables}, indent=2)
     else:
         _print_findings(found)
     if found["default"] is None:
@@ -39,13 +38,13 @@ def _print_findings(found: dict[str, Any]) -> None:
     marks = {"works": "ok", "warning": "!!", "broken": "NO", "missing": "--"}
     for finding in (*found["runtimes"], *found["needs"]):
         version = f" {finding.version}" if finding.version else ""
-        click.echo(f"{marks[finding.status]}  {finding.subject}{version}: {finding.detail}")
+        say(f"{marks[finding.status]}  {finding.subject}{version}: {finding.detail}")
         if finding.advice:
-            click.echo(f"      {finding.advice}")
+            say(f"      {finding.advice}")
     until = (
         f"{found['asked']} does, which PACKTIVITY_CONTAINER_RUNTIME asks for" if found["asked"] else "one of these does"
     )
-    click.echo(f"Containers run with: {found['default'] or f'nothing that works, until {until}'}")
+    say(f"Containers run with: {found['default'] or f'nothing that works, until {until}'}")
 
 
 @command("lock", options.document, options.spec, options.runtime, options.pull, options.image_dir, options.lockfile)
@@ -76,7 +75,7 @@ def lock(**given: Any) -> None:
         raise UsageError(f"{without_secrets(given['spec'])} does not run in a container, so there is nothing to lock")
     config = _container_config(given)
     runtime = choose(config.runtime())
-    watch = supervise.Supervision(lambda line: click.echo(line, err=True), _no_log, policy=config.pull_policy())
+    watch = supervise.Supervision(lambda line: say(line, err=True), _no_log, policy=config.pull_policy())
     found = supervise.find_image(
         runtime, Execution((), image=image, unpacked=unpacked, image_dirs=config.image_dirs()), watch
     )
@@ -86,7 +85,7 @@ def lock(**given: Any) -> None:
         found = inspect(runtime, image) or found
     digest = locking.digest_of(found, runtime)
     locking.write_lock(given["lockfile"], {image: digest})
-    click.echo(f"{image} {digest}")
+    say(f"{image} {digest}")
 
 
 def _container_config(given: dict[str, Any]) -> Any:
@@ -149,6 +148,6 @@ def _open(execution: Execution, config: Any) -> int:
 
     containers = config.container_config
     watch = supervise.Supervision(
-        lambda line: click.echo(line, err=True), _no_log, policy=containers.pull_policy(), locked=containers.locked()
+        lambda line: say(line, err=True), _no_log, policy=containers.pull_policy(), locked=containers.locked()
     )
     return supervise.attach_container(choose(containers.runtime()), execution, watch)

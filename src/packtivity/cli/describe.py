@@ -10,6 +10,7 @@ import click
 
 from packtivity.cli import options
 from packtivity.cli.command import command
+from packtivity.cli.printing import say, say_json, show
 
 _OUTPUT = click.option(
     "-o",
@@ -27,18 +28,16 @@ def describe(**given: Any) -> None:
 
     Its parameters with the places where each is used, the image and resources, and the outputs.
     """
-    import json
-
     from packtivity.cli.summary import as_text, summarise
 
     found = summarise(_load(given))
     if given["format"] == "json":
-        click.echo(json.dumps(found, indent=2))
+        say_json(found, indent=2)
         return
     from packtivity.cli.terminal import wants_colour
     from packtivity.spec.remote import without_secrets
 
-    click.echo("\n".join(as_text(found, without_secrets(given["spec"]), colour=wants_colour(sys.stdout))))
+    show("\n".join(as_text(found, without_secrets(given["spec"]), colour=wants_colour(sys.stdout))))
 
 
 @command("example", options.spec, options.document, _OUTPUT, _FORCE)
@@ -53,7 +52,7 @@ def example(**given: Any) -> None:
     text = as_example(summarise(_load(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
     output = given["output"]
     if output is None:
-        click.echo(text, nl=False)
+        say(text, end=False)
         return
     try:
         with open(output, "w" if given["force"] else "x", encoding="utf-8") as file:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.cli import signals
+from packtivity.cli.printing import show_error
+from packtivity.printable import escaped, printable, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +90,7 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
     text, code = _explain(error)
     if code == INTERNAL and not validated and not isinstance(error, errors.PacktivityError):
         text, code = _not_validated(error)
-    complain(text)
+    show_error(text)  # with colours, where there are diagnostics
     return code
 
 
@@ -148,19 +150,6 @@ def explain(error: errors.PacktivityError) -> str:
 _SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read", 5: "the state file cannot be read"}
 
 
-def printable(text: str) -> str:
-    """Return one line without the characters that would steer a terminal."""
-    text = text.rstrip("\r").replace("\t", "    ")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def readable(text: str) -> str:
-    """Return the same for text of several lines."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def told(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
     """Return diagnostics as text for standard error, coloured if that is a terminal that wants it."""
     from packtivity.cli.terminal import wants_colour
@@ -172,13 +161,7 @@ def told(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
 
 def complain(text: str) -> None:
     """Print on standard error; a closed or full one is no reason to fail."""
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except UnicodeEncodeError:
-        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
-    except (OSError, ValueError, AttributeError):
-        pass
+    show_error(escaped(text))
 
 
 def warn(text: str) -> None:

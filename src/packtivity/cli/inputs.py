@@ -148,9 +148,10 @@ def tell_doubts(spec: dict[str, Any], parameters: dict[str, Any], state: Any, *,
         raise DoubtfulTask(promoted(found))
     found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
     if found:
-        from packtivity.cli.errors import complain, told
+        from packtivity.cli.errors import told
+        from packtivity.cli.printing import show_error
 
-        complain(told(found))
+        show_error(told(found))
 
 
 class DoubtfulTask(errors.ParameterError):
@@ -241,7 +242,13 @@ def start_logging(level: str) -> None:
     def start() -> None:
         import logging
 
+        from packtivity.loggers import ShownFormatter
+
+        there = logging.getLogger().handlers[:]
         logging.basicConfig(level=getattr(logging, level))
+        for handler in logging.getLogger().handlers:
+            if handler not in there:
+                handler.setFormatter(ShownFormatter(logging.BASIC_FORMAT))
 
     if "logging" in sys.modules:
         start()

@@ -6,15 +6,15 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from packtivity import errors, record
 from packtivity.cli import start
 from packtivity.cli.asking import by_verbs
-from packtivity.cli.errors import FAILED, printable, warn
+from packtivity.cli.errors import FAILED, warn
 from packtivity.cli.inputs import find_backend, is_strict, start_logging, tell_doubts
+from packtivity.cli.printing import say
 from packtivity.cli.progress import Progress
 from packtivity.files import read_json, write_json
+from packtivity.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -274,7 +274,7 @@ def run_map(given: Mapping[str, Any]) -> int:
             raise
     write_table(sweep, table)
     if not given["quiet"]:
-        click.echo(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
+        say(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
     _tell_failures(sweep)
     return FAILED if sweep.failed else 0
 

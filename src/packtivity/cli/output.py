@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-import click
+from packtivity.cli.printing import say, show
+from packtivity.printable import printable
 
 if TYPE_CHECKING:
     from packtivity.types import JSON
@@ -27,7 +28,7 @@ class Output:
     def prepublished(self, result: Any) -> None:
         """Tell the result that is known before the run; a person waits for the final one."""
         if not (self._quiet or self._person):
-            click.echo(f"{result} (prepublished)")
+            say(f"{result} (prepublished)")
 
     def result(self, result: Any, state: Any, *, suffix: bool) -> None:
         """Tell the result.
@@ -37,19 +38,19 @@ class Output:
         if self._quiet:
             return
         if not self._person:
-            click.echo(f"{result} (post-run)" if suffix else str(result))
+            say(f"{result} (post-run)" if suffix else str(result))
             return
         from packtivity.cli.terminal import table, wants_colour
 
         lines = table(plain(result), colour=wants_colour(self._stream))
-        click.echo("\n".join(["published:", *lines, *_logs(state)]))
+        show("\n".join(["published:", *lines, *_logs(state)]))
 
     def proxy(self, document: JSON) -> None:
         """Tell the handle of a submitted task."""
         import json
 
         if not self._quiet:
-            click.echo(f"proxy-json {json.dumps(document)}")
+            say(f"proxy-json {json.dumps(document)}")
 
 
 def plain(result: Any) -> JSON:
@@ -58,4 +59,4 @@ def plain(result: Any) -> JSON:
 
 
 def _logs(state: Any) -> list[str]:
-    return [f"logs: {state.metadir}"] if state.metadir else []
+    return [f"logs: {printable(state.metadir)}"] if state.metadir else []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
+from packtivity.cli.printing import say
 from packtivity.errors import UsageError
 
 
@@ -29,13 +28,13 @@ def show_plan(spec: Any, parameters: Any, state: Any, backend: Any, *, brief: bo
     if brief:
         if line is None:
             raise UsageError(f"nothing is run by this task: {_why_nothing(spec)}")
-        click.echo(line)
+        say(line)
         return
-    click.echo(f"would run: {line or f'nothing ({_why_nothing(spec)})'}")
+    say(f"would run: {line or f'nothing ({_why_nothing(spec)})'}")
     for path in state.readwrite:
-        click.echo(f"would write in: {path}")
+        say(f"would write in: {path}")
     known = backend.prepublish(spec, parameters, state)
-    click.echo(f"would publish: {known if known is not None else 'what is only known after the run'}")
+    say(f"would publish: {known if known is not None else 'what is only known after the run'}")
 
 
 def _why_nothing(spec: Any) -> str:

@@ -8,7 +8,8 @@ import click
 
 from packtivity.cli import options
 from packtivity.cli.command import command
-from packtivity.cli.errors import printable
+from packtivity.cli.printing import say, say_json
+from packtivity.printable import printable
 
 _ALL = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
 
@@ -21,13 +22,11 @@ def ps(everything: bool, format: str) -> None:
     LocalBackend().supervise()
     found = _tasks(everything)
     if format == "json":
-        import json
-
-        click.echo(json.dumps(found))
+        say_json(found)
         return
     for task in found:
         line = f"{task['id']}  {task['status']!s:9}  {_time(task['submitted'])}  {task['name']}  {task['workdir']}"
-        click.echo(printable(line))
+        say(printable(line))
 
 
 def _tasks(everything: bool) -> list[dict[str, Any]]:

@@ -165,9 +165,10 @@ def _warn_unused(options: RunOptions) -> None:
 
 def show_warning(diagnostic: Diagnostic) -> None:
     """Print a warning that came up while the task ran."""
-    from packtivity.cli.errors import complain, told
+    from packtivity.cli.errors import told
+    from packtivity.cli.printing import show_error
 
-    complain(told([diagnostic]))
+    show_error(told([diagnostic]))
 
 
 # --- running and printing --------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ def interactive(interpreter: str, workdir: str) -> str:
     It can be given to a shell, and after :func:`shlex.split` to the operating system too, which is what clients of
     ``packtivity-util shell`` do with it.
     """
-    from packtivity.runtimes.printed import ascii_word
+    from packtivity.runtimes.printed import ascii_line
 
-    return shlex.join(["sh", "-c", f"cd {ascii_word(workdir)} && exec {interpreter}"])
+    return ascii_line(("sh", "-c", f"cd {shlex.quote(workdir)} && exec {interpreter}"))
 
 
 def in_container(task: Any, state: Any, given: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from packtivity.cli.leaves import named_leaves
+from packtivity.printable import printable
 
 
 def summarise(spec: dict[str, Any]) -> dict[str, Any]:
@@ -77,13 +78,13 @@ _UNKNOWN_OUTPUTS = {
 def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[str]:
     """Return the lines that ``describe`` prints for people."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    lines = [f"{bold}{name}{plain}"]
+    lines = [f"{bold}{printable(name)}{plain}"]
     facts = [("process", found["process_type"]), ("environment", found["environment_type"]), ("image", found["image"])]
     facts += [("resources", ", ".join(_literal(resource) for resource in found["resources"]))]
     lines += _columns([(key, str(value)) for key, value in facts if value])
     lines += ["", f"{bold}parameters{plain}"]
     lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
-    lines += ["", f"{bold}outputs{plain} ({found['publisher_type']})"]
+    lines += ["", f"{bold}outputs{plain} ({printable(str(found['publisher_type']))})"]
     if found["outputs"] is None:
         return [*lines, f"  {_UNKNOWN_OUTPUTS.get(found['publisher_type'], 'known after the run')}"]
     return lines + (_columns(list(found["outputs"].items())) or ["  (none)"])
@@ -96,8 +97,6 @@ def _uses(parameter: dict[str, Any]) -> str:
 
 
 def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    from packtivity.cli.errors import printable
-
     width = max((len(key) for key, _ in rows), default=0)
     return [f"  {printable(key):{width}}  {printable(_one_line(text))}".rstrip() for key, text in rows]
 
@@ -111,8 +110,6 @@ def as_example(found: dict[str, Any], use: str) -> str:
 
     :param use: the command that takes it when it is filled in.
     """
-    from packtivity.cli.errors import printable
-
     lines = [
         f"# Fill in, then: {printable(_one_line(use))}",
         "# In values, {workdir} stands for the first --write directory, {readdir0} for the first --read directory.",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from packtivity.cli import options
 from packtivity.cli.command import command
+from packtivity.cli.printing import say
 
 
 @command("pubtest", options.task, options.backend)
@@ -21,7 +20,7 @@ def pubtest(**given: Any) -> None:
     task = TaskOptions(given)
     start_logging(task.verbosity)
     _, backend = find_backend(given["backend"])
-    click.echo(str(backend.prepublish(task.load_spec(), task.load_parameters(), task.load_state())))
+    say(str(backend.prepublish(task.load_spec(), task.load_parameters(), task.load_state())))
 
 
 @command("shell", options.task, options.backend, options.container)
@@ -46,9 +45,9 @@ def shell(**given: Any) -> None:
     if environment == "docker-encapsulated":
         from packtivity.cli.shellline import in_container
 
-        click.echo(in_container(task, state, given))
+        say(in_container(task, state, given))
         return
     task.load_parameters()
     state.ensure()
     process = spec["process"] or {}
-    click.echo(interactive(process.get("interpreter", "sh"), state.readwrite[0] if state.readwrite else "."))
+    say(interactive(process.get("interpreter", "sh"), state.readwrite[0] if state.readwrite else "."))

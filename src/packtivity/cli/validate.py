@@ -53,9 +53,9 @@ def validatecli(**given: Any) -> None:
     _tell(diagnostics, given["format"])
     _judge(report, diagnostics)
     if given["show"]:
-        import json
+        from packtivity.cli.printing import say_json
 
-        click.echo(json.dumps(report.spec))
+        say_json(report.spec)
     elif given["format"] == "text":
         from packtivity.cli.terminal import wants_colour
 
@@ -98,12 +98,13 @@ def _inspect(given: dict[str, Any]) -> Report:
 
 
 def _tell(diagnostics: Sequence[Diagnostic], form: str) -> None:
-    from packtivity.cli.errors import complain, told
+    from packtivity.cli.errors import told
+    from packtivity.cli.printing import say, show_error
 
     if form != "text":
-        click.echo(told(diagnostics, form))
+        say(told(diagnostics, form))
     elif diagnostics:
-        complain(told(diagnostics))
+        show_error(told(diagnostics))
 
 
 def _judge(report: Report, diagnostics: Sequence[Diagnostic]) -> None:

@@ -20,10 +20,9 @@ def worker(document: str, verbosity: str) -> None:
     The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
     record is there already is not run again. The exit code is that of packtivity-run.
     """
-    import json
-
     from packtivity.cli.errors import complain
     from packtivity.cli.inputs import start_logging
+    from packtivity.cli.printing import say_json
     from packtivity.cli.signals import like_interrupts
     from packtivity.plugins import enable_plugins
     from packtivity.worker import answer
@@ -34,7 +33,7 @@ def worker(document: str, verbosity: str) -> None:
     with like_interrupts():
         said = answer(_heard(_read(document), verbosity))
     if said["status"] == "succeeded":
-        click.echo(json.dumps(said["result"]))
+        say_json(said["result"])
         return
     complain(f"error: {said['error']['message']}")
     raise click.exceptions.Exit(_exit_code(said))

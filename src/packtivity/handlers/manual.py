@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from packtivity.errors import EnvironmentUnavailable, PublishError
+from packtivity.printable import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Terminal:
     def show(self, text: str) -> None:
         """Show lines of text; control characters are made visible, so that a document cannot drive the terminal."""
         screen = self._screen()
-        screen.write(f"{_printable(text)}\n")
+        screen.write(f"{escaped(text)}\n")
         screen.flush()
 
     def ask(self, prompt: str) -> str:
@@ -67,10 +68,6 @@ class Terminal:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def carry_out(

@@ -1,9 +1,14 @@
-"""What is planned, as lines for a POSIX shell, exact, to be run by hand."""
+"""What is planned, as lines for a POSIX shell, exact, to be run by hand.
+
+What they show is what they run: a character that does not print is written as the ``printf`` that makes it, so that no
+terminal acts on it, and a shell still gets it.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from packtivity.runtimes import pulls
@@ -22,14 +27,14 @@ def shell_line(execution: Execution) -> str:
 
     The variables of a clean environment are named, not spelt out: their values are the caller's and may be secrets.
     """
-    line = shlex.join(execution.argv)
+    line = joined(execution.argv)
     if not execution.inherit_env:
         kept = " ".join(f'{name}="${{{name}}}"' for name in sorted(execution.env) if name.isidentifier())
         line = f"env -i {kept} {line}" if kept else f"env -i {line}"
     elif execution.env:
-        line = f"{shlex.join(['env', *(f'{name}={value}' for name, value in sorted(execution.env.items()))])} {line}"
+        line = f"{joined(('env', *(f'{name}={value}' for name, value in sorted(execution.env.items()))))} {line}"
     line = _fed(line, execution.stdin)
-    return f"cd {shlex.quote(execution.workdir)} && {line}" if execution.workdir else line
+    return f"cd {quoted(execution.workdir)} && {line}" if execution.workdir else line
 
 
 def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | None = None) -> Launch:
@@ -66,9 +71,9 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
     # A private folder of its own, as each run has; the only word that is left to the shell.
-    line = shlex.join(argv_by_hand(runtime, execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
+    line = joined(argv_by_hand(runtime, execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
     line = _fed(line, execution.stdin)
-    files = [f"{_printf(content)} > {shlex.quote(path)}" for path, content in execution.files]
+    files = [f"{_printf(content)} > {quoted(path)}" for path, content in execution.files]
     return " && ".join([*files, line])
 
 
@@ -83,7 +88,34 @@ def _printf(content: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     # An argument cannot have a NUL in it.
-    return f"printf %b '{octal(content)}'" if "\0" in text else f"printf %s {shlex.quote(text)}"
+    return f"printf %b '{octal(content)}'" if "\0" in text else f"printf %s {quoted(text)}"
+
+
+def joined(argv: tuple[str, ...]) -> str:
+    """Return arguments as a line; what prints stands in it as it is, line ends included."""
+    return " ".join(map(quoted, argv))
+
+
+def quoted(text: str) -> str:
+    """Quote one word for a shell such that all of it prints, but for tabs and line ends."""
+    if all(map(_is_plain, text)):
+        return shlex.quote(text)
+    parts = ((plain, "".join(characters)) for plain, characters in groupby(text, key=_is_plain))
+    return "".join(_single(part) if plain else _made(part) for plain, part in parts)
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() or character in "\n\t"
+
+
+def _single(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _made(text: str) -> str:
+    """Return what makes characters that do not print; a line end, which shells would drop, is none of them."""
+    octals = "".join(f"\\{byte:03o}" for byte in os.fsencode(text))
+    return f"\"$(printf '{octals}')\""
 
 
 def ascii_line(argv: tuple[str, ...]) -> str:
@@ -91,14 +123,21 @@ def ascii_line(argv: tuple[str, ...]) -> str:
     line = shlex.join(argv)
     if line.isascii() and line.isprintable():
         return line
-    return shlex.join(["sh", "-c", "exec " + " ".join(map(ascii_word, argv))])
+    line = f"exec {' '.join(map(ascii_word, argv))}"
+    return shlex.join(["sh", "-c", f"{_LINE_END} {line}" if _END in line else line])
+
+
+_END = '"$packtivity_n"'
+_LINE_END = "packtivity_n=$(printf '\\012.'); packtivity_n=${packtivity_n%.};"
+"""A shell drops line ends at the end of what a command prints."""
 
 
 def ascii_word(text: str) -> str:
-    """Quote one word for a shell in printable ASCII."""
+    """Quote one word for a shell in printable ASCII, for :func:`ascii_line`."""
     if text.isascii() and text.isprintable():
         return shlex.quote(text)
-    return f"\"$(printf %b '{octal(os.fsencode(text))}')\""
+    body = text.rstrip("\n")
+    return f"\"$(printf %b '{octal(os.fsencode(body))}')\"" + _END * (len(text) - len(body))
 
 
 def octal(data: bytes) -> str:

@@ -6,6 +6,7 @@ from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import UsageError
+from packtivity.printable import escaped
 from packtivity.spec.diagnostics import CODES, FORMATS
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _escaped(text: str, more: str = "") -> str:
     """Escape as GitHub's toolkit does: per cent first, then line ends, in properties also ``:`` and ``,``."""
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
-    return text
+    return escaped(text)
 
 
 _REPORTERS: dict[str, Callable[[Sequence[Diagnostic]], str]] = {
