@@ -30,13 +30,9 @@ class Docker(Runtime):
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
         check_variables(execution.env)
-        lost = {name: value for name, value in execution.env.items() if not self._carries(value)}
+        lost = {name: value for name, value in execution.env.items() if not _carries(value)}
         argv = with_variables(lost, execution.argv)
         return (self.program, "run", *self._options(execution, launch), *self._image(launch), *argv)
-
-    def _carries(self, value: str) -> bool:  # noqa: ARG002
-        """Return whether ``--env`` brings a value inside as it is."""
-        return True
 
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         yield "--rm"
@@ -89,7 +85,7 @@ class Docker(Runtime):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
         for name, value in execution.env.items():
-            if self._carries(value):
+            if _carries(value):
                 yield from ("--env", f"{name}={value}")
         for name in execution.pass_env:  # chosen by packtivity; the value is in the tool's environment, not in ``ps``
             yield from ("--env", name)
@@ -131,9 +127,6 @@ class Podman(Docker):
         # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
         self.runs_folders = not host.rootless
 
-    def _carries(self, value: str) -> bool:
-        return "\r" not in value  # Podman reads --env as CSV, and loses it before a line feed
-
     def _watched(self, launch: Launch) -> Iterator[str]:
         yield from super()._watched(launch)
         if launch.pidfile and self.host.rootless:  # without a cgroup, perhaps
@@ -172,6 +165,11 @@ class PodmanHPC(Podman):
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
         yield "--gpu"
+
+
+def _carries(value: str) -> bool:
+    """Return whether ``--env`` brings a value inside as it is: Podman, which "docker" may be, loses ``\\r`` in ``\\r\\n``."""
+    return "\r" not in value
 
 
 def with_group(user: str, group: int) -> str:
