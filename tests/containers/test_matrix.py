@@ -300,7 +300,9 @@ def test_many_tasks_pull_an_image_once(lab: Any) -> None:
 def test_folders_and_sif_files_are_images_where_the_tool_can(lab: Any) -> None:
     workdir = lab.workdir()
     source = Path("/var/lib/packtivity-engines/busybox")
-    folder = lab.run(lab.spec("echo folder > {out}", image=str(source), imagetag="latest"), OUT, workdir)
+    folder = lab.run(
+        lab.spec("echo folder > {out}", image=str(source), imagetag="latest"), OUT, workdir, "--image-dir", str(source)
+    )
     if lab.tool == "docker" or (lab.tool == "podman" and lab.person.uid != 0):
         assert (folder.code, f"{lab.tool} cannot run the folder" in folder.err) == (10, True)
         return
