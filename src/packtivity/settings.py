@@ -10,6 +10,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError
+from packtivity.setting_values import (
+    DEFAULT_CVMFS_REPOS,
+    boolean,
+    count,
+    names,
+    paths,
+    present,
+    repositories,
+    seconds,
+    text,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,75 +29,8 @@ if TYPE_CHECKING:
 else:
     from packtivity.values import dataclass, field, fields
 
-_TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
-_FALSE = frozenset({"", "0", "false", "no", "off", "n", "f", "null", "~", "none"})
 
-
-def _text(value: str) -> str:
-    return value
-
-
-def _boolean(value: str) -> bool:
-    lowered = value.strip().lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError("expected true or false")
-
-
-def _present(value: str) -> bool:
-    """Read a switch that upstream 0.17.1 turned on by its mere presence, yet let ``false`` and ``0`` mean off."""
-    return value == "" or value.strip().lower() not in _FALSE
-
-
-def _whole(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise ValueError("expected a number that is not negative")
-    return number
-
-
-def _count(value: str) -> int:
-    number = _whole(value)
-    if not number:
-        raise ValueError("expected a number above 0")
-    return number
-
-
-def _seconds(value: str) -> float:
-    number = float(value)
-    if not number > 0:
-        raise ValueError("expected a number of seconds above 0")
-    return number
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(name for part in value.split(",") if (name := part.strip()))
-
-
-def _paths(value: str) -> tuple[str, ...]:
-    return tuple(path for path in value.split(os.pathsep) if path)
-
-
-def _repositories(value: str) -> tuple[str, ...]:
-    """Read a YAML list, as upstream 0.17.1 does; a plain comma list is welcome too."""
-    import yaml
-
-    found = yaml.safe_load(value)
-    if isinstance(found, str):
-        return _names(found)
-    if found is None:
-        return _DEFAULT_CVMFS_REPOS
-    if isinstance(found, list) and all(isinstance(name, str) for name in found):
-        return tuple(found) or _DEFAULT_CVMFS_REPOS
-    raise ValueError("expected a list of repository names")
-
-
-_DEFAULT_CVMFS_REPOS = ("atlas.cern.ch", "atlas-condb.cern.ch", "sft.cern.ch")
-
-
-def _setting(variable: str, default: Any, help: str, parse: Callable[[str], Any] = _text, **more: Any) -> Any:
+def _setting(variable: str, default: Any, help: str, parse: Callable[[str], Any] = text, **more: Any) -> Any:
     metadata = {"env": variable, "help": help, "parse": parse, **more}
     return field(default=default, metadata=metadata, repr=not more.get("secret"))
 
@@ -107,10 +52,10 @@ class Settings:
         "PACKTIVITY_AUTH_TARGETDIR", "/recast_auth", "Where that directory appears inside a container."
     )
     celery_disable_sync: bool = _setting(
-        "PACKTIVITY_CELERY_DISABLE_SYNC", True, "Forbid waiting for a Celery result inside a Celery task.", _boolean
+        "PACKTIVITY_CELERY_DISABLE_SYNC", True, "Forbid waiting for a Celery result inside a Celery task.", boolean
     )
     celery_global_nametag: bool = _setting(
-        "PACKTIVITY_CELERY_GLOBAL_NAMETAG", False, "Name each Celery task's log files after its task id.", _boolean
+        "PACKTIVITY_CELERY_GLOBAL_NAMETAG", False, "Name each Celery task's log files after its task id.", boolean
     )
     celery_broker: str = _setting(
         "PACKTIVITY_CELERY_REDIS_BROKER", "redis://localhost:6379", "Address of the Celery broker and result store."
@@ -119,13 +64,13 @@ class Settings:
         "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT",
         10,
         "Seconds after which Redis delivers the Celery task of a lost worker again; a living worker's is left alone.",
-        _count,
+        count,
     )
     celery_patience: float = _setting(
         "PACKTIVITY_CELERY_PATIENCE",
         3600.0,
         "Seconds for which a Celery worker, or who waits for a result, tries to reach a broker or result store that is away.",
-        _seconds,
+        seconds,
     )
     celery_results: str | None = _setting(
         "PACKTIVITY_CELERY_RESULTS",
@@ -133,7 +78,7 @@ class Settings:
         "Address of Celery's result store, by default the broker; a broker like RabbitMQ needs one (`redis://…`).",
     )
     celery_result_expires: int = _setting(
-        "PACKTIVITY_CELERY_RESULT_EXPIRES", 0, "Seconds until Celery forgets a result; 0 for never.", _whole
+        "PACKTIVITY_CELERY_RESULT_EXPIRES", 0, "Seconds until Celery forgets a result; 0 for never.", whole
     )
     celery_queue: str = _setting("PACKTIVITY_CELERY_QUEUE", "celery", "Queue that tasks for Celery are put into.")
     container_runtime: str | None = _setting(
@@ -161,7 +106,7 @@ class Settings:
         "PACKTIVITY_IMAGE_DIRS",
         (),
         "Folders (separated by `:`) with unpacked images, SIF files and image archives that a spec may name, besides `/cvmfs`.",
-        _paths,
+        paths,
     )
     cvmfs_location: str = _setting("PACKTIVITY_CVMFS_LOCATION", "/cvmfs", "Where CVMFS is mounted on this machine.")
     cvmfs_propagation: str | None = _setting(
@@ -169,9 +114,9 @@ class Settings:
     )
     cvmfs_repos: tuple[str, ...] = _setting(
         "PACKTIVITY_CVMFS_REPOS",
-        _DEFAULT_CVMFS_REPOS,
+        DEFAULT_CVMFS_REPOS,
         "YAML list of CVMFS repositories to mount through the volume driver.",
-        _repositories,
+        repositories,
     )
     cvmfs_source: str = _setting(
         "PACKTIVITY_CVMFS_SOURCE", "external", "`external` (bind mount) or `voldriver` (Docker volume plug-in)."
@@ -183,10 +128,10 @@ class Settings:
         "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for the container tool, quoted as for a shell."
     )
     docker_nopull: bool = _setting(
-        "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", _present
+        "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", present
     )
     dry_run: bool | None = _setting(
-        "PACKTIVITY_DRYRUN", None, "Plan everything, log the command, run nothing.", _boolean
+        "PACKTIVITY_DRYRUN", None, "Plan everything, log the command, run nothing.", boolean
     )
     kube_context: str | None = _setting(
         "PACKTIVITY_KUBE_CONTEXT",
@@ -200,7 +145,7 @@ class Settings:
         "PACKTIVITY_KUBE_PATIENCE",
         None,
         "Seconds for which the API of a Kubernetes cluster may be out of reach until that is an error (300).",
-        _seconds,
+        seconds,
     )
     kube_resource_opts: str | None = _setting(
         "PACKTIVITY_KUBE_RESOURCE_OPTS",
@@ -213,7 +158,7 @@ class Settings:
         "Volume that work directories are in: `claim:NAME`, or `hostPath:DIRECTORY` of every node (`claim:yadagedata`).",
     )
     logging_disable: bool | None = _setting(
-        "PACKTIVITY_LOGGING_DISABLE", None, "Write no log files and no log lines.", _boolean
+        "PACKTIVITY_LOGGING_DISABLE", None, "Write no log files and no log lines.", boolean
     )
     logging_handler: str | None = _setting(
         "PACKTIVITY_LOGGING_HANDLER",
@@ -224,7 +169,7 @@ class Settings:
         "PACKTIVITY_LOGGING_STREAM_LEVEL", None, "Level from which the step log also goes to standard error (`INFO`)."
     )
     plugins: tuple[str, ...] = _setting(
-        "PACKTIVITY_PLUGINS", (), "Comma-separated modules to import, so that they can register handlers.", _names
+        "PACKTIVITY_PLUGINS", (), "Comma-separated modules to import, so that they can register handlers.", names
     )
     state_provider: str | None = _setting(
         "PACKTIVITY_STATEPROVIDER", None, "Module whose `load_state` makes states from their JSON."
@@ -259,39 +204,39 @@ class Settings:
         "Server of raw files that `github:` and `from-github/` sources come from (a mirror, for example).",
     )
     trusted_sources: tuple[str, ...] = _setting(
-        "PACKTIVITY_TRUSTED_SOURCES", (), "Comma list of further values of `--trust-source`.", _names
+        "PACKTIVITY_TRUSTED_SOURCES", (), "Comma list of further values of `--trust-source`.", names
     )
     registry_logins: tuple[str, ...] = _setting(
-        "PACKTIVITY_REGISTRY_LOGINS", (), "Comma list of `REGISTRY=HOST`: hosts that make a registry's tokens.", _names
+        "PACKTIVITY_REGISTRY_LOGINS", (), "Comma list of `REGISTRY=HOST`: hosts that make a registry's tokens.", names
     )
     offline: bool = _setting(
         "PACKTIVITY_OFFLINE",
         False,
         "Take remote documents from the local cache only, never from the network.",
-        _boolean,
+        boolean,
     )
     cache_dir: str | None = _setting(
         "PACKTIVITY_CACHE_DIR", None, "Directory for cached remote documents (`$XDG_CACHE_HOME/packtivity`)."
     )
     download_timeout: float = _setting(
-        "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", _seconds
+        "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", seconds
     )
-    download_limit: int = _setting("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", _whole)
-    strict: bool = _setting("PACKTIVITY_STRICT", False, "Treat warnings as errors.", _boolean)
+    download_limit: int = _setting("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", whole)
+    strict: bool = _setting("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record: bool = _setting(
-        "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", _boolean
+        "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", boolean
     )
     record_checksums: bool = _setting(
-        "PACKTIVITY_RECORD_CHECKSUMS", True, "Put the SHA-256 of every published file into the record.", _boolean
+        "PACKTIVITY_RECORD_CHECKSUMS", True, "Put the SHA-256 of every published file into the record.", boolean
     )
     record_host: bool = _setting(
-        "PACKTIVITY_RECORD_HOST", False, "Put the names of host and user into the record.", _boolean
+        "PACKTIVITY_RECORD_HOST", False, "Put the names of host and user into the record.", boolean
     )
     local_jobs: int | None = _setting(
         "PACKTIVITY_LOCAL_JOBS",
         None,
         "How many tasks of this user the backend `local` runs at once (the number of processors).",
-        _whole,
+        whole,
     )
     state_dir: str | None = _setting(
         "PACKTIVITY_STATE_DIR",

@@ -299,10 +299,7 @@ gpus = click.option(
     "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"
 )
 network = click.option(
-    "--network",
-    default=None,
-    metavar="NET",
-    help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]",
+    "--network", metavar="NET", help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]"
 )
 user = click.option(
     "--user",
