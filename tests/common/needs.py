@@ -43,6 +43,7 @@ def need_engine(there: object, what: str, remedy: str = "run 'make test-engines'
 
 TOGETHER = {
     "reference": "matrix",
+    "images": "docker",
     "cluster": "cluster",
     "ipcluster": "ipcluster",
     "farm": "ipyparallel",

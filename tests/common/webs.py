@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from needs import missing
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 Reply = Callable[["Handler"], None]
 
@@ -163,7 +165,7 @@ class Internet:
 def certified(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
     """Return a server's side of TLS for some names, and the file of the authority that vouches for it."""
     if not shutil.which("openssl"):
-        pytest.skip("openssl is not here to make a certificate")
+        missing("openssl", "install it to make certificates")
     key, certificate = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=tests"]
     alternatives = ",".join(f"DNS:{name}" for name in names)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from family import differences, members
-from needs import missing
+from needs import need_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSYBOX = Path("/var/lib/packtivity-engines/busybox.tar")
@@ -59,8 +59,7 @@ def with_files(out: Path, added: tuple[tuple[str, str, int, int], ...]) -> None:
 @pytest.fixture(scope="module")
 def images(engines: dict[str, str], lab_folder: Path) -> dict[str, str]:
     """Images by their names in specs; those with a home of their own are made here."""
-    if shutil.which("docker") is None:
-        missing("docker", "tools/setup-engines.sh")
+    need_engine(shutil.which("docker"), "docker")
     registry = engines["PACKTIVITY_TEST_REGISTRY"]
     for name, added, user in (("family-home", HOME, ""), ("family-analyst", ANALYST, "analyst")):
         rootfs, archive, tag = (
