@@ -81,7 +81,8 @@ def test_every_rendering_agrees_or_is_a_listed_difference(renderings: Any) -> No
 
 
 def test_all_renderings_are_there(request: pytest.FixtureRequest, renderings: Any) -> None:
-    assert len(renderings) == {"family": 79, "corpus": 433}[request.node.callspec.params["corpus"]]
+    least = {"family": 80, "corpus": 433}[request.node.callspec.params["corpus"]]
+    assert len(renderings) >= least
 
 
 def test_rendering_changes_nothing_that_it_was_given(renderings: Any) -> None:
