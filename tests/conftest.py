@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,56 @@ LEFT = pytest.StashKey[int]()
 """How many tests were left out for want of nothing but ``make test-engines``."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs an engine and what has to stay together, and let long matrices take longer than others.
+
+    Marks are read when all tests are collected, by pytest to leave some out and by xdist to group them.
+    """
+    if needs.ENGINE_FIXTURES & set(getattr(item, "fixturenames", ())):
+        item.add_marker(needs.MARK)
+    if item.get_closest_marker("soak"):
+        item.add_marker(pytest.mark.timeout(7200))
+    together = needs.together(item)
+    if together and not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs an engine and what has to stay together, and let long matrices take longer than others."""
-    for item in items:
-        if needs.ENGINE_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(needs.MARK)
-        if item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.timeout(7200))
-        together = needs.together(item)
-        if together and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(together))
+    """Remember all tests."""
     config.stash[needs.COLLECTED] = list(items)
+
+
+NAMES = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+"""Where processes that run tests side by side write which of these stay together."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests together that have to be."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from together import Together
+
+    return Together(config, log, Path(config.stash[NAMES].name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that is about to start where to write."""
+    if NAMES not in node.config.stash:
+        node.config.stash[NAMES] = tempfile.TemporaryDirectory(prefix="packtivity-names-")
+        node.config.add_cleanup(node.config.stash[NAMES].cleanup)
+    node.workerinput["names"] = f"{node.config.stash[NAMES].name}/{node.gateway.id}.json"
+
+
+@pytest.hookimpl(tryfirst=True)  # before it is said that all tests are collected
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write which tests stay together."""
+    if names := getattr(session.config, "workerinput", {}).get("names"):
+        from together import write_names
+
+        write_names(Path(names), session.items)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

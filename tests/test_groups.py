@@ -11,6 +11,7 @@ import needs
 import pytest
 from _pytest.mark import MarkMatcher
 from _pytest.mark.expression import Expression
+from together import GROUP, Together, write_names
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -80,6 +81,19 @@ def test_no_group_takes_more_than_its_budget() -> None:
     for name, cells in groups.rows(README).items():
         measured = sum(float(cell) for cell in cells[1:3] if cell)
         assert measured <= float(cells[-1]), name
+
+
+def test_tests_with_one_name_stay_in_one_process(tmp_path: Path) -> None:
+    def item(nodeid: str, group: str | None) -> SimpleNamespace:
+        mark = group and SimpleNamespace(args=(group,))
+        return SimpleNamespace(nodeid=nodeid, get_closest_marker=lambda name: mark if name == GROUP else None)
+
+    write_names(
+        tmp_path / "gw0.json", [item("t.py::a[x@y]", "docker"), item("t.py::b", "docker"), item("t.py::c", None)]
+    )
+    scheduler = Together.__new__(Together)
+    scheduler._folder, scheduler._names = tmp_path, None
+    assert [scheduler._split_scope(f"t.py::{name}") for name in ("a[x@y]", "b", "c")] == ["docker", "docker", "t.py::c"]
 
 
 def test_usage_is_added_up_by_folder() -> None:

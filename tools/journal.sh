@@ -97,7 +97,7 @@ undo() { # undo KIND WHAT...: does nothing where it has been undone already
     group) ! getent group "$1" >/dev/null || groupdel "$1" ;;
     file) ! head -n 2 "$1" 2>/dev/null | grep -qxF "$MARK" || rm -f "$1" ;;
     folder) rmdir "$1" 2>/dev/null || true ;;
-    scratch) rm -rf "$1" ;;
+    scratch) unmount "$1"; rm -rf "$1" ;;
     mode) [ ! -e "$1" ] || chmod "$2" "$1" ;;
     edit) if [ ! -e "$2" ]; then :; elif [ "$(sha256sum <"$1" | cut -c 1-64)" = "$3" ]; then cp -p "$2" "$1"; else say "$1 was changed by somebody else since: kept"; fi ;;
   esac

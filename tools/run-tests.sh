@@ -8,6 +8,13 @@ TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/packtivity-XXXXXX")
 export TMPDIR HOME="$TMPDIR/home" PYTHONDONTWRITEBYTECODE=1
 unset XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
 mkdir -m 700 "$HOME"
-# what a test left without rights for its owner is removed as well
-trap 'chmod -R u+rwX "$TMPDIR" 2>/dev/null; rm -rf "$TMPDIR"' EXIT
+finish() { # end what is still there of tests that were interrupted, and remove what tests left without rights as well
+  local entry
+  for entry in /proc/[0-9]*; do
+    if grep -qsazFx "TMPDIR=$TMPDIR" "$entry/environ"; then kill -KILL "${entry#/proc/}" 2>/dev/null || true; fi
+  done
+  chmod -R u+rwX "$TMPDIR" 2>/dev/null || true
+  rm -rf "$TMPDIR"
+}
+trap finish EXIT
 .venv/bin/python -m pytest -n "${JOBS:-3}" --dist loadgroup --no-loadscope-reorder "$@"

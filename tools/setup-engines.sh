@@ -50,6 +50,7 @@ tester() { # the ordinary user of the tests; in the docker group, with subordina
 }
 configure() {
   local user; user=$(id -u $TESTER)
+  fresh /dev/loop{0..9} /oom /run/containerd /run/runc /run/netns /var/lib/containers # what Apptainer, conmon and runc make
   fresh /etc/docker/key.json /run/docker /opt/containerd /etc/cni/net.d/cni.lock /run/libpod /dev/shm/libpod_lock "/dev/shm/libpod_rootless_lock_$user" \
     /run/containers "/run/user/$user" "/tmp/podman-run-$user" "/tmp/containers-user-$user" "/tmp/storage-run-$user" /var/lib/cni
   local files procs; files=$(ulimit -Hn); procs=$(ulimit -Hu)
