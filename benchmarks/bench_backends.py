@@ -80,36 +80,55 @@ def multiproc(count: int, folder: str) -> None:
 
 def status(count: int, folder: str) -> None:
     """Time to ask for detached tasks: half of them over, the others waiting behind one that runs."""
-    from packtivity.backends.local import LocalBackend, LocalProxy
-    from packtivity.backends.spool import DONE, QUEUE
+    from packtivity.backends.engines.local import LocalBackend, LocalProxy
+    from packtivity.backends.status import TaskStatus
+    from packtivity.backends.task_files import TaskFiles
     from packtivity.files import write_json
     from packtivity.statecontexts import LocalFSState
 
-    backend = LocalBackend(1)
-    spool = backend._spool()
+    backend, files = LocalBackend(1), TaskFiles()
     slow = {**SPEC, "process": {**SPEC["process"], "cmd": "sleep 3600"}}
     waiting = [(slow, {}, LocalFSState([f"{folder}/{number}"]), {"name": "bench"}) for number in range(count // 2)]
     proxies = backend.batch_submit(waiting)
-    names = [f"bench-{number:06d}" for number in range(count - len(proxies))]
-    for name in names:
-        write_json(spool.path(DONE, name), {"status": "succeeded", "result": {}, "error": None, "name": "bench"})
-    proxies += [LocalProxy(name, spool.host) for name in names]
-    files = [f"{folder}/{number}.json" for number in range(count)]
-    for file, proxy in zip(files, proxies, strict=True):
+    over = [backend.entry(SPEC, {}, LocalFSState([f"{folder}/over"]), {"name": "bench"}) for _ in range(count // 2)]
+    files.write(over, sync=False)
+    for entry in over:
+        files.retire(entry, TaskStatus("succeeded", {}))
+    proxies += [LocalProxy(entry.id, entry.place, entry.record) for entry in over]
+    documents = [f"{folder}/{number}.json" for number in range(len(proxies))]
+    for file, proxy in zip(documents, proxies, strict=True):
         write_json(file, proxy.json())
     here = str(Path(sys.executable).parent)
     asking = {"packtivity ps -a": [f"{here}/packtivity", "ps", "-a"], "checkproxy": [f"{here}/packtivity-checkproxy"]}
-    asking["checkproxy"] += files
+    asking["checkproxy"] += documents
     for title, argv in asking.items():
         started = time.perf_counter()
         done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
         seconds = time.perf_counter() - started
         lines = done.stdout.count(b"\n")
         print(f"{title:16} {count} detached tasks: {seconds:5.2f} s (wanted: below 2), {lines} lines")
-    for name in spool.names(QUEUE):
-        os.unlink(spool.path(QUEUE, name))
-    for proxy in proxies[: count // 2]:
-        spool.cancel(proxy.task_id)
+    proxies += one_by_one(backend, slow, folder, count)
+    started = time.perf_counter()
+    backend.cancel_many(proxies)
+    seconds = time.perf_counter() - started
+    print(f"local            cancelling {count // 2 + count} tasks in one go: {seconds:5.2f} s")
+
+
+def one_by_one(backend: Any, spec: Any, folder: str, count: int) -> list[Any]:
+    """Time to submit detached tasks one after the other while all of them wait: the first tenth, and the last."""
+    from packtivity.statecontexts import LocalFSState
+
+    times, proxies = [], []
+    for number in range(count):
+        started = time.perf_counter()
+        proxies.append(backend.submit(spec, {}, LocalFSState([f"{folder}/one{number}"]), {"name": "bench"}))
+        times.append(time.perf_counter() - started)
+    tenth = max(1, count // 10)
+    first, last = sum(times[:tenth]) / tenth * 1e3, sum(times[-tenth:]) / tenth * 1e3
+    print(
+        f"local            submitting one by one: first {tenth} {first:5.2f} ms, last {tenth} {last:5.2f} ms (wanted: the same)"
+    )
+    return proxies
 
 
 def sweep(count: int, folder: str) -> None:

@@ -29,11 +29,11 @@ def is_id(text: Any) -> bool:
     )
 
 
-def write_json(path: str, document: JSON, *, sync: bool = False) -> None:
+def write_json(path: str, document: JSON, *, sync: bool = False, mode: int = 0o666) -> None:
     """Write a JSON file; see :func:`write_whole`."""
     import json
 
-    write_whole(path, json.dumps(document, separators=(",", ":")).encode("utf-8"), sync=sync)
+    write_whole(path, json.dumps(document, separators=(",", ":")).encode("utf-8"), sync=sync, mode=mode)
 
 
 def write_whole(path: str, content: bytes, *, sync: bool = False, mode: int = 0o666) -> None:
@@ -263,14 +263,14 @@ def _is_written_by_name(folder: int, name: str, content: bytes, sync: bool, mode
         return _has_taken_place(descriptor, temporary, name, folder)
 
 
-def put(path: str, content: bytes, *, sync: bool = False) -> None:
+def put(path: str, content: bytes, *, sync: bool = False, mode: int = 0o666) -> None:
     """Write a file that must not be there; where the system can do that, it has no name until it is complete.
 
     :raises OSError: it cannot be written.
     """
     folder, name = os.path.split(path)
     with closing_fd(os.open(folder or ".", _HOLD)) as directory:
-        descriptor = _nameless(directory, 0o666)
+        descriptor = _nameless(directory, mode)
         if descriptor >= 0:
             with closing_fd(descriptor):
                 _fill(descriptor, content, sync=sync)
@@ -282,7 +282,7 @@ def put(path: str, content: bytes, *, sync: bool = False) -> None:
                 else:
                     return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with closing_fd(os.open(name, flags, 0o666, dir_fd=directory)) as descriptor:
+        with closing_fd(os.open(name, flags, mode, dir_fd=directory)) as descriptor:
             _fill(descriptor, content, sync=sync)
 
 

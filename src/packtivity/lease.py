@@ -195,7 +195,7 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
     :raises TaskCancelled: it was cancelled.
     :raises StateError: the file cannot be made.
     """
-    lease = _try(path)
+    lease = attempt(path)
     if lease is not None:
         return lease
     from threading import Event
@@ -212,13 +212,17 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
         if cancelled():
             raise TaskCancelled("the task was cancelled while it waited for another run of it to end")
         idle.wait(pause)
-        lease = _try(path)
+        lease = attempt(path)
         if lease is not None:
             return lease
         pause = min(pause * 1.5, _POLL[1])
 
 
-def _try(path: str) -> Lease | None:
+def attempt(path: str) -> Lease | None:
+    """Return the lease on a state file; None when somebody has it.
+
+    :raises StateError: the file cannot be made.
+    """
     name = os.path.basename(path)
     opened: list[int] = []
     try:
@@ -280,6 +284,12 @@ def _parsed(content: bytes) -> JSON:
         return None  # its writer died in the middle
 
 
+def said(descriptor: int) -> dict[str, Any]:
+    """Return what an open state file says; nothing when it says nothing."""
+    found = _parsed(_content(descriptor))
+    return found if isinstance(found, dict) else {}
+
+
 def read(path: str) -> JSON:
     """Return what a state file says; None when there is none, or it says nothing."""
     try:
@@ -292,7 +302,7 @@ def read(path: str) -> JSON:
 def is_held(path: str) -> bool:
     """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
     try:
-        descriptor = _look_at(path)
+        descriptor = look_at(path)
     except OSError:
         return False
     try:
@@ -305,7 +315,11 @@ def is_held(path: str) -> bool:
         os.close(descriptor)
 
 
-def _look_at(path: str) -> int:
+def look_at(path: str) -> int:
+    """Return a descriptor by which to look at a state file.
+
+    :raises OSError: it cannot be opened, or something else has its name.
+    """
     with closing_fd(open_folder(os.path.dirname(path), make=False)) as folder:
         return open_file(os.path.basename(path), os.O_RDONLY, folder)
 
@@ -371,10 +385,9 @@ def end_holders(path: str, grace: float = 1.0) -> int:
     from packtivity import holders
 
     try:
-        descriptor = _look_at(path)
+        descriptor = look_at(path)
     except OSError:
         return 0
     with closing_fd(descriptor):
-        state = _parsed(_content(descriptor))
-        found = state.get("runner") if isinstance(state, dict) else None
+        found = said(descriptor).get("runner")
         return holders.end(descriptor, found if isinstance(found, dict) else {}, grace)

@@ -52,6 +52,19 @@ def state_path(metadir: str, metadata: Mapping[str, Any] | None, key: str) -> st
     return f"{metadir}/{safe_name(metadata)}.{key}.state.json"
 
 
+def is_record_path(path: Any, task_id: str) -> bool:
+    """Return whether something in a document can be the path of the record of a task with an id."""
+    return isinstance(path, str) and path.startswith("/") and path.endswith(f".{task_id}.outcome.json")
+
+
+def cancel_path(path: str) -> str:
+    """Return the path of the file that asks for the end of a task.
+
+    :param path: of the record of a task with an id.
+    """
+    return path.removesuffix(".outcome.json") + ".cancel"
+
+
 def home(state: Any, task_id: str | None) -> str | None:
     """Return the directory for a task's record: a task with an id but no work directory has one of this user's."""
     metadir: str | None = state.metadir if state else None
@@ -148,7 +161,8 @@ def _check_still_wanted(path: str | None, cancel: Any) -> None:
     """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
     if path and read_outcome(path):
         raise TaskOver
-    if cancel is not None and cancel.cancelled and not cancel.abandoned:
+    told = path is not None and os.path.isfile(cancel_path(path))
+    if told or (cancel is not None and cancel.cancelled and not cancel.abandoned):
         raise TaskCancelled("the task was cancelled before it began")
 
 

@@ -61,7 +61,7 @@ def test_a_task_whose_worker_seems_dead_and_is_not_runs_once(redis, workers, bac
     second = workers(chosen).wait_ready()
     until(lambda: b"] received" in second.log.read_bytes(), 60)
     assert backend.result(submit(backend, tmp_path / "other", 0)).json()  # is not held up for ever
-    assert backend.ask(proxy)["status"] == "running"
+    assert backend.status(proxy).status == "running"
     until(lambda: backend.ready(proxy), 60)
     assert backend.successful(proxy)
     assert record.read_outcome(backend.record_of(proxy))["attempts"] == 1
@@ -73,11 +73,11 @@ def test_a_waiting_task_that_is_cancelled_never_begins(brokered, workers, backen
     backend = backend_for(brokered)
     cancelled, other = submit(backend, tmp_path / "cancelled", 0), submit(backend, tmp_path / "other", 0)
     backend.cancel(cancelled)
-    assert backend.ask(cancelled)["status"] == "cancelled"
-    assert backend.ask(other)["status"] == "waiting"
+    assert backend.status(cancelled).status == "cancelled"
+    assert backend.status(other).status == "waiting"
     workers(brokered).wait_ready()
     until(lambda: backend.ready(other))
-    assert backend.ask(cancelled)["status"] == "cancelled"
+    assert backend.status(cancelled).status == "cancelled"
     assert not (tmp_path / "cancelled" / "out").exists()
 
 
@@ -86,7 +86,7 @@ def test_a_running_task_that_is_cancelled_ends_and_its_worker_goes_on(brokered, 
     worker = workers(brokered).wait_ready()
     proxy = submit(backend, tmp_path / "t", 60)
     until((tmp_path / "t" / "busy").exists)
-    assert backend.ask(proxy)["status"] == "running"
+    assert backend.status(proxy).status == "running"
     backend.cancel(proxy)
     until(lambda: backend.ready(proxy))
     assert record.read_outcome(backend.record_of(proxy))["status"] == "cancelled"
@@ -105,14 +105,14 @@ def test_a_task_in_a_thread_can_be_cancelled(redis, workers, backend_for, tmp_pa
     until((tmp_path / "t" / "busy").exists)
     backend.cancel(proxy)
     until(lambda: backend.ready(proxy))
-    assert backend.ask(proxy)["status"] == "cancelled"
+    assert backend.status(proxy).status == "cancelled"
 
 
 def test_an_id_that_was_never_submitted_is_unknown(brokered, backend_for, tmp_path):
     backend = backend_for(brokered)
     proxy, _ = load_proxy({"proxyname": "CeleryProxy", "proxydetails": {"task_id": "never-submitted"}})
     with pytest.raises(ProxyError, match="no Celery task never-submitted is known"):
-        backend.ask(proxy)
+        backend.status(proxy)
     said = checkproxy(tmp_path, proxy, **brokered)
     assert (said.returncode, said.stdout) == (12, "unknown: True\n")
 
@@ -124,7 +124,7 @@ def test_a_task_goes_to_the_queue_that_was_chosen(redis, workers, backend_for, t
     waiting = submit(backend, tmp_path / "waiting", 0)
     backend = backend_for(chosen, queue=f"{chosen['PACKTIVITY_CELERY_QUEUE']}-big")
     assert backend.result(submit(backend, tmp_path / "t", 0)).json()
-    assert backend.ask(waiting)["status"] == "waiting"
+    assert backend.status(waiting).status == "waiting"
 
 
 def test_results_expire_when_told_to_and_waiting_tasks_do_not(redis, workers, backend_for, tmp_path):

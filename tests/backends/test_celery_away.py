@@ -70,10 +70,10 @@ def test_a_client_gives_up_when_its_patience_ends(own, chosen, backend_for):
 def test_tasks_that_were_flushed_are_called_lost(chosen, client, backend_for, tmp_path):
     backend = backend_for(chosen)
     proxy = submit(backend, tmp_path / "t", 0)
-    assert backend.ask(proxy)["status"] == "waiting"
+    assert backend.status(proxy).status == "waiting"
     client.flushall()
     with pytest.raises(ProxyError, match="lost all trace"):
-        backend.ask(proxy)
+        backend.status(proxy)
     assert checkproxy(tmp_path, proxy, **chosen).returncode == 12
 
 
@@ -94,7 +94,7 @@ def test_a_full_result_store_delays_a_task_and_does_not_fail_it(chosen, client, 
     backend = backend_for(chosen)
     worker = workers(chosen).wait_ready()
     proxy = backend.submit(SHELL, {"cmd": "sleep 2"}, state_in(tmp_path / "t"), {"name": "task"})
-    until(lambda: backend.ask(proxy)["status"] == "running")
+    until(lambda: backend.status(proxy).status == "running")
     client.config_set("maxmemory", 1)
     with pytest.raises(BackendError, match="maxmemory"):
         submit(backend, tmp_path / "refused", 0)
@@ -113,7 +113,7 @@ def test_many_tasks_are_asked_for_in_one_question(own, chosen, client, backend_f
     backend = backend_for(chosen)
     proxies = backend.batch_submit([(PURE, {}, None, {"name": "pure"})] * 300)
     client.config_resetstat()
-    assert {answer["status"] for answer in backend.ask_many(proxies)} == {"waiting"}
+    assert {answer.status for answer in backend.statuses(proxies)} == {"waiting"}
     asked = client.info("commandstats")
     assert asked["cmdstat_mget"]["calls"] == 1
     assert "cmdstat_get" not in asked

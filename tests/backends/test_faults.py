@@ -24,7 +24,7 @@ def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kil
         here.kill_one("packtivity.backends", "backend_from_string")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MARK, here.mark)
-            backend.supervise()
+            backend.engine.revive()
         if not any("backend_from_string" in line for line in here.processes().values()) and len(here.proxies()) < tasks:
             break
         time.sleep(here.random.uniform(0.05, 0.3))
@@ -38,7 +38,7 @@ def test_a_pool_survives_killed_workers(arena, tasks, kills):
     client = here.submitter("multiproc:2", tasks)
     until(here.proxies)
     while here.kills < kills and client.poll() is None:
-        here.kill_one("packtivity.backends.serve")
+        here.kill_one("packtivity.backends.pool_worker")
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
     assert sum(told.values()) == tasks

@@ -1,4 +1,4 @@
-"""Proxies, task documents, records and spool files of somebody who means harm: nothing is imported, run or written that
+"""Proxies, task documents, records and owners' documents of somebody who means harm: nothing is imported, run or written that
 the user did not configure. Every interpreter of these tests has an audit hook (programs/hook/sitecustomize.py)."""
 
 from __future__ import annotations
@@ -123,12 +123,23 @@ PROXIES = [
     {"proxyname": "frompython", "proxydetails": {"proxystring": f"py:{MODULE}:Evil"}},
     {"proxyname": MODULE, "proxydetails": {"task_id": "a", "module": MODULE}},
 ]
+ENTRY = {
+    "version": 1,
+    "id": "x",
+    "engine": "local",
+    "place": os.uname().nodename,
+    "record": "/dev/zero",
+    "claim": "/dev/zero",
+    "submitted": 1.0,
+    "about": {"name": "x", "workdir": "/nowhere"},
+    "task": TASK,
+}
 SEEDS = {
     "proxy": PROXIES,
     "task": [TASK],
     "celery": [TASK],
     "engine": [TASK],
-    "spool": [{"submitted": 1.0, "task": TASK}, RECORD],
+    "document": [ENTRY] * 3 + [{**ENTRY, "task": None, "status": "succeeded", "result": {"a": {"$type": "E"}}}],
     "record": [RECORD],
 }
 
@@ -207,8 +218,13 @@ class Arena:
         chance = random.Random(f"{kind} {seed}")
         for number in range(count):
             document = mutated(chance.choice(SEEDS[kind]), chance, self.baits)
-            if isinstance(document.get("task"), dict) and chance.random() < 0.8:
-                document["task"]["id"] = f"{kind}-{number:05}"  # a file is of the task that it is called after
+            if kind == "document" and chance.random() < 0.8:
+                document["id"] = f"{kind}-{number:05}"  # a file is of the task that it is called after
+                if document.get("record") == ENTRY["record"] and chance.random() < 0.8:
+                    document["record"] = f"{self.folder}/work/_packtivity/x.{document['id']}.outcome.json"
+                    document["claim"] = f"{self.folder}/work/_packtivity/x.{'0' * 16}.state.json"
+                if isinstance(document.get("task"), dict):
+                    document["task"]["id"] = document["id"]
             content = text_of(document, chance)
             (self.cases / f"{kind}-{number:05}").write_text(content, encoding="utf-8", errors="surrogatepass")
 
@@ -305,26 +321,30 @@ def test_the_command_worker_meets_them_too(arena, count):
 )
 def test_a_supervisor_of_hostile_tasks_goes_on_to_the_last(arena, count):
     """The queue of the backend local, run for real; only its own workers may be started."""
-    arena.fill("spool", count, seed="supervisor")
-    queue = arena.folder / "state" / "local" / os.uname().nodename / "queue"
-    queue.mkdir(parents=True, mode=0o700)
-    for path in arena.cases.glob("spool-*"):
-        path.rename(queue / path.name)
-    argv = [sys.executable, "-P", "-m", "packtivity.backends.supervisor", "2", "foreground"]
+    arena.fill("document", count, seed="supervisor")
+    folder = arena.folder / "state" / "detached" / os.uname().nodename
+    queue, active, tasks = folder / "queue", folder / "active", arena.folder / "state" / "tasks"
+    for each in (queue, active, tasks):
+        each.mkdir(parents=True, mode=0o700)
+    for path in arena.cases.glob("document-*"):
+        path.rename(tasks / f"{path.name}.json")
+        (queue / path.name).touch()
+    argv = [sys.executable, "-P", "-m", "packtivity.backends.engines.supervisor", "2", "foreground"]
     with (arena.folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, env=arena.environment, stdin=subprocess.DEVNULL, stderr=log, cwd=arena.folder)
-    done, deadline = queue.parent / "done", time.monotonic() + 600
+    deadline = time.monotonic() + 600
     try:
-        while not done.is_dir() or len(list(done.iterdir())) < count:
-            assert time.monotonic() < deadline, (len(list(done.iterdir())), (arena.folder / "log").read_text()[-3000:])
+        while [*queue.iterdir(), *active.iterdir()]:
+            assert time.monotonic() < deadline, (arena.folder / "log").read_text()[-3000:]
             assert process.poll() is None, (arena.folder / "log").read_text()[-3000:]
             time.sleep(0.1)
     finally:
         process.terminate()
         process.wait()
     assert {event for event, *_ in arena.events()} <= {"subprocess.Popen"}
-    assert all("packtivity.backends.serve" in args[1] for _, args, *_ in arena.events())
+    assert all("packtivity.backends.pool_worker" in args[1] for _, args, *_ in arena.events())
     assert len(arena.events()) <= 4
+    assert len(list(tasks.glob("*.over"))) > count / 4
     assert not (arena.folder / "canary").exists()
     assert "Traceback" not in (arena.folder / "log").read_text()
 

@@ -64,7 +64,7 @@ def wait(*proxies, seconds=60):
     """Ask, as another program would, until all tasks are over, and return how they are."""
     loaded = [load(proxy) for proxy in proxies]
     until(lambda: all(backend.ready(proxy) for proxy, backend in loaded), seconds)
-    return [backend.ask(proxy)["status"] for proxy, backend in loaded]
+    return [backend.status(proxy).status for proxy, backend in loaded]
 
 
 def ask(farm, *arguments):
@@ -101,7 +101,7 @@ def test_a_waiting_task_that_is_cancelled_never_begins(farm):
     folder, proxy = submit(farm, "never")
     handle, backend = load(proxy)
     backend.cancel(handle)
-    assert backend.ask(handle)["status"] == "cancelled"
+    assert backend.status(handle).status == "cancelled"
     assert wait(*[each for _, each in busy]) == ["succeeded"] * 2
     time.sleep(0.5)
     assert not (folder / "out").exists()
@@ -204,7 +204,7 @@ backend.wait(proxy)
     assert backend.client.queue_status()["unassigned"] == 0
     ask(farm, "--cancel", proxy)
     assert [each.wait(20) for each in askers] == [0, 0]
-    assert backend.ask(handle)["status"] == "cancelled"
+    assert backend.status(handle).status == "cancelled"
     assert not (folder / "twice").exists()
 
 

@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from packtivity.backends.local import LocalBackend, LocalProxy
-from packtivity.backends.spool import DONE
+from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
+from packtivity.backends.status import TaskStatus
+from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import EnvironmentUnavailable, ProxyError, StateError
-from packtivity.files import write_json
 from packtivity.statecontexts import LocalFSState
 
 BIN = Path(sys.executable).parent
@@ -41,12 +42,12 @@ def home(tmp_path, monkeypatch):
     """A user of their own: nothing submitted yet, and nothing left running at the end."""
     monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
     yield tmp_path
-    backend = LocalBackend(1)
-    spool = backend._spool()
+    backend, queue = LocalBackend(1), Queue()
     for folder in ("queue", "active"):
-        for name in spool.names(folder):
-            spool.cancel(name)
-    until(lambda: not spool.names("active"))
+        for name in queue.names(folder):
+            with suppress(ProxyError):  # of a file that no task belongs to
+                backend.cancel(LocalProxy(name, queue.host))
+    until(lambda: not queue.names("active"))
 
 
 def submit(home, name, cmd, jobs=1):
@@ -74,7 +75,7 @@ def test_tasks_that_nobody_can_be_started_for_are_not_run_later(home, monkeypatc
 
 SUBMIT = """
 import json, os, sys
-from packtivity.backends.local import LocalBackend
+from packtivity.backends.engines.local import LocalBackend
 from packtivity.statecontexts import LocalFSState
 root, who, jobs, spec, cmd = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
 backend = LocalBackend(jobs)
@@ -95,7 +96,7 @@ def test_at_most_so_many_run_at_once_whoever_submits_at_the_same_time(home):
     ids = [line for client in clients for line in client.communicate(timeout=60)[0].split()]
     assert len(set(ids)) == 32
     backend = LocalBackend(3)
-    host = backend._spool().host
+    host = Queue().host
     for task_id in ids:
         assert backend.result(LocalProxy(task_id, host)).json() == {"a": 1}
     times = [sorted(map(int, path.read_text().split())) for path in (home / "work").glob("*/times")]
@@ -149,7 +150,7 @@ def test_a_task_survives_its_client_and_the_closed_terminal_it_came_from(home):
 def test_a_state_directory_that_cannot_be_made_is_named_with_the_way_out(home, monkeypatch):
     (home / "file").touch()
     monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(home / "file" / "state"))
-    with pytest.raises(StateError, match=r"(?s)file/state, where detached tasks are kept, .*PACKTIVITY_STATE_DIR"):
+    with pytest.raises(StateError, match=r"(?s)file/state, where submitted tasks are kept, .*PACKTIVITY_STATE_DIR"):
         submit(home, "a", "true")
     monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(home / "state"))
 
@@ -164,7 +165,7 @@ def test_what_runs_and_waits_is_listed_in_the_order_of_submission_and_what_is_ov
     over = submit(home, "over", "true")
     until(lambda: LocalBackend(1).ready(over))
     first = submit(home, "first", "sleep 60")
-    until(lambda: LocalBackend(1).ask(first)["status"] == "running")
+    until(lambda: LocalBackend(1).status(first).status == "running")
     second, third = submit(home, "second", "true"), submit(home, "third", "true")
     lines = [line.split() for line in ps().splitlines()]
     assert [(line[0], line[1]) for line in lines] == [
@@ -183,7 +184,7 @@ def test_what_runs_and_waits_is_listed_in_the_order_of_submission_and_what_is_ov
 def test_failed_and_cancelled_tasks_are_listed_as_such(home):
     failed, cancelled = submit(home, "failed", "exit 3"), submit(home, "cancelled", "sleep 60")
     backend = LocalBackend(1)
-    until(lambda: backend.ask(cancelled)["status"] == "running")
+    until(lambda: backend.status(cancelled).status == "running")
     backend.cancel(cancelled)
     until(lambda: backend.ready(cancelled))
     found = {task["id"]: task["status"] for task in json.loads(ps("-a", "--format", "json"))}
@@ -192,7 +193,7 @@ def test_failed_and_cancelled_tasks_are_listed_as_such(home):
 
 def test_listing_starts_the_supervisor_again_when_it_was_killed(home):
     proxy = submit(home, "slow", "sleep 0.5")
-    until(lambda: LocalBackend(1).ask(proxy)["status"] == "running")
+    until(lambda: LocalBackend(1).status(proxy).status == "running")
     (supervisor,) = [
         int(name)
         for name in filter(str.isdigit, os.listdir("/proc"))
@@ -206,37 +207,45 @@ def test_listing_starts_the_supervisor_again_when_it_was_killed(home):
 def _is_supervisor(folder, state):
     try:
         return (
-            b"packtivity.backends.supervisor" in (folder / "cmdline").read_bytes()
+            b"packtivity.backends.engines.supervisor" in (folder / "cmdline").read_bytes()
             and state.encode() in (folder / "environ").read_bytes()
         )
     except OSError:
         return False
 
 
-def test_a_damaged_file_in_the_spool_is_listed_and_harms_nobody_else(home):
+def test_a_damaged_document_of_a_task_is_listed_and_harms_nobody_else(home):
     proxy = submit(home, "good", "true")
     until(lambda: LocalBackend(1).ready(proxy))
-    spool = LocalBackend(1)._spool()
-    Path(spool.path(DONE, "0-damaged")).write_text("{")
+    Path(TaskFiles().path("0-damaged")).write_text("{")
     listed = {task["id"]: task["status"] for task in json.loads(ps("-a", "--format", "json"))}
     assert listed == {proxy.task_id: "succeeded", "0-damaged": "unknown"}
 
 
 def test_many_tasks_are_asked_for_by_listing_each_folder_once(home, monkeypatch):
     backend = LocalBackend(1)
-    spool = backend._spool()
-    spool.prepare()
-    names = [f"{number:06}-done" for number in range(300)]
-    for name in names:
-        write_json(spool.path(DONE, name), {"status": "succeeded", "result": {}, "error": None})
+    done = [entry_of(home, backend, f"d{number}") for number in range(300)]
+    files = TaskFiles()
+    files.write(done, sync=False)
+    for entry in done:
+        files.retire(entry, TaskStatus("succeeded", {}))
     slow = submit(home, "slow", "sleep 60")
     waiting = [submit(home, f"w{number}", "true") for number in range(5)]
-    until(lambda: backend.ask(slow)["status"] == "running")
+    until(lambda: backend.status(slow).status == "running")
     listings = []
-    names_of = type(spool).names
-    monkeypatch.setattr(type(spool), "names", lambda self, folder: listings.append(folder) or names_of(self, folder))
-    proxies = [slow, *waiting, *(LocalProxy(name, spool.host) for name in names), LocalProxy("nobody", spool.host)]
-    told = backend.ask_many(proxies)
-    assert [answer["status"] for answer in told[:-1]] == ["running"] + ["waiting"] * 5 + ["succeeded"] * 300
+    names_of = Queue.names
+    monkeypatch.setattr(Queue, "names", lambda self, folder: listings.append(folder) or names_of(self, folder))
+    proxies = [
+        slow,
+        *waiting,
+        *(LocalProxy(entry.id, entry.place) for entry in done),
+        LocalProxy("nobody", Queue().host),
+    ]
+    told = LocalBackend(1).statuses(proxies)
+    assert [answer.status for answer in told[:-1]] == ["running"] + ["waiting"] * 5 + ["succeeded"] * 300
     assert isinstance(told[-1], ProxyError)
     assert len(listings) <= 4
+
+
+def entry_of(home, backend, name):
+    return backend.entry(SPEC, {"cmd": "true"}, LocalFSState([str(home / "work" / name)]), {"name": "task"})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from packtivity import record
-from packtivity.backends.multiproc import MultiProcBackend
+from packtivity.backends.engines.multiproc import MultiProcBackend
 from packtivity.backends.pool import Pool
 from packtivity.statecontexts import LocalFSState
 
@@ -236,7 +236,7 @@ def test_workers_killed_among_short_tasks_lose_and_double_nothing(tasks, count, 
 
 CLIENT = """
 import json, os, sys, time
-from packtivity.backends.multiproc import MultiProcBackend
+from packtivity.backends.engines.multiproc import MultiProcBackend
 from packtivity.statecontexts import LocalFSState
 backend, spec = MultiProcBackend(1), json.loads(sys.argv[2])
 def submit(number, cmd):
@@ -249,7 +249,7 @@ for turn in range(1000):
     long = submit(f"{turn}/long", "sleep 20; echo >> ran")
     short = [submit(f"{turn}/short{n}", "echo >> ran") for n in range(3)]
     time.sleep(0.1)
-    if any(len(worker.jobs) > 1 and worker.jobs[0] is long.job for worker in backend._pool._busy):
+    if any(len(worker.jobs) > 1 and worker.jobs[0] is long.job for worker in backend.engine.pool._busy):
         break
     for proxy in (long, *short):
         backend.cancel(proxy)

@@ -13,6 +13,8 @@ import pytest
 from arena import TASK, Arena, until
 
 from packtivity import lease, record
+from packtivity.backends.engines.local import Queue
+from packtivity.backends.task_files import TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.errors import ProxyError
 from packtivity.statecontexts import LocalFSState
@@ -128,15 +130,14 @@ def test_a_supervisor_s_number_given_to_somebody_else_does_not_hold_up_its_tasks
     _, backend = backend_from_string("local:2")
     state = LocalFSState([str(tmp_path / "work")])
     state.ensure()
-    spool = backend._spool()
-    spool.prepare()
-    document = backend.document(TASK, {"seconds": 0, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
-    spool.add([document])
-    spool.move(document["id"], "queue", "active")
-    Path(spool.root, "supervisor").write_text(str(stranger.pid))
-    proxy, backend = load_proxy(
-        {"proxyname": "LocalProxy", "proxydetails": {"task_id": document["id"], "host": spool.host}}
-    )
+    queue, files = Queue(), TaskFiles()
+    queue.prepare()
+    entry = backend.entry(TASK, {"seconds": 0, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
+    files.write([entry], sync=True)
+    queue.add(entry.id)
+    queue.move(entry.id, "queue", "active")
+    Path(queue.root, "supervisor").write_text(str(stranger.pid))
+    proxy, backend = load_proxy({"proxyname": "LocalProxy", "proxydetails": {"task_id": entry.id, "host": queue.host}})
     until(lambda: backend.ready(proxy))
     assert backend.successful(proxy)
     assert stranger.poll() is None

@@ -445,13 +445,16 @@ def test_a_person_at_a_terminal_sees_a_bar_with_failures_and_it_is_gone_at_the_e
 
 COMES_BACK = """
 from packtivity.asyncbackends import ForegroundBackend
-from packtivity.errors import BackendError
+from packtivity.backends.status import TaskStatus
 
 class Backend(ForegroundBackend):
-    def ask_many(self, proxies):
-        raise BackendError("it is away")
-    def ask_waiting(self, proxies):
-        return [{"status": "succeeded" if proxy.success else "failed"} for proxy in proxies]
+    asked = 0
+
+    def statuses(self, proxies):
+        self.asked += 1
+        if self.asked < 3:
+            return [TaskStatus("unclear", reason="it is away") for _ in proxies]
+        return [TaskStatus("succeeded" if proxy.success else "failed") for proxy in proxies]
 """
 
 

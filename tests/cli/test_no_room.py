@@ -229,7 +229,7 @@ def test_tasks_cannot_be_submitted_without_room_and_those_that_were_are_not_lost
     room.ballast.unlink()
     told = caller("packtivity-checkproxy", "--wait", "--timeout", "60s", "one.proxy")
     assert (told.returncode, told.stderr) == (0, "")
-    log = next((room.folder / "state").glob("local/*/supervisor.log"))
+    log = next((room.folder / "state").glob("detached/*/supervisor.log"))
     assert "Traceback" not in log.read_text()
     _end_supervisor(room.folder)
 

@@ -132,7 +132,7 @@ def test_a_stranger_who_says_404_is_not_believed(cluster, workdir):
     backend = make()
     proxy = submit(backend, task(cluster, "sleep 1"), workdir)
     cluster.faults(strange404=3)
-    assert backend.ask(proxy)["status"] in ("waiting", "running", "succeeded")
+    assert backend.status(proxy).status in ("waiting", "running", "succeeded")
     assert backend.result(proxy).json() == {"done": True}
 
 
@@ -196,7 +196,7 @@ def test_a_job_that_somebody_deleted_is_said_to_be_lost(cluster, workdir):
     cluster.until(lambda: not cluster.objects("jobs"))
     with pytest.raises(errors.WorkerLost, match="somebody deleted it"):
         backend.result(proxy)
-    assert backend.ask(reread(proxy))["status"] == "failed"
+    assert backend.status(reread(proxy)).status == "failed"
 
 
 def test_a_proxy_of_another_cluster_is_not_known_here(cluster, workdir):
@@ -206,7 +206,7 @@ def test_a_proxy_of_another_cluster_is_not_known_here(cluster, workdir):
     document["proxydetails"]["jobproxy"]["cluster"] = "https://elsewhere:6443"
     other = load_proxy(json.loads(json.dumps(document)), best_effort_backend=False)
     with pytest.raises(errors.ProxyError, match="is in the cluster https://elsewhere:6443"):
-        backend.ask(other)
+        backend.status(other)
 
 
 @pytest.mark.soak
@@ -298,7 +298,7 @@ def test_a_failed_job_that_nobody_asked_about_is_run_again(cluster, workdir):
     cluster.until(lambda: [job for job in cluster.objects("jobs") if job["status"].get("failed")])
     second = submit(backend, spec, workdir)
     assert backend.result(second).json() == {"done": True}
-    assert backend.ask(first)["status"] == "failed"
+    assert backend.status(first).status == "failed"
     assert runs(workdir) == 2
 
 

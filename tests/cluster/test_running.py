@@ -171,7 +171,7 @@ def test_an_image_that_is_not_there_is_named(cluster, workdir):
 def test_an_evicted_pod_is_lost_not_failed(cluster, backend, workdir):
     proxy = submit(backend, spec(cluster, "echo began; sleep 60"), workdir)
     cluster.until(cluster.running)
-    assert backend.ask(proxy)["status"] == "running"
+    assert backend.status(proxy).status == "running"
     cluster.evict()
     with pytest.raises(errors.WorkerLost, match="Evicted: The node was low on resource: memory. .on test-node"):
         backend.result(proxy)
@@ -254,7 +254,7 @@ def test_a_result_with_a_secret_parameter_in_it_is_only_told_where_it_is_known(c
     }
     proxy = submit(backend, spec(cluster, "true", publisher=publisher), workdir, api_token="s3cr3t-value")
     again, other = load_proxy(json.loads(json.dumps(proxy.json())))
-    cluster.until(lambda: isinstance(other.ask_many([again])[0], errors.ProxyError))
+    cluster.until(lambda: isinstance(other.statuses([again])[0], errors.ProxyError))
     assert backend.result(proxy).json() == {"t": "s3cr3t-value"}
 
 
@@ -263,7 +263,7 @@ def test_cancelling_ends_the_pod(cluster, backend, workdir):
     cluster.until(cluster.running)
     again, other = load_proxy(json.loads(json.dumps(proxy.json())))
     other.cancel(again)
-    assert backend.ask(proxy)["status"] == "cancelled"
+    assert backend.status(proxy).status == "cancelled"
     with pytest.raises(errors.TaskCancelled):
         backend.result(proxy)
     cluster.until(lambda: not cluster.objects("pods"))
@@ -279,7 +279,7 @@ def test_many_tasks_are_asked_about_in_one_go(cluster, backend, workdir):
         proxies.append(submit(backend, spec(cluster, UNTIL_GO, workdir="{workdir}"), folder))
     if cluster.kind == "small":
         cluster.asked()
-        assert {answer["status"] for answer in backend.ask_many(proxies)} <= {"waiting", "running"}
+        assert {answer.status for answer in backend.statuses(proxies)} <= {"waiting", "running"}
         assert not any(backend.ready(proxy) for proxy in proxies)  # one after the other, as engines do
         assert [(method, path.rpartition("/")[2]) for method, path, _ in cluster.asked()] == [
             ("GET", "jobs"),
@@ -287,7 +287,7 @@ def test_many_tasks_are_asked_about_in_one_go(cluster, backend, workdir):
         ]
     for folder in workdir.iterdir():
         (folder / "go").write_text("")
-    cluster.until(lambda: all(answer["status"] == "succeeded" for answer in backend.ask_many(proxies)))
+    cluster.until(lambda: all(answer.status == "succeeded" for answer in backend.statuses(proxies)))
     cluster.until(lambda: not cluster.objects("jobs"))
 
 

@@ -171,9 +171,9 @@ def settle(arena: Arena, seconds: float = 90.0, tend: Callable[[], object] = boo
         for number, (proxy, backend) in list(waiting.items()):
             if not backend.ready(proxy):
                 continue
-            answer = backend.ask(proxy)
-            arena.judge(number, answer["status"], answer.get("error"))
-            told[answer["status"]] = told.get(answer["status"], 0) + 1
+            answer = backend.status(proxy)
+            arena.judge(number, answer.status, answer.error)
+            told[answer.status] = told.get(answer.status, 0) + 1
             del waiting[number]
         assert time.monotonic() < deadline, f"{len(waiting)} tasks hang"
         time.sleep(0.05)

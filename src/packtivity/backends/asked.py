@@ -7,18 +7,20 @@ A subclass says how a task document is given away (:meth:`AskedBackend.hand_over
 
 from __future__ import annotations
 
-import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
 from packtivity.backends.base import PythonCallableAsyncBackend
-from packtivity.errors import PacktivityError, ProxyError, StateError, TaskCancelled, TaskFailed
+from packtivity.backends.document import new_id
+from packtivity.backends.failures import error_of
+from packtivity.backends.observe import from_answer
+from packtivity.errors import PacktivityError, ProxyError, StateError
 from packtivity.task import ASYNC_NAME, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from packtivity.backends.status import TaskStatus
     from packtivity.types import JSON
 
 Answer = dict[str, Any]
@@ -54,6 +56,15 @@ class AskedBackend(PythonCallableAsyncBackend):
             return self.ask(proxy)
         except (ProxyError, StateError) as error:
             return error
+
+    def status(self, resultproxy: Any) -> TaskStatus:
+        """Return how a task is."""
+        return from_answer(self.ask(resultproxy))
+
+    def statuses(self, resultproxies: Sequence[Any]) -> list[TaskStatus | PacktivityError]:
+        """Return how tasks are; an error in place of those that nobody can tell of."""
+        answers = self.ask_waiting(resultproxies)
+        return [each if isinstance(each, PacktivityError) else from_answer(each) for each in answers]
 
     def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> JSON:
         """Return a task document with an id of its own."""
@@ -110,26 +121,3 @@ class AskedBackend(PythonCallableAsyncBackend):
     def cancel(self, resultproxy: Any) -> None:
         """Ask for the end of a task; every subclass has its own."""
         raise NotImplementedError(f"a {type(self).__name__} cannot cancel")
-
-
-def new_id() -> str:
-    """Return an id that nobody else has; later ones sort after earlier ones."""
-    return f"{time.time_ns():016x}-{os.urandom(5).hex()}"
-
-
-def error_of(failure: JSON) -> Exception:
-    """Return the error to raise for a failure that is only known as JSON: of the same class where it is one of ours."""
-    from packtivity import errors
-
-    failure = failure or {}
-    message = failure.get("message") or "the task failed; nothing more is known"
-    name = failure.get("type")
-    if name in {"TaskCancelled", "KeyboardInterrupt"}:
-        return TaskCancelled(message)
-    found = getattr(errors, name, None) if name in errors.__all__ else None
-    if found is None and name:
-        message = f"{name}: {message}"
-    if found in (None, errors.InvalidSpec, TaskFailed) or not issubclass(found, PacktivityError):
-        return TaskFailed(message, returncode=failure.get("returncode", 1), command=())
-    made: Exception = found(message)
-    return made

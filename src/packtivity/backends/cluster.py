@@ -23,7 +23,7 @@ from ipyparallel import Client
 from ipyparallel.serialize import PrePickled
 
 from packtivity import folders
-from packtivity.backends.engine import RUN
+from packtivity.backends.engine_run import RUN
 from packtivity.backends.stranded import Stranded
 from packtivity.errors import BackendError, UnsafeDirectory
 from packtivity.files import read_json

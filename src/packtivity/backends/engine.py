@@ -1,28 +1,149 @@
-"""What an engine of an ipyparallel cluster does with a task; what crosses to it is :data:`RUN` and JSON text."""
+"""What an engine supplies, so that everything else can be done for it: submit, look, kill.
+
+An engine is whatever runs tasks for others: a pool, a batch system, a message queue. It gets **envelopes** and hands
+each to a process that calls :func:`packtivity.worker.run_envelope` with it, somewhere, at some time, at least once.
+That function runs the task, or finds that it has been run; it takes the task's lock, counts attempts, obeys its cancel
+file, writes its record and never runs it beside another run. So an engine may deliver a task twice, lose it or lie about
+it: the :class:`~packtivity.backends.keeper.Keeper` notices, and gives it away again.
+
+To add an engine:
+
+1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``place_name``, ``limits`` and three methods.
+2. Add a subclass of :class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls
+   ``super().__init__(NAMEEngine(…), config)``; it has all the verbs of a backend.
+3. Add a row to ``ENGINES`` in :mod:`packtivity.backends.registry`, for the backend string and for the proxy.
+
+Rules, for each method:
+
+- Processes come and go: what was submitted by one is looked at by another, which knows nothing but the
+  :class:`Submission`. So the engine's own name for a task should be derived from the id (a job's name, a message's id).
+  Where the engine itself chooses one, ``submit`` returns it as the handle, which is kept in the owner's files.
+- Several processes may call the methods at the same time, for the same tasks; :class:`Keeper` sees that only one of them
+  submits a task again.
+- No method writes into a task's directories; no method but ``submit``, ``kill`` and ``revive`` changes anything anywhere.
+- Commands are lists of arguments. What is in an envelope or comes from an engine never becomes part of a shell line.
+"""
 
 from __future__ import annotations
 
-import json
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from packtivity.backends.ticket import Ticket
-from packtivity.backends.watch import CancelFile
+from packtivity.backends.status import Limits, Native
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class _Run:
-    """Runs a task document; an object, because of a function ipyparallel sends the code."""
+    from packtivity.errors import BackendError
+    from packtivity.types import JSON
 
-    def __call__(self, text: str) -> str:
-        """Run ``{"record", "task"}`` and return its answer with its id; both ways JSON text."""
-        from packtivity.plugins import enable_plugins
-        from packtivity.worker import answer
-
-        enable_plugins()
-        errand = json.loads(text)
-        ticket = Ticket(errand["record"])
-        with CancelFile(ticket.cancel) as cancel:
-            told = answer(errand["task"], cancel)
-        ticket.remove()
-        return json.dumps({**told, "id": errand["task"]["id"]}, default=str)
+__all__ = ["Engine", "Envelope", "Limits", "Native", "Submission"]
 
 
-RUN = _Run()
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What an engine carries to a worker; :meth:`to_json` is what to carry.
+
+    :ivar task: the task document; its ``id`` is the task's.
+    :ivar record: path of its record as seen from here; not carried, because a worker finds it by itself.
+    """
+
+    task: dict[str, Any]
+    record: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the id of the task: 1 to 64 characters of ``[0-9A-Za-z_-]``, later ones sort after earlier ones."""
+        return str(self.task["id"])
+
+    def to_json(self) -> JSON:
+        """Return the document for :func:`packtivity.worker.run_envelope`; only the task's owner and its worker may read it."""
+        return {"task": self.task}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task that was given to an engine, as far as the one who asks knows it.
+
+    :ivar id: of the task.
+    :ivar place: which engine it was given to, as its :meth:`Engine.place` said then. It may come from a stranger's
+        document: it is to be compared, and never connected to.
+    :ivar handle: what ``submit`` returned when it was given away last; empty where that is not known.
+    :ivar deliveries: how often it was given away; 0 for a task that is not the asker's own.
+    :ivar time: when it was given away last, seconds since the epoch.
+    """
+
+    id: str
+    place: JSON = None
+    handle: str = ""
+    deliveries: int = 0
+    time: float = field(default_factory=time.time)
+
+
+class Engine(ABC):
+    """Base of all engines.
+
+    :cvar name: for messages and for the owner's files; the same as the backend string begins with.
+    :cvar place_name: what :meth:`place` is called in a proxy's document: ``host``, ``cluster``; empty for none.
+    :ivar limits: how much its word can be believed.
+    :cvar keeps: whether the owner keeps a document of each task, from which it is given away again; not for an engine that
+        ends with this program.
+    :cvar syncs: whether that document is forced to disk before the engine hears of it: where nothing but the disk knows of
+        the task when the machine stops.
+    :cvar interval: seconds between two looks of a process that waits; records and locks are looked at in between.
+    """
+
+    name: ClassVar[str]
+    place_name: ClassVar[str] = ""
+    keeps: ClassVar[bool] = True
+    syncs: ClassVar[bool] = False
+    interval: ClassVar[float] = 1.0
+    limits: Limits = Limits()
+
+    def place(self) -> JSON:
+        """Return what tells this engine apart from others of its kind, as JSON without secrets; it goes into proxies."""
+        return None
+
+    @abstractmethod
+    def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
+        """Give tasks to the engine, which will run each at least once.
+
+        A task that it has already may be given to it again.
+
+        :returns: for each, the engine's own name for it (empty where that is derived from the id), or the error for one
+            that was definitely not taken. Where that is in doubt, it was taken.
+        :raises BackendError: none of them was taken.
+        """
+
+    @abstractmethod
+    def look(self, submissions: Sequence[Submission]) -> list[Native]:
+        """Return what the engine knows of tasks, in their order; one question to it for all.
+
+        It never raises because the engine is away, changes nothing, and takes seconds at most. A wrong word does no harm
+        if it is not repeated for ever: ``gone`` and ``ended`` lead to another delivery, which finds the record or waits for
+        the lock. Only ``unknown`` is taken at its word.
+        """
+
+    @abstractmethod
+    def kill(self, submissions: Sequence[Submission]) -> None:
+        """Ask the engine to drop or end tasks, as well as it can, and return at once.
+
+        Nobody relies on it, because workers obey the cancel file; it does not raise.
+        """
+
+    def revive(self) -> None:  # noqa: B027 - most have nothing to do
+        """See that there is somebody to run this user's tasks, where that is for the client to do.
+
+        Called before :meth:`look` when tasks of the asker's own are open, whatever becomes of it.
+        """
+
+    def owns(self, submission: Submission) -> bool:
+        """Return whether a task is the asker's own, where that is not said by the owner's document."""
+        return submission.deliveries > 0
+
+    def idle(self, task_id: str, seconds: float) -> None:  # noqa: ARG002 - for subclasses
+        """Wait until something may have changed for a task, at most so long."""
+        Event().wait(seconds)

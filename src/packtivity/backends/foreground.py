@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel, outcome
-from packtivity.backends.asked import error_of
 from packtivity.backends.base import PythonCallableAsyncBackend
+from packtivity.backends.failures import error_of
 from packtivity.backends.proxies import ForegroundProxy
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.backends.asked import OVER
-from packtivity.backends.multiproc import MultiProcBackend, MultiProcProxy
+from packtivity.backends.engines.multiproc import MultiProcBackend, MultiProcProxy
 from packtivity.errors import ParameterError, ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packtivity.backends.status import TaskStatus
     from packtivity.handlers.config import ExecutionConfig
     from packtivity.types import JSON
 
@@ -58,20 +58,20 @@ class DefaultExternalJobBackend:
             raise ProxyError("this is no handle of a job")
         return self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
 
-    def _answer(self, handle: Any) -> dict[str, Any]:
-        return self._tasks.ask(self._proxy(handle))
+    def _status(self, handle: Any) -> TaskStatus:
+        return self._tasks.status(self._proxy(handle))
 
     def ready(self, handle: Any) -> bool:
         """Return whether a job is over."""
-        return self._answer(handle)["status"] in OVER
+        return self._status(handle).is_over
 
     def successful(self, handle: Any) -> bool:
         """Return whether a job is over and has succeeded."""
-        return bool(self._answer(handle)["status"] == "succeeded")
+        return self._status(handle).status == "succeeded"
 
     def fail_info(self, handle: Any) -> tuple[str, str] | None:
         """Return type and message of the error; None for a job that is not over or has succeeded."""
-        error = self._answer(handle).get("error")
+        error = self._status(handle).error
         return None if error is None else (error.get("type", "TaskFailed"), error.get("message", ""))
 
     def cancel_all(self) -> None:

@@ -1,14 +1,16 @@
 """A pool of worker processes that live as long as this one; a worker that is killed costs nobody else's task.
 
 Each busy worker is talked to by a thread of ours. Tasks and answers are lines of JSON; see
-:mod:`packtivity.backends.serve`. While tasks are short, a worker is sent the next ones ahead, so that it need not wait
+:mod:`packtivity.backends.pool_worker`. While tasks are short, a worker is sent the next ones ahead, so that it need not wait
 for us in between; what it has not begun is taken back when another worker has nothing to do. A task whose worker was
-killed is started again, up to :data:`packtivity.record.ATTEMPTS` times.
+killed is started again, up to :data:`packtivity.record.ATTEMPTS` times. While there are tasks, a thread looks for the
+files by which others ask for their end.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import weakref
@@ -18,11 +20,13 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from packtivity import plugins
-from packtivity.errors import PacktivityError, WorkerLost
+from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.record import ATTEMPTS
 from packtivity.runtimes.helpers import forget, start_module
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packtivity.types import JSON
 
 Answer = dict[str, Any]
@@ -37,21 +41,35 @@ _SMALL = 8192
 """Bytes a task has at most to be sent ahead; all that are have to fit into a pipe that nobody reads yet."""
 
 
+_LOOK = 0.25
+"""Seconds between looks for files that ask for the end of a task."""
+
+_LOOKED_AT = 200
+"""Waiting tasks that are looked at each time; all that workers have are."""
+
+
 class Job:
     """A task in the pool.
 
+    :param cancel: path of the file that asks for its end, None where nobody else can.
     :ivar future: its answer.
     :ivar attempts: how many workers have died with it.
     """
 
-    def __init__(self, document: JSON) -> None:
+    def __init__(self, document: JSON, cancel: str | None = None) -> None:
         self.id: str = document["id"]
+        self.cancel_file = cancel
         self.line = json.dumps({"task": document}, separators=(",", ":")).encode() + b"\n"
         self.future: Future[Answer] = Future()
         self.attempts = 0
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._cancelled = self._settled = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a worker has it."""
+        return self._worker is not None
 
     def sent_to(self, worker: Worker) -> bool:
         """Note who has it; false when nobody is to have it any more."""
@@ -78,6 +96,16 @@ class Job:
         else:
             worker.order({"cancel": self.id})
 
+    def cancel_by_file(self) -> None:
+        """End it because somebody else asks for that, who looks for its record."""
+        with self._lock:
+            begun = self._worker is not None or self._settled
+            self._cancelled = True
+        if begun:
+            self.cancel()
+        else:
+            self.settle(concluded(self, TaskCancelled("the task was cancelled before it began")))
+
     def settle(self, answer: Answer | Exception) -> None:
         """Say how it ended, unless that has been said."""
         with self._lock:
@@ -95,7 +123,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._process = start_module("packtivity.backends.serve")
+        self._process = start_module("packtivity.backends.pool_worker")
         self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._writing = threading.Lock()
         self.jobs: deque[Job] = deque()
@@ -163,14 +191,23 @@ class Pool:
         self._talking = 0
         self._busy: set[Worker] = set()
         self._idle: list[Worker] = []
+        self._watched = False
+        self._turn = 0
         weakref.finalize(self, _end_all, self._idle)
 
-    def submit(self, document: JSON) -> Job:
-        """Put a task into the queue."""
-        job = Job(document)
+    def submit(self, document: JSON, cancel: str | None = None) -> Job:
+        """Put a task into the queue.
+
+        :param cancel: path of the file that asks for its end.
+        """
+        job = Job(document, cancel)
         self._open.add(job)
         with self._lock:
             self._waiting.append(job)
+            watch, self._watched = cancel is not None and not self._watched, self._watched or cancel is not None
+        if watch:
+            method = weakref.WeakMethod(self._look_for_files)
+            threading.Thread(target=_watch, args=(method,), name="packtivity-cancel", daemon=True).start()
         self._begin()
         return job
 
@@ -180,11 +217,17 @@ class Pool:
             if not job.future.done():
                 job.cancel()
 
-    def cancel_one(self, task_id: str) -> None:
-        """Cancel a task, if it is here and not over."""
-        for job in list(self._open):
-            if job.id == task_id and not job.future.done():
-                job.cancel()
+    def _look_for_files(self) -> bool:
+        """End tasks whose end others ask for; false when there is none left to look at."""
+        with self._lock:
+            waiting = list(self._waiting)
+            jobs = [job for worker in self._busy for job in worker.jobs]
+            self._watched = bool(jobs or waiting)
+        self._turn = self._turn + _LOOKED_AT if self._turn + _LOOKED_AT < len(waiting) else 0
+        for job in (*jobs, *waiting[self._turn :][:_LOOKED_AT]):
+            if job.cancel_file is not None and os.path.isfile(job.cancel_file):
+                job.cancel_by_file()
+        return self._watched
 
     def _begin(self) -> None:
         """Start a thread for another worker, if there may be one."""
@@ -275,7 +318,7 @@ class Pool:
         running.attempts += 1
         again = [job for job in others if job.came_back()]
         if running.attempts >= ATTEMPTS:
-            running.settle(lost(running))
+            running.settle(concluded(running, WorkerLost(f"the worker that ran this task died, {ATTEMPTS} times")))
         elif running.came_back():
             again.insert(0, running)
         with self._lock:
@@ -306,12 +349,20 @@ def _cancelled() -> Answer:
     return {"status": "cancelled", "result": None, "error": error, "record": None}
 
 
-def lost(job: Job) -> Answer | Exception:
-    """Return the answer for a task whose workers have died, and see that its record says so."""
+def _watch(method: weakref.WeakMethod[Callable[[], bool]]) -> None:
+    idle = threading.Event()
+    while not idle.wait(_LOOK):
+        look = method()
+        if look is None or not look():
+            return
+        del look
+
+
+def concluded(job: Job, error: PacktivityError) -> Answer | Exception:
+    """Return the answer for a task that no worker runs any more, and see that its record says so."""
     from packtivity.task import Task
     from packtivity.worker import failed
 
-    error = WorkerLost(f"the worker that ran this task died, {ATTEMPTS} times")
     try:
         return failed(Task.from_json(json.loads(job.line)["task"]), error)
     except PacktivityError as other:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from packtivity.errors import ProxyError
+from packtivity.files import is_id
+from packtivity.record import is_record_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packtivity.backends.status import TaskStatus
     from packtivity.types import JSON, ProxyDocument
 
 PROXYNAME_BASE = "PacktivityProxyBase"
@@ -40,6 +43,64 @@ class PacktivityProxyBase:
     def json(self) -> ProxyDocument:
         """Return the handle as a document."""
         return {"proxyname": self.proxyname(), "proxydetails": self.details()}
+
+
+class TaskProxy(PacktivityProxyBase):
+    """Handle of a task that was given to an engine; each engine has a subclass, for its name.
+
+    :param task_id: its id.
+    :param place: which engine has it; it is compared with the one that is asked, and never connected to.
+    :param record: path that its record has or will have: a hint for people, and for who is not its owner.
+    :cvar name: the name of the proxy's loader.
+    :cvar place_name: what ``place`` is called in the document.
+    :ivar handle: what the engine calls the task, where that is not derived from its id.
+    :ivar datamodel: leaf types of the result.
+    :ivar known: what the keeper remembers of the task.
+    :ivar ending: how the task went, once that is known.
+    """
+
+    name: ClassVar[str] = "TaskProxy"
+    place_name: ClassVar[str] = ""
+
+    def __init__(self, task_id: str, place: JSON = None, record: str | None = None, details: JSON = None) -> None:
+        super().__init__(details=details)
+        self.task_id, self.place, self.record = task_id, place, record
+        self.handle = ""
+        self.datamodel: JSON = None
+        self.known: Any = None
+        self.ending: TaskStatus | None = None
+
+    def proxyname(self) -> str:
+        """Return the name the loader of this kind of proxy is registered under."""
+        return self.name
+
+    def details(self) -> JSON:
+        """Return id, record and place, with the caller's remarks."""
+        own = {"task_id": self.task_id, "record": self.record}
+        if self.place_name:
+            own[self.place_name] = self.place
+        return {**(self._details or {}), **own}
+
+    @classmethod
+    def is_place(cls, place: Any) -> bool:
+        """Return whether something in a document can be the place of a task."""
+        return isinstance(place, (str, type(None)))
+
+    @classmethod
+    def fromJSON(cls, data: Mapping[str, Any]) -> Self:
+        """Read the handle.
+
+        :raises ProxyError: something in it cannot be.
+        """
+        details = dict(proxy_details(data))
+        task_id, record = details.pop("task_id", None), details.pop("record", None)
+        place = details.pop(cls.place_name, None) if cls.place_name else None
+        if not is_id(task_id) or not cls.is_place(place):
+            wanted = f"task_id and {cls.place_name}" if cls.place_name else "task_id"
+            raise ProxyError(f"proxy document of a {cls.name} has no {wanted} that could be one")
+        if record is not None and not is_record_path(record, task_id):
+            raise ProxyError(f"proxy document of a {cls.name}: its record is not the one of its task_id")
+        return cls(task_id, place, record, details or None)
 
 
 class ForegroundProxy(PacktivityProxyBase):

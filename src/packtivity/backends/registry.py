@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
+from packtivity.backends import engines
 from packtivity.errors import BackendError, ConfigurationError, PacktivityError, ProxyError
 from packtivity.registry import Registry, load_object, suggestion
 
@@ -110,22 +111,6 @@ def _foregroundasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[b
     return is_async, ForegroundBackend(**backendopts)
 
 
-@backend("multiproc")
-def _multiproc(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends.multiproc import MultiProcBackend
-
-    _, _, size = backendstring.partition(":")
-    return is_async, MultiProcBackend(**{**backendopts, **({"poolsize": size} if size else {})})
-
-
-@backend("local")
-def _local(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends.local import LocalBackend
-
-    _, _, jobs = backendstring.partition(":")
-    return is_async, LocalBackend(**{**backendopts, **({"jobs": jobs} if jobs else {})})
-
-
 @backend("externalasync")
 def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
     from packtivity.backends.external import ExternalAsyncBackend
@@ -139,30 +124,19 @@ def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[boo
     return is_async, ExternalAsyncBackend(job_backend=jobs, **options)
 
 
-@backend("celery")
-def _celery(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends import engines
+def _register(row: engines.Row) -> None:
+    """Register the backend of an engine and the loader of its proxies."""
 
-    _, _, queue = backendstring.partition(":")
-    return is_async, engines.CeleryBackend(**{**backendopts, **({"queue": queue} if queue else {})})
+    def make(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
+        _, _, value = backendstring.partition(":")
+        chosen = {row.option: value} if value and row.option else {}
+        return is_async, getattr(engines, row.backend)(**{**backendopts, **chosen})
 
+    def load(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
+        return _with_backend(getattr(engines, row.proxy).fromJSON(jsondata), row.answers, best_effort_backend)
 
-@backend("ipcluster")
-def _ipcluster(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
-    from packtivity.backends import engines
-
-    return is_async, engines.IPythonParallelBackend(**backendopts)
-
-
-@backend("kubernetes")
-@backend("kubedirectjob")
-def _kubernetes(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends.kubernetes.backend import DirectExternalKubernetesBackend
-
-    _, _, namespace = backendstring.partition(":")
-    return is_async, DirectExternalKubernetesBackend(
-        **{**backendopts, **({"namespace": namespace} if namespace else {})}
-    )
+    backend(row.name)(make)
+    proxyloader(row.proxy)(load)
 
 
 @backend("py:")
@@ -237,47 +211,12 @@ def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_eff
     return _with_backend(ForegroundProxy.fromJSON(jsondata), "foregroundasync", best_effort_backend)
 
 
-@proxyloader("MultiProcProxy")
-def _multiproc_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends.multiproc import MultiProcProxy
-
-    return _with_backend(MultiProcProxy.fromJSON(jsondata), "multiproc:1", best_effort_backend)
-
-
-@proxyloader("LocalProxy")
-def _local_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends.local import LocalProxy
-
-    return _with_backend(LocalProxy.fromJSON(jsondata), "local", best_effort_backend)
-
-
-@proxyloader("CeleryProxy")
-def _celery_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends import engines
-
-    return _with_backend(engines.CeleryProxy.fromJSON(jsondata), "celery", best_effort_backend)
-
-
-@proxyloader("IPythonParallelProxy")
-def _ipyparallel_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends import engines
-
-    return _with_backend(engines.IPythonParallelProxy.fromJSON(jsondata), "ipcluster", best_effort_backend)
-
-
 @proxyloader("ExternalAsyncProxy")
 def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
     from packtivity.backends.proxies import ExternalAsyncProxy
 
     name = "fromenv" if settings.value("async_backend") else "externalasync:default"
     return _with_backend(ExternalAsyncProxy.fromJSON(jsondata), name, best_effort_backend)
-
-
-@proxyloader("KubernetesProxy")
-def _kubernetes_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends.kubernetes.proxy import KubernetesProxy
-
-    return _with_backend(KubernetesProxy.fromJSON(jsondata), "kubernetes", best_effort_backend)
 
 
 @proxyloader("fromenv")
@@ -304,3 +243,7 @@ def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_
     if best_effort_backend and settings.value("async_backend"):
         return _with_backend(proxy, "fromenv", best_effort_backend)
     return (proxy, None) if best_effort_backend else proxy
+
+
+for _row in engines.ENGINES:
+    _register(_row)

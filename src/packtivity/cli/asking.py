@@ -15,9 +15,10 @@ from packtivity.files import closing_fd, open_file, open_folder
 from packtivity.printable import escaped, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-OVER = frozenset({"succeeded", "failed", "cancelled", "unknown"})
+    from packtivity.backends.status import TaskStatus
+
 _POLL = (0.01, 1.0)
 """Seconds between questions: at first, and at most."""
 
@@ -25,15 +26,16 @@ _POLL = (0.01, 1.0)
 class Question:
     """One proxy file and what is known about its task.
 
-    :ivar answer: ``status`` (``waiting``, ``running``, ``succeeded``, ``failed``, ``cancelled``, ``unknown``),
-        ``result``, ``error``.
+    :ivar status: how it is; None for one that nobody knows.
+    :ivar error: ``type`` and ``message`` of what has gone wrong with the task or with asking for it.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.proxy: Any = None
         self.backend: Any = None
-        self.answer: dict[str, Any] = {"status": "unknown"}
+        self.status: TaskStatus | None = None
+        self.error: Mapping[str, Any] | None = None
 
     def load(self, backends: dict[str, Any]) -> None:
         """Read the file and find the backend, one for all proxies of a kind.
@@ -63,21 +65,23 @@ class Question:
 
     def is_open(self) -> bool:
         """Return whether there is something to wait for."""
-        return self.proxy is not None and self.answer["status"] not in OVER
+        return self.status is not None and not self.status.is_over
 
-    def refuse(self, error: errors.PacktivityError) -> None:
-        """Note that nobody knows the task."""
-        self.answer = {"status": "unknown", "error": {"type": type(error).__name__, "message": str(error)}}
+    def is_asked(self) -> bool:
+        """Return whether there may be something to be found out."""
+        return self.proxy is not None and (self.status is None or not self.status.is_over)
 
-    def cancel(self) -> None:
-        """Ask for the end of the task.
+    @property
+    def word(self) -> str:
+        """Return the status in one word."""
+        return "unknown" if self.status is None else self.status.status
 
-        :raises BackendError: that cannot be done.
-        """
-        end = getattr(self.backend, "cancel", None)
-        if end is None:
-            raise errors.BackendError(f"a {type(self.backend).__name__} cannot cancel tasks")
-        end(self.proxy)
+    def note(self, answer: TaskStatus | errors.PacktivityError) -> None:
+        """Note how the task is, or that nobody knows it."""
+        if isinstance(answer, errors.PacktivityError):
+            self.status, self.error = None, {"type": type(answer).__name__, "message": str(answer)}
+        else:
+            self.status, self.error = answer, answer.error
 
     def log(self) -> str | None:
         """Return the path of the run log."""
@@ -108,19 +112,20 @@ class Questions:
             except (errors.ProxyError, errors.ConfigurationError) as error:
                 if len(self._all) == 1:
                     raise
-                question.refuse(error)
+                question.note(error)
 
-    def ask(self, *, again: bool = False) -> None:
-        """Ask for every task that may not be over.
+    def ask(self) -> None:
+        """Ask for every task that may not be over."""
+        for questions in self._by_backend(lambda question: question.is_asked()):
+            _ask(questions[0].backend, questions)
 
-        :param again: an engine that was there before and is away now may come back.
-        """
-        waiting = [question for question in self._all if question.proxy is not None]
-        by_backend: dict[int, list[Question]] = {}
-        for question in waiting:
-            by_backend.setdefault(id(question.backend), []).append(question)
-        for questions in by_backend.values():
-            _ask(questions[0].backend, questions, again=again)
+    def _by_backend(self, wanted: Callable[[Question], bool]) -> list[list[Question]]:
+        """Return those that are wanted, each list for one backend."""
+        found: dict[int, list[Question]] = {}
+        for question in self._all:
+            if wanted(question):
+                found.setdefault(id(question.backend), []).append(question)
+        return [*found.values()]
 
     def cancel(self) -> None:
         """Ask for the end of every task that is not over.
@@ -128,15 +133,11 @@ class Questions:
         :raises PacktivityError: that of one cannot be asked for.
         """
         self.ask()
-        refused = []
-        for question in self._all:
-            if question.is_open():
-                try:
-                    question.cancel()
-                except errors.PacktivityError as error:  # of this one task; the others are cancelled all the same
-                    refused.append(error)
-        if refused:
-            raise refused[0]
+        refused: list[errors.PacktivityError | None] = []
+        for questions in self._by_backend(lambda question: question.is_open()):
+            refused += _cancel(questions[0].backend, [question.proxy for question in questions])
+        for error in filter(None, refused):  # of one task; the others are cancelled all the same
+            raise error
 
     def wait(self, timeout: float | None) -> None:
         """Ask until all are over, or the time is."""
@@ -151,13 +152,13 @@ class Questions:
             self.ask()
             while True:
                 over = [question for question in self._all if not question.is_open()]
-                failed = [question for question in over if question.answer["status"] != "succeeded"]
+                failed = [question for question in over if question.word != "succeeded"]
                 progress.show(len(over), len(failed))
                 if len(over) == len(self._all) or (deadline is not None and monotonic() >= deadline):
                     return
                 idle.wait(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
                 pause = min(pause * 1.3, _POLL[1])
-                self.ask(again=True)
+                self.ask()
 
     def follow(self, timeout: float | None, stream: Any) -> None:
         """Print what the tasks print, one after the other, until they are over."""
@@ -166,7 +167,7 @@ class Questions:
         deadline = None if timeout is None else monotonic() + timeout
         self.ask()
         for question in self._all:
-            _follow(question, lambda: self.ask(again=True), deadline, stream)
+            _follow(question, self.ask, deadline, stream)
 
     def tell(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
@@ -183,79 +184,93 @@ class Questions:
 
     def exit_code(self) -> int:
         """Return what the command ends with."""
-        found = {question.answer["status"] for question in self._all}
+        found = {question.word for question in self._all}
         if "unknown" in found:
             return errors.ProxyError.exit_code
+        if "unclear" in found:
+            return errors.BackendError.exit_code
         if found & {"failed", "cancelled"}:
             return FAILED
         return 0 if found == {"succeeded"} else STILL_RUNNING
 
 
-def _ask(backend: Any, questions: list[Question], *, again: bool) -> None:
-    asked = [question for question in questions if question.is_open() or question.answer == {"status": "unknown"}]
-    many = getattr(backend, "ask_waiting" if again else "ask_many", None) or getattr(backend, "ask_many", None)
+def _ask(backend: Any, questions: list[Question]) -> None:
+    many = getattr(backend, "statuses", None)
     if many is not None:
-        for question, answer in zip(asked, many([question.proxy for question in asked]), strict=True):
-            _note(question, answer)
+        for question, answer in zip(questions, many([question.proxy for question in questions]), strict=True):
+            question.note(answer)
         return
-    for question in asked:
+    for question in questions:
         try:
-            question.answer = by_verbs(backend, question.proxy)
+            question.note(by_verbs(backend, question.proxy))
         except errors.BackendError:
             raise
         except errors.PacktivityError as error:  # of this one task; the others are asked for all the same
-            _note(question, error)
+            question.note(error)
 
 
-def _note(question: Question, answer: Any) -> None:
-    if isinstance(answer, errors.PacktivityError):
-        question.refuse(answer)
-    else:
-        question.answer = answer
+def _cancel(backend: Any, proxies: list[Any]) -> list[errors.PacktivityError | None]:
+    """Ask for the end of tasks; for each None, or why that cannot be done."""
+    many = getattr(backend, "cancel_many", None)
+    if many is not None:
+        return list(many(proxies))
+    end = getattr(backend, "cancel", None)
+    if end is None:
+        return [errors.BackendError(f"a {type(backend).__name__} cannot cancel tasks")]
+    refused: list[errors.PacktivityError | None] = []
+    for proxy in proxies:
+        try:
+            end(proxy)
+        except errors.PacktivityError as error:
+            refused.append(error)
+    return refused
 
 
-def by_verbs(backend: Any, proxy: Any) -> dict[str, Any]:
+def by_verbs(backend: Any, proxy: Any) -> TaskStatus:
     """Ask a backend that has only the five verbs."""
+    from packtivity.backends.status import TaskStatus
+
     if not backend.ready(proxy):
-        return {"status": "running"}
+        return TaskStatus("running")
     if backend.successful(proxy):
         try:
             result = backend.result(proxy)
         except (errors.ProxyError, errors.BackendError):
             raise
         except errors.PacktivityError as error:  # the job went well, and what it left cannot be published
-            return {"status": "failed", "error": outcome.failure(error)}
-        return {"status": "succeeded", "result": result.json() if hasattr(result, "json") else result}
+            return TaskStatus("failed", None, outcome.failure(error))
+        return TaskStatus("succeeded", result.json() if hasattr(result, "json") else result)
     reason = backend.fail_info(proxy)
     if isinstance(reason, tuple) and len(reason) > 1:
-        return {"status": "failed", "error": {"type": str(reason[0]), "message": str(reason[1])}}
-    return {"status": "failed", "error": {"type": "TaskFailed", "message": str(reason)} if reason else None}
+        return TaskStatus("failed", None, {"type": str(reason[0]), "message": str(reason[1])})
+    return TaskStatus("failed", None, {"type": "TaskFailed", "message": str(reason)} if reason else None)
 
 
 def _document(question: Question) -> dict[str, Any]:
-    answer = question.answer
-    found = {"file": question.name, "status": answer["status"], "result": answer.get("result")}
-    return {**found, "error": answer.get("error"), "log": question.log()}
+    status = question.status
+    found = {"file": question.name, "status": question.word, "result": None if status is None else status.result}
+    return {**found, "error": question.error, "log": question.log()}
 
 
 def _tell(question: Question, where: str) -> None:
     import json
 
-    answer = question.answer
-    status, error = answer["status"], answer.get("error") or {}
-    if status == "unknown":
+    status, error = question.status, question.error or {}
+    if status is None:
         say("unknown: True")
-    elif status not in OVER:
+    elif not status.is_over:
         say("ready: False")
     else:
         say("ready: True")
-        say(f"successful: {status == 'succeeded'}")
-    if status == "succeeded":
-        say(f"result: {json.dumps(answer.get('result'))}")
+        say(f"successful: {status.status == 'succeeded'}")
+    if status is not None and status.status == "succeeded":
+        say(f"result: {json.dumps(status.result)}")
     elif error:
-        what = "the task is not known" if status == "unknown" else "the task failed"
+        what = "the task is not known" if status is None else "the task failed"
         text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
         warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
+    elif status is not None and status.status == "unclear":
+        warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
 
 
 def _print_log(question: Question) -> None:

@@ -17,8 +17,9 @@ from packtivity.files import read_json, write_json
 from packtivity.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from packtivity.backends.status import TaskStatus
     from packtivity.cli.sets import Sets
 
 NAME = "packtivity"
@@ -198,13 +199,14 @@ class Sweep:
             return None  # of another backend, or nobody knows it any more
 
     def _landed(self, flying: list[Item]) -> set[Item]:
-        many = getattr(self.backend, "ask_waiting", None) or getattr(self.backend, "ask_many", None)
+        many = getattr(self.backend, "statuses", None)
         if many is not None:
             told = many([item.proxy for item in flying])
+            _raise_if_away(told)
             over = {
                 item: _failure(answer)
                 for item, answer in zip(flying, told, strict=True)
-                if not isinstance(answer, dict) or answer["status"] not in ("waiting", "running")
+                if isinstance(answer, errors.PacktivityError) or answer.is_over
             }
         else:
             over = {item: self._noted(item) for item in flying if self.backend.ready(item.proxy)}
@@ -214,17 +216,24 @@ class Sweep:
     def _noted(self, item: Item) -> str | None:
         """Return why a task failed, None when it has not, and see that the next command and the table know."""
         answer = by_verbs(self.backend, item.proxy)
-        if (self.outcome(item.number) or {}).get("status") != answer["status"]:
-            write_json(f"{item.state.metadir}/{_NOTE}", {**answer, "key": self._key(item.number)})
+        if (self.outcome(item.number) or {}).get("status") != answer.status:
+            note = {"status": answer.status, "result": answer.result, "error": answer.error}
+            write_json(f"{item.state.metadir}/{_NOTE}", {**note, "key": self._key(item.number)})
         return _failure(answer)
 
 
-def _failure(answer: Any) -> str | None:
+def _raise_if_away(answers: Sequence[TaskStatus | errors.PacktivityError]) -> None:
+    """Raise what says that the engine has been away for too long."""
+    for answer in answers:
+        if isinstance(answer, errors.BackendError):
+            raise answer
+
+
+def _failure(answer: TaskStatus | errors.PacktivityError) -> str | None:
     """Return why a task failed; None when it has not."""
-    if not isinstance(answer, dict):
+    if isinstance(answer, errors.PacktivityError):
         return str(answer)
-    error = answer.get("error") or {}
-    return None if answer["status"] == "succeeded" else str(error.get("message") or answer["status"])
+    return None if answer.status == "succeeded" else str((answer.error or {}).get("message") or answer.status)
 
 
 def _room(backend: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,16 +11,16 @@ from packtivity.cli.command import command
 from packtivity.cli.printing import say, say_json
 from packtivity.printable import printable
 
+if TYPE_CHECKING:
+    from packtivity.backends.task_files import Entry
+
 _ALL = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
 
 
 @command("packtivity-ps", _ALL, options.document_format, options.debug, options.version)
 def ps(everything: bool, format: str) -> None:
     """List the tasks that the backend local runs for you on this machine, and those that wait."""
-    from packtivity.backends.local import LocalBackend
-
-    LocalBackend().supervise()
-    found = _tasks(everything)
+    found = _tasks(everything=everything)
     if format == "json":
         say_json(found)
         return
@@ -29,27 +29,35 @@ def ps(everything: bool, format: str) -> None:
         say(printable(line))
 
 
-def _tasks(everything: bool) -> list[dict[str, Any]]:
-    from packtivity.backends.spool import ACTIVE, DONE, QUEUE, Spool
+def _tasks(*, everything: bool) -> list[dict[str, Any]]:
+    """Return the tasks that run, those that wait and, if wanted, those that are over."""
+    from packtivity.backends.engines.local import ACTIVE, QUEUE, LocalBackend, LocalProxy, Queue
+    from packtivity.backends.task_files import TaskFiles
 
-    spool = Spool()
-    folders = ((ACTIVE, "running"), (QUEUE, "waiting"), *(((DONE, ""),) if everything else ()))
-    return [_task(spool, name, status) for folder, status in folders for name in spool.names(folder)]
+    files, queue = TaskFiles(), Queue()
+    ids = files.ids() if everything else [*queue.names(ACTIVE), *queue.names(QUEUE)]
+    entries = {task_id: files.read(task_id) for task_id in ids}
+    listed = [task_id for task_id, entry in entries.items() if entry is None or entry.engine == "local"]
+    proxies = {
+        task_id: LocalProxy(task_id, queue.host)
+        for task_id in listed
+        if (entry := entries[task_id]) is not None and entry.ending is None
+    }
+    answers = dict(zip(proxies, LocalBackend().statuses([*proxies.values()]), strict=True))
+    found = [_task(task_id, entries[task_id], answers.get(task_id)) for task_id in listed]
+    order = {"running": 0, "waiting": 1, "lost": 1, "unclear": 1}
+    return sorted(found, key=lambda task: order.get(task["status"], 2))
 
 
-def _task(spool: Any, name: str, status: str) -> dict[str, Any]:
-    from packtivity.backends.spool import mapping
-
-    entry = spool.entry(name)
-    task = mapping(entry.get("task"))
-    readwrite = mapping(task.get("state")).get("readwrite")
-    workdir = mapping(readwrite[0]).get("path") if readwrite and isinstance(readwrite, list) else None
+def _task(task_id: str, entry: Entry | None, answer: Any) -> dict[str, Any]:
+    ending = entry.ending if entry is not None else None
+    about = entry.about if entry is not None else {}
     return {
-        "id": name,
-        "status": entry.get("status") or status or "unknown",
-        "submitted": entry.get("submitted"),
-        "name": mapping(task.get("metadata")).get("name") or entry.get("name") or "",
-        "workdir": workdir or str(entry.get("record") or "").partition("/_packtivity/")[0],
+        "id": task_id,
+        "status": getattr(ending or answer, "status", "unknown"),
+        "submitted": entry.submitted if entry is not None else None,
+        "name": about.get("name") or "",
+        "workdir": about.get("workdir") or "",
     }
 
 

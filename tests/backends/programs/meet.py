@@ -51,41 +51,47 @@ def celery(path: str) -> str:
 
 def engine(path: str) -> str:
     """What an engine of a cluster is given."""
-    from packtivity.backends.engine import RUN
+    from packtivity.backends.engine_run import RUN
 
     with open(path, encoding="utf-8") as file:
         errand = {"record": f"{path}.outcome.json", "task": json.load(file)}
     return str(json.loads(RUN(json.dumps(errand)))["status"])
 
 
-def spool(path: str) -> str:
-    """A file in the folders of the backend local, asked for and listed."""
-    from packtivity.backends.local import LocalProxy
-    from packtivity.backends.spool import DONE, QUEUE, Spool
+def document(path: str) -> str:
+    """A document among those of the owner's tasks, asked for, listed and cancelled."""
+    from packtivity.backends.engines import local
+    from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
+    from packtivity.backends.task_files import TaskFiles
     from packtivity.cli.ps import _tasks
 
-    there = Spool()
-    there.prepare()
+    files, queue = TaskFiles(), Queue()
+    os.makedirs(files.folder, exist_ok=True)
+    queue.prepare()
     name = os.path.basename(path)
+    backend = LocalBackend(1)
+    local.start_supervisor = lambda *_: None  # there is another test that has one
     told = []
-    for folder in (DONE, QUEUE):
-        os.link(path, there.path(folder, name))
+    for kind in ("json", "over"):
+        os.link(path, files.path(name, kind))
+        queue.add(name)
         try:
-            proxy = LocalProxy.fromJSON({"proxydetails": {"task_id": name, "host": there.host}})
-            told.append(there.ask(proxy.task_id)["status"])
-            there.record_of(proxy.task_id)
+            proxy = LocalProxy.fromJSON({"proxydetails": {"task_id": name, "host": queue.host}})
+            told.append(backend.status(proxy).status)
+            backend.record_of(proxy)
+            _tasks(everything=True)
+            backend.cancel(proxy)
         except PacktivityError as error:
             told.append(type(error).__name__)
         finally:
-            _tasks(True)
-            os.unlink(there.path(folder, name))
+            queue.drop(name, "queue")
+            files.remove(name)
     return " ".join(told)
 
 
 def record(path: str) -> str:
     """A record in a work directory, found by a proxy and by who is to run the task again."""
-    from packtivity.backends.multiproc import MultiProcProxy
-    from packtivity.backends.registry import backend_from_string
+    from packtivity.backends.engines.multiproc import MultiProcProxy
     from packtivity.worker import answer, left_behind
 
     metadir = f"{path}.work/_packtivity"
@@ -96,7 +102,7 @@ def record(path: str) -> str:
     details = {"task_id": "x", "record": forged, "runner": {}}
     told = []
     for act in (
-        lambda: backend_from_string("multiproc:1")[1].ask(MultiProcProxy.fromJSON({"proxydetails": details})),
+        lambda: _answer(MultiProcProxy.fromJSON({"proxydetails": details})),
         lambda: left_behind(forged, "x") or {"status": "nothing"},
         lambda: answer({**TASK, "state": state(f"{path}.work")}),
     ):
@@ -105,6 +111,12 @@ def record(path: str) -> str:
         except PacktivityError as error:
             told.append(type(error).__name__)
     return " ".join(told)
+
+
+def _answer(proxy: Any) -> dict[str, Any]:
+    from packtivity.backends.registry import backend_from_string
+
+    return {"status": backend_from_string("multiproc:1")[1].status(proxy).status}
 
 
 def state(folder: str) -> Any:
@@ -122,7 +134,7 @@ TASK: Any = {
     "metadata": {"name": "x"},
     "id": "x",
 }
-KINDS = {"proxy": proxy, "task": task, "celery": celery, "engine": engine, "spool": spool, "record": record}
+KINDS = {"proxy": proxy, "task": task, "celery": celery, "engine": engine, "document": document, "record": record}
 
 
 def main() -> None:

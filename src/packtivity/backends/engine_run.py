@@ -1,0 +1,28 @@
+"""What an engine of an ipyparallel cluster does with a task; what crosses to it is :data:`RUN` and JSON text."""
+
+from __future__ import annotations
+
+import json
+
+from packtivity.backends.ticket import Ticket
+from packtivity.backends.watch import CancelFile
+
+
+class _Run:
+    """Runs a task document; an object, because of a function ipyparallel sends the code."""
+
+    def __call__(self, text: str) -> str:
+        """Run ``{"record", "task"}`` and return its answer with its id; both ways JSON text."""
+        from packtivity.plugins import enable_plugins
+        from packtivity.worker import answer
+
+        enable_plugins()
+        errand = json.loads(text)
+        ticket = Ticket(errand["record"])
+        with CancelFile(ticket.cancel) as cancel:
+            told = answer(errand["task"], cancel)
+        ticket.remove()
+        return json.dumps({**told, "id": errand["task"]["id"]}, default=str)
+
+
+RUN = _Run()

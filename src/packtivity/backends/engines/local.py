@@ -1,0 +1,244 @@
+"""The backend ``local``: tasks on this machine that outlive the program, the terminal and the login they came from.
+
+The queue is a folder: ``queue/ID`` waits, ``active/ID`` has been taken by the supervisor
+(:mod:`packtivity.backends.engines.supervisor`), of which there is one at most. Both files are empty, because the task is in
+its owner's document. The folders are of one machine, because a shared home directory has many.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from packtivity import settings
+from packtivity.backends.document import DocumentBackend
+from packtivity.backends.engine import Engine, Limits, Native
+from packtivity.backends.engines.multiproc import pool_size
+from packtivity.backends.proxies import TaskProxy
+from packtivity.backends.task_files import make_private
+from packtivity.errors import BackendError, EnvironmentUnavailable, StateError
+from packtivity.files import lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from packtivity.backends.engine import Envelope, Submission
+
+QUEUE, ACTIVE = "queue", "active"
+_IN_HOSTS = str.maketrans("", "", ".-_")
+
+
+class LocalProxy(TaskProxy):
+    """Handle of a detached task; its place is the name of the machine that it is on."""
+
+    name, place_name = "LocalProxy", "host"
+
+    @classmethod
+    def is_place(cls, place: Any) -> bool:
+        """Return whether something in a document can be the name of a machine; it becomes the name of a folder."""
+        return isinstance(place, str) and 0 < len(place) <= 64 and place.translate(_IN_HOSTS).isalnum()
+
+
+class Queue:
+    """The folders of one user on one machine.
+
+    :param host: name of the machine, by default this one.
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self.host = host or os.uname().nodename
+        self.root = f"{settings.state_dir()}/detached/{self.host}"
+
+    def path(self, folder: str, task_id: str) -> str:
+        """Return the path of a task's file in a folder."""
+        return f"{self.root}/{folder}/{task_id}"
+
+    def prepare(self) -> None:
+        """Make the folders, for this user only.
+
+        :raises StateError: they cannot be made.
+        """
+        for folder in (QUEUE, ACTIVE):
+            make_private(f"{self.root}/{folder}")
+
+    def names(self, folder: str) -> list[str]:
+        """Return the ids in a folder, in the order of submission."""
+        try:
+            return sorted(os.listdir(f"{self.root}/{folder}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to be run."""
+        return not (self.names(QUEUE) or self.names(ACTIVE))
+
+    def add(self, task_id: str) -> None:
+        """Put a task into the queue.
+
+        :raises OSError: that cannot be done.
+        """
+        os.close(os.open(self.path(QUEUE, task_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def drop(self, task_id: str, folder: str) -> None:
+        """Take a task out of a folder."""
+        with suppress(OSError):
+            os.unlink(self.path(folder, task_id))
+
+    def move(self, task_id: str, origin: str, destination: str) -> bool:
+        """Move a task; false when it is not there any more."""
+        try:
+            os.rename(self.path(origin, task_id), self.path(destination, task_id))
+        except FileNotFoundError:
+            return False
+        return True
+
+    # --- the supervisor ---
+
+    @contextmanager
+    def supervision(self) -> Iterator[bool]:
+        """Be the supervisor inside the block; gives false when there is one already."""
+        descriptor = os.open(f"{self.root}/supervisor", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def is_supervised(self) -> bool:
+        """Return whether there is a supervisor."""
+        with self.supervision() as ours:
+            return not ours
+
+    def bell(self) -> int:
+        """Return a descriptor that is readable when somebody has rung."""
+        path = f"{self.root}/bell"
+        with suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wake(self) -> None:
+        """Ring the bell; nobody being there is no error."""
+        try:
+            descriptor = os.open(f"{self.root}/bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            with suppress(BlockingIOError, BrokenPipeError):  # it rings already; who listened has just gone
+                os.write(descriptor, b".")
+        finally:
+            os.close(descriptor)
+
+
+class LocalEngine(Engine):
+    """The supervisor of this user on this machine.
+
+    :param jobs: how many tasks it is to run at once, should it have to be started.
+    """
+
+    name, place_name, syncs, interval = "local", "host", True, 0.2
+    limits = Limits(arrival=0.0)
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def place(self) -> str:
+        """Return the name of this machine."""
+        return os.uname().nodename
+
+    def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
+        """Put tasks into the queue and see that there is somebody to run them.
+
+        :raises StateError: the queue cannot be written to.
+        :raises EnvironmentUnavailable: no supervisor can be started.
+        """
+        queue = Queue()
+        queue.prepare()
+        try:
+            for envelope in envelopes:
+                queue.add(envelope.id)
+            self._supervise(queue)
+        except (OSError, EnvironmentUnavailable) as error:  # who is told so must not find that they ran later
+            for envelope in envelopes:
+                queue.drop(envelope.id, QUEUE)
+            if isinstance(error, OSError):
+                raise StateError(f"{queue.root}/{QUEUE} cannot be written to: {error.strerror}") from None
+            raise
+        return [""] * len(envelopes)
+
+    def _supervise(self, queue: Queue) -> None:
+        if queue.is_supervised():
+            queue.wake()
+        else:
+            start_supervisor(self.jobs, queue)
+
+    def revive(self) -> None:
+        """Start the supervisor anew if there is something to do and none is there."""
+        queue = Queue()
+        if os.path.isdir(queue.root) and not queue.is_supervised() and not queue.is_empty():
+            with suppress(EnvironmentUnavailable):  # how tasks are is known all the same
+                start_supervisor(self.jobs, queue)
+
+    def look(self, submissions: Sequence[Submission]) -> list[Native]:
+        """Return in which folder tasks are; each folder is listed once."""
+        hosts = {str(each.place) for each in submissions}
+        listed = {host: (_numbered(Queue(host), QUEUE), _numbered(Queue(host), ACTIVE)) for host in hosts}
+        return [_said(each.id, str(each.place), *listed[str(each.place)]) for each in submissions]
+
+    def kill(self, submissions: Sequence[Submission]) -> None:
+        """Take tasks out of the queue; one that runs obeys its cancel file."""
+        for each in submissions:
+            Queue(str(each.place)).drop(each.id, QUEUE)
+
+
+def _numbered(queue: Queue, folder: str) -> dict[str, int]:
+    return {task_id: number for number, task_id in enumerate(queue.names(folder))}
+
+
+def _said(task_id: str, host: str, queue: dict[str, int], active: dict[str, int]) -> Native:
+    if task_id in queue:
+        before = queue[task_id]
+        return Native("waiting", f"{before} task{'s' if before > 1 else ''} before it" if before else "")
+    if task_id in active:
+        return Native("running")
+    if host != os.uname().nodename:
+        return Native("away", f"it is on the machine {host}", "Ask there.")
+    return Native("gone")
+
+
+class LocalBackend(DocumentBackend[LocalProxy]):
+    """Runs tasks detached.
+
+    :param jobs: how many of this user's tasks at once on this machine; the supervisor that is there already keeps
+        to what it was started with.
+    """
+
+    proxy_class = LocalProxy
+    engine: LocalEngine
+
+    def __init__(self, jobs: int | str | None = None, config: Mapping[str, Any] | None = None) -> None:
+        examples = "local:4 or local, or a number in PACKTIVITY_LOCAL_JOBS"
+        super().__init__(LocalEngine(pool_size(jobs or settings.value("local_jobs") or "auto", examples)), config)
+
+    def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> dict[str, Any]:
+        """Return a task document; what it logs goes to its files only, because nobody sees standard error."""
+        document = super().document(spec, parameters, state, metadata)
+        document["config"]["exec"] = {"logging_level": "CRITICAL", **document["config"]["exec"]}
+        return document
+
+
+def start_supervisor(jobs: int, queue: Queue) -> None:
+    """Start a supervisor, and return when it is there.
+
+    :raises EnvironmentUnavailable: it cannot be started.
+    """
+    from packtivity.runtimes.helpers import forget, start_module
+
+    path = f"{queue.root}/supervisor.log"
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = start_module("packtivity.backends.engines.supervisor", str(jobs), stderr=log)
+    finally:
+        os.close(log)
+    forget(process)
+    if process.returncode > 0:  # one that somebody has killed is started again by whoever asks
+        raise EnvironmentUnavailable("the supervisor of detached tasks cannot be started", hint=f"Why, {path} says.")

@@ -1,0 +1,211 @@
+"""The backend ``multiproc:N``: worker processes that live as long as the program that submits.
+
+A program that ends waits for its tasks. When it is killed, its workers end theirs, and who asks later is told so: that
+nobody will run them again follows from its death, so nothing is kept of such a task but its record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from packtivity import lease, record, seal, settings
+from packtivity.backends.document import DocumentBackend
+from packtivity.backends.engine import Engine, Limits, Native
+from packtivity.backends.observe import from_answer
+from packtivity.backends.proxies import TaskProxy
+from packtivity.backends.status import TaskStatus
+from packtivity.errors import BackendError, PacktivityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packtivity.backends.engine import Envelope, Submission
+    from packtivity.backends.pool import Job, Pool
+    from packtivity.backends.task_files import Entry
+    from packtivity.types import JSON
+
+_KEPT_DAYS = 30.0
+
+
+class MultiProcProxy(TaskProxy):
+    """Handle of a task in a pool; its place is the process whose pool it is, as :func:`packtivity.lease.runner` says.
+
+    :ivar job: the task itself, in the process that submitted it.
+    """
+
+    name, place_name = "MultiProcProxy", "runner"
+    job: Job | None = None
+
+    @classmethod
+    def is_place(cls, place: Any) -> bool:
+        """Return whether something in a document can be a process."""
+        return isinstance(place, dict)
+
+
+class PoolEngine(Engine):
+    """The pool of this program, and what can be seen of those of others.
+
+    :param size: how many workers at most.
+    """
+
+    name, place_name, keeps, interval = "multiproc", "runner", False, 0.0
+    limits = Limits(final=True, revives=False)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.pool: Pool | None = None
+        self._jobs: dict[str, Job] = {}
+
+    def place(self) -> JSON:
+        """Return what tells this process apart from every other one."""
+        return lease.runner()
+
+    def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
+        """Put tasks into the queue of the pool."""
+        if self.pool is None:
+            from packtivity.backends.pool import Pool
+
+            self.pool = Pool(self.size)
+            _note_program()
+        for envelope in envelopes:
+            cancel = None if envelope.record is None else record.cancel_path(envelope.record)
+            self._jobs[envelope.id] = self.pool.submit(envelope.task, cancel)
+        return [""] * len(envelopes)
+
+    def take(self, task_id: str) -> Job:
+        """Return a task that was just submitted, for its proxy to hold."""
+        return self._jobs.pop(task_id)
+
+    def look(self, submissions: Sequence[Submission]) -> list[Native]:
+        """Return what follows from whether the programs live to whose pools tasks were given."""
+        return [_look(each) for each in submissions]
+
+    def kill(self, submissions: Sequence[Submission]) -> None:
+        """Do nothing: pools obey the cancel file."""
+
+    def owns(self, submission: Submission) -> bool:
+        """Return whether a task was submitted by this user, as its id proves."""
+        return seal.is_own(submission.id)
+
+
+def _look(submission: Submission) -> Native:
+    alive = lease.is_alive(submission.place)
+    if alive is None:
+        what = f"nothing is known here of the task {submission.id}: it has no record, and it was submitted "
+        what += "on another machine or before this one was started anew"
+        return Native("unknown", what, "Ask on the machine where it was submitted.")
+    if os.path.isfile(_program(submission.place)) and not seal.is_own(submission.id):
+        what = f"no task {submission.id} is known: the program that is named in its proxy was given none"
+        return Native("unknown", what, "Was the proxy file edited?")
+    return Native("waiting") if alive else Native("gone", "the program that ran this task ended before the task did")
+
+
+# --- programs with a pool ---
+
+
+def _program(runner: JSON) -> str:
+    """Return the path of the file that says that a program of this user had a pool."""
+    boot, parts = str(runner.get("boot"))[:8], (runner.get(name) for name in ("host", "pid", "began"))
+    return f"{settings.state_dir()}/pools/" + "-".join(str(part).replace("/", "_") for part in (*parts, boot))
+
+
+def _note_program() -> None:
+    """Say that this program has a pool; where that cannot be written, it is done without."""
+    path = _program(lease.runner())
+    with suppress(OSError):
+        folder = os.path.dirname(path)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        oldest = time.time() - _KEPT_DAYS * 86400
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                if os.stat(f"{folder}/{name}").st_mtime < oldest:
+                    os.unlink(f"{folder}/{name}")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+class MultiProcBackend(DocumentBackend[MultiProcProxy]):
+    """Runs tasks in worker processes.
+
+    :param poolsize: how many at once; ``auto`` for the number of processors.
+    :param packconfig_spec: configuration, as other backends take it under the name ``config``.
+    """
+
+    proxy_class = MultiProcProxy
+    engine: PoolEngine
+
+    def __init__(
+        self,
+        poolsize: int | str = "auto",
+        packconfig_spec: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.poolsize = pool_size(poolsize)
+        super().__init__(PoolEngine(self.poolsize), packconfig_spec or config)
+
+    def _proxy(self, entry: Entry, handle: str, model: Any) -> MultiProcProxy:
+        proxy = super()._proxy(entry, handle, model)
+        proxy.job = self.engine.take(entry.id)
+        return proxy
+
+    def statuses(self, resultproxies: Sequence[MultiProcProxy]) -> list[TaskStatus | PacktivityError]:
+        """Return how tasks are; nothing has to be looked at for those that were submitted here."""
+        others = iter(super().statuses([proxy for proxy in resultproxies if proxy.job is None]))
+        return [next(others) if proxy.job is None else _status(proxy.job) for proxy in resultproxies]
+
+    def wait(self, resultproxy: MultiProcProxy) -> TaskStatus:
+        """Return the status of a task when it is over."""
+        if resultproxy.job is None:
+            return super().wait(resultproxy)
+        return from_answer(resultproxy.job.future.result())
+
+    def cancel_many(self, resultproxies: Sequence[MultiProcProxy]) -> list[PacktivityError | None]:
+        """End tasks in one go, also those of other programs of this user; for each None, or why that cannot be done."""
+        others = iter(super().cancel_many([proxy for proxy in resultproxies if proxy.job is None]))
+        refused = []
+        for proxy in resultproxies:
+            if proxy.job is not None:
+                proxy.job.cancel()
+            refused.append(next(others) if proxy.job is None else None)
+        return refused
+
+    def cancel_all(self) -> None:
+        """End every task that this backend was given, which would otherwise keep the program from ending."""
+        if self.engine.pool is not None:
+            self.engine.pool.cancel()
+
+    def close(self) -> None:
+        """Wait for all tasks and end the workers."""
+        if self.engine.pool is not None:
+            self.engine.pool.close()
+            self.engine.pool = None
+
+
+def _status(job: Job) -> TaskStatus | PacktivityError:
+    if not job.future.done():
+        return TaskStatus("running" if job.is_given else "waiting")
+    error = job.future.exception()
+    if error is None:
+        return from_answer(job.future.result())
+    if isinstance(error, PacktivityError):
+        return error
+    raise error
+
+
+def pool_size(given: int | str, examples: str = "multiproc:4 or multiproc:auto") -> int:
+    """Return how many workers are meant.
+
+    :param examples: what to write instead, for whoever wrote something else.
+    :raises BackendError: it is no number above 0.
+    """
+    if given == "auto":
+        return os.cpu_count() or 1
+    try:
+        size = int(given)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise BackendError(f"{given!r} is no number of workers", hint=f"Write {examples}.")
+    return size

@@ -1,0 +1,393 @@
+"""Keeps tasks that were given to an engine: gives them away, says how they are, gives lost ones away again, ends them.
+
+Whoever submits a task owns it: the document in the owner's own directory (:mod:`packtivity.backends.task_files`) is the
+only thing that is ever submitted again. Whoever else asks is told what can be seen, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packtivity import lease, outcome, worker
+from packtivity.backends import legacy, observe
+from packtivity.backends.engine import Envelope, Native, Submission
+from packtivity.backends.status import Seen, TaskStatus, decide
+from packtivity.backends.task_files import Sent, TaskFiles
+from packtivity.errors import (
+    BackendError,
+    EnvironmentUnavailable,
+    PacktivityError,
+    ProxyError,
+    StateError,
+    TaskCancelled,
+    TaskTimeout,
+    WorkerLost,
+)
+from packtivity.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packtivity.backends.engine import Engine
+    from packtivity.backends.proxies import TaskProxy
+    from packtivity.backends.status import Decision, Lock
+    from packtivity.backends.task_files import Entry
+    from packtivity.types import JSON
+
+Answer = TaskStatus | PacktivityError
+
+_AT_ONCE = 100
+"""Tasks whose documents are locked at the same time; each takes a descriptor."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What a program remembers of a task between two questions; it is kept in the task's proxy.
+
+    :ivar entry: the owner's document, without the task itself; None for a task that is not the asker's own.
+    :ivar record: path of its record; None where that is not known.
+    :ivar native: what the engine said last, and :attr:`looked` when that was, on the monotonic clock.
+    :ivar doubtful: whether something may be kept about since when it has looked wrong.
+    """
+
+    entry: Entry | None
+    record: str | None
+    submission: Submission
+    native: Native | None = None
+    looked: float = float("-inf")
+    doubtful: bool = True
+
+
+class Keeper:
+    """Keeps the tasks of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._away_since: float | None = None
+
+    # --- giving away ---
+
+    def submit(self, entries: Sequence[Entry]) -> list[str]:
+        """Give new tasks to the engine, all of them or none, and return its handles.
+
+        :raises PacktivityError: a task cannot be kept, or was not taken.
+        """
+        files = TaskFiles()
+        if self.engine.keeps:
+            files.prune()
+            files.write(entries, sync=self.engine.syncs)
+        try:
+            taken = self.engine.submit([_envelope(entry) for entry in entries])
+        except PacktivityError:
+            for entry in entries:
+                files.remove(entry.id)
+            raise
+        handles = self._all_taken(entries, taken, files)
+        if self.engine.keeps:
+            for entry, handle in zip(entries, handles, strict=True):
+                if handle:
+                    files.note_sent(entry.id, Sent(1, handle, time.time()))
+        return handles
+
+    def _all_taken(self, entries: Sequence[Entry], taken: Sequence[str | BackendError], files: TaskFiles) -> list[str]:
+        """Return the handles; when one task was not taken, see that none of the others runs.
+
+        :raises BackendError: one was not taken.
+        """
+        handles = [each for each in taken if isinstance(each, str)]
+        refused = next((each for each in taken if isinstance(each, BackendError)), None)
+        if refused is None:
+            return handles
+        for entry, handle in zip(entries, taken, strict=True):
+            if isinstance(handle, str):
+                with suppress(StateError):
+                    observe.ask_for_end(entry.record)
+                self.engine.kill([Submission(entry.id, entry.place, handle, 1)])
+            files.remove(entry.id)
+        raise refused
+
+    # --- asking ---
+
+    def statuses(self, proxies: Sequence[TaskProxy]) -> list[Answer]:
+        """Return how tasks are, in their order, and tend to those that are the asker's own.
+
+        In place of a status there is an error for a task that nobody knows, whose files cannot be read, or whose engine has
+        been away for longer than anybody waits.
+        """
+        files = TaskFiles()
+        answers = [self._recorded(proxy, files) for proxy in proxies]
+        still_open = [proxy for proxy, answer in zip(proxies, answers, strict=True) if answer is None]
+        if not still_open:
+            return [answer for answer in answers if answer is not None]
+        natives = iter(self._natives(still_open, files))
+        todo: list[tuple[TaskProxy, Decision]] = []
+        for at, proxy in enumerate(proxies):
+            if answers[at] is None:
+                answers[at] = self._judged(proxy, next(natives), files, todo)
+        self._act(todo, files)
+        return [answer for answer in answers if answer is not None]
+
+    def _recorded(self, proxy: TaskProxy, files: TaskFiles) -> Answer | None:
+        """Return how a task went, if its record or its owner's document says so."""
+        if proxy.ending is None:
+            try:
+                known = self._known(proxy, files)
+                if proxy.ending is None:
+                    self._end(proxy, observe.ending_of(known.record, proxy.task_id), files)
+            except PacktivityError as error:
+                return error
+        return proxy.ending
+
+    def _known(self, proxy: TaskProxy, files: TaskFiles) -> Known:
+        if proxy.known is None:
+            entry = files.read(proxy.task_id, whole=False) if self.engine.keeps else None
+            if entry is None or entry.engine != self.engine.name:
+                submission = Submission(proxy.task_id, proxy.place, proxy.handle)
+                proxy.known = Known(None, legacy.record_of(proxy), submission)
+            else:
+                proxy.ending = entry.ending
+                proxy.known = Known(entry, entry.record, Submission(entry.id, entry.place))
+        known: Known = proxy.known
+        return known
+
+    def _end(self, proxy: TaskProxy, ending: TaskStatus | None, files: TaskFiles) -> None:
+        """Remember how a task went, for good where it is the asker's own."""
+        if ending is None:
+            return
+        proxy.ending = ending
+        entry = proxy.known.entry if proxy.known is not None else None
+        if entry is not None:
+            with suppress(StateError):  # its record says so all the same
+                files.retire(entry, ending)
+
+    def _natives(self, proxies: Sequence[TaskProxy], files: TaskFiles) -> list[Native]:
+        """Return what the engine says of tasks; it is not asked again about those of which it has just been asked."""
+        now = time.monotonic()
+        known = [self._known(proxy, files) for proxy in proxies]
+        asked = [each for each in known if now - each.looked >= self.engine.interval]
+        if any(each.entry is not None for each in asked):
+            self.engine.revive()
+        for each in asked:
+            if each.entry is not None:
+                each.submission = _submission(each.entry, files.sent(each.entry))
+        natives = self.engine.look([each.submission for each in asked]) if asked else []
+        for each, native in zip(asked, natives, strict=True):
+            each.native, each.looked = native, now
+        if asked:
+            away = any(native.said == "away" for native in natives)
+            self._away_since = (self._away_since or now) if away else None
+        return [each.native for each in known if each.native is not None]
+
+    # --- deciding ---
+
+    def _judged(
+        self, proxy: TaskProxy, native: Native, files: TaskFiles, todo: list[tuple[TaskProxy, Decision]]
+    ) -> Answer:
+        try:
+            decision = self._decision(proxy, native, files)
+        except PacktivityError as error:
+            return error
+        if decision is None:
+            return proxy.ending or TaskStatus("unclear")
+        if decision.todo:
+            todo.append((proxy, decision))
+        return self._answer(proxy, native, decision)
+
+    def _decision(self, proxy: TaskProxy, native: Native, files: TaskFiles) -> Decision | None:
+        """Return what follows from what can be seen of a task; None when it is over, which is remembered then.
+
+        :raises PacktivityError: its files cannot be read.
+        """
+        known = self._known(proxy, files)
+        entry, sent = known.entry, known.submission
+        if native.answer is not None:
+            self._end(proxy, observe.from_answer(native.answer), files)
+            return None
+        cancel = observe.is_cancelled(known.record)
+        lock, attempts = self._lock(known, proxy.task_id)
+        ending = observe.ending_of(known.record, proxy.task_id)
+        if ending is None and native.said in ("ended", "gone"):
+            if entry is None:
+                ending = legacy.ending_of(proxy)
+            else:  # whoever ran it may have noted there how it went
+                latest = files.read(proxy.task_id)
+                ending = latest.ending if latest is not None else None
+        if ending is not None:
+            self._end(proxy, ending, files)
+            return None
+        age = max(0.0, time.time() - sent.time)
+        seen = Seen(native, lock, cancel, entry is not None, age, 0.0, sent.deliveries, attempts)
+        decision = decide(seen, self.engine.limits)
+        if entry is None:
+            return decision
+        if decision.timed:
+            known.doubtful = True
+            since = files.since(entry.id, f"{lock} {native.said} {sent.deliveries}")
+            return decide(replace(seen, stable=max(0.0, time.time() - since)), self.engine.limits)
+        if known.doubtful:
+            known.doubtful = False
+            files.nothing_seen(entry.id)
+        return decision
+
+    def _lock(self, known: Known, task_id: str) -> tuple[Lock, int]:
+        claim = known.entry.claim if known.entry is not None else None
+        if claim is None and known.record is not None:
+            claim = lease.of_task(known.record, task_id)
+            if claim is None:
+                return "absent", 0
+        return observe.lock_of(claim, task_id) if claim is not None else ("unseen", 0)
+
+    def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
+        path = self._known(proxy, TaskFiles()).record
+        if decision.row == "P":
+            error = _error(decision, 0, began=True)
+            cancelled = isinstance(error, TaskCancelled)
+            return TaskStatus("cancelled" if cancelled else "failed", None, outcome.failure(error), path)
+        if decision.word == "unknown":
+            return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
+        away = self._away_since
+        if decision.word == "unclear" and away and time.monotonic() - away >= self.engine.limits.patience:
+            return BackendError(decision.reason or f"the engine {self.engine.name} is away", hint=native.hint)
+        return TaskStatus(decision.word, record=path, reason=decision.reason)
+
+    # --- doing ---
+
+    def _act(self, decided: Sequence[tuple[TaskProxy, Decision]], files: TaskFiles) -> None:
+        """Do what is to be done for the asker's own tasks; each is done by one process only."""
+        killed = [self._known(proxy, files).submission for proxy, decision in decided if "kill" in decision.todo]
+        if killed:
+            self.engine.kill(killed)
+        others = [proxy for proxy, decision in decided if {"deliver", "conclude"} & {*decision.todo}]
+        for start in range(0, len(others), _AT_ONCE):
+            with ExitStack() as locked:
+                held = [(each, locked.enter_context(files.tending(each.task_id))) for each in others[start:][:_AT_ONCE]]
+                self._act_on([(proxy, entry) for proxy, entry in held if entry is not None], files)
+
+    def _act_on(self, held: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
+        """Decide again about tasks that nobody else does anything about now, and do it."""
+        lost: list[tuple[TaskProxy, Entry]] = []
+        submissions = [_submission(entry, files.sent(entry)) for _, entry in held]
+        natives = self.engine.look(submissions) if held else []
+        for (proxy, entry), submission, native in zip(held, submissions, natives, strict=True):
+            known = self._known(proxy, files)
+            known.submission, known.native = submission, native
+            with suppress(PacktivityError):  # its files cannot be read or written now; it is tried again
+                decision = self._decision(proxy, native, files)
+                if decision is not None and "conclude" in decision.todo:
+                    self._conclude(proxy, entry, decision, files)
+                elif decision is not None and "deliver" in decision.todo:
+                    lost.append((proxy, entry))
+        if lost:
+            self._deliver(lost, files)
+
+    def _deliver(self, lost: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
+        """Give tasks away again; how often is noted before, because nobody may live to note it afterwards."""
+        now = time.time()
+        before = [files.sent(entry) for _, entry in lost]
+        for (_, entry), sent in zip(lost, before, strict=True):
+            files.note_sent(entry.id, Sent(sent.deliveries + 1, "", now))
+        try:
+            taken = self.engine.submit([_envelope(entry) for _, entry in lost])
+        except PacktivityError as error:
+            taken = [BackendError(str(error))] * len(lost)
+        for (proxy, entry), sent, handle in zip(lost, before, taken, strict=True):
+            if isinstance(handle, BackendError):
+                files.note_sent(entry.id, sent)
+                continue
+            if handle:
+                files.note_sent(entry.id, Sent(sent.deliveries + 1, handle, now))
+            self._known(proxy, files).looked = float("-inf")
+
+    def _conclude(self, proxy: TaskProxy, entry: Entry, decision: Decision, files: TaskFiles) -> None:
+        """Write the record of a task that nobody runs, unless somebody has begun it this very moment."""
+        lock, attempts = self._lock(self._known(proxy, files), entry.id)
+        taken = None
+        if lock != "other" and entry.claim is not None:
+            taken = lease.attempt(entry.claim)
+            if taken is None:
+                return
+        try:
+            answer = worker.failed(
+                Task.from_json(_envelope(entry).task), _error(decision, attempts, began=lock == "left")
+            )
+        finally:
+            if taken is not None and _id_in(taken.left) not in (None, entry.id):
+                taken.leave()
+            elif taken is not None:
+                taken.give_back()
+        observe.forget_cancel(entry.record)
+        self._end(proxy, observe.from_answer(answer), files)
+
+    def record_of(self, proxy: TaskProxy) -> str | None:
+        """Return the path that the record of a task has or will have; None where it is not known."""
+        return self._known(proxy, TaskFiles()).record
+
+    # --- ending ---
+
+    def cancel(self, proxies: Sequence[TaskProxy]) -> list[PacktivityError | None]:
+        """End tasks, or see that they never begin; one that is over stays as it is.
+
+        :returns: for each None, or why that cannot be done: nobody knows it, or it is not the asker's own.
+        """
+        files = TaskFiles()
+        refused: list[PacktivityError | None] = []
+        asked = []
+        for proxy, status in zip(proxies, self.statuses(proxies), strict=True):
+            error = status if isinstance(status, PacktivityError) else None
+            if error is None and not status.is_over:  # type: ignore[union-attr]
+                error = self._ask_for_end(proxy, files)
+                asked.append(proxy)
+            refused.append(error)
+        self.statuses(asked)
+        return refused
+
+    def _ask_for_end(self, proxy: TaskProxy, files: TaskFiles) -> PacktivityError | None:
+        """Ask for the end of a task, and only then look who runs it: whoever begins it later looks for that."""
+        known = self._known(proxy, files)
+        if not self.engine.owns(known.submission) or known.record is None:
+            return BackendError(
+                f"whoever runs the task {proxy.task_id} cannot be asked to end it: it is not known to be yours",
+                hint="Ask as the user who submitted it, with the same PACKTIVITY_STATE_DIR.",
+            )
+        try:
+            observe.ask_for_end(known.record)
+        except StateError as error:
+            return error
+        claim = known.entry.claim if known.entry is not None else None
+        if claim is not None and observe.lock_of(claim, proxy.task_id)[0] == "mine":
+            lease.end_orphans(claim)
+        known.looked = float("-inf")
+        return None
+
+
+def _id_in(left: JSON) -> JSON:
+    """Return the submission that a claim was left by; None where it does not say."""
+    return left.get("id") if isinstance(left, dict) else None
+
+
+def _submission(entry: Entry, sent: Sent) -> Submission:
+    return Submission(entry.id, entry.place, sent.handle, sent.deliveries, sent.time)
+
+
+def _envelope(entry: Entry) -> Envelope:
+    if entry.task is None:
+        raise StateError(f"the document of the task {entry.id} is not there any more")
+    return Envelope(entry.task, entry.record)
+
+
+def _error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:
+    """Return the error of a task that nobody runs any more."""
+    reason = f": {decision.reason}" if decision.reason else ""
+    if decision.cause == "cancel":
+        return TaskCancelled("the task was cancelled" if began else "the task was cancelled before it began")
+    if decision.cause == "timeout":
+        return TaskTimeout(f"the engine ended the task, whose time was over{reason}")
+    if decision.cause == "refused":
+        return EnvironmentUnavailable(f"the engine does not run the task{reason}")
+    if decision.cause == "memory":
+        return WorkerLost(f"the engine ended the task, which ran out of memory{reason}", hint="Give it more memory.")
+    how = f"whoever ran this task died with it, {attempts} times" if attempts > 1 else "whoever ran this task died"
+    return WorkerLost(f"{how}{reason}", hint="Does it use up the memory, or kill its parent? Its run log may tell.")

@@ -1,0 +1,92 @@
+"""What the files of a task say: who has its lock, how it went; and the file that asks for its end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from packtivity import lease, record, worker
+from packtivity.backends.status import TaskStatus
+from packtivity.files import NO_LOCKS, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packtivity.backends.status import Lock
+
+
+def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
+    """Return who has the lock of a claim, as seen by a submission, and how often a runner has begun that."""
+    try:
+        descriptor = os.open(claim, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return ("absent" if os.path.isdir(os.path.dirname(claim)) else "unseen"), 0
+    except OSError:
+        return "unseen", 0
+    try:
+        held = _is_held(descriptor)
+        state = lease.said(descriptor)
+    finally:
+        os.close(descriptor)
+    if state.get("id") != task_id:
+        return ("other" if held else "absent"), 0
+    attempts = state.get("attempts")
+    return ("mine" if held else "left"), attempts if isinstance(attempts, int) else 0
+
+
+def _is_held(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        return error.errno in NO_LOCKS  # where there are no locks, a claim is there as long as its runner
+    return False
+
+
+def ending_of(path: str | None, task_id: str) -> TaskStatus | None:
+    """Return how a task went that has a record; None for one that has none.
+
+    :raises StateError: it is there and cannot be read.
+    """
+    answer = worker.final(path, task_id) if path else None
+    return None if answer is None else from_answer(answer)
+
+
+def from_answer(answer: Mapping[str, Any]) -> TaskStatus:
+    """Return the status of a task, by what its worker has answered."""
+    error, path = answer.get("error"), answer.get("record")
+    return TaskStatus(
+        answer["status"],
+        answer.get("result"),
+        error if isinstance(error, dict) else None,
+        path if isinstance(path, str) else None,
+        reason=str(answer.get("reason") or ""),
+    )
+
+
+def is_cancelled(path: str | None) -> bool:
+    """Return whether the end of a task was asked for.
+
+    :param path: of its record.
+    """
+    return path is not None and os.path.isfile(record.cancel_path(path))
+
+
+def ask_for_end(path: str | None) -> None:
+    """Ask for the end of a task.
+
+    :param path: of its record.
+    :raises StateError: that cannot be written.
+    """
+    if path is not None:
+        write_whole(record.cancel_path(path), b"")
+
+
+def forget_cancel(path: str | None) -> None:
+    """Take away what asks for the end of a task, because it is over."""
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(record.cancel_path(path))

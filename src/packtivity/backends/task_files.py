@@ -1,0 +1,282 @@
+"""The files of this user's tasks, ``STATE_DIR/tasks``: what a task is given away from, however often that takes.
+
+``ID.json`` is the owner's document: written before the engine hears of the task and never changed. Who has locked it
+(flock) tends the task. When the task is over, ``ID.over`` says how it went, and nothing else is kept. ``ID.sent`` says how
+often it was given away and what the engine calls it; without one it was given away once, when the document was written.
+``ID.seen`` says since when something has looked wrong, so that a program that asks once a minute knows that, too.
+
+Nobody but the user reads them, and nobody else's word is ever written into them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from packtivity import lease, settings
+from packtivity.backends.observe import from_answer
+from packtivity.errors import StateError
+from packtivity.files import is_id, lock, put, read_json, write_json
+from packtivity.record import is_outcome, is_record_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from packtivity.backends.status import TaskStatus
+    from packtivity.types import JSON
+
+VERSION = 1
+KEPT_DAYS = 30.0
+"""Days for which it is known how a task went, counted from its end."""
+
+_PRUNE_EVERY = 86400.0
+_PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The owner's document of a task.
+
+    :ivar task: the task document; None when the task is over, because nobody needs it any more and secrets may be in it.
+    :ivar engine: name of the engine that it was given to.
+    :ivar place: which one of that name.
+    :ivar record: path of its record.
+    :ivar claim: path of the file that its runner locks.
+    :ivar submitted: seconds since the epoch.
+    :ivar about: ``name`` and ``workdir``, for lists.
+    :ivar ending: how it went, when it is over.
+    """
+
+    id: str
+    engine: str
+    place: JSON
+    record: str | None
+    claim: str | None
+    submitted: float
+    about: Mapping[str, Any]
+    task: dict[str, Any] | None = None
+    ending: TaskStatus | None = None
+
+    def to_json(self) -> JSON:
+        """Return the document."""
+        known = {"version": VERSION, "id": self.id, "engine": self.engine, "place": self.place, "record": self.record}
+        known |= {"claim": self.claim, "submitted": self.submitted, "about": dict(self.about)}
+        if self.ending is None:
+            return {**known, "task": self.task}
+        return {**known, "status": self.ending.status, "result": self.ending.result, "error": self.ending.error}
+
+    @classmethod
+    def from_json(cls, found: Any, task_id: str, *, whole: bool = True) -> Entry | None:
+        """Return what a document says; None when it is damaged, or is not of this task.
+
+        :param whole: with the task itself.
+        """
+        if not (isinstance(found, dict) and found.get("id") == task_id and found.get("version") == VERSION):
+            return None
+        task = found.get("task")
+        if not (isinstance(task, dict) or is_outcome(found)):
+            return None
+        record, claim, submitted = found.get("record"), found.get("claim"), found.get("submitted")
+        if not _are_paths(record, claim, task_id):
+            return None
+        about = found.get("about")
+        return cls(
+            id=task_id,
+            engine=str(found.get("engine")),
+            place=found.get("place"),
+            record=record,
+            claim=claim,
+            submitted=submitted if isinstance(submitted, (int, float)) else 0.0,
+            about=about if isinstance(about, dict) else {},
+            task=task if whole and isinstance(task, dict) else None,
+            ending=None if isinstance(task, dict) else from_answer(found),
+        )
+
+
+def _are_paths(record: Any, claim: Any, task_id: str) -> bool:
+    """Return whether two paths can be those of a task's record and claim, which lie in one folder."""
+    if record is None or claim is None:
+        return claim is None and (record is None or is_record_path(record, task_id))
+    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(lease.SUFFIX)
+    return both and os.path.dirname(claim) == os.path.dirname(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How often a task was given away, what the engine called it, and when that was."""
+
+    deliveries: int
+    handle: str
+    time: float
+
+
+class TaskFiles:
+    """All files of this user's tasks."""
+
+    def __init__(self) -> None:
+        self.folder = f"{settings.state_dir()}/tasks"
+
+    def path(self, task_id: str, kind: str = "json") -> str:
+        """Return the path of one of a task's files."""
+        return f"{self.folder}/{task_id}.{kind}"
+
+    # --- the document ---
+
+    def write(self, entries: Iterable[Entry], *, sync: bool) -> None:
+        """Keep the documents of new tasks.
+
+        :param sync: they are on the disk when this returns.
+        :raises StateError: that cannot be done; none is kept then.
+        """
+        given = list(entries)
+        make_private(self.folder)
+        try:
+            for entry in given:
+                _put(self.path(entry.id), entry, sync=sync and len(given) == 1)
+        except StateError:
+            for entry in given:
+                self.remove(entry.id)
+            raise
+        if sync and len(given) > 1:
+            os.sync()  # once, and not for each of thousands
+
+    def read(self, task_id: str, *, whole: bool = True) -> Entry | None:
+        """Return the document of a task; None when there is none, or it is damaged.
+
+        :param whole: with the task itself.
+        :raises StateError: it cannot be read.
+        """
+        found = read_json(self.path(task_id))
+        if found is None:  # when one goes, the other is there
+            found = read_json(self.path(task_id, "over"))
+        return Entry.from_json(found, task_id, whole=whole)
+
+    @contextmanager
+    def tending(self, task_id: str) -> Iterator[Entry | None]:
+        """Be the only one to do something about a task inside the block; gives None when somebody else is, or it is over."""
+        try:
+            descriptor = os.open(self.path(task_id), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            yield None
+            return
+        try:
+            entry = self.read(task_id) if lock(descriptor) else None
+            yield entry if entry is not None and entry.ending is None else None
+        finally:
+            os.close(descriptor)
+
+    def retire(self, entry: Entry, status: TaskStatus) -> None:
+        """Keep how a task went and nothing else.
+
+        :raises StateError: that cannot be written; everything stays as it is.
+        """
+        kept = replace(entry, record=status.record or entry.record, task=None, ending=status)
+        _put(self.path(entry.id, "over"), kept, sync=False)
+        self.remove(entry.id, ("json", "sent", "seen"))
+
+    def remove(self, task_id: str, kinds: Iterable[str] = ("json", "sent", "seen", "over")) -> None:
+        """Forget a task, as if it had never been submitted."""
+        for kind in kinds:
+            with suppress(OSError):
+                os.unlink(self.path(task_id, kind))
+
+    def ids(self) -> list[str]:
+        """Return the ids of all tasks that are known, in the order of submission."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return []
+        ids = {name[:-5] for name in names if name.endswith((".json", ".over"))}
+        return sorted(task_id for task_id in ids if is_id(task_id))
+
+    # --- what became of it ---
+
+    def sent(self, entry: Entry) -> Sent:
+        """Return how often a task was given away."""
+        found = read_json(self.path(entry.id, "sent"))
+        if not isinstance(found, dict):
+            return Sent(1, "", entry.submitted)
+        deliveries, handle, moment = (found.get(name) for name in ("deliveries", "handle", "time"))
+        return Sent(
+            deliveries if isinstance(deliveries, int) else 1,
+            handle if isinstance(handle, str) else "",
+            moment if isinstance(moment, (int, float)) else entry.submitted,
+        )
+
+    def note_sent(self, task_id: str, sent: Sent) -> None:
+        """Keep how often a task was given away.
+
+        :raises StateError: that cannot be written.
+        """
+        document = {"deliveries": sent.deliveries, "handle": sent.handle, "time": sent.time}
+        write_json(self.path(task_id, "sent"), document, mode=_PRIVATE)
+
+    def since(self, task_id: str, word: str) -> float:
+        """Return since when a task looks as ``word`` describes it, seconds since the epoch, and keep that."""
+        now, found = time.time(), read_json(self.path(task_id, "seen"))
+        if isinstance(found, dict) and found.get("word") == word and isinstance(found.get("since"), (int, float)):
+            return min(now, float(found["since"]))
+        with suppress(StateError):  # it is only known a little later then
+            write_json(self.path(task_id, "seen"), {"word": word, "since": now}, mode=_PRIVATE)
+        return now
+
+    def nothing_seen(self, task_id: str) -> None:
+        """Note that nothing looks wrong with a task."""
+        with suppress(OSError):
+            os.unlink(self.path(task_id, "seen"))
+
+    # --- old ones ---
+
+    def prune(self) -> None:
+        """Forget what has been over for long; looks through everything once a day at most."""
+        stamp = f"{self.folder}/pruned"
+        now = time.time()
+        with suppress(OSError):
+            if now - os.stat(stamp).st_mtime < _PRUNE_EVERY:
+                return
+        with suppress(OSError):
+            os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.utime(stamp)
+            for name in os.listdir(self.folder):
+                self._prune(f"{self.folder}/{name}", now - KEPT_DAYS * 86400)
+
+    def _prune(self, path: str, oldest: float) -> None:
+        """Remove a file that is old, unless it is of a task that is not known to be over."""
+        with suppress(OSError):
+            if path.endswith((".over", ".outcome.json")) and os.stat(path).st_mtime < oldest:
+                os.unlink(path)
+
+
+def make_private(folder: str) -> None:
+    """Make a folder below the directory for submitted tasks, for this user only.
+
+    :raises StateError: it cannot be made.
+    """
+    try:
+        os.makedirs(settings.state_dir(), mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{error.filename}, where submitted tasks are kept, cannot be made: {error.strerror}",
+            hint="Set PACKTIVITY_STATE_DIR to a directory that you may write to.",
+        ) from None
+
+
+def _put(path: str, entry: Entry, *, sync: bool) -> None:
+    """Write a document that is there as a whole or not at all; one that is there already is as good.
+
+    :raises StateError: it cannot be written.
+    """
+    content = json.dumps(entry.to_json(), separators=(",", ":")).encode("utf-8", "surrogatepass")
+    try:
+        put(path, content, sync=sync, mode=_PRIVATE)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StateError(
+            f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
+        ) from error
