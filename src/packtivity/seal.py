@@ -23,7 +23,7 @@ _keys: dict[str, bytes | None] = {}
 
 def user_key() -> bytes | None:
     """Return the key of this user, made when there is none; None where none can be kept."""
-    path = settings.value("seal_key_file") or f"{settings.state_dir()}/seal.key"
+    path = settings.value("seal_key") or f"{settings.state_dir()}/seal.key"
     if path not in _keys:
         _keys[path] = _read(path) or _make(path)
     return _keys[path]

@@ -243,12 +243,7 @@ class Settings:
         None,
         "Directory for what is known of this user's submitted tasks (`$XDG_STATE_HOME/packtivity`).",
     )
-    seal_key_file: str | None = _setting(
-        "PACKTIVITY_SEAL_KEY_FILE",
-        None,
-        "File with the key by which this user's tasks are known, which replicas of a service may share (`seal.key` in the "
-        "directory for submitted tasks).",
-    )
+    seal_key: str | None = _setting("PACKTIVITY_SEAL_KEY_FILE", None, "Key of this user's tasks (`seal.key` there).")
 
 
 def _current_field(name: str, parse: Callable[[str], Any], raw: str, secret: bool) -> Any:

@@ -6,11 +6,15 @@ configured: leaf types have to be of modules that ``PACKTIVITY_PLUGINS`` names.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import outcome, record, settings
 from packtivity.datamodel.trust import check_datamodel
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
+from packtivity.plugins import enable_plugins
+from packtivity.runtimes.cancel_file import CancelFile
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
@@ -20,12 +24,40 @@ if TYPE_CHECKING:
     from packtivity.types import JSON
 
 
+def run_envelope(envelope: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
+    """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
+
+    :param cancel: what else ends the task, and obeys its cancel file, too; by default that file alone.
+    :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
+    :raises ConfigurationError: there is no task document in it.
+    """
+    enable_plugins()
+    task = Task.from_json(envelope.get("task") or {})
+    if cancel is not None:
+        return answer(envelope["task"], cancel)
+    try:
+        path = record_path(task)
+    except PacktivityError:  # which the task then fails with
+        path = None
+    with CancelFile(path and record.cancel_path(path)) as asked:
+        return answer(envelope["task"], asked)
+
+
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
     """Run a task and return how it went, as JSON; a task whose record is there already is not run again.
 
     :returns: ``status`` (``succeeded``, ``failed``, ``cancelled``), ``result``, ``error`` and ``record``: the path.
     :raises ConfigurationError: the document is none.
     """
+    said = _answer(document, cancel)
+    path = said.get("record")
+    if path:  # nobody needs to be asked any more to end it
+        with suppress(OSError):
+            os.unlink(record.cancel_path(path))
+    return said
+
+
+def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[str, Any]:
     task = Task.from_json(document)
     _let_go_of_ignored_signals()
     try:

@@ -176,7 +176,7 @@ def test_the_truth_is_told_of_tasks_whose_pool_was_killed(tmp_path, name):
     )
     client = subprocess.Popen([str(BIN / "packtivity-run"), *argv], cwd=tmp_path, env={**os.environ, **asked})
     deadline = time.monotonic() + 30
-    while not (tmp_path / "slow" / "begun").exists():
+    while not ((tmp_path / "slow" / "begun").exists() and (tmp_path / "proxy.json").exists()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     client.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from packtivity.backends.ticket import Ticket
-from packtivity.backends.watch import CancelFile
+from packtivity.worker import run_envelope
 
 
 class _Run:
@@ -13,15 +13,9 @@ class _Run:
 
     def __call__(self, text: str) -> str:
         """Run ``{"record", "task"}`` and return its answer with its id; both ways JSON text."""
-        from packtivity.plugins import enable_plugins
-        from packtivity.worker import answer
-
-        enable_plugins()
         errand = json.loads(text)
-        ticket = Ticket(errand["record"])
-        with CancelFile(ticket.cancel) as cancel:
-            told = answer(errand["task"], cancel)
-        ticket.remove()
+        told = run_envelope(errand)
+        Ticket(errand["record"]).remove()
         return json.dumps({**told, "id": errand["task"]["id"]}, default=str)
 
 

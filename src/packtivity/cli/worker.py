@@ -17,6 +17,8 @@ _DOCUMENT = click.argument("document", type=click.Path(dir_okay=False, allow_das
 def worker(document: str, verbosity: str) -> None:
     """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
 
+    DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
+
     The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
     record is there already is not run again. The exit code is that of packtivity-run.
     """
@@ -25,13 +27,17 @@ def worker(document: str, verbosity: str) -> None:
     from packtivity.cli.printing import say_json
     from packtivity.cli.signals import like_interrupts
     from packtivity.plugins import enable_plugins
-    from packtivity.worker import answer
+    from packtivity.worker import answer, run_envelope
 
     start_logging(verbosity)
     start.hand_over()
     enable_plugins()
+    found = _read(document)
     with like_interrupts():
-        said = answer(_heard(_read(document), verbosity))
+        if isinstance(found.get("task"), dict) and "spec" not in found:
+            said = run_envelope({**found, "task": _heard(found["task"], verbosity)})
+        else:
+            said = answer(_heard(found, verbosity))
     if said["status"] == "succeeded":
         say_json(said["result"])
         return
