@@ -297,15 +297,15 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
 
 
 def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
-    from packtivity.backends.ticket import Ticket
-    from packtivity.backends.watch import CancelFile
+    from packtivity.backends import observe
+    from packtivity.runtimes.cancel_file import CancelFile
 
     (other / "there").touch()
-    ticket = Ticket(path_of(state, "one"))
-    os.symlink(other / "there", ticket.cancel)
-    with CancelFile(ticket.cancel) as cancel:
+    path = path_of(state, "one")
+    os.symlink(other / "there", record.cancel_path(path))
+    with CancelFile(record.cancel_path(path)) as cancel:
         assert not cancel.cancelled
-        assert not ticket.is_cancelled()
+        assert not observe.is_cancelled(path)
 
 
 def test_a_task_s_document_is_not_written_through_a_link(state, other):

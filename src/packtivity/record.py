@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import facts, folders, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
-from packtivity.files import read_json, write_whole
+from packtivity.files import is_file, read_json, write_whole
 from packtivity.logfiles import safe_name
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _check_still_wanted(path: str | None, cancel: Any) -> None:
     """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
     if path and read_outcome(path):
         raise TaskOver
-    told = path is not None and os.path.isfile(cancel_path(path))
+    told = path is not None and is_file(cancel_path(path))
     if told or (cancel is not None and cancel.cancelled and not cancel.abandoned):
         raise TaskCancelled("the task was cancelled before it began")
 

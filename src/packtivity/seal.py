@@ -10,9 +10,9 @@ import hmac
 import os
 from contextlib import suppress
 
-from packtivity import settings
+from packtivity import folders, settings
 from packtivity.errors import StateError
-from packtivity.files import put
+from packtivity.files import closing_fd, open_file, put
 
 _SIZE = 32
 _TAG = 8
@@ -31,21 +31,18 @@ def user_key() -> bytes | None:
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            key = file.read(_SIZE)
+        with closing_fd(open_file(path, os.O_RDONLY)) as descriptor:
+            key = os.read(descriptor, _SIZE)
     except OSError:
         return None
     return key if len(key) == _SIZE else None
 
 
 def _make(path: str) -> bytes | None:
-    temporary = f"{path}.{os.getpid():x}"
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        put(temporary, os.urandom(_SIZE), sync=True, mode=0o600)
-        with suppress(FileExistsError):
-            os.link(temporary, path)  # whoever is first has made the key of all
-        os.unlink(temporary)
+        folders.state()
+        with suppress(FileExistsError):  # whoever is first has made the key of all
+            put(path, os.urandom(_SIZE), sync=True, mode=0o600)
     except (OSError, StateError):
         return None
     return _read(path)

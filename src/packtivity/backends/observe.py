@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import lease, record, worker
 from packtivity.backends.status import TaskStatus
-from packtivity.files import NO_LOCKS, write_whole
+from packtivity.files import NO_LOCKS, closing_fd, is_file, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     """Return who has the lock of a claim, as seen by a submission, and how often a runner has begun that."""
     try:
-        descriptor = os.open(claim, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = lease.look_at(claim)
     except FileNotFoundError:
         return ("absent" if os.path.isdir(os.path.dirname(claim)) else "unseen"), 0
     except OSError:
         return "unseen", 0
-    try:
-        held = _is_held(descriptor)
-        state = lease.said(descriptor)
-    finally:
-        os.close(descriptor)
+    with closing_fd(descriptor):
+        held, state = _is_held(descriptor), lease.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")
@@ -72,7 +69,7 @@ def is_cancelled(path: str | None) -> bool:
 
     :param path: of its record.
     """
-    return path is not None and os.path.isfile(record.cancel_path(path))
+    return path is not None and is_file(record.cancel_path(path))
 
 
 def ask_for_end(path: str | None) -> None:

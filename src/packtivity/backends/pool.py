@@ -10,7 +10,6 @@ files by which others ask for their end.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from packtivity import plugins
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
+from packtivity.files import is_file
 from packtivity.record import ATTEMPTS
 from packtivity.runtimes.helpers import forget, start_module
 
@@ -225,7 +225,7 @@ class Pool:
             self._watched = bool(jobs or waiting)
         self._turn = self._turn + _LOOKED_AT if self._turn + _LOOKED_AT < len(waiting) else 0
         for job in (*jobs, *waiting[self._turn :][:_LOOKED_AT]):
-            if job.cancel_file is not None and os.path.isfile(job.cancel_file):
+            if job.cancel_file is not None and is_file(job.cancel_file):
                 job.cancel_by_file()
         return self._watched
 

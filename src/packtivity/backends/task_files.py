@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, settings
+from packtivity import folders, lease
 from packtivity.backends.observe import from_answer
 from packtivity.errors import StateError
-from packtivity.files import is_id, lock, put, read_json, write_json
+from packtivity.files import closing_fd, is_id, lock, open_file, put, read_json, unwritable, write_json
 from packtivity.record import is_outcome, is_record_path
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ KEPT_DAYS = 30.0
 
 _PRUNE_EVERY = 86400.0
 _PRIVATE = 0o600
+_WHAT = "submitted tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class TaskFiles:
     """All files of this user's tasks."""
 
     def __init__(self) -> None:
-        self.folder = f"{settings.state_dir()}/tasks"
+        self.folder = folders.state("tasks", make=False, what=_WHAT)
 
     def path(self, task_id: str, kind: str = "json") -> str:
         """Return the path of one of a task's files."""
@@ -133,7 +134,7 @@ class TaskFiles:
         :raises StateError: that cannot be done; none is kept then.
         """
         given = list(entries)
-        make_private(self.folder)
+        folders.state("tasks", what=_WHAT)
         try:
             for entry in given:
                 _put(self.path(entry.id), entry, sync=sync and len(given) == 1)
@@ -159,15 +160,13 @@ class TaskFiles:
     def tending(self, task_id: str) -> Iterator[Entry | None]:
         """Be the only one to do something about a task inside the block; gives None when somebody else is, or it is over."""
         try:
-            descriptor = os.open(self.path(task_id), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_file(self.path(task_id), os.O_RDWR)
         except OSError:
             yield None
             return
-        try:
+        with closing_fd(descriptor):
             entry = self.read(task_id) if lock(descriptor) else None
             yield entry if entry is not None and entry.ending is None else None
-        finally:
-            os.close(descriptor)
 
     def retire(self, entry: Entry, status: TaskStatus) -> None:
         """Keep how a task went and nothing else.
@@ -251,21 +250,6 @@ class TaskFiles:
                 os.unlink(path)
 
 
-def make_private(folder: str) -> None:
-    """Make a folder below the directory for submitted tasks, for this user only.
-
-    :raises StateError: it cannot be made.
-    """
-    try:
-        os.makedirs(settings.state_dir(), mode=0o700, exist_ok=True)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"{error.filename}, where submitted tasks are kept, cannot be made: {error.strerror}",
-            hint="Set PACKTIVITY_STATE_DIR to a directory that you may write to.",
-        ) from None
-
-
 def _put(path: str, entry: Entry, *, sync: bool) -> None:
     """Write a document that is there as a whole or not at all; one that is there already is as good.
 
@@ -277,6 +261,4 @@ def _put(path: str, entry: Entry, *, sync: bool) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StateError(
-            f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
-        ) from error
+        raise unwritable(path, error) from error

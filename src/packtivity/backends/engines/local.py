@@ -11,12 +11,11 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import settings
+from packtivity import folders, settings
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.engines.multiproc import pool_size
 from packtivity.backends.proxies import TaskProxy
-from packtivity.backends.task_files import make_private
 from packtivity.errors import BackendError, EnvironmentUnavailable, StateError
 from packtivity.files import lock
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from packtivity.backends.engine import Envelope, Submission
 
 QUEUE, ACTIVE = "queue", "active"
+_WHAT = "submitted tasks"
 _IN_HOSTS = str.maketrans("", "", ".-_")
 
 
@@ -48,7 +48,7 @@ class Queue:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.uname().nodename
-        self.root = f"{settings.state_dir()}/detached/{self.host}"
+        self.root = folders.state("detached", self.host, make=False, what=_WHAT)
 
     def path(self, folder: str, task_id: str) -> str:
         """Return the path of a task's file in a folder."""
@@ -60,7 +60,7 @@ class Queue:
         :raises StateError: they cannot be made.
         """
         for folder in (QUEUE, ACTIVE):
-            make_private(f"{self.root}/{folder}")
+            folders.state("detached", self.host, folder, what=_WHAT)
 
     def names(self, folder: str) -> list[str]:
         """Return the ids in a folder, in the order of submission."""

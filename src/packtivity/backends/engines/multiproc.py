@@ -11,13 +11,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, record, seal, settings
+from packtivity import folders, record, runners, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.status import TaskStatus
-from packtivity.errors import BackendError, PacktivityError
+from packtivity.errors import BackendError, PacktivityError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _KEPT_DAYS = 30.0
 
 
 class MultiProcProxy(TaskProxy):
-    """Handle of a task in a pool; its place is the process whose pool it is, as :func:`packtivity.lease.runner` says.
+    """Handle of a task in a pool; its place is the process whose pool it is, as :func:`packtivity.runners.runner` says.
 
     :ivar job: the task itself, in the process that submitted it.
     """
@@ -61,7 +61,7 @@ class PoolEngine(Engine):
 
     def place(self) -> JSON:
         """Return what tells this process apart from every other one."""
-        return lease.runner()
+        return runners.runner()
 
     def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
         """Put tasks into the queue of the pool."""
@@ -92,7 +92,7 @@ class PoolEngine(Engine):
 
 
 def _look(submission: Submission) -> Native:
-    alive = lease.is_alive(submission.place)
+    alive = runners.is_alive(submission.place)
     if alive is None:
         what = f"nothing is known here of the task {submission.id}: it has no record, and it was submitted "
         what += "on another machine or before this one was started anew"
@@ -109,21 +109,19 @@ def _look(submission: Submission) -> Native:
 def _program(runner: JSON) -> str:
     """Return the path of the file that says that a program of this user had a pool."""
     boot, parts = str(runner.get("boot"))[:8], (runner.get(name) for name in ("host", "pid", "began"))
-    return f"{settings.state_dir()}/pools/" + "-".join(str(part).replace("/", "_") for part in (*parts, boot))
+    return f"{folders.state('pools', make=False)}/" + "-".join(str(part).replace("/", "_") for part in (*parts, boot))
 
 
 def _note_program() -> None:
     """Say that this program has a pool; where that cannot be written, it is done without."""
-    path = _program(lease.runner())
-    with suppress(OSError):
-        folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+    with suppress(OSError, StateError):
+        folder = folders.state("pools")
         oldest = time.time() - _KEPT_DAYS * 86400
         for name in os.listdir(folder):
             with suppress(OSError):
                 if os.stat(f"{folder}/{name}").st_mtime < oldest:
                     os.unlink(f"{folder}/{name}")
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(_program(runners.runner()), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 class MultiProcBackend(DocumentBackend[MultiProcProxy]):

@@ -81,7 +81,7 @@ class Supervisor:
         try:
             entry = self._files.read(name)
         except StateError as error:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(f"{escaped(str(error))}\n")
             entry = None
         if entry is None or entry.task is None or entry.task.get("id") != name:  # is over, or nobody's
             self._queue.drop(name, ACTIVE)
