@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from packtivity import folders, settings
 from packtivity.errors import StateError
-from packtivity.files import closing_fd, open_file, put
+from packtivity.files import closing_fd, open_file, put, write_whole
 
 _SIZE = 32
 _TAG = 8
@@ -42,10 +42,12 @@ def _make(path: str) -> bytes | None:
     try:
         folders.state()
         with suppress(FileExistsError):  # whoever is first has made the key of all
-            put(path, os.urandom(_SIZE), sync=True, mode=0o600)
+            put(path, os.urandom(_SIZE), mode=0o600)
+        if (key := _read(path)) is None:  # the machine stopped before it was on the disk
+            write_whole(path, os.urandom(_SIZE), sync=True, mode=0o600)
     except (OSError, StateError):
         return None
-    return _read(path)
+    return key or _read(path)
 
 
 def own_id(stem: str) -> str:
