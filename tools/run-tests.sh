@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/packtivity-XXXXXX")
 export TMPDIR HOME="$TMPDIR/home" PYTHONDONTWRITEBYTECODE=1
 unset XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
+chmod 711 "$TMPDIR" # some tests run programs there as other users
 mkdir -m 700 "$HOME"
 finish() { # end what is still there of tests that were interrupted, and remove what tests left without rights as well
   local entry
