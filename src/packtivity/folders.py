@@ -64,13 +64,27 @@ def check(path: str, hint: str) -> None:
     except OSError:
         return  # it is not there, or cannot be used
     theirs = found.st_uid not in (os.getuid(), 0)
-    if found.st_mode & S_IWOTH:
-        raise UnsafeDirectory(f"every user of this machine may write to {path}", hint=hint)
+    _refuse_writable(path, found, hint)
     if theirs and open_to_all:
         raise _put_there(path, hint)
     if path not in _warned and (theirs or loose or _is_of_a_group(found)):
         _warned.add(path)
         _warn(path, "belongs to another user" if theirs else loose or "may be written to by its group", hint)
+
+
+def check_file(path: str, hint: str) -> None:
+    """Check that no other user of the machine can have written a file; see :func:`check` for its directory.
+
+    :raises UnsafeDirectory: every user of the machine may write to it or its directory, or another one made the directory.
+    :raises OSError: it is not there.
+    """
+    check(os.path.dirname(path), hint)
+    _refuse_writable(path, os.stat(path), hint)
+
+
+def _refuse_writable(path: str, found: os.stat_result, hint: str) -> None:
+    if found.st_mode & S_IWOTH:
+        raise UnsafeDirectory(f"every user of this machine may write to {path}", hint=hint)
 
 
 @cache
@@ -136,12 +150,18 @@ def make_own(path: str) -> int:
         _warn(path, loose, hint)
     os.mkdir(path, _PRIVATE)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(descriptor)
-    # NFS may give to nobody what root makes.
-    if (found.st_uid != os.getuid() and os.getuid() != 0) or S_IMODE(found.st_mode) & 0o77:
+    if not is_private(os.fstat(descriptor)):
         os.close(descriptor)
-        raise PermissionError(errno.EPERM, "somebody has put another one in its place", path)
+        raise PermissionError(errno.EPERM, "another user has put another directory in its place", path)
     return descriptor
+
+
+def is_private(found: os.stat_result) -> bool:
+    """Return whether a directory is this user's, and no other user can use it.
+
+    Root takes everybody's: NFS may give what root makes to the user ``nobody``.
+    """
+    return os.getuid() in (found.st_uid, 0) and not S_IMODE(found.st_mode) & 0o77
 
 
 def make_private(path: str, mode: int = _PRIVATE) -> None:

@@ -14,7 +14,6 @@ import os
 import socket
 import time
 from contextlib import suppress
-from stat import S_IWOTH
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +24,7 @@ from ipyparallel.serialize import PrePickled
 from packtivity import folders
 from packtivity.backends.engine_run import RUN
 from packtivity.backends.stranded import Stranded
-from packtivity.errors import BackendError, UnsafeDirectory
+from packtivity.errors import BackendError
 from packtivity.files import read_json
 
 if TYPE_CHECKING:
@@ -303,9 +302,11 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
     """See that there is a file by which a controller is found.
 
     :raises BackendError: there is none, because of the profile or because no controller runs.
+    :raises UnsafeDirectory: another user of the machine can have written the file.
     """
     if os.path.exists(path):
-        _check_owner(path)
+        # What the controller that the file names says is run here.
+        folders.check_file(path, "Take a profile of your own (profile, profile_dir), and start the cluster again.")
         return
     profile = _profile(options)
     if not os.path.isdir(profile):
@@ -313,18 +314,6 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
         what = f"there is no profile {named!r}" if named else "there is no profile"
         raise BackendError(f"no ipyparallel cluster can be reached: {what} ({profile})", hint=_HINT)
     raise BackendError(f"no ipyparallel cluster can be reached: no controller has written {path}", hint=_HINT)
-
-
-def _check_owner(path: str) -> None:
-    """See that no other user can have written the file: what the controller that it names says is run here.
-
-    :raises UnsafeDirectory: every user of the machine may write to it or its directory, or has put it there.
-    """
-    hint = "Take a profile that is yours (profile, profile_dir), and start the cluster again."
-    folders.check(os.path.dirname(path), hint)
-    found = os.stat(path)
-    if found.st_mode & S_IWOTH:
-        raise UnsafeDirectory(f"every user of this machine may write to {path}", hint=hint)
 
 
 def _stamp(path: str) -> tuple[str, int] | None:

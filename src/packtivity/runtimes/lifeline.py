@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from stat import S_IMODE, S_ISDIR
+from stat import S_ISDIR
 from typing import Self
 
 from packtivity import facts, folders, settings
@@ -134,11 +134,7 @@ def _is_private(folder: str) -> bool:
         found = os.lstat(folder)
     except (OSError, ValueError):
         return False
-    return (
-        S_ISDIR(found.st_mode)
-        and not S_IMODE(found.st_mode) & 0o77
-        and (found.st_uid == os.getuid() or not os.getuid())
-    )
+    return S_ISDIR(found.st_mode) and folders.is_private(found)
 
 
 def new_name() -> str:
