@@ -355,7 +355,7 @@ def read_json(path: str, *, follow: bool = False) -> JSON:
     import json
 
     try:
-        with closing_fd(_open_to_read(path, follow)) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        with closing_fd(open_to_read(path, follow=follow)) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, NotAFile):
         return None
@@ -365,7 +365,13 @@ def read_json(path: str, *, follow: bool = False) -> JSON:
         return None
 
 
-def _open_to_read(path: str, follow: bool) -> int:
+def open_to_read(path: str, *, follow: bool = False) -> int:
+    """Open a file for reading, and nothing else that has its name.
+
+    :param follow: go where a link in its place, or in its directory's, leads.
+    :raises NotAFile: something else has that name.
+    :raises OSError: it cannot be opened.
+    """
     if follow:
         return open_file(os.path.realpath(path), os.O_RDONLY)
     folder, name = os.path.split(path)

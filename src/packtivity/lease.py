@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import files
 from packtivity.errors import StateError, TaskCancelled
-from packtivity.files import closing_fd, is_named, lock, open_file, open_folder, read_json, unwritable, write_at
+from packtivity.files import (
+    closing_fd,
+    is_named,
+    lock,
+    open_file,
+    open_folder,
+    open_to_read,
+    read_json,
+    unwritable,
+    write_at,
+)
 from packtivity.runners import is_alive, runner
 
 if TYPE_CHECKING:
@@ -302,7 +312,7 @@ def read(path: str) -> JSON:
 def is_held(path: str) -> bool:
     """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
     try:
-        descriptor = look_at(path)
+        descriptor = open_to_read(path)
     except OSError:
         return False
     try:
@@ -313,15 +323,6 @@ def is_held(path: str) -> bool:
         return False
     finally:
         os.close(descriptor)
-
-
-def look_at(path: str) -> int:
-    """Return a descriptor by which to look at a state file.
-
-    :raises OSError: it cannot be opened, or something else has its name.
-    """
-    with closing_fd(open_folder(os.path.dirname(path), make=False)) as folder:
-        return open_file(os.path.basename(path), os.O_RDONLY, folder)
 
 
 def _names_in(folder: str) -> list[str]:
@@ -385,7 +386,7 @@ def end_holders(path: str, grace: float = 1.0) -> int:
     from packtivity import holders
 
     try:
-        descriptor = look_at(path)
+        descriptor = open_to_read(path)
     except OSError:
         return 0
     with closing_fd(descriptor):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import lease, record, worker
 from packtivity.backends.status import TaskStatus
-from packtivity.files import NO_LOCKS, closing_fd, is_file, write_whole
+from packtivity.files import NO_LOCKS, closing_fd, is_file, open_to_read, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     """Return who has the lock of a claim, as seen by a submission, and how often a runner has begun that."""
     try:
-        descriptor = lease.look_at(claim)
+        descriptor = open_to_read(claim)
     except FileNotFoundError:
         return ("absent" if os.path.isdir(os.path.dirname(claim)) else "unseen"), 0
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from packtivity import errors, outcome
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
 from packtivity.cli.printing import say, say_json
 from packtivity.cli.terminal import is_terminal
-from packtivity.files import closing_fd, open_file, open_folder
+from packtivity.files import open_to_read
 from packtivity.printable import escaped, printable
 
 if TYPE_CHECKING:
@@ -302,8 +301,7 @@ def _print_from(path: str | None, place: int, stream: Any, *, as_written: bool =
         return None
     try:
         # A task may have put a link in its place, a proxy may name a pipe, which would be waited for.
-        with closing_fd(open_folder(os.path.dirname(path), make=False)) as folder:
-            descriptor = open_file(os.path.basename(path), os.O_RDONLY, folder)
+        descriptor = open_to_read(path)
     except OSError:
         return None
     raw = as_written or not is_terminal(stream)
