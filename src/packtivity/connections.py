@@ -113,8 +113,7 @@ class Guard:
         :raises OSError: the name is not known.
         """
         _, host, port = server
-        found = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
-        every = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        every = _look_up(host, port, allowed_gai_family())
         public = [address for address in every if is_public(address)]
         chosen = public
         if server in self.named and not self._is_public.setdefault(host, bool(public)):
@@ -134,25 +133,22 @@ class Guard:
             return
         if host.rstrip(".").endswith("localhost"):
             raise PrivateAddress(host, "127.0.0.1")
-        for address in _looked_up(host, port):
+        try:
+            found = within(_LOOK_UP, lambda: _look_up(host, port)) or []
+        except (OSError, ValueError):
+            return  # the name is not known here
+        for address in found:
             if not is_public(address):
                 raise PrivateAddress(host, address)
 
 
-def _looked_up(host: str, port: int | None) -> list[str]:
-    """Return what a name stands for; nothing when that is not known here, or not soon."""
-    found: list[str] = []
+def _look_up(host: str, port: int | None, family: int = 0) -> list[str]:
+    """Return the IP addresses of a name, each once.
 
-    def look() -> None:
-        try:
-            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError):
-            return
-
-    looking = threading.Thread(target=look, name="packtivity-look-up", daemon=True)
-    looking.start()
-    looking.join(_LOOK_UP)
-    return list(found)
+    :raises OSError, ValueError: the name is not known, or cannot be one.
+    """
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class _Guarded:
