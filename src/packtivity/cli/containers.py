@@ -53,23 +53,15 @@ def lock(**given: Any) -> None:
 
     The image is pulled if need be. Run the task with --locked to be sure of the very same image.
     """
+    from packtivity.cli.inputs import load_spec
     from packtivity.errors import UsageError
     from packtivity.runtimes import locking, supervise
     from packtivity.runtimes.choose import choose
     from packtivity.runtimes.containers import image_of
-    from packtivity.spec import load
     from packtivity.spec.remote import without_secrets
     from packtivity.types import Execution
 
-    offline = given["offline"] or None
-    trusted = given["trust_source"]
-    spec = load(
-        given["spec"],
-        given["toplevel"],
-        schemasource=given["schemasource"],
-        offline=offline,
-        trusted_sources=trusted,
-    )
+    spec = load_spec(given)
     image, unpacked = image_of(spec["environment"] or {})
     if image is None:
         raise UsageError(f"{without_secrets(given['spec'])} does not run in a container, so there is nothing to lock")

@@ -28,9 +28,10 @@ def describe(**given: Any) -> None:
 
     Its parameters with the places where each is used, the image and resources, and the outputs.
     """
+    from packtivity.cli.inputs import load_spec
     from packtivity.cli.summary import as_text, summarise
 
-    found = summarise(_load(given))
+    found = summarise(load_spec(given))
     if given["format"] == "json":
         say_json(found, indent=2)
         return
@@ -43,13 +44,14 @@ def describe(**given: Any) -> None:
 @command("example", options.spec, options.document, _OUTPUT, _FORCE)
 def example(**given: Any) -> None:
     """Write a parameter file for SPEC to fill in (YAML), with comments that say where each parameter is used."""
+    from packtivity.cli.inputs import load_spec
     from packtivity.cli.summary import as_example, summarise
     from packtivity.errors import UsageError
     from packtivity.spec.remote import without_secrets
 
     words = ["packtivity-run", *(["-t", given["toplevel"]] if given["toplevel"] else []), given["spec"]]
     words = [without_secrets(word) for word in words]
-    text = as_example(summarise(_load(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
+    text = as_example(summarise(load_spec(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
     output = given["output"]
     if output is None:
         say(text, end=False)
@@ -63,15 +65,3 @@ def example(**given: Any) -> None:
         from packtivity.cli.errors import CannotWrite
 
         raise CannotWrite(f"{output} cannot be written: {error.strerror}") from None
-
-
-def _load(given: dict[str, Any]) -> dict[str, Any]:
-    from packtivity.spec import load
-
-    return load(
-        given["spec"],
-        given["toplevel"],
-        schemasource=given["schemasource"],
-        offline=given["offline"] or None,
-        trusted_sources=given["trust_source"],
-    )

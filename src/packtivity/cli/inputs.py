@@ -15,22 +15,35 @@ if TYPE_CHECKING:
     from packtivity.types import Diagnostic
 
 
+def load_spec(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec that the options of a command name, defaults filled.
+
+    :raises LoadError: it cannot be fetched.
+    :raises InvalidSpec: it is not valid.
+    """
+    from packtivity.spec import load
+
+    return load(
+        given["spec"],
+        given["toplevel"],
+        schemasource=given["schemasource"],
+        validate=given.get("validate", True),
+        offline=given["offline"] or None,
+        trusted_sources=given["trust_source"],
+    )
+
+
 class TaskOptions:
     """The values of the options that every command on a task has; see :mod:`packtivity.cli.options`."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        self.spec: str = given["spec"]
+        self._given = given
         self.parfiles: tuple[str, ...] = given["parfiles"]
         self.parameter: tuple[str, ...] = given["parameter"]
         self.read: tuple[str, ...] = given["read"]
         self.write: tuple[str, ...] = given["write"]
         self.state: str = given["state"]
-        self.toplevel: str | None = given["toplevel"]
-        self.schemasource: str | None = given["schemasource"]
-        self.offline: bool = given["offline"]
-        self.trust_source: tuple[str, ...] = given["trust_source"]
         self.strict: bool = given["strict"]
-        self.validate: bool = given["validate"]
         self.verbosity: str = given["verbosity"]
 
     def load_spec(self) -> dict[str, Any]:
@@ -39,16 +52,7 @@ class TaskOptions:
         :raises LoadError: it cannot be fetched.
         :raises InvalidSpec: it is not valid.
         """
-        from packtivity.spec import load
-
-        return load(
-            self.spec,
-            self.toplevel,
-            schemasource=self.schemasource,
-            validate=self.validate,
-            offline=self.offline or None,
-            trusted_sources=self.trust_source,
-        )
+        return load_spec(self._given)
 
     def load_parameters(self) -> dict[str, Any]:
         """Return the parameters, ``-p`` over files.

@@ -10,7 +10,7 @@ from packtivity import errors, record
 from packtivity.cli import start
 from packtivity.cli.asking import by_verbs
 from packtivity.cli.errors import FAILED, warn
-from packtivity.cli.inputs import find_backend, is_strict, start_logging, tell_doubts
+from packtivity.cli.inputs import find_backend, is_strict, load_spec, start_logging, tell_doubts
 from packtivity.cli.printing import say
 from packtivity.cli.progress import Progress
 from packtivity.files import read_json, write_json
@@ -251,18 +251,10 @@ def run_map(given: Mapping[str, Any]) -> int:
     from packtivity.cli.running import check_writable
     from packtivity.cli.sets import parameter_sets
     from packtivity.cli.signals import like_interrupts
-    from packtivity.spec import load
 
     start_logging(given["verbosity"])
     sets = parameter_sets(given["over"], given["parameter"])
-    spec = load(
-        given["spec"],
-        given["toplevel"],
-        schemasource=given["schemasource"],
-        validate=given["validate"],
-        offline=given["offline"] or None,
-        trusted_sources=given["trust_source"],
-    )
+    spec = load_spec(given)
     synchronous, backend = find_backend(given["backend"])
     if synchronous:
         _, backend = find_backend("foregroundasync")
