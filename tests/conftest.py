@@ -15,6 +15,9 @@ import groups
 import needs
 import pytest
 from needs import missing
+from webs import Web, serve
+
+from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,6 +167,33 @@ def corpus(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
         return family.rows()
     with CORPUS.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A server that can be GitHub, GitLab or anything else."""
+    yield from serve()
+
+
+@pytest.fixture
+def other_web() -> Iterator[Web]:
+    """A second server: another port is another host as far as tokens are concerned."""
+    yield from serve()
+
+
+@pytest.fixture
+def own_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep what is known of tasks in a directory of the test's own, and the step log off standard error."""
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> LocalFSState:
+    """Return a state with one read-write directory, which is there."""
+    made = LocalFSState([str(tmp_path / "work")])
+    made.ensure()
+    return made
 
 
 class Conversation:

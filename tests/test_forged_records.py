@@ -13,31 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from packtivity import errors, lease, record
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.statecontexts import LocalFSState
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
 from packtivity.worker import answer, left_behind
 
-pytestmark = pytest.mark.usefixtures("_quiet")
+pytestmark = pytest.mark.usefixtures("own_records")
 
 NAME = {"name": "task"}
 FORGED = {"status": "succeeded", "result": {"o": "forged"}, "error": None}
-
-
-@pytest.fixture
-def _quiet(monkeypatch, tmp_path):
-    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
-    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def state(tmp_path):
-    made = LocalFSState([str(tmp_path / "work")])
-    made.ensure()
-    return made
 
 
 def spec(script):
@@ -69,13 +56,6 @@ def path_of(state, task_id=None):
 
 def told(state, task_id=None):
     return (record.read_outcome(path_of(state, task_id)) or {}).get("status")
-
-
-def wait_for(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- a record of its own ---------------------------------------------------------------------------------------
@@ -180,7 +160,7 @@ def test_a_process_that_the_task_has_left_behind_cannot_write_into_the_record(st
     run(state, f'{sys.executable} {program} {wait} "$FORGED" {done}; exit 1', task_id)
     before = Path(path_of(state)).read_bytes()
     wait.unlink()
-    wait_for(lambda: done.exists() and done.read_text().endswith("\n"))
+    until(lambda: done.exists() and done.read_text().endswith("\n"))
     assert int(done.read_text()) > 0
     assert Path(path_of(state)).read_bytes() == before
     assert told(state) == told(state, task_id) == "failed"
@@ -402,10 +382,9 @@ def ends_nobody(path, process):
     lease.end_orphans(str(path))
     lease.end_holders(str(path))
     assert lease.end_orphans_in(str(Path(path).parent)) == [str(path)] or Path(path).is_symlink()
-    until = time.monotonic() + 1.5
+    deadline = time.monotonic() + 1.5
     with pytest.raises((errors.TaskCancelled, errors.StateError)):
-        lease.take(str(path), cancelled=lambda: time.monotonic() > until)
-    time.sleep(0.1)
+        lease.take(str(path), cancelled=lambda: time.monotonic() > deadline)
     assert process.poll() is None
 
 

@@ -13,30 +13,17 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from waiting import until
 
 from packtivity import errors, holders, lease, record
 from packtivity.files import is_id
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.process import Cancellation
-from packtivity.statecontexts import LocalFSState
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task, run_task
 from packtivity.worker import answer
 
-pytestmark = pytest.mark.usefixtures("_quiet")
-
-
-@pytest.fixture
-def _quiet(monkeypatch, tmp_path):
-    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
-    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def state(tmp_path):
-    made = LocalFSState([str(tmp_path / "work")])
-    made.ensure()
-    return made
+pytestmark = pytest.mark.usefixtures("own_records")
 
 
 def spec(cmd, publish=None):
@@ -195,19 +182,12 @@ def start_runner(tmp_path, document):
     return subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path / "task.json")])
 
 
-def wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_a_killed_runner_left_is_ended_before_the_task_runs_again(tmp_path, state):
     cmd = "echo $$ >> {out}; test -e {out}.second || {{ touch {out}.second; sleep 60; }}"
     document = Task.of(spec(cmd), PARAMETERS, state, {"name": "task"}, id="one").to_json()
     pids = Path(state.readwrite[0], "file")
     runner = start_runner(tmp_path, document)
-    wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     runner.kill()
     runner.wait()
     first = int(pids.read_text())
@@ -348,10 +328,10 @@ def test_the_state_of_a_running_task_is_there_and_locked(state):
     with Cancellation() as cancel:
 
         def look():
-            wait_for(lambda: any(n.endswith("state.json") for n in os.listdir(state.metadir)))
+            until(lambda: any(n.endswith("state.json") for n in os.listdir(state.metadir)))
             (name,) = [n for n in os.listdir(state.metadir) if n.endswith("state.json")]
             path = f"{state.metadir}/{name}"
-            wait_for(lambda: lease.read(path))
+            until(lambda: lease.read(path))
             seen.append((lease.is_held(path), lease.read(path)))
             cancel.cancel()
 

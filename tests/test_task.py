@@ -29,13 +29,6 @@ def interpolated(publish, **more):
 
 
 @pytest.fixture
-def state(tmp_path):
-    found = LocalFSState([str(tmp_path / "work")])
-    found.ensure()
-    return found
-
-
-@pytest.fixture
 def config():
     return ExecutionConfig({"logging_level": "CRITICAL"})
 

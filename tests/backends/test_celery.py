@@ -9,8 +9,9 @@ import subprocess
 import time
 
 import pytest
-from arena import BIN, free_port, until
+from arena import BIN, free_port
 from celeries import PURE, SHELL, checkproxy, environment_of, state_in, submit
+from waiting import until
 
 from packtivity import record
 from packtivity.backendutils import load_proxy

@@ -7,9 +7,10 @@ import os
 import subprocess
 
 import pytest
-from arena import BIN, until
+from arena import BIN
 from brokers import Rabbit, Redis
 from celeries import PURE, SHELL, checkproxy, environment_of, state_in, submit
+from waiting import until
 
 from packtivity import record
 from packtivity.errors import BackendError, ProxyError

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from waiting import until
 
 from packtivity import record
 
@@ -102,13 +103,6 @@ def desk(tmp_path):
     made = Desk(tmp_path)
     yield made
     made.end()
-
-
-def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 HOLD = "touch begun; while [ ! -e ../go ]; do sleep 0.05; done; echo said; echo x > {out}"

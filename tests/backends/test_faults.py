@@ -6,7 +6,8 @@ import shutil
 import time
 
 import pytest
-from arena import MARK, TASK, settle, until
+from arena import MARK, TASK, settle
+from waiting import until
 
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.statecontexts import LocalFSState

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from arena import BIN, settle, until
+from arena import BIN, settle
 from brokers import Rabbit, Redis
+from waiting import until
 
 from packtivity.backends.celery import make_app
 

@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from arena import BIN, TASK, until
+from arena import BIN, TASK
 from farm import Farm, end
+from waiting import until
 
 from packtivity import record
 from packtivity.backendutils import backend_from_string, load_proxy

@@ -6,30 +6,20 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from webs import Web, serve
 
 from packtivity.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from webs import Web
 
 pytest.importorskip("kubernetes")
 
 
-@pytest.fixture
-def server() -> Iterator[Web]:
-    yield from serve()
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Web]:
-    yield from serve()
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_the_api_is_an_error_and_is_not_followed(
-    server: Web, elsewhere: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+    web: Web, other_web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     from packtivity.backends.kubernetes.api import Cluster
     from packtivity.backends.kubernetes.options import Options
@@ -42,16 +32,16 @@ def test_a_redirect_of_the_api_is_an_error_and_is_not_followed(
         "kind": "Config",
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "clusters": [{"name": "c", "cluster": {"server": web.url}}],
         "users": [{"name": "u", "user": {"token": "cluster-secret"}}],
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     path = "/apis/batch/v1/namespaces/default/jobs/x"
-    there = elsewhere.at("localhost") + path
-    server.routes[path] = lambda handler: handler.answer(status, b"", Location=there)
-    elsewhere.routes[path] = b'{"kind": "Job"}'
+    there = other_web.at("localhost") + path
+    web.routes[path] = lambda handler: handler.answer(status, b"", Location=there)
+    other_web.routes[path] = b'{"kind": "Job"}'
     cluster = Cluster(Options(kubeconfig=str(tmp_path / "kubeconfig")))
     with pytest.raises(BackendError, match=str(status)):
         cluster.job("x", "default")
-    assert server.logins() == ["Bearer cluster-secret"]
-    assert elsewhere.seen == []
+    assert web.logins() == ["Bearer cluster-secret"]
+    assert other_web.seen == []

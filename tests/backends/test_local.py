@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
 from packtivity.backends.status import TaskStatus
@@ -28,13 +29,6 @@ SPEC = {
     "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
 }
 TIMED = "date +%s%N >> times; sleep 0.15; date +%s%N >> times"
-
-
-def until(condition, seconds=40.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import until
 
 from packtivity import record
 from packtivity.backends.engines.multiproc import MultiProcBackend
@@ -34,13 +35,6 @@ def spec(cmd):
 
 
 TRIVIAL = "echo >> ran"
-
-
-def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 class Tasks:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from arena import TASK, Arena, until
+from arena import TASK, Arena
+from waiting import until
 
 from packtivity import lease, record
 from packtivity.backends.engines.local import Queue

@@ -180,14 +180,6 @@ def settle(arena: Arena, seconds: float = 90.0, tend: Callable[[], object] = boo
     return told
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for something, but not for ever."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -9,7 +9,8 @@ import subprocess
 import time
 from contextlib import suppress
 
-from arena import BIN, TASK, until
+from arena import BIN, TASK
+from waiting import until
 
 from packtivity.statecontexts import LocalFSState
 

@@ -12,7 +12,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from arena import BIN, Arena, until
+from arena import BIN, Arena
+from waiting import until
 
 from packtivity.backendutils import load_proxy
 from packtivity.errors import PacktivityError

@@ -105,6 +105,20 @@ class Web:
         return [one.headers.get("private-token") for one in self.seen]
 
 
+def endless(piece: bytes, most: int) -> tuple[Reply, list[int]]:
+    """Return an answer that sends a piece again and again, ``most`` times at most, and the lengths of what was sent."""
+    sent: list[int] = []
+
+    def reply(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(most):
+            handler.wfile.write(piece)
+            sent.append(len(piece))
+
+    return reply, sent
+
+
 def serve(context: ssl.SSLContext | None = None) -> Iterator[Web]:
     """Yield a running server; with ``context`` it speaks TLS."""
     server = Server(("127.0.0.1", 0), Handler)

@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from needs import missing
+from waiting import wait_for
 
 from packtivity import facts
 from packtivity.errors import StateError
@@ -29,15 +29,6 @@ from packtivity.types import Execution
 with Lifeline(new_name(), ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[2])) as life:
     process.run(Execution(life.argv(("sh", "-c", 'touch "$1" "$2"; sleep 60', "sh", *sys.argv[1:]))))
 """
-
-
-def wait_for(condition: object, seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.02)
-    return False
 
 
 PODMAN = """#!/bin/sh

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from webs import Web, certified, serve
+from webs import Web, certified, endless, serve
 
 from packtivity.runtimes.registry import Description, describe
 
@@ -256,16 +256,7 @@ def _architecture() -> str:
 
 def test_a_registry_that_sends_without_end_is_cut_off(registry: Web, home: Callable[..., None]) -> None:
     home()
-    sent = []
-
-    def endless(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        for _ in range(10_000):
-            handler.wfile.write(b"[" * 10_000)
-            sent.append(10_000)
-
-    registry.routes["/v2/me/image/manifests/1"] = endless
+    registry.routes["/v2/me/image/manifests/1"], sent = endless(b"[" * 10_000, 10_000)
     assert describe(image(registry)) is None
     assert sum(sent) < 50_000_000
 

@@ -24,6 +24,8 @@ from packtivity.types import Execution
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from packtivity.runtimes.base import Runtime
+
 HOST = Host(1000, 100, "ada")
 ROOTLESS = Host(1000, 100, "ada", rootless=True)
 LAUNCH = Launch("img:1", "packtivity-x", "/tmp/scratch")
@@ -127,6 +129,22 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return dumps
 
 
+def with_image(tool: str, folder: Path) -> Runtime:
+    """Return a runtime that has the image ``r.example/x:1`` at hand."""
+    runtime = classes()[tool](HOST)
+    if not runtime.has_store:
+        (folder / "x.sif").write_text("")
+        pulls.write_note(runtime, pulls.Image("r.example/x:1", str(folder / "x.sif")))
+    return runtime
+
+
+def check_environments(dumps: Path) -> None:
+    """Check that programs were started, and none of them with a variable of the task's."""
+    dumped = [path.read_bytes() for path in dumps.iterdir()]
+    assert dumped
+    assert not any(b"MARK" in environment for environment in dumped)
+
+
 def watch() -> supervise.Supervision:
     from contextlib import nullcontext
 
@@ -135,28 +153,18 @@ def watch() -> supervise.Supervision:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_tool_that_is_started_has_none_of_them(pretended: Path, tmp_path: Path, tool: str) -> None:
-    runtime = classes()[tool](HOST)
-    if not runtime.has_store:
-        (tmp_path / "x.sif").write_text("")
-        pulls.write_note(runtime, pulls.Image("r.example/x:1", str(tmp_path / "x.sif")))
+    runtime = with_image(tool, tmp_path)
     task = Execution(("sh", "-c", "true"), image="r.example/x:1", env=STEERING)
     supervise.run_container(runtime, task, None, watch())
-    dumped = [path.read_bytes() for path in pretended.iterdir()]
-    assert dumped
-    assert not any(b"MARK" in environment for environment in dumped)
+    check_environments(pretended)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_line_to_run_by_hand_sets_none_of_them_for_the_tool(pretended: Path, tmp_path: Path, tool: str) -> None:
-    runtime = classes()[tool](HOST)
-    if not runtime.has_store:
-        (tmp_path / "x.sif").write_text("")
-        pulls.write_note(runtime, pulls.Image("r.example/x:1", str(tmp_path / "x.sif")))
+    runtime = with_image(tool, tmp_path)
     line = container_line(runtime, Execution(("sh", "-c", "true"), image="r.example/x:1", env=STEERING))
     subprocess.run(["bash", "-c", line], check=True)
-    dumped = [path.read_bytes() for path in pretended.iterdir()]
-    assert dumped
-    assert not any(b"MARK" in environment for environment in dumped)
+    check_environments(pretended)
 
 
 def test_variables_of_the_caller_s_own_still_go_by_the_tool_s_environment(pretended: Path, tmp_path: Path) -> None:

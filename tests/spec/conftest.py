@@ -5,25 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from webs import Internet, Web, serve
+from webs import Internet, Web
 
 from packtivity.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    """A server that can be GitHub, GitLab or anything else."""
-    yield from serve()
-
-
-@pytest.fixture
-def other_web() -> Iterator[Web]:
-    """A second server: another port is another host as far as tokens are concerned."""
-    yield from serve()
 
 
 @pytest.fixture

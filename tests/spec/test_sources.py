@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from needs import missing
+from webs import endless
 
 from packtivity.errors import InvalidSpec, LoadError
 from packtivity.settings import Settings
@@ -448,16 +449,7 @@ def test_a_document_as_large_as_allowed_comes_and_a_larger_one_does_not(web, rem
 
 
 def test_a_document_that_does_not_say_its_size_is_cut_off_at_the_limit(web, remote):
-    sent = []
-
-    def endless(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        for _ in range(2000):
-            handler.wfile.write(b"a" * 10_000)
-            sent.append(10_000)
-
-    web.routes["/a.yml"] = endless
+    web.routes["/a.yml"], sent = endless(b"a" * 10_000, 2000)
     assert "larger than" in refused("a.yml", web.url, settings=remote(download_limit=50_000)).message
     assert sum(sent) < 20_000_000
 
