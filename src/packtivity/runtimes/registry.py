@@ -65,10 +65,10 @@ def _describe(reference: Reference, limit: float) -> Description | None:
     with _Registry(reference, limit) as registry:
         tag = reference.digest or reference.tag
         manifest, headers = registry.get(f"manifests/{tag}", (*_INDEXES, *_MANIFESTS))
-        told = headers.get("Docker-Content-Digest", "")
-        if not (reference.digest or told):
+        named = headers.get("Docker-Content-Digest", "")
+        if not (reference.digest or named):
             return None
-        digest = reference.digest or _check_digest(told)
+        digest = reference.digest or _check_digest(named)
         if "manifests" in manifest:
             inner = [entry["digest"] for entry in manifest["manifests"] if _is_ours(entry.get("platform") or {})]
             if not inner:

@@ -1,6 +1,6 @@
 """What the user named, and so may be reached wherever it is and may get the user's logins; a document names nothing.
 
-Named are: the source (``--toplevel``), the spec, the sources of ``--trust-source``, and, so far as reaching them goes,
+The user names the source (``--toplevel``), the spec, the sources of ``--trust-source``, and, so far as reaching them goes,
 the GitLab and GitHub hosts of the settings. A login goes to the source it was named for only: to the project of a
 GitLab server, the repository on GitHub, the folder of any other server.
 """
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from packtivity.connections import Guard, Origin, netrc_login, origin, sent_url
 from packtivity.errors import ConfigurationError, LoadError
-from packtivity.spec.remote import GitLabFile, WebFile, base, split_login
+from packtivity.spec.remote import GitLabFile, WebFile, base, split_login, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,13 +104,13 @@ class Access:
 
     def login(self, url: str) -> tuple[str, str] | None:
         """Return the user and password for an address of a named source: its own, or that in ``~/.netrc``."""
-        said = split_login(url)[1]
-        return _pair(said) if said else netrc_login(origin(url))
+        login = split_login(url)[1]
+        return _pair(login) if login else netrc_login(origin(url))
 
-    def strange_login(self, url: str) -> tuple[str, str] | None:
+    def document_login(self, url: str) -> tuple[str, str] | None:
         """Return the user and password that a document put into an address; one of the user's stays at its source."""
-        said = split_login(url)[1]
-        return _pair(said) if said and said not in self._logins else None
+        login = split_login(url)[1]
+        return _pair(login) if login and login not in self._logins else None
 
     def is_gitlab(self, url: str) -> bool:
         """Tell whether an address is one of the GitLab server."""
@@ -119,24 +119,24 @@ class Access:
         except ValueError:
             return False
 
-    def askers(self, url: str) -> list[str]:
-        """Return as whom a document is asked for, the most special first, the last one being anybody.
+    def identities(self, url: str) -> list[str]:
+        """Return as whom a document can be fetched, the most specific first; the last one is anybody.
 
-        A document that was sent to one of them is not for the others.
+        A copy that was sent to one of them is not for the others.
         """
-        found = []
+        identities = []
         covered = self.covers(url)
         token = self.token(url) if covered else None
-        login = self.login(url) if covered else self.strange_login(url)
+        login = self.login(url) if covered else self.document_login(url)
         if token or login:
             digest = hashlib.sha256((token or "").encode()).hexdigest()
-            found.append(f"login {login[0] if login else ''} {digest}")
+            identities.append(f"login {login[0] if login else ''} {digest}")
         try:
             if origin(url) in self.guard.named:
-                found.append("named")
+                identities.append("named")
         except ValueError:
             pass
-        return [*found, ""]
+        return [*identities, ""]
 
     # --- words ---
 
@@ -168,7 +168,7 @@ def of_load(file: Location, spec: str, toplevel: str | None, settings: Settings,
     if remote_toplevel is not None:
         sources += _named(remote_toplevel, settings, whole=True)
         places.append(remote_toplevel)
-    logins = [said for place in places if isinstance(place, WebFile) and (said := split_login(place.url)[1])]
+    logins = [login for place in places if isinstance(place, WebFile) and (login := split_login(place.url)[1])]
     for name in (*trusted, *settings.trusted_sources):
         sources += _trusted(name, settings)
     return Access(settings, sources, logins)
@@ -227,7 +227,7 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
         place = base(name, settings)
         server = origin(place.url)
     except (ValueError, LoadError):
-        shown = WebFile(name).shown
+        shown = without_secrets(name)
         raise ConfigurationError(
             f"--trust-source (PACKTIVITY_TRUSTED_SOURCES): {shown!r} is no source", hint=form
         ) from None
@@ -297,6 +297,6 @@ def _gitlab_project(path: str, query: str) -> str:
     return project.casefold() if _PROJECT.fullmatch(project) else _OTHER
 
 
-def _pair(said: str) -> tuple[str, str]:
-    user, _, password = said.partition(":")
+def _pair(login: str) -> tuple[str, str]:
+    user, _, password = login.partition(":")
     return unquote(user), unquote(password)

@@ -94,7 +94,7 @@ class _Exchange(threading.Thread):
         try:
             with Session(access.guard) as session:
                 for _ in range(_REDIRECTS + 1):
-                    login = access.login(self.url) if may_login else access.strange_login(self.url)
+                    login = access.login(self.url) if may_login else access.document_login(self.url)
                     with session.get(self.url, self._headers(self.url, may_login), timeout, login) as response:
                         if not response.is_redirect:
                             return self._answer(response)
@@ -240,7 +240,7 @@ def _not_named(ask: Ask, access: Access, *, gitlab: bool) -> str:
 
 def _private(error: PrivateAddress, url: str, ask: Ask) -> LoadError:
     parts = urlsplit(split_login(url)[0])
-    how = "may not be referred to by a document" if url == ask.url else "is where the server redirects to"
+    how = "may not be used by a document" if url == ask.url else "is where the server redirects to"
     return LoadError(
         f"{ask.shown}: {error.host} ({error.found}) {how}",
         hint="Only you can name servers in a private network. If you trust this one: "

@@ -37,25 +37,25 @@ def fetch(
         access = of_file(file, settings)
     cache = Cache(folders.cached(settings.cache_dir, make=False))
     url, _ = split_login(file.url)
-    askers = access.askers(file.url)
-    kept = next((entry for asker in askers if (entry := cache.find(_key(url, asker)))), None)
+    identities = access.identities(file.url)
+    kept = next((entry for identity in identities if (entry := cache.find(_key(url, identity)))), None)
     if kept and (offline or is_pinned(file, settings)):
         return kept.content
     if offline:
         raise _not_kept(file.shown, cache)
     try:
-        entry, asker = _asked(file, settings, kept, access)
+        entry, identity = _downloaded(file, settings, kept, access)
     except LoadError as error:
         if kept:
             error.hint = f"{error.hint} --offline would use the copy of {kept.fetched}.".lstrip()
         raise
-    cache.keep(_key(url, asker), file.shown, entry)
+    cache.keep(_key(url, identity), file.shown, entry)
     return entry.content
 
 
-def _key(url: str, asker: str) -> str:
+def _key(url: str, identity: str) -> str:
     """Return what a document is kept under: what was sent to one who logged in is not for a stranger's document."""
-    return f"{url}\n{asker}" if asker else url
+    return f"{url}\n{identity}" if identity else url
 
 
 def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
@@ -67,8 +67,10 @@ def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
     return len(parts) > 3 and bool(_COMMIT.fullmatch(parts[2]))
 
 
-def _asked(file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, access: Access) -> tuple[Entry, str]:
-    """Return a document, and as whom it was asked for."""
+def _downloaded(
+    file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, access: Access
+) -> tuple[Entry, str]:
+    """Return a document, and as whom it was fetched."""
     import time
 
     from packtivity.spec.download import Ask, download
@@ -83,7 +85,7 @@ def _asked(file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, a
         limit=settings.download_limit,
         access=access,
     )
-    askers = access.askers(file.url)
+    identities = access.identities(file.url)
     access.guard.inside = False
     answer = download(ask)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -91,8 +93,8 @@ def _asked(file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, a
         entry = Entry(kept.content, kept.etag, now)
     else:
         entry = Entry(answer.content or b"", answer.etag, now)
-    is_special = access.guard.inside or askers[0].startswith("login")
-    return entry, askers[0] if is_special else ""
+    is_special = access.guard.inside or identities[0].startswith("login")
+    return entry, identities[0] if is_special else ""
 
 
 def _not_kept(shown: str, cache: Cache) -> LoadError:
