@@ -41,7 +41,7 @@ def cached(chosen: str | None, *parts: str, make: bool = True) -> str:
 def _kept(root: str, parts: tuple[str, ...], variable: str, mode: int | None, what: str) -> str:
     path = os.path.join(root, *parts)
     try:
-        check(root, f"Name another one in {variable}, or close it to others: chmod go-w {root}")
+        check(root, f"Set {variable} to another directory, or let nobody else write to this one: chmod go-w {root}")
         if mode is not None:
             make_private(root, mode)
             make_private(path, mode)
@@ -69,7 +69,7 @@ def check(path: str, hint: str) -> None:
         raise _put_there(path, hint)
     if path not in _warned and (theirs or loose or _is_of_a_group(found)):
         _warned.add(path)
-        _warn(path, "belongs to another user" if theirs else loose or "may be written to by its group", hint)
+        _warn(path, "belongs to another user" if theirs else loose or "is writable by its group", hint)
 
 
 def check_file(path: str, hint: str) -> None:
@@ -91,9 +91,9 @@ def _refuse_writable(path: str, found: os.stat_result, hint: str) -> None:
 def look_above(path: str, hint: str) -> tuple[bool, str]:
     """Look at the directories above one.
 
-    :returns: whether every user may make something in the last of them, as in ``/tmp``; and, if he may also take away
-        what others have made in one of them, words that say so.
-    :raises UnsafeDirectory: another user has made one of them in such a place.
+    :returns: whether every user may create files in the last of them, as in ``/tmp``; and, if everybody may also delete
+        or replace what others have created in one of them, words that say so.
+    :raises UnsafeDirectory: another user has created one of them in such a place.
     """
     open_to_all, loose, above = False, "", "/"
     for name in os.path.realpath(path).split("/")[1:]:
@@ -134,7 +134,7 @@ def _is_own_group(gid: int) -> bool:
 def _warn(path: str, what: str, hint: str) -> None:
     import logging
 
-    logging.getLogger("packtivity").warning("%s %s; what is kept there can be changed by others. %s", path, what, hint)
+    logging.getLogger("packtivity").warning("%s %s; others can change what is kept there. %s", path, what, hint)
 
 
 def make_own(path: str) -> int:
@@ -143,7 +143,7 @@ def make_own(path: str) -> int:
     :raises UnsafeDirectory: another user has put the one that it is to be in there.
     :raises OSError: it cannot be made, or somebody has put something else in its place.
     """
-    parent, hint = os.path.dirname(path), "Set TMPDIR to another place."
+    parent, hint = os.path.dirname(path), "Set TMPDIR to another directory."
     _, loose = look_above(path, hint)
     if loose and parent not in _warned:
         _warned.add(parent)

@@ -118,7 +118,7 @@ class Lease:
                 return
         parent = os.path.dirname(path) or "."
         if not os.path.samestat(self._parent, os.lstat(parent)):
-            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not the directory that it was", parent)
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} has been replaced by another directory", parent)
         folder = open_folder(path)
         os.close(self._folder)
         self._folder = folder
@@ -262,7 +262,7 @@ def _open(name: str, folder: int) -> int:
         except FileExistsError:
             with suppress(FileNotFoundError):
                 return open_file(name, os.O_RDWR, folder)  # a task may have made a link to another file
-    raise FileNotFoundError(errno.ENOENT, "it comes and goes")
+    raise FileNotFoundError(errno.ENOENT, "other programs keep creating and deleting it")
 
 
 def _locked(writer: int, opened: list[int]) -> int:

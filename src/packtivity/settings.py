@@ -204,10 +204,13 @@ class Settings:
         "Server of raw files that `github:` and `from-github/` sources come from (a mirror, for example).",
     )
     trusted_sources: tuple[str, ...] = _setting(
-        "PACKTIVITY_TRUSTED_SOURCES", (), "Comma list of further values of `--trust-source`.", names
+        "PACKTIVITY_TRUSTED_SOURCES", (), "Comma-separated list of further values of `--trust-source`.", names
     )
     registry_logins: tuple[str, ...] = _setting(
-        "PACKTIVITY_REGISTRY_LOGINS", (), "Comma list of `REGISTRY=HOST`: hosts that make a registry's tokens.", names
+        "PACKTIVITY_REGISTRY_LOGINS",
+        (),
+        "Comma-separated `REGISTRY=HOST`: hosts that issue a registry's tokens.",
+        names,
     )
     offline: bool = _setting(
         "PACKTIVITY_OFFLINE",

@@ -309,7 +309,7 @@ user = click.option(
     "[env: PACKTIVITY_CONTAINER_USER]",
 )
 image_dir = click.option(
-    "--image-dir", multiple=True, type=Directory(), help="Let SPEC name images in here. [env: PACKTIVITY_IMAGE_DIRS]"
+    "--image-dir", multiple=True, type=Directory(), help="Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]"
 )
 locked = click.option(
     "--locked",

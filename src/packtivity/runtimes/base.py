@@ -145,12 +145,14 @@ def check_variables(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if not is_variable_name(name):
             raise ParameterError(
-                f"environment.env: {name!r} is not a name for a variable",
+                f"environment.env: {name!r} is not a valid name of a variable",
                 hint="Use letters, digits and underscores (A-Z, a-z, 0-9, _), and no digit first.",
             )
         if "\0" in value or not _is_text(value):
             what = "a NUL character" if "\0" in value else "half of a surrogate pair"
-            raise ParameterError(f"environment.env: the value of {name} has {what} in it, which no variable can have")
+            raise ParameterError(
+                f"environment.env: the value of {name} has {what} in it", hint="Remove it: no variable can have it."
+            )
 
 
 def is_variable_name(name: str) -> bool:

@@ -46,9 +46,9 @@ def refuse_foreign(image: str, path: str, allowed: Sequence[str]) -> None:
     real = os.path.realpath(path)
     where = image if real == image else f"{image} ({real})"
     raise EnvironmentUnavailable(
-        f"the image {where} is a place on this machine, and a spec may only name places below {CVMFS} by itself: "
-        "its task would see what is in there",
-        hint=f"If you want that, name it, or the folder it is in: --image-dir {real}, or PACKTIVITY_IMAGE_DIRS.",
+        f"image {where} is a place on this machine; a spec may use only places below {CVMFS} as its image, because its task "
+        "can read what is there",
+        hint=f"To allow it, name it or the folder it is in: --image-dir {real}, or PACKTIVITY_IMAGE_DIRS.",
     )
 
 

@@ -114,7 +114,7 @@ def _checked(image: str) -> str:
     if image.partition(":")[0] in _TRANSPORTS:
         raise ParameterError(
             f"environment.image: {image!r} would be a place on this machine for some container tools",
-            hint=f"If it is in a registry, name that as well: docker.io/library/{image}",
+            hint=f"If it is in a registry, write that as well: docker.io/library/{image}",
         )
     if not _REFERENCE.fullmatch(image):
         lower = image.partition(":")[0].lower()

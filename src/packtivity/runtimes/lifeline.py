@@ -65,7 +65,7 @@ class Lifeline:
                 raise
             raise StateError(
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
-                hint="Set TMPDIR to another place.",
+                hint="Set TMPDIR to another directory.",
             ) from error
         try:
             facts.tell(folder=self.folder)

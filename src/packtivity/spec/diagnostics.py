@@ -112,7 +112,7 @@ CODES: dict[str, Code] = {
         "warning", "The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."
     ),
     "bad-variable-name": Code(
-        "warning", "A name in `env` that is none for an environment variable.", "Use letters, digits and underscores."
+        "warning", "A name in `env` that no environment variable can have.", "Use letters, digits and underscores."
     ),
     "incomplete-mount": Code(
         "warning", "An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."

@@ -51,7 +51,7 @@ def _image_findings(environment: Mapping[str, Any]) -> Iterator[Finding]:
 def _variable_findings(variables: Mapping[str, Any]) -> Iterator[Finding]:
     for name in variables:
         if not (name.isascii() and name.isidentifier()):
-            message = f"{name!r} is not a name for a variable"
+            message = f"{name!r} is not a valid name of a variable"
             hint = "Rename it; the task cannot run with it."
             expected = "letters, digits and underscores, and no digit first"
             yield Finding(
