@@ -1,4 +1,4 @@
-"""Writes files so that they are there as a whole or not at all, and reads what was written so; knows what can be in a name."""
+"""Writes files as a whole or not at all, and opens files and directories without following links."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ _HOLD = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK})
-"""What systems and sandboxes answer that allow no hard links."""
+"""Error numbers of systems and sandboxes that allow no hard links."""
 
 
 _ATTEMPTS = 99
-"""How often a file is given its name before it is said that somebody keeps taking it away."""
+"""How often a file is given its name, while another program keeps taking it away, before that is an error."""
 
 
 class NotAFile(OSError):
@@ -324,7 +324,7 @@ def _fill(descriptor: int, content: bytes, *, sync: bool) -> None:
 
 
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""What file systems answer that have no locks: Lustre as it is often mounted, for example."""
+"""Error numbers of file systems without locks: Lustre as it is often mounted, for example."""
 
 
 def lock(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""Directories outside of a task's that things of ours are kept in: nobody else may put something there instead."""
+"""Makes and checks the directories for state, caches and private files: no other user may change what is in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _warned: set[str] = set()
 
 
 def state(*parts: str, make: bool = True, what: str = "records") -> str:
-    """Return the directory for what is known of this user's tasks, or one below it, after a look at who may write to it.
+    """Return the directory for what is known of this user's tasks, or one below it, and check who may write to it.
 
     One that its group may write to, or that is somebody else's, is used with a warning: services run with a user id of
     the moment on volumes that belong to a group.
@@ -30,7 +30,7 @@ def state(*parts: str, make: bool = True, what: str = "records") -> str:
 
 
 def cached(chosen: str | None, *parts: str, make: bool = True) -> str:
-    """Return the directory for what can be had again, or one below it; see :func:`state`. Others may read it.
+    """Return the directory for what can be fetched again, or one below it; see :func:`state`. Others may read it.
 
     :param chosen: the setting ``PACKTIVITY_CACHE_DIR``.
     """
@@ -54,7 +54,7 @@ def _kept(root: str, parts: tuple[str, ...], variable: str, mode: int | None, wh
 
 
 def check(path: str, hint: str) -> None:
-    """Look at a directory, or where it will be made; warn of it, once, when others can change what is in it.
+    """Check a directory, or where it will be made; warn once if others can change what is in it.
 
     :raises UnsafeDirectory: every user of the machine may write to it, or it or one above it was put there by another.
     """

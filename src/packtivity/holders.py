@@ -1,6 +1,6 @@
-"""The processes on which a lock hangs that somebody has taken and left to them, and their end.
+"""Finds and ends the processes that have inherited a lock from a runner that is gone.
 
-Anybody who may read a file can lock it, and hand the descriptor on. So a process is ended only if it must have inherited
+Anybody who may read a file can lock it, and pass the descriptor on. So a process is ended only if it must have inherited
 the lock from the runner that the file names: the one who took the lock is gone, the process is of our own user (or
 the lock was taken by that runner), and it began after the runner did.
 """

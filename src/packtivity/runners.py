@@ -1,4 +1,4 @@
-"""Processes that run tasks, described such that another one is never taken for them, on any machine and at any time."""
+"""Describes processes that run tasks, so that no other process is taken for them, on any machine and at any time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def runner(pid: int | None = None) -> dict[str, Any]:
-    """Return what tells a process apart from every other one, on this machine and until it is started anew."""
+    """Return what identifies a process: its id, when it began, the boot of the machine, and the host."""
     pid = os.getpid() if pid is None else pid
     start = began(pid) if pid != os.getpid() else _own_start(pid)
     return {"pid": pid, "began": start, "boot": _boot(), "host": _host()}
@@ -37,7 +37,7 @@ def _own_start(pid: int) -> str:
 
 
 def began(pid: int) -> str:
-    """Return when a process began, in ticks since the machine did; empty when there is none, or only its corpse."""
+    """Return when a process began, in ticks since the machine did; empty when there is none, or it is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
