@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from waiting import until
 
 from packtivity import lease, record
 from packtivity.backends.document import DocumentBackend
@@ -93,13 +94,6 @@ def node(tmp_path):
 def again(proxy):
     """The same proxy in another program."""
     return Proxy.fromJSON(json.loads(json.dumps(proxy.json())))
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def files_in(folder):
