@@ -90,7 +90,7 @@ def test_a_directory_that_all_may_write_to_is_refused(place, tmp_path, mode, use
     place.chmod(mode)
     with pytest.raises(errors.UnsafeDirectory, match="every user of this machine may write to") as caught:
         use(tmp_path)
-    assert caught.value.exit_code == 14
+    assert caught.value.exit_code == 15
     assert str(place) in str(caught.value)
     assert list(place.iterdir()) == []
 
@@ -117,7 +117,7 @@ def test_a_command_says_so_and_ends_with_its_own_exit_code(place, tmp_path):
     (tmp_path / "spec.json").write_text(json.dumps(SPEC))
     argv = [BIN / "packtivity-run", "-b", "local:1", "--async", "-w", tmp_path / "work", tmp_path / "spec.json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 14
+    assert done.returncode == 15
     assert f"every user of this machine may write to {place}" in done.stderr
     assert f"chmod go-w {place}" in done.stderr
     assert "Traceback" not in done.stderr

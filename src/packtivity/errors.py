@@ -104,7 +104,7 @@ class StateError(PacktivityError):
 class UnsafeDirectory(StateError):
     """A directory for records, caches or private files can be written to, or was made, by another user of the machine."""
 
-    exit_code = 14
+    exit_code = 15
 
 
 class TaskTimeout(PacktivityError, RuntimeError):

@@ -376,6 +376,17 @@ def test_codes_of_the_table_are_those_of_the_classes() -> None:
     assert by_name["TaskFailed"] == errors.TaskFailed.exit_code == 6
 
 
+def test_no_two_kinds_of_error_share_a_code_but_a_class_and_its_kind() -> None:
+    shared: dict[int, set[str]] = {}
+    for code, name, _ in exit_codes():
+        shared.setdefault(code, set()).add(name)
+    assert {code: names for code, names in shared.items() if len(names) > 1} == {
+        4: {"MissingParameter", "ParameterError"},
+        11: {"BackendError", "ConfigurationError"},
+        130: {"SIGINT", "TaskCancelled"},
+    }
+
+
 def test_a_closed_standard_error_is_no_reason_to_fail(prepared: Any) -> None:
     done = prepared.run(["sh", "-c", 'exec "$0" nope.yml 2>&-', str(prepared_program("packtivity-run"))])
     assert done.returncode == 3

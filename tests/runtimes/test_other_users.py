@@ -184,7 +184,7 @@ def test_a_directory_for_such_folders_that_another_user_has_put_there_is_refused
     with pytest.raises(StateError, match="was put there by another user") as caught:
         with Lifeline(new_name()):
             pass
-    assert caught.value.exit_code == 14
+    assert caught.value.exit_code == 15
     assert list((shared / "tmp").iterdir()) == []
 
 
