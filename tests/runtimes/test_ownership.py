@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
 from packtivity.runtimes.ownership import lent
@@ -59,3 +61,23 @@ def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
     assert {name: mode(tmp_path / name) for name in modes if name != "deep/out"} == {
         "out": 0o604, "deep": 0o755, "run": 0o755, "mine": 0o600, "_packtivity": 0o755
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["deep", "deep/inner", "out"])
+def test_a_link_that_the_task_has_put_in_the_place_of_what_was_lent_opens_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, place: str
+) -> None:
+    others = tmp_path_factory.mktemp("others")
+    (tmp_path / "deep" / "inner").mkdir(parents=True)
+    (tmp_path / "out").touch()
+    (others / "inner").mkdir()
+    for path in (tmp_path / "deep", tmp_path / "deep" / "inner"):
+        path.chmod(0o700 | 0o055)
+    (tmp_path / "out").chmod(0o755)
+    others.chmod(0o700)
+    (others / "inner").chmod(0o700)
+    with lent(DOCKER, asking(tmp_path, user="image")):
+        (tmp_path / place).rename(tmp_path / "moved")
+        (tmp_path / place).symlink_to(others)
+    assert mode(others) == 0o700
+    assert mode(others / "inner") == 0o700

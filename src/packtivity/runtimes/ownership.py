@@ -40,7 +40,7 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
 
     What the caller keeps from everybody else, and the logs and records of tasks, stay closed.
     """
-    before: list[tuple[str, int, int]] = []
+    before: list[tuple[str, os.stat_result, int]] = []
     try:
         if is_foreign(runtime, execution):
             for top in _writable(execution):
@@ -49,21 +49,23 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
                     _lend(path, bits, before)
         yield
     finally:
-        for path, mode, lent_mode in reversed(before):
+        for path, was, lent_mode in reversed(before):
             with suppress(OSError):
-                found = os.lstat(path)
-                if found.st_uid == runtime.host.uid and S_IMODE(found.st_mode) == lent_mode:
-                    os.chmod(path, mode)
+                found = os.lstat(path)  # the task may have put a link to another file there
+                is_as_lent = found.st_uid == runtime.host.uid and S_IMODE(found.st_mode) == lent_mode
+                if is_as_lent and os.path.samestat(found, was):
+                    os.chmod(path, S_IMODE(was.st_mode))
 
 
-def _lend(path: str, bits: int, before: list[tuple[str, int, int]]) -> None:
+def _lend(path: str, bits: int, before: list[tuple[str, os.stat_result, int]]) -> None:
     """Open a file or directory, and note how it was."""
     with suppress(OSError):  # somebody else's directory, whose owner has to allow it; or it has just gone
-        mode = os.stat(path).st_mode
+        was = os.stat(path)
+        mode = was.st_mode
         lent_mode = S_IMODE(mode) | (bits if S_ISDIR(mode) or mode & S_IXUSR else bits & ~0o111)
         if lent_mode != S_IMODE(mode):  # else there is nothing to take back later, from another task perhaps
             os.chmod(path, lent_mode)
-            before.append((path, S_IMODE(mode), lent_mode))
+            before.append((path, was, lent_mode))
 
 
 def _contents(top: str, host: Host) -> Iterator[str]:
