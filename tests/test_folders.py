@@ -16,6 +16,8 @@ import pytest
 from packtivity import errors, folders, record
 from packtivity.backends.registry import backend_from_string
 from packtivity.runtimes import pulls
+from packtivity.runtimes.base import Host
+from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
 from packtivity.spec.fetch import fetch
 from packtivity.spec.remote import WebFile
@@ -198,3 +200,42 @@ def test_a_cluster_that_any_user_can_name_is_not_connected_to(tmp_path, place):
     (security if place == "its directory" else file).chmod(0o777)
     with pytest.raises(errors.UnsafeDirectory, match="every user of this machine may write to"):
         Cluster({"profile_dir": str(tmp_path)}).client  # noqa: B018 - that it connects is what is tested
+
+
+@pytest.mark.parametrize("mask", [0, 0o002, 0o022])
+def test_the_cache_that_we_make_is_one_that_we_use_without_a_word(tmp_path, monkeypatch, caplog, mask):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PACKTIVITY_CACHE_DIR", raising=False)
+    monkeypatch.setattr(folders, "_is_own_group", lambda _: False)
+    runtime = Docker(Host(1000, 1000, "ada"))
+    before = os.umask(mask)
+    try:
+        with caplog.at_level(logging.WARNING):
+            for name in ("one", "two"):
+                pulls.write_note(runtime, pulls.Image(name, name))
+                with pulls._one_at_a_time(f"{pulls.folder()}/{name}.lock", bool, bool):
+                    assert pulls.read_note(runtime, name)
+    finally:
+        os.umask(before)
+    assert caplog.records == []
+    assert (tmp_path / "cache" / "packtivity" / "images").stat().st_mode & 0o022 == 0
+
+
+def test_a_group_may_share_the_cache_that_it_has_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(tmp_path / "cache"))
+    before = os.umask(0o002)
+    try:
+        made = pulls.folder(make=True)
+    finally:
+        os.umask(before)
+    assert os.stat(made).st_mode & 0o777 == 0o775
+
+
+@pytest.mark.parametrize(
+    ("part", "use"), [("images", images), ("tasks", local), ("tasks", no_work_directory), ("tickets", celery)]
+)
+def test_a_directory_inside_that_all_may_write_to_is_refused(place, tmp_path, part, use):
+    (place / part).mkdir()
+    (place / part).chmod(0o777)
+    with pytest.raises(errors.UnsafeDirectory, match=f"may write to .*/{part}"):
+        use(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from functools import cache
 from stat import S_IMODE, S_ISVTX, S_IWGRP, S_IWOTH
 
@@ -32,16 +33,21 @@ def state(*parts: str, make: bool = True, what: str = "records") -> str:
 def cached(chosen: str | None, *parts: str, make: bool = True) -> str:
     """Return the directory for what can be fetched again, or one below it; see :func:`state`. Others may read it.
 
-    :param chosen: the setting ``PACKTIVITY_CACHE_DIR``.
+    :param chosen: the setting ``PACKTIVITY_CACHE_DIR``; a group may share that.
     """
     root = os.path.abspath(chosen or settings.default_cache_dir())
-    return _kept(root, parts, "PACKTIVITY_CACHE_DIR", 0o775 if make else None, "copies")
+    mode = 0o775 if chosen else 0o755
+    return _kept(root, parts, "PACKTIVITY_CACHE_DIR", mode if make else None, "copies")
 
 
 def _kept(root: str, parts: tuple[str, ...], variable: str, mode: int | None, what: str) -> str:
-    path = os.path.join(root, *parts)
+    path, how = root, f"Set {variable} to another directory, or let nobody else write to this one: chmod go-w"
     try:
-        check(root, f"Set {variable} to another directory, or let nobody else write to this one: chmod go-w {root}")
+        check(root, f"{how} {root}")
+        for part in parts:
+            path = os.path.join(path, part)
+            with suppress(OSError):  # it is not there, or cannot be used
+                _refuse_writable(path, os.stat(path), f"{how} {path}")
         if mode is not None:
             make_private(root, mode)
             make_private(path, mode)

@@ -70,9 +70,9 @@ class Puller(Protocol):
         """
 
 
-def folder() -> str:
+def folder(*, make: bool = False) -> str:
     """Return where notes, locks and SIF files are."""
-    return folders.cached(settings.value("cache_dir"), "images", make=False)
+    return folders.cached(settings.value("cache_dir"), "images", make=make)
 
 
 def note_path(runtime: Runtime, image: str) -> str:
@@ -97,8 +97,8 @@ def read_note(runtime: Runtime, image: str) -> Image | None:
 def write_note(runtime: Runtime, image: Image) -> None:
     """Keep what was found out; where it cannot be kept, the next run has to look again."""
     path = note_path(runtime, image.reference)
-    with suppress(OSError):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+    with suppress(OSError, StateError):
+        folder(make=True)
         with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
             json.dump(asdict(image), file)
 
@@ -251,8 +251,8 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
 @contextmanager
 def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
     """Hold a lock that the system takes back when we die, however we die."""
+    folder(make=True)
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StateError(

@@ -114,8 +114,6 @@ def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
 
 def _puller(watch: Supervision) -> pulls.Puller:
     def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
-        if part is not None:
-            os.makedirs(os.path.dirname(part), exist_ok=True)
         remove = ("rm", "-f", part) if part is not None else ()
         # What the tool unpacks on its way lies in a folder that goes with it.
         with watch.pull_log() as log, Lifeline(new_name(), remove, temporary_dir(large=True)) as life:
