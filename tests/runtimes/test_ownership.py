@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,9 +64,10 @@ def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("gone", ["moved", "removed"])
 @pytest.mark.parametrize("place", ["deep", "deep/inner", "out"])
 def test_a_link_that_the_task_has_put_in_the_place_of_what_was_lent_opens_nothing(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, place: str
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, place: str, gone: str
 ) -> None:
     others = tmp_path_factory.mktemp("others")
     (tmp_path / "deep" / "inner").mkdir(parents=True)
@@ -78,6 +80,8 @@ def test_a_link_that_the_task_has_put_in_the_place_of_what_was_lent_opens_nothin
     (others / "inner").chmod(0o700)
     with lent(DOCKER, asking(tmp_path, user="image")):
         (tmp_path / place).rename(tmp_path / "moved")
+        if gone == "removed":  # and the link may get its inode
+            subprocess.run(["rm", "-r", tmp_path / "moved"], check=True)
         (tmp_path / place).symlink_to(others)
     assert mode(others) == 0o700
     assert mode(others / "inner") == 0o700

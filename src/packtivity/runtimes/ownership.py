@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from stat import S_IMODE, S_ISDIR, S_IXUSR
+from stat import S_IFMT, S_IMODE, S_ISDIR, S_IXUSR
 from typing import TYPE_CHECKING
 
 from packtivity import settings
@@ -53,7 +53,8 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
             with suppress(OSError):
                 found = os.lstat(path)  # the task may have put a link to another file there
                 is_as_lent = found.st_uid == runtime.host.uid and S_IMODE(found.st_mode) == lent_mode
-                if is_as_lent and os.path.samestat(found, was):
+                # A file system may give the number of what is gone to the next that is made.
+                if is_as_lent and os.path.samestat(found, was) and S_IFMT(found.st_mode) == S_IFMT(was.st_mode):
                     os.chmod(path, S_IMODE(was.st_mode))
 
 
