@@ -349,6 +349,21 @@ def test_credentials_that_another_user_has_put_there_are_not_used(shared: Path, 
     assert kind in find(caller, os.getuid())
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be somebody else as well")
+@pytest.mark.parametrize("kind", ["voms_proxy", "kerberos", "token"])
+def test_another_user_s_link_names_no_file_of_ours_as_a_credential(shared: Path, tmp_path: Path, kind: str) -> None:
+    from packtivity.runtimes.credentials import find
+
+    path, secret = shared / f"bt_u{os.getuid()}", tmp_path / "id_rsa"
+    secret.write_text("ours")
+    caller = {"KRB5CCNAME": f"FILE:{path}", "X509_USER_PROXY": str(path), "XDG_RUNTIME_DIR": str(shared)}
+    by_somebody_else('ln -s "$2" "$1"', path, secret)
+    assert find(caller, os.getuid()) == {}
+    path.unlink()
+    path.symlink_to(secret)
+    assert kind in find(caller, os.getuid())
+
+
 # --- the run itself --------------------------------------------------------------------------------------------
 
 

@@ -83,12 +83,13 @@ def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
 
 
 def _is_own_file(path: str, uid: int) -> bool:
-    """Return whether there is a file, and no other user can have put it there."""
+    """Return whether there is a file, and no other user can have put it, or a link to it, there."""
     try:
-        found, folder = os.stat(path), os.stat(os.path.dirname(path) or ".")
+        found, folder = (os.stat(path), os.lstat(path)), os.stat(os.path.dirname(path) or ".")
     except OSError:
         return False
-    return S_ISREG(found.st_mode) and (not folder.st_mode & S_IWOTH or found.st_uid in (uid, 0))
+    is_own = all(each.st_uid in (uid, 0) for each in found)
+    return S_ISREG(found[0].st_mode) and (not folder.st_mode & S_IWOTH or is_own)
 
 
 def _read(path: str) -> bytes:
