@@ -114,6 +114,38 @@ def test_a_directory_that_another_user_has_put_where_all_may_is_refused(tmp_path
     assert list(theirs.iterdir()) == []
 
 
+@ROOT
+@pytest.mark.parametrize("through", ["", "/below", "a link of ours"])
+@pytest.mark.parametrize("use", USES)
+def test_one_that_a_link_of_another_user_leads_to_is_refused(tmp_path, monkeypatch, use, through):
+    shared, theirs = tmp_path / "shared", tmp_path / "theirs"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    theirs.mkdir(0o755)
+    (shared / "link").symlink_to("../theirs")
+    for path in (theirs, shared / "link"):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    (tmp_path / "own").symlink_to(shared / "link")
+    chosen = tmp_path / "own" if through == "a link of ours" else f"{shared}/link{through}"
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(chosen))
+    monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(chosen))
+    with pytest.raises(errors.UnsafeDirectory, match="shared/link was put there by another user"):
+        use(tmp_path)
+    assert list(theirs.iterdir()) == []
+
+
+def test_our_own_links_may_lead_anywhere(tmp_path, monkeypatch, caplog):
+    (tmp_path / "real").mkdir(0o700)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "link").symlink_to(tmp_path / "real")
+    (shared / "round").symlink_to("round")
+    folders.check(str(shared / "link"), "")
+    folders.check(str(shared / "round"), "")
+    assert caplog.records == []
+
+
 def test_a_command_says_so_and_ends_with_its_own_exit_code(place, tmp_path):
     place.chmod(0o777)
     (tmp_path / "spec.json").write_text(json.dumps(SPEC))

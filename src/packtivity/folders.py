@@ -7,9 +7,13 @@ import os
 from contextlib import suppress
 from functools import cache
 from stat import S_IMODE, S_ISVTX, S_IWGRP, S_IWOTH
+from typing import TYPE_CHECKING
 
 from packtivity import settings
 from packtivity.errors import StateError, UnsafeDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PRIVATE = 0o700
 
@@ -99,8 +103,11 @@ def look_above(path: str, hint: str) -> tuple[bool, str]:
 
     :returns: whether every user may create files in the last of them, as in ``/tmp``; and, if everybody may also delete
         or replace what others have created in one of them, words that say so.
-    :raises UnsafeDirectory: another user has created one of them in such a place.
+    :raises UnsafeDirectory: another user has created one of them, or a link that leads there, in such a place.
     """
+    for link in _links(path):
+        if os.stat(os.path.dirname(link)).st_mode & S_IWOTH and os.lstat(link).st_uid not in (os.getuid(), 0):
+            raise _put_there(link, hint)
     open_to_all, loose, above = False, "", "/"
     for name in os.path.realpath(path).split("/")[1:]:
         try:
@@ -114,6 +121,19 @@ def look_above(path: str, hint: str) -> tuple[bool, str]:
             loose = f"can be replaced by every user of this machine, because {above} has no sticky bit"
         above = os.path.join(above, name)
     return open_to_all, loose
+
+
+def _links(path: str) -> Iterator[str]:
+    """Yield the links that are followed on the way to a path."""
+    waiting, seen = [path if os.path.isabs(path) else os.path.join(os.getcwd(), path)], set()
+    while waiting:
+        here = "/"
+        for name in waiting.pop().split("/"):
+            here = os.path.join(here, name)
+            if here not in seen and os.path.islink(here):
+                seen.add(here)
+                yield here
+                waiting.append(os.path.join(os.path.dirname(here), os.readlink(here)))
 
 
 def _put_there(path: str, hint: str) -> UnsafeDirectory:

@@ -176,10 +176,11 @@ def test_a_folder_that_is_there_already_is_not_used(shared: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can be somebody else as well")
+@pytest.mark.parametrize("line", ['mkdir -m 777 "$1/tmp"', 'ln -s "$2" "$1/tmp"'])
 def test_a_directory_for_such_folders_that_another_user_has_put_there_is_refused(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    by_somebody_else('mkdir -m 777 "$1/tmp"', shared)
+    by_somebody_else(line, shared, tmp_path)
     monkeypatch.setenv("TMPDIR", str(shared / "tmp"))
     with pytest.raises(StateError, match="was put there by another user") as caught:
         with Lifeline(new_name()):
