@@ -93,8 +93,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_deselected(items: list[pytest.Item]) -> None:
     """Count the tests that need an engine and are left out."""
     for item in items:
-        if item.get_closest_marker(needs.MARK) and not item.get_closest_marker("soak"):
-            item.config.stash[LEFT] = item.config.stash.get(LEFT, 0) + 1
+        config = item.config
+        if f"not {needs.MARK}" not in config.option.markexpr or item.get_closest_marker("soak"):
+            continue
+        if item.get_closest_marker(needs.MARK):
+            config.stash[LEFT] = config.stash.get(LEFT, 0) + 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

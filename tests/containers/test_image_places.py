@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ def test_a_folder_that_the_caller_has_named_is_an_image(lab: Any) -> None:
         pytest.skip("runs no folders")
     workdir, folder = lab.workdir(), lab.folder / "images" / "box"
     folder.mkdir(parents=True)
-    with tarfile.open(STATE / "busybox.tar") as archive:
-        archive.extractall(folder, filter="fully_trusted")
+    subprocess.run(["tar", "-xf", STATE / "busybox.tar", "-C", folder], check=True)
     (folder / "secret").write_text("of the image\n")
     spec = lab.spec("cat /secret > {out}", image=str(folder), imagetag="latest")
     refused = lab.run(spec, OUT, workdir)
