@@ -111,7 +111,7 @@ clean: ## remove everything that was made here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/base: pyproject.toml tools/find-python.sh
-	@python=$$(PATH="$${PATH#*:}" PYTHON="$(PYTHON)" sh tools/find-python.sh); \
+	@python=$$(PATH="$(subst $(CURDIR)/$(BIN):,,$(PATH))" PYTHON="$(PYTHON)" sh tools/find-python.sh); \
 	echo "Setting up $(VENV) with $$python"; \
 	"$$python" -m venv $(VENV)
 	@$(PIP) install --upgrade "pip>=25.1"
@@ -124,7 +124,7 @@ $(STAMPS)/%: $(STAMPS)/base
 	@touch $@
 
 $(ORACLE)/stamp: tests/oracle-requirements.txt tools/find-python.sh
-	@python=$$(PATH="$${PATH#*:}" PYTHON="$(PYTHON)" sh tools/find-python.sh); \
+	@python=$$(PATH="$(subst $(CURDIR)/$(BIN):,,$(PATH))" PYTHON="$(PYTHON)" sh tools/find-python.sh); \
 	echo "Setting up $(ORACLE) with $$python"; \
 	"$$python" -m venv $(ORACLE)
 	@$(ORACLE)/bin/python -m pip --disable-pip-version-check --quiet install -r tests/oracle-requirements.txt

@@ -179,6 +179,15 @@ def test_one_that_others_can_change_is_used_with_one_warning(place, tmp_path, ca
     assert record.read_outcome(f"{place}/tasks/packtivity.one.outcome.json")["status"] == "succeeded"
 
 
+@ROOT
+def test_a_command_warns_of_one_that_others_can_change(place, tmp_path):
+    is_of_a_group(place)
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))
+    argv = [BIN / "packtivity-run", "-b", "local:1", "-w", tmp_path / "work", tmp_path / "spec.json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count(f"{place} is writable by its group")) == (0, 1)
+
+
 def test_one_whose_parent_has_no_sticky_bit_is_used_with_a_warning(place, tmp_path, caplog):
     tmp_path.chmod(0o777)
     with caplog.at_level(logging.WARNING, "packtivity"):

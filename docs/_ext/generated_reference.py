@@ -36,8 +36,15 @@ COMMANDS = {
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table."""
     titles = list(head)
-    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [titles, ["---"] * len(titles), *([_escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """Return text as it stands in a cell, where a backslash is one outside code only."""
+    parts = cell.split("`")
+    parts[::2] = [part.replace("\\", "\\\\") for part in parts[::2]]
+    return "`".join(parts).replace("|", "\\|")
 
 
 def settings() -> str:

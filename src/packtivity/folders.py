@@ -160,7 +160,10 @@ def _is_own_group(gid: int) -> bool:
 def _warn(path: str, what: str, hint: str) -> None:
     import logging
 
-    logging.getLogger("packtivity").warning("%s %s; others can change what is kept there. %s", path, what, hint)
+    logger = logging.getLogger("packtivity.folders")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)  # the commands' --verbosity ERROR is about the lines of tasks
+    logger.warning("%s %s; others can change what is kept there. %s", path, what, hint)
 
 
 def make_own(path: str) -> int:

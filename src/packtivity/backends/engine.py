@@ -11,7 +11,7 @@ To add an engine:
 1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``place_name``, ``limits`` and three methods.
 2. Add a subclass of :class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls
    ``super().__init__(NAMEEngine(…), config)``; it has all the verbs of a backend.
-3. Add a row to ``ENGINES`` in :mod:`packtivity.backends.registry`, for the backend string and for the proxy.
+3. Add a row to ``ENGINES`` in :mod:`packtivity.backends.engines`, for the backend string and for the proxy.
 
 Rules, for each method:
 
