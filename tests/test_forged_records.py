@@ -242,8 +242,8 @@ def test_a_link_to_a_pipe_in_place_of_a_log_is_not_followed(state, other):
 @pytest.mark.parametrize("kind", ["pipe", "device", "huge", "link"])
 def test_what_is_in_place_of_a_state_file_is_neither_waited_for_nor_read_whole(state, tmp_path, kind):
     made, parameters = spec("true")
-    key = record.task_key(made, parameters, state, NAME)
-    path = Path(record.state_path(state.metadir, NAME, key))
+    key = record.task_key(made, parameters, state)
+    path = Path(record.state_path(state.metadir, key))
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "device":

@@ -246,7 +246,7 @@ def test_a_link_that_a_task_left_in_place_of_a_state_file_or_log_leads_nowhere(s
     other = Path(state.readwrite[0]).parent / "somebody else's"
     if there:
         other.write_text("as it was")
-    paths = [Path(record.state_path(state.metadir, {"name": "task"}, key)), Path(f"{state.metadir}/task.run.log")]
+    paths = [Path(record.state_path(state.metadir, key)), Path(f"{state.metadir}/task.run.log")]
     for path in paths:
         path.unlink(missing_ok=True)
         path.symlink_to(other)
@@ -269,7 +269,7 @@ def test_a_killed_runner_s_container_is_waited_for(tmp_path, state):
     folder.mkdir(0o700)
     document = Task.of(spec("date +%s.%N > {out}"), PARAMETERS, state, {"name": "task"}, id="one").to_json()
     key = answer(document) and record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}, "one"))["key"]
-    path = record.state_path(state.metadir, {"name": "task"}, key)
+    path = record.state_path(state.metadir, key)
     Path(path).write_text(json.dumps({"id": "two", "runner": lease.runner(), "folder": str(folder)}))
     gone = []
     threading.Timer(0.6, lambda: (gone.append(time.time()), folder.rmdir())).start()
@@ -278,7 +278,7 @@ def test_a_killed_runner_s_container_is_waited_for(tmp_path, state):
 
 
 def test_a_container_of_before_the_machine_was_started_is_not_waited_for(tmp_path, state):
-    path = record.state_path(state.metadir, {"name": "task"}, run(state, "true")[0]["key"])
+    path = record.state_path(state.metadir, run(state, "true")[0]["key"])
     left = {"runner": {**lease.runner(), "boot": "another"}, "folder": str(tmp_path)}
     Path(path).write_text(json.dumps(left))
     began = time.monotonic()

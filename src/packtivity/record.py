@@ -1,7 +1,8 @@
 """The record of a task, ``{metadir}/NAME.outcome.json``: how it went, what it took, what it published.
 
-It is written last and at once, so that who finds one finds a whole one. While the task runs, ``NAME.KEY.state.json``
-beside it is locked and says so; see :mod:`packtivity.lease`. A task with an id, which backends give, has its record
+It is written last and at once, so that who finds one finds a whole one. While the task runs, ``task.KEY.state.json``
+beside it is locked and says so; see :mod:`packtivity.lease`. The key is that of spec, parameters and state: whoever runs
+the task, and whatever its logs are called, it is the same task. A task with an id, which backends give, has its record
 under ``NAME.ID.outcome.json`` too, so that one of the same name does not hide it.
 
 Its form is published as a JSON Schema: :func:`schema`.
@@ -47,9 +48,9 @@ def outcome_path(metadir: str, metadata: Mapping[str, Any] | None, task_id: str 
     return f"{metadir}/{name}.{task_id}.outcome.json" if task_id else f"{metadir}/{name}.outcome.json"
 
 
-def state_path(metadir: str, metadata: Mapping[str, Any] | None, key: str) -> str:
-    """Return the absolute path of the file that is locked while a task runs."""
-    return f"{metadir}/{safe_name(metadata)}.{key}.state.json"
+def state_path(metadir: str, key: str) -> str:
+    """Return the absolute path of the file that is locked while a task runs, whatever its logs are called."""
+    return f"{metadir}/task.{key}.state.json"
 
 
 def is_record_path(path: Any, task_id: str) -> bool:
@@ -97,11 +98,11 @@ def is_outcome(found: Any) -> bool:
     )
 
 
-def task_key(spec: Any, parameters: JSON, state: Any, metadata: Mapping[str, Any] | None) -> str:
+def task_key(spec: Any, parameters: JSON, state: Any) -> str:
     """Return what is the same for the same task and differs for any other: 16 hexadecimal digits."""
     import json
 
-    text = json.dumps([spec, parameters, state.json() if state else None, safe_name(metadata)], default=str)
+    text = json.dumps([spec, parameters, state.json() if state else None], default=str)
     digest: str = outcome.hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:16]
 
@@ -126,10 +127,10 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     from packtivity import lease
 
     data = parameters.json() if hasattr(parameters, "json") else parameters
-    key = task_key(spec, data, state, metadata)
+    key = task_key(spec, data, state)
     cancel, began = exec_config.cancel, time.monotonic()
     taken = lease.take(
-        state_path(metadir, metadata, key),
+        state_path(metadir, key),
         cancelled=lambda: bool(cancel is not None and cancel.gives_up(time.monotonic() - began)),
     )
     try:

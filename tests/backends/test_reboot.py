@@ -112,14 +112,14 @@ def test_a_forged_state_file_neither_stops_a_task_nor_ends_anybody(tmp_path, str
     state.ensure()
     document = Task.of(TASK, {"seconds": 0, "n": 7, "out": "{workdir}/out"}, state, {"name": "task"}, id="a").to_json()
     runner = lease.runner(stranger.pid)
-    key = record.task_key(TASK, document["parameters"], state, {"name": "task"})
+    key = record.task_key(TASK, document["parameters"], state)
     forged = {
         "status": "running",
         "id": "a",
         "attempts": 1,
         "runner": {**runner, **({"began": began} if began == "1" else {})},
     }
-    Path(record.state_path(str(state.metadir), {"name": "task"}, key)).write_text(json.dumps(forged))
+    Path(record.state_path(str(state.metadir), key)).write_text(json.dumps(forged))
     assert answer(document)["status"] == "succeeded"
     assert record.read_outcome(f"{state.metadir}/task.outcome.json")["attempts"] == 2
     assert stranger.poll() is None

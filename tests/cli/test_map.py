@@ -217,6 +217,33 @@ def test_a_second_command_at_the_same_time_waits_for_the_tasks_of_the_first(comm
     assert all(row["status"] == "succeeded" for row in table(place / "scan" / "results.csv"))
 
 
+@pytest.mark.parametrize(
+    "backends", [("local:2", "multiproc:2"), ("local:2", "defaultsync"), ("multiproc:2", "local:2")]
+)
+def test_it_goes_on_with_another_backend_without_running_anything_again(backends, commands, sweep, place):
+    (place / "spec.yml").write_text(SLOW.replace("sleep 0.03", "sleep 0.1"))
+    arguments = ("-p", "x=1..12", "-p", "name=a", *OUT, "-w", "scan")
+    state = {"PACKTIVITY_STATE_DIR": os.environ["PACKTIVITY_STATE_DIR"]}
+    first = commands.start("packtivity", "map", "spec.yml", *arguments, "-b", backends[0], env=state)
+    proxies, records = ([place / f"scan/{n:04}/_packtivity/{name}.json" for n in range(12)] for name in NAMES)
+    until = time.monotonic() + 30
+    while not (all(path.exists() for path in proxies) and records[1].exists()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first.send_signal(signal.SIGINT if backends[0].startswith("multiproc") else signal.SIGKILL)
+    first.wait()
+    done = sweep(*arguments, "-b", backends[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["status"] for row in table(place / "scan" / "results.csv")] == ["succeeded"] * 12
+    again = sum(ran(place / "scan")) - 12
+    assert again <= (
+        2 if backends[0] == "multiproc:2" else 0
+    )  # a pool's tasks end with it, perhaps just before their records
+
+
+NAMES = ("map.proxy", "packtivity.outcome")
+
+
 def test_a_task_of_another_spec_that_still_runs_is_not_taken_for_this_one(commands, sweep, place):
     arguments = ("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan", "-b", "local:2")
     (place / "spec.yml").write_text(SLOW.replace("sleep 0.03", "while [ ! -e ../../go ]; do sleep 0.05; done"))

@@ -91,8 +91,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
     def _claim(self, home: str | None, spec: Any, document: Mapping[str, Any], state: Any) -> str | None:
         if home is None or not self.engine.keeps:
             return None
-        metadata = document["metadata"]
-        return record.state_path(home, metadata, record.task_key(spec, document["parameters"], state, metadata))
+        return record.state_path(home, record.task_key(spec, document["parameters"], state))
 
     # --- asking ---
 

@@ -38,12 +38,13 @@ _LISTED = 10
 class Item:
     """One parameter set, by its number; everything else is made when it is needed."""
 
-    __slots__ = ("number", "proxy", "state")
+    __slots__ = ("backend", "number", "proxy", "state")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.state: Any = None
         self.proxy: Any = None
+        self.backend: Any = None
 
 
 class Sweep:
@@ -66,6 +67,7 @@ class Sweep:
         self.root, self.readonly, self.backend = root, readonly, backend
         self._width = max(4, len(str(len(rows) - 1)))
         self.failed: dict[int, str] = {}
+        self._others: dict[str, Any] = {}
 
     def folder(self, number: int) -> str:
         """Return the work directory of a set."""
@@ -124,7 +126,7 @@ class Sweep:
         return found if found is not None and found.get("key") in (key, None) else None
 
     def _key(self, number: int) -> str:
-        return record.task_key(self.spec, self.parameters(number), self.state(number), {"name": NAME})
+        return record.task_key(self.spec, self.parameters(number), self.state(number))
 
     def run(self, progress: Progress) -> None:
         """Run what has not succeeded yet."""
@@ -137,10 +139,9 @@ class Sweep:
                 item = next(todo, None)
                 if item is None:
                     empty = True
-                elif item.state is None:
+                elif item.state is None or not self._submit(item):
                     over += 1
                 else:
-                    self._submit(item)
                     flying.append(item)
             landed = self._landed(flying)
             over += len(landed)
@@ -154,52 +155,81 @@ class Sweep:
         """Give every set in turn; one without a state has succeeded before."""
         for number in range(len(self.rows)):
             item = Item(number)
-            found = self.outcome(number)
-            if found is None or found["status"] != "succeeded":
+            if not self._has_succeeded(number):
                 item.state = self.state(number)
                 item.state.ensure()
             yield item
 
-    def _submit(self, item: Item) -> None:
+    def _has_succeeded(self, number: int) -> bool:
+        return (self.outcome(number) or {}).get("status") == "succeeded"
+
+    def _submit(self, item: Item) -> bool:
+        """Give a task away, unless an engine has it from before; false when it has succeeded meanwhile."""
         path = f"{item.state.metadir}/{_PROXY}"
-        item.proxy = self._still_running(path, item.number)
+        item.proxy, item.backend = self._still_running(path, item.number)
         if item.proxy is None:
+            if self._has_succeeded(item.number):
+                return False
             from packtivity import datamodel
 
             document = datamodel.create(self.parameters(item.number), item.state.datamodel)
             with suppress(FileNotFoundError):
                 os.unlink(f"{item.state.metadir}/{_NOTE}")
             item.proxy = self.backend.submit(self.spec, document, item.state, metadata={"name": NAME})
+            item.backend = self.backend
             write_json(path, {**item.proxy.json(), "key": self._key(item.number)})
+        return True
 
-    def _still_running(self, path: str, number: int) -> Any:
-        """Return the proxy of a task that an earlier command has submitted and an engine still has.
+    def _still_running(self, path: str, number: int) -> tuple[Any, Any]:
+        """Return the proxy of a task that an earlier command has submitted and an engine still has, and whom to ask.
 
         :raises StateError: it is another one, and would be in the way of this one.
         """
         document = read_json(path)
         if not isinstance(document, dict) or self.outcome(number) is not None:
-            return None
-        proxy, wanted = self._held(document), document.get("key") == self._key(number)
+            return None, None
+        (proxy, backend), wanted = self._held(document), document.get("key") == self._key(number)
         if proxy is not None and not wanted:
             raise errors.StateError(
                 f"{self.folder(number)}: a task of another spec, or with other parameters, still runs in it",
                 hint=f"Wait for it, take another --write, or end it: packtivity-checkproxy --cancel {path}",
             )
-        return proxy
+        return proxy, backend
 
-    def _held(self, document: dict[str, Any]) -> Any:
-        """Return the proxy in a document if the backend has its task and it is not over; else None."""
+    def _held(self, document: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the proxy in a document, and the backend that has its task, if it is not over; else None and None."""
         from packtivity.backends.registry import load_proxy
 
         try:
             proxy = load_proxy(document, best_effort_backend=False)
-            return proxy if proxy is not None and not self.backend.ready(proxy) else None
+            if proxy is not None:
+                other = self._other(document)
+                if _has(self.backend if other is None else other, proxy, is_other=other is not None):
+                    return proxy, other or self.backend
         except (errors.PacktivityError, AttributeError, TypeError):
-            return None  # of another backend, or nobody knows it any more
+            pass  # nobody knows it any more
+        return None, None
+
+    def _other(self, document: dict[str, Any]) -> Any:
+        """Return the backend that a proxy is of; None when it is ours, which a plug-in may be that has proxies of another's kind."""
+        from packtivity.backends.registry import load_proxy
+
+        if not type(self.backend).__module__.startswith("packtivity."):
+            return None
+        name = document["proxyname"]
+        if name not in self._others:
+            self._others[name] = load_proxy(document)[1]
+        found = self._others[name]
+        return None if isinstance(self.backend, type(found)) else found
 
     def _landed(self, flying: list[Item]) -> set[Item]:
-        many = getattr(self.backend, "statuses", None)
+        over = set[Item]()
+        for backend in {id(item.backend): item.backend for item in flying}.values():
+            over |= self._landed_at(backend, [item for item in flying if item.backend is backend])
+        return over
+
+    def _landed_at(self, backend: Any, flying: list[Item]) -> set[Item]:
+        many = getattr(backend, "statuses", None)
         if many is not None:
             told = many([item.proxy for item in flying])
             _raise_if_away(told)
@@ -209,17 +239,26 @@ class Sweep:
                 if isinstance(answer, errors.PacktivityError) or answer.is_over
             }
         else:
-            over = {item: self._noted(item) for item in flying if self.backend.ready(item.proxy)}
+            over = {item: self._noted(item) for item in flying if backend.ready(item.proxy)}
         self.failed.update({item.number: message for item, message in over.items() if message is not None})
         return set(over)
 
     def _noted(self, item: Item) -> str | None:
         """Return why a task failed, None when it has not, and see that the next command and the table know."""
-        answer = by_verbs(self.backend, item.proxy)
+        answer = by_verbs(item.backend, item.proxy)
         if (self.outcome(item.number) or {}).get("status") != answer.status:
             note = {"status": answer.status, "result": answer.result, "error": answer.error}
             write_json(f"{item.state.metadir}/{_NOTE}", {**note, "key": self._key(item.number)})
         return _failure(answer)
+
+
+def _has(backend: Any, proxy: Any, *, is_other: bool) -> bool:
+    """Return whether a backend has a task that is not over; another one than ours has to be there, too."""
+    if not is_other:
+        return not backend.ready(proxy)
+    many = getattr(backend, "statuses", None)
+    answer = many([proxy])[0] if many is not None else None
+    return getattr(answer, "status", None) in ("waiting", "running", "lost")
 
 
 def _raise_if_away(answers: Sequence[TaskStatus | errors.PacktivityError]) -> None:

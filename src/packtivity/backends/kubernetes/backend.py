@@ -86,7 +86,7 @@ class DirectExternalKubernetesBackend(AskedBackend):
         known = {
             "job_id": "",
             "task_id": task.id,
-            "key": record.task_key(task.spec, task.parameters, state, task.metadata),
+            "key": record.task_key(task.spec, task.parameters, state),
             "name": task.metadata.get("name"),
             "record": worker.record_place(state, task.metadata, task.id),
             "config": task.config,

@@ -106,7 +106,7 @@ class Settlement:
             yield None
             return
         known, data = self._proxy.jobproxy, self._proxy.pardata
-        taken = lease.take(record.state_path(home, self._metadata, known["key"]))
+        taken = lease.take(record.state_path(home, known["key"]))
         book = record.Book(taken, home, self._metadata, known["key"], data, self._state, self._exec_config)
         try:
             yield book
