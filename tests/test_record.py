@@ -15,7 +15,9 @@ import jsonschema
 import pytest
 from waiting import until
 
-from packtivity import errors, holders, lease, record
+from packtivity import errors, holders, lease, record, seal
+from packtivity.backends.engines.multiproc import MultiProcProxy
+from packtivity.backendutils import load_proxy
 from packtivity.files import is_id
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.process import Cancellation
@@ -196,6 +198,71 @@ def test_what_a_killed_runner_left_is_ended_before_the_task_runs_again(tmp_path,
     assert said["status"] == "succeeded"
     assert lease.runner(first)["began"] == ""
     assert record.read_outcome(said["record"])["attempts"] == 2
+
+
+DIES = """
+import json, os, signal, sys
+from packtivity import files, record, worker
+
+give_name = files.give_name
+
+def dies(descriptor, name, *arguments, **options):
+    if name == "task.outcome.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return give_name(descriptor, name, *arguments, **options)
+
+files.give_name = dies
+record._WORTH_SYNC = float(sys.argv[2])
+with open(sys.argv[1]) as file:
+    worker.answer(json.load(file))
+"""
+
+
+@pytest.fixture(params=["renamed", "written anew"])
+def half_named(request, tmp_path, state):
+    """Return the document of a task whose runner was killed when its record had the first of its two names."""
+    document = Task.of(spec("echo x >> {out}"), PARAMETERS, state, {"name": "task"}, id=seal.own_id("one-")).to_json()
+    (tmp_path / "task.json").write_text(json.dumps(document))
+    seconds = {"renamed": "9", "written anew": "0"}[request.param]
+    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "task.json"), seconds], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}, document["id"]))
+    return document
+
+
+def second_name(state):
+    return record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}))
+
+
+def test_the_next_runner_gives_a_record_its_second_name(half_named, state):
+    assert second_name(state) is None
+    said = answer(half_named)
+    assert (said["status"], second_name(state)) == ("succeeded", record.read_outcome(said["record"]))
+    assert Path(state.readwrite[0], "file").read_text() == "x\n"
+
+
+def test_it_takes_the_place_of_an_earlier_record_and_not_of_a_later_one(half_named, state):
+    path = record.outcome_path(state.metadir, {"name": "task"})
+    Path(path).write_text('{"status": "failed"}')
+    os.utime(path, (1, 1))
+    answer(half_named)
+    assert second_name(state)["id"] == half_named["id"]
+    later, _ = run(state, "true")
+    answer(half_named)
+    assert second_name(state) == later
+
+
+def test_who_asks_for_his_own_task_gives_its_record_the_second_name_and_nobody_else_does(
+    half_named, state, monkeypatch
+):
+    path = record.outcome_path(state.metadir, {"name": "task"}, half_named["id"])
+    document = MultiProcProxy(half_named["id"], {"pid": 1}, path).json()
+    with monkeypatch.context() as other:
+        other.setenv("PACKTIVITY_STATE_DIR", str(Path(state.readwrite[0]).parent / "another"))
+        assert load_proxy(document)[1].ready(load_proxy(document)[0])
+    assert second_name(state) is None
+    assert load_proxy(document)[1].ready(load_proxy(document)[0])
+    assert second_name(state) == record.read_outcome(path)
 
 
 HOLDER = """

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts, folders, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
-from packtivity.files import is_file, read_json, write_whole
+from packtivity.files import is_file, read_json, write_json, write_whole
 from packtivity.logfiles import safe_name
 
 if TYPE_CHECKING:
@@ -86,6 +87,27 @@ def read_outcome(path: str) -> JSON:
     """
     found = read_json(path)
     return found if is_outcome(found) else None
+
+
+def give_second_name(path: str, task_id: str, found: Mapping[str, Any]) -> None:
+    """See that the record of a run is the last one of its name, too: its runner may have been killed in between.
+
+    Nothing happens when that cannot be done, when another run has written its own since, or when the task never ran.
+
+    :param path: of the record of a task with an id.
+    :param found: what it says.
+    """
+    if not found.get("key"):
+        return
+    second = path.removesuffix(f".{task_id}.outcome.json") + ".outcome.json"
+    try:
+        written = os.stat(path, follow_symlinks=False).st_mtime_ns
+        with suppress(FileNotFoundError):
+            if os.stat(second, follow_symlinks=False).st_mtime_ns >= written:
+                return
+        write_json(second, found)
+    except (OSError, StateError):
+        return
 
 
 def is_outcome(found: Any) -> bool:

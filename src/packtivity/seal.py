@@ -21,11 +21,17 @@ _TAG = 8
 _keys: dict[str, bytes | None] = {}
 
 
-def user_key() -> bytes | None:
-    """Return the key of this user, made when there is none; None where none can be kept."""
+def user_key(*, make: bool = True) -> bytes | None:
+    """Return the key of this user; None where none can be kept.
+
+    :param make: make it when there is none.
+    """
     path = settings.value("seal_key") or f"{settings.state_dir()}/seal.key"
     if path not in _keys:
-        _keys[path] = _read(path) or _make(path)
+        found = _read(path) or (_make(path) if make else None)
+        if found is None and not make:
+            return None
+        _keys[path] = found
     return _keys[path]
 
 
@@ -58,7 +64,7 @@ def own_id(stem: str) -> str:
 
 def is_own(task_id: str) -> bool:
     """Return whether an id was given by this user."""
-    key = user_key()
+    key = user_key(make=False)
     return key is not None and hmac.compare_digest(_tag(key, task_id[:-_TAG]), task_id[-_TAG:])
 
 

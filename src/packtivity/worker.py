@@ -64,12 +64,14 @@ def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[st
         check_datamodel(task.datamodel)
         state = task.load_state()
         path = record_place(state, task.metadata, task.id)
-        told = path and final(path, task.id)
+        told = path and final(path, task.id, mend=True)
         if told:
             return told
         result = run_task(task, cancel, state)
     except record.TaskOver:
-        return (final(path, task.id) if path else None) or failed(task, WorkerLost("its record has vanished"))
+        return (final(path, task.id, mend=True) if path else None) or failed(
+            task, WorkerLost("its record has vanished")
+        )
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
         if cancel is not None and isinstance(error, TaskCancelled) and cancel.abandoned:
             return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
@@ -105,7 +107,7 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
     path = None
     try:
         path = record_path(task)
-        if path and not final(path, task.id):
+        if path and not final(path, task.id, mend=True):
             about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
             record.failed_before(path, about, error)
     except PacktivityError as second:
@@ -129,14 +131,17 @@ def record_place(state: Any, metadata: JSON, task_id: str | None) -> str | None:
     return home and record.outcome_path(home, metadata, task_id)
 
 
-def final(path: str, task_id: str | None) -> dict[str, Any] | None:
+def final(path: str, task_id: str | None, *, mend: bool = False) -> dict[str, Any] | None:
     """Return what a record says about a task; None when it says nothing, or is about another one.
 
+    :param mend: see that it has its second name, too; for the task's runner and its owner.
     :raises StateError: it is there and cannot be read.
     """
     found = record.read_outcome(path)
     if found is None or found.get("id") != task_id:
         return None
+    if mend and task_id is not None:
+        record.give_second_name(path, task_id, found)
     return {"status": found["status"], "result": found.get("result"), "error": found.get("error"), "record": path}
 
 

@@ -241,6 +241,16 @@ def test_it_goes_on_with_another_backend_without_running_anything_again(backends
     )  # a pool's tasks end with it, perhaps just before their records
 
 
+def test_a_set_whose_worker_was_killed_before_its_record_had_both_names_is_not_run_again(sweep, place):
+    arguments = ("-p", "x=1..2", "-p", "name=a", *OUT, "-w", "scan", "-b", "multiproc:2")
+    assert sweep(*arguments).returncode == 0
+    for record in place.glob("scan/*/_packtivity/packtivity.outcome.json"):
+        record.unlink()
+    assert sweep(*arguments).returncode == 0
+    assert ran(place / "scan") == [1, 1]
+    assert [row["status"] for row in table(place / "scan" / "results.csv")] == ["succeeded"] * 2
+
+
 NAMES = ("map.proxy", "packtivity.outcome")
 
 

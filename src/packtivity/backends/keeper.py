@@ -136,10 +136,14 @@ class Keeper:
             try:
                 known = self._known(proxy, files)
                 if proxy.ending is None:
-                    self._end(proxy, observe.ending_of(known.record, proxy.task_id), files)
+                    self._end(proxy, self._ending(known, proxy.task_id), files)
             except PacktivityError as error:
                 return error
         return proxy.ending
+
+    def _ending(self, known: Known, task_id: str) -> TaskStatus | None:
+        own = known.entry is not None or self.engine.owns(known.submission)
+        return observe.ending_of(known.record, task_id, own=own)
 
     def _known(self, proxy: TaskProxy, files: TaskFiles) -> Known:
         if proxy.known is None:
@@ -208,7 +212,7 @@ class Keeper:
             return None
         cancel = observe.is_cancelled(known.record)
         lock, attempts = self._lock(known, proxy.task_id)
-        ending = observe.ending_of(known.record, proxy.task_id)
+        ending = self._ending(known, proxy.task_id)
         if ending is None and native.said in ("ended", "gone"):
             if entry is None:
                 ending = legacy.ending_of(proxy)

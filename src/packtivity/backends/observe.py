@@ -43,12 +43,13 @@ def _is_held(descriptor: int) -> bool:
     return False
 
 
-def ending_of(path: str | None, task_id: str) -> TaskStatus | None:
+def ending_of(path: str | None, task_id: str, *, own: bool = False) -> TaskStatus | None:
     """Return how a task went that has a record; None for one that has none.
 
+    :param own: whether it is the asker's own, who may mend what a killed runner has left half done.
     :raises StateError: it is there and cannot be read.
     """
-    answer = worker.final(path, task_id) if path else None
+    answer = worker.final(path, task_id, mend=own) if path else None
     return None if answer is None else from_answer(answer)
 
 
