@@ -58,14 +58,15 @@ class Lease:
     :ivar left: what the file said when it was found, None unless a runner died with it.
     """
 
-    def __init__(self, path: str, folder: int, descriptor: int, writer: int, left: JSON) -> None:
+    def __init__(self, path: str, folder: int, descriptor: int, writer: int) -> None:
         self.path = path
         self.descriptor = descriptor
-        self.left = left
         self._folder, self._writer = folder, writer
         self._parent = os.lstat(os.path.dirname(os.path.dirname(path)) or ".")
         self._gone = False
+        self._name = os.path.basename(path)
         self._size = os.fstat(writer).st_size
+        self.left = _parsed(_content(writer, self._size))
         self._all_gone, self._somebody = os.pipe()
 
     @property
@@ -136,10 +137,7 @@ class Lease:
             self._somebody = -1
         poller = select.poll()
         poller.register(self._all_gone, 0)
-        return bool(poller.poll(0)) and self._is_named(self._name())
-
-    def _name(self) -> str:
-        return os.path.basename(self.path)
+        return bool(poller.poll(0)) and self._is_named(self._name)
 
     def _is_named(self, *names: str) -> bool:
         """Return whether these are all the names of the file."""
@@ -157,7 +155,7 @@ class Lease:
         with suppress(FileNotFoundError):
             os.unlink(first, dir_fd=self._folder)
         with suppress(FileNotFoundError):
-            os.rename(self._name(), first, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.rename(self._name, first, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         with suppress(OSError):  # no hard links here, for example
             for name in others:
                 files.give_name(self._writer, name, self._folder, sync=False)
@@ -178,8 +176,8 @@ class Lease:
             return
         self._gone = True
         with suppress(OSError):
-            if is_named(self._writer, self._name(), self._folder) or not is_held(self.path):
-                os.unlink(self._name(), dir_fd=self._folder)
+            if is_named(self._writer, self._name, self._folder) or not is_held(self.path):
+                os.unlink(self._name, dir_fd=self._folder)
 
     def leave(self) -> None:
         """Free the lock and let the file stay, for the next runner to find."""
@@ -242,7 +240,7 @@ def attempt(path: str) -> Lease | None:
         descriptor = _locked(writer, opened)
         # else the one who had it took the file away in between
         if descriptor >= 0 and is_named(writer, name, folder):
-            return Lease(path, folder, descriptor, writer, _parsed(_content(writer)))
+            return Lease(path, folder, descriptor, writer)
     except OSError as error:
         _close(opened)
         raise unwritable(path, error) from error
@@ -282,8 +280,7 @@ def _locked(writer: int, opened: list[int]) -> int:
     return writer if lock(writer) else -1
 
 
-def _content(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
+def _content(descriptor: int, size: int) -> bytes:
     return os.pread(descriptor, size, 0) if 0 < size <= _LARGEST else b""
 
 
@@ -296,7 +293,7 @@ def _parsed(content: bytes) -> JSON:
 
 def said(descriptor: int) -> dict[str, Any]:
     """Return what an open state file says; nothing when it says nothing."""
-    found = _parsed(_content(descriptor))
+    found = _parsed(_content(descriptor, os.fstat(descriptor).st_size))
     return found if isinstance(found, dict) else {}
 
 

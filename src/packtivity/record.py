@@ -85,6 +85,12 @@ def read_outcome(path: str) -> JSON:
 
     :raises StateError: it is there and cannot be read.
     """
+    try:
+        os.lstat(path)  # it is mostly not there, and to find that out takes a third of what it takes to open it safely
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError:
+        pass  # which is said below
     found = read_json(path)
     return found if is_outcome(found) else None
 

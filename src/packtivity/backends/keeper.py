@@ -75,24 +75,22 @@ class Keeper:
 
         :raises PacktivityError: a task cannot be kept, or was not taken.
         """
-        files = TaskFiles()
         if self.engine.keeps:
+            files = TaskFiles()
             files.prune()
             files.write(entries, sync=self.engine.syncs)
         try:
             taken = self.engine.submit([_envelope(entry) for entry in entries])
         except PacktivityError:
-            for entry in entries:
-                files.remove(entry.id)
+            self._forget(entries)
             raise
-        handles = self._all_taken(entries, taken, files)
-        if self.engine.keeps:
-            for entry, handle in zip(entries, handles, strict=True):
-                if handle:
-                    files.note_sent(entry.id, Sent(1, handle, time.time()))
+        handles = self._all_taken(entries, taken)
+        for entry, handle in zip(entries, handles, strict=True) if self.engine.keeps else ():
+            if handle:
+                files.note_sent(entry.id, Sent(1, handle, time.time()))
         return handles
 
-    def _all_taken(self, entries: Sequence[Entry], taken: Sequence[str | BackendError], files: TaskFiles) -> list[str]:
+    def _all_taken(self, entries: Sequence[Entry], taken: Sequence[str | BackendError]) -> list[str]:
         """Return the handles; when one task was not taken, see that none of the others runs.
 
         :raises BackendError: one was not taken.
@@ -106,8 +104,14 @@ class Keeper:
                 with suppress(StateError):
                     observe.ask_for_end(entry.record)
                 self.engine.kill([Submission(entry.id, entry.place, handle, 1)])
-            files.remove(entry.id)
+        self._forget(entries)
         raise refused
+
+    def _forget(self, entries: Sequence[Entry]) -> None:
+        if self.engine.keeps:
+            files = TaskFiles()
+            for entry in entries:
+                files.remove(entry.id)
 
     # --- asking ---
 

@@ -68,6 +68,7 @@ class PoolEngine(Engine):
         if self.pool is None:
             from packtivity.backends.pool import Pool
 
+            folders.state("pools", make=False)  # one that is not safe is refused before anything is run
             self.pool = Pool(self.size)
             _note_program()
         for envelope in envelopes:
