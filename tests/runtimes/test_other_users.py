@@ -69,6 +69,7 @@ def shared() -> Iterator[Path]:
 @pytest.fixture
 def victim() -> Iterator[subprocess.Popen[bytes]]:
     """A process of ours that has nothing to do with the task."""
+    time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # it did not begin in the same tick as the task, by which it is known
     started = subprocess.Popen(["sleep", "60"], start_new_session=True)
     yield started
     started.kill()
