@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,33 @@ def test_at_most_so_many_run_at_once_whoever_submits_at_the_same_time(home):
         running += change
         most = max(most, running)
     assert 2 <= most <= 3
+
+
+SUPERVISE = """
+from packtivity.backends.engines import supervisor
+from packtivity.backends.engines.local import Queue
+supervisor._IDLE = supervisor._AGAIN = 0.1
+supervisor._supervise(Queue(), 1)
+"""
+
+
+def test_a_supervisor_whose_state_directory_was_removed_ends_with_its_task(home):
+    state = LocalFSState([str(home / "work")])
+    state.ensure()
+    entry = LocalBackend(1).entry(SPEC, {"cmd": "touch begun; until [ -e go ]; do sleep 0.02; done"}, state)
+    queue = Queue()
+    queue.prepare()
+    TaskFiles().write([entry], sync=False)
+    queue.add(entry.id)
+    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISE])
+    try:
+        until((home / "work" / "begun").exists)
+        shutil.rmtree(home / "state")
+        (home / "work" / "go").touch()
+        assert supervisor.wait(timeout=30) == 0
+    finally:
+        supervisor.kill()
+        supervisor.wait()
 
 
 ON_TERMINAL = """

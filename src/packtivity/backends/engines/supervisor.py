@@ -97,12 +97,15 @@ class Supervisor:
                 del self._jobs[name]
 
     def _finish(self, entry: Entry, ending: TaskStatus) -> bool:
-        """Note how a task ended; false when that cannot be written now, because the disk is full."""
+        """Note how a task ended; false when that cannot be written now, because the disk is full.
+
+        Whoever has removed the state directory will not ask.
+        """
         try:
             self._files.retire(entry, ending)
         except StateError as error:
             sys.stderr.write(f"{escaped(str(error))}\n")
-            return False
+            return not os.path.isdir(self._queue.root)
         self._queue.drop(entry.id, ACTIVE)
         return True
 
