@@ -44,7 +44,7 @@ install_packages() { # install_packages NAME...: none of their services starts, 
   rm -rf "$STATE/archives"
 }
 config() { # config FILE <content: never over a file that somebody else wrote
-  if [ -e "$1" ] && ! head -n 1 "$1" | grep -qF "$MARK"; then echo "$1 is not ours: kept"; return; fi
+  if [ -e "$1" ] && ! head -n 1 "$1" | grep -qF "$MARK"; then cat >/dev/null; echo "$1 is not ours: kept"; return; fi
   folder "$(dirname "$1")"; note file "$1"; { echo "$MARK"; cat; } >"$1"
 }
 folder() { [ -d "$1" ] || { folder "$(dirname "$1")"; note folder "$1"; mkdir "$1"; }; }

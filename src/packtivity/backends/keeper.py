@@ -146,8 +146,9 @@ class Keeper:
         return proxy.ending
 
     def _ending(self, known: Known, task_id: str) -> TaskStatus | None:
-        own = known.entry is not None or self.engine.owns(known.submission)
-        return observe.ending_of(known.record, task_id, own=own)
+        return observe.ending_of(
+            known.record, task_id, own=known.entry is not None or self.engine.owns(known.submission)
+        )
 
     def _known(self, proxy: TaskProxy, files: TaskFiles) -> Known:
         if proxy.known is None:
