@@ -95,10 +95,9 @@ class Keeper:
 
         :raises BackendError: one was not taken.
         """
-        handles = [each for each in taken if isinstance(each, str)]
         refused = next((each for each in taken if isinstance(each, BackendError)), None)
         if refused is None:
-            return handles
+            return [each for each in taken if isinstance(each, str)]
         for entry, handle in zip(entries, taken, strict=True):
             if isinstance(handle, str):
                 with suppress(StateError):
@@ -146,9 +145,8 @@ class Keeper:
         return proxy.ending
 
     def _ending(self, known: Known, task_id: str) -> TaskStatus | None:
-        return observe.ending_of(
-            known.record, task_id, own=known.entry is not None or self.engine.owns(known.submission)
-        )
+        is_own = known.entry is not None or self.engine.owns(known.submission)
+        return observe.ending_of(known.record, task_id, own=is_own)
 
     def _known(self, proxy: TaskProxy, files: TaskFiles) -> Known:
         if proxy.known is None:
