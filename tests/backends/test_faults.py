@@ -28,6 +28,8 @@ def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kil
             backend.engine.revive()
         if not any("backend_from_string" in line for line in here.processes().values()) and len(here.proxies()) < tasks:
             break
+        if not here.processes():  # all tasks are over
+            break
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
     assert sum(told.values()) == len(here.proxies())
