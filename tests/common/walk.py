@@ -14,7 +14,7 @@ from packtivity.backends.status import DELIVERIES, Decision, Limits, Native, See
 from packtivity.record import ATTEMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     Steps = Iterator[None]
 
@@ -234,13 +234,18 @@ class World:
             return ("mine" if mine else "other"), attempts
         return ("left" if mine else "absent"), attempts
 
-    def asking(self, keeper: Keeper) -> Steps:
+    def observed(self) -> Generator[None, None, tuple[Native, bool, str, int]]:
+        """Look at everything but the record, in the order in which the keeper does."""
         native = self.look()
         yield
         cancel = self.cancel
         yield
         lock, attempts = self.see_lock()
         yield
+        return native, cancel, lock, attempts
+
+    def asking(self, keeper: Keeper) -> Steps:
+        native, cancel, lock, attempts = yield from self.observed()
         yield from self.decided(keeper, native, lock, attempts, cancel=cancel)
 
     def cancelling(self, keeper: Keeper) -> Steps:
@@ -273,12 +278,7 @@ class World:
         self.tended_by = keeper
         yield
         if again:
-            native = self.look()
-            yield
-            cancel = self.cancel
-            yield
-            lock, attempts = self.see_lock()
-            yield
+            native, cancel, lock, attempts = yield from self.observed()
             if self.record is None:
                 decision = self.decide(keeper, native, lock, attempts, cancel=cancel)
             else:
