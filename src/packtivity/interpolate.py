@@ -7,6 +7,7 @@ parameters), except that attributes that start with ``_``, callables, and absurd
 from __future__ import annotations
 
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,6 @@ from packtivity.errors import MissingParameter, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from dataclasses import dataclass
-else:
-    from packtivity.values import dataclass
 
 MAX_WIDTH = 10_000
 """Largest width or precision in a format spec: ``{x:999999999}`` is a mistake or an attack, never a layout."""

@@ -7,6 +7,7 @@ the machine the task runs on and to the moment it starts. The documentation's ta
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError
@@ -25,9 +26,6 @@ from packtivity.setting_values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from dataclasses import dataclass, field, fields
-else:
-    from packtivity.values import dataclass, field, fields
 
 
 def _setting(variable: str, default: Any, help: str, parse: Callable[[str], Any] = text, **more: Any) -> Any:

@@ -7,6 +7,7 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from packtivity import facts
@@ -16,14 +17,11 @@ from packtivity.files import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from dataclasses import dataclass, field
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
     from packtivity.record import Book
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON, Execution, Parameters
-else:
-    from packtivity.values import dataclass, field
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""

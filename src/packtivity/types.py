@@ -6,14 +6,12 @@ lives inside one run; ``Protocol`` at the seams where other people's classes com
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from dataclasses import dataclass, field
     from typing import TypedDict
-else:
-    from packtivity.values import dataclass, field
 
 JSON: TypeAlias = Any
 """Anything :func:`json.dumps` writes: dict, list, str, int, float, bool, None."""

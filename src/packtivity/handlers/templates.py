@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packtivity.interpolate import MissingName, TemplateError, interpolate, placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from dataclasses import dataclass
 
     from packtivity.errors import ParameterError
-else:
-    from packtivity.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

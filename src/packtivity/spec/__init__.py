@@ -6,17 +6,15 @@ everything there is to say about a spec, for people and editors.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from dataclasses import dataclass
 
     from packtivity.spec.diagnostics import LocatedParameters
     from packtivity.spec.document import Document
     from packtivity.types import JSON, Diagnostic
-else:
-    from packtivity.values import dataclass
 
 __all__ = ["Report", "editor_schema", "inspect", "load"]
 

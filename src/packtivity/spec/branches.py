@@ -6,15 +6,11 @@ files under ``schema/`` are the only place where keys, types and defaults are wr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from json import loads
 from os.path import dirname, join
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from packtivity.values import dataclass
+from typing import Any
 
 KINDS = ("process", "environment", "publisher")
 SCHEMA_DIRECTORY = join(dirname(__file__), "schema")

@@ -6,6 +6,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packtivity.spec.refs import Expansion, Place, References, Unresolvable
@@ -15,14 +16,11 @@ from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from dataclasses import dataclass, field
 
     from packtivity.errors import InvalidSpec
     from packtivity.settings import Settings
     from packtivity.spec.access import Access
     from packtivity.spec.sources import Location
-else:
-    from packtivity.values import dataclass, field
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
