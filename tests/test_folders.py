@@ -15,7 +15,7 @@ import pytest
 
 from packtivity import errors, folders, record
 from packtivity.backends.registry import backend_from_string
-from packtivity.runtimes import pulls
+from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
@@ -73,7 +73,7 @@ def documents(_):
 
 
 def images(_):
-    pulls.folder()
+    image_store.folder()
 
 
 def celery(tmp_path):
@@ -253,9 +253,9 @@ def test_the_cache_that_we_make_is_one_that_we_use_without_a_word(tmp_path, monk
     try:
         with caplog.at_level(logging.WARNING):
             for name in ("one", "two"):
-                pulls.write_note(runtime, pulls.Image(name, name))
-                with pulls._one_at_a_time(f"{pulls.folder()}/{name}.lock", bool, bool):
-                    assert pulls.read_note(runtime, name)
+                image_store.write_note(runtime, image_store.Image(name, name))
+                with image_store._one_at_a_time(f"{image_store.folder()}/{name}.lock", bool, bool):
+                    assert image_store.read_note(runtime, name)
     finally:
         os.umask(before)
     assert caplog.records == []
@@ -266,7 +266,7 @@ def test_a_group_may_share_the_cache_that_it_has_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(tmp_path / "cache"))
     before = os.umask(0o002)
     try:
-        made = pulls.folder(make=True)
+        made = image_store.folder(make=True)
     finally:
         os.umask(before)
     assert os.stat(made).st_mode & 0o777 == 0o775

@@ -290,7 +290,7 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
 
 def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
     from packtivity.backends import observe
-    from packtivity.runtimes.cancel_file import CancelFile
+    from packtivity.runtimes.cancellation import CancelFile
 
     (other / "there").touch()
     path = path_of(state, "one")

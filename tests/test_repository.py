@@ -36,7 +36,7 @@ def test_only_the_settings_read_the_environment() -> None:
 
 def test_one_module_starts_tasks_and_one_helpers_of_our_own() -> None:
     starters = users("subprocess.Popen", "Popen", "subprocess.run", "os.system", "os.popen")
-    assert starters == {"runtimes/process.py", "runtimes/helpers.py"}
+    assert starters == {"runtimes/process.py", "runtimes/python_workers.py"}
 
 
 def test_nothing_sleeps_pickles_or_changes_the_directory() -> None:

@@ -180,7 +180,7 @@ def _await_end(left: JSON) -> None:
     if not isinstance(folder, str):
         return
     from packtivity.runners import is_of_this_boot
-    from packtivity.runtimes.lifeline import await_end
+    from packtivity.runtimes.cleanup import await_end
 
     if is_of_this_boot(left):
         await_end(folder)

@@ -341,11 +341,6 @@ def caller_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def search_path() -> str:
-    """Return the directories that programs are looked for in, as ``PATH`` has them."""
-    return os.environ.get("PATH", os.defpath)
-
-
 def temporary_dir(environ: Mapping[str, str] | None = None, *, large: bool = False) -> str:
     """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path.
 

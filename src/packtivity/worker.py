@@ -14,7 +14,7 @@ from packtivity import outcome, record, settings
 from packtivity.datamodel.trust import check_datamodel
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.cancel_file import CancelFile
+from packtivity.runtimes.cancellation import CancelFile
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:

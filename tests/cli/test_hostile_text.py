@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import packtivity.cli
 from packtivity import printable
-from packtivity.runtimes.printed import ascii_line, joined, shell_line
+from packtivity.runtimes.shell_lines import ascii_line, joined, shell_line
 from packtivity.types import Execution
 from tests.cli.test_terminal import on_terminal
 

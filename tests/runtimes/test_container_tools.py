@@ -16,16 +16,15 @@ import pytest
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError, TaskCancelled
 from packtivity.handlers.config import ExecutionConfig, container_config
-from packtivity.runtimes import locking, process, pulls, supervise
+from packtivity.runtimes import image_lock, image_store, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, docker_endpoint, host, named
-from packtivity.runtimes.containers import outside, plan_container
 from packtivity.runtimes.doctor import examine
-from packtivity.runtimes.limits import read_limits, read_memory
 from packtivity.runtimes.oci import Docker
-from packtivity.runtimes.printed import argv_by_hand, ascii_line
-from packtivity.runtimes.quantity import read_quantity
+from packtivity.runtimes.plan import outside, plan_container
+from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
+from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution, Limits, Mount
 
@@ -145,14 +144,14 @@ def never(*_: object) -> None:
 
 def test_a_note_is_kept_and_forgotten(pretend: Any, tmp_path: Path) -> None:
     pretend("docker", f"echo '{IDENTIFIER} [\"a/b@{DIGEST}\"]'")
-    found = pulls.fetch(DOCKER, "a/b:1", "missing", never, never)
+    found = image_store.fetch(DOCKER, "a/b:1", "missing", never, never)
     assert (found.digest, found.is_fresh) == (DIGEST, True)
-    assert pulls.read_note(DOCKER, "a/b:1") == found
-    pulls.forget(DOCKER, "a/b:1")
-    pulls.forget(DOCKER, "a/b:1")
-    assert pulls.read_note(DOCKER, "a/b:1") is None
-    Path(pulls.note_path(DOCKER, "a/b:1")).write_text("{broken")
-    assert pulls.read_note(DOCKER, "a/b:1") is None
+    assert image_store.read_note(DOCKER, "a/b:1") == found
+    image_store.forget(DOCKER, "a/b:1")
+    image_store.forget(DOCKER, "a/b:1")
+    assert image_store.read_note(DOCKER, "a/b:1") is None
+    Path(image_store.note_path(DOCKER, "a/b:1")).write_text("{broken")
+    assert image_store.read_note(DOCKER, "a/b:1") is None
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_a_note_is_kept_and_forgotten(pretend: Any, tmp_path: Path) -> None:
 )
 def test_a_warning_does_not_hide_the_digest(pretend: Any, warning: str) -> None:
     pretend("docker", f"echo '{warning}' >&2; echo '{IDENTIFIER} [\"a/b@{DIGEST}\"]'; echo '{warning}' >&2")
-    found = pulls.fetch(DOCKER, "a/b:1", "missing", never, never)
+    found = image_store.fetch(DOCKER, "a/b:1", "missing", never, never)
     assert (found.identifier, found.digest) == (IDENTIFIER, DIGEST)
 
 
@@ -175,23 +174,23 @@ def test_an_image_is_pulled_once_and_only_if_missing(pretend: Any, tmp_path: Pat
 
     said: list[str] = []
     for _ in range(2):
-        assert pulls.fetch(DOCKER, "a:1", "missing", pull, said.append).digest == ""
+        assert image_store.fetch(DOCKER, "a:1", "missing", pull, said.append).digest == ""
     assert pulled == [("docker", "pull", "a:1")]
     assert said == ["pulling a:1"]
     mark.unlink()
     with pytest.raises(EnvironmentUnavailable, match="pulling is switched off"):
-        pulls.fetch(DOCKER, "a:1", "never", pull, never)
+        image_store.fetch(DOCKER, "a:1", "never", pull, never)
 
 
 def test_waiting_for_another_pull_of_the_image_can_be_cancelled(pretend: Any) -> None:
     pretend("docker", "exit 1")
-    path = Path(pulls.note_path(DOCKER, "a:1") + ".lock")
+    path = Path(image_store.note_path(DOCKER, "a:1") + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     said: list[str] = []
     with path.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(TaskCancelled):
-            pulls.fetch(DOCKER, "a:1", "missing", never, said.append, lambda: True)
+            image_store.fetch(DOCKER, "a:1", "missing", never, said.append, lambda: True)
     assert said == ["waiting for a pull of a:1"]
 
 
@@ -202,16 +201,16 @@ def test_a_cache_on_a_file_system_without_locks_is_good_enough(pretend: Any, mon
     monkeypatch.setattr(fcntl, "flock", refuse)
     pretend("docker", "exit 1")
     with pytest.raises(EnvironmentUnavailable, match="yet does not have it"):
-        pulls.fetch(DOCKER, "a:1", "missing", lambda *_: None, lambda _: None)
+        image_store.fetch(DOCKER, "a:1", "missing", lambda *_: None, lambda _: None)
 
 
 def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     path = str(tmp_path / "l")
-    locking.write_lock(path, {"a:1": DIGEST})
-    locking.write_lock(path, {"b:1": DIGEST})
-    assert locking.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
+    image_lock.write_lock(path, {"a:1": DIGEST})
+    image_lock.write_lock(path, {"b:1": DIGEST})
+    assert image_lock.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
     with pytest.raises(LoadError, match="packtivity lock SPEC"):
-        locking.read_lock(str(tmp_path / "none"))
+        image_lock.read_lock(str(tmp_path / "none"))
     for junk in (
         "",
         "[]",
@@ -221,11 +220,11 @@ def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     ):
         Path(path).write_text(junk)
         with pytest.raises(LoadError, match="is not a lock file") as caught:
-            locking.read_lock(path)
+            image_lock.read_lock(path)
         assert caught.value.hint.startswith("Remove it")  # packtivity lock reads it, too
-    made_here = pulls.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
+    made_here = image_store.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
     with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
-        locking.digest_of(made_here, DOCKER)
+        image_lock.digest_of(made_here, DOCKER)
 
 
 # --- settings --------------------------------------------------------------------------------------------------

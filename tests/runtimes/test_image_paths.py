@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, PacktivityError, ParameterError
 from packtivity.handlers.config import ExecutionConfig, container_config
-from packtivity.runtimes import image_paths, pulls
+from packtivity.runtimes import image_store, images
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.choose import classes
-from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.images import archive_path, full_image
-from packtivity.runtimes.printed import container_line
+from packtivity.runtimes.plan import plan_container
+from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def cvmfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (top / "u" / "up:1").symlink_to("../../..")
     (tmp_path / "real" / "cvmfs-not").mkdir()
     (tmp_path / "cvmfs").symlink_to(top)
-    monkeypatch.setattr(image_paths, "CVMFS", str(tmp_path / "cvmfs"))
+    monkeypatch.setattr(images, "CVMFS", str(tmp_path / "cvmfs"))
     monkeypatch.delenv("PACKTIVITY_IMAGE_DIRS", raising=False)
     return tmp_path / "cvmfs"
 
@@ -110,14 +110,14 @@ def test_a_tag_does_not_lead_out(cvmfs: Path) -> None:
 def test_below_cvmfs_links_may_lead_to_cvmfs_only(cvmfs: Path) -> None:
     podman, target = classes()["podman"](HOST), os.path.realpath(cvmfs / "u" / ".flat" / "1")
     for image in (f"{cvmfs}/u/image:1", f"{cvmfs}/u/../u/image:1", target):
-        found = pulls.local_image(podman, image, unpacked=False)
+        found = image_store.local_image(podman, image, unpacked=False)
         assert found is not None
         assert found.run == target  # what was looked at, and not what a link leads to by then
     for image in (f"{cvmfs}/u/out:1", f"{cvmfs}/u/out:1/etc", f"{cvmfs}/u/up:1", str(cvmfs), f"{cvmfs}-not"):
         with pytest.raises(EnvironmentUnavailable, match="a place on this machine"):
-            pulls.local_image(podman, image, unpacked=False)
+            image_store.local_image(podman, image, unpacked=False)
     with pytest.raises(EnvironmentUnavailable, match="is not here"):
-        pulls.local_image(podman, f"{cvmfs}/u/absent:1", unpacked=False)
+        image_store.local_image(podman, f"{cvmfs}/u/absent:1", unpacked=False)
 
 
 def test_an_unpacked_copy_that_leads_elsewhere_is_not_preferred(
@@ -128,8 +128,8 @@ def test_an_unpacked_copy_that_leads_elsewhere_is_not_preferred(
     (cvmfs / "u" / "r.example" / "out:1").symlink_to("/")
     (cvmfs / "u" / "r.example" / "in:1").symlink_to("../.flat/1")
     podman = classes()["podman"](HOST)
-    assert pulls.local_image(podman, "r.example/out:1", unpacked=True) is None
-    found = pulls.local_image(podman, "r.example/in:1", unpacked=True)
+    assert image_store.local_image(podman, "r.example/out:1", unpacked=True) is None
+    found = image_store.local_image(podman, "r.example/in:1", unpacked=True)
     assert found is not None
     assert found.run == os.path.realpath(cvmfs / "u" / ".flat" / "1")
 
@@ -172,7 +172,7 @@ def test_nothing_outside_can_be_spelt(text: str, start: str) -> None:
     try:
         execution = planned(start + text)
         place = archive_path(str(execution.image))
-        found = pulls.local_image(classes()["podman"](HOST), str(execution.image), unpacked=False)
+        found = image_store.local_image(classes()["podman"](HOST), str(execution.image), unpacked=False)
     except PacktivityError:
         return
     assert place is None or os.path.realpath(place).startswith("/cvmfs/")

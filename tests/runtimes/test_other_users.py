@@ -18,7 +18,7 @@ from waiting import wait_for
 from packtivity.errors import StateError
 from packtivity.runners import began
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline, await_end, new_name
+from packtivity.runtimes.cleanup import Cleanup, await_end, new_name
 from packtivity.types import Execution
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ IS_ROOT = os.getuid() == 0
 HOLDER = """
 import sys
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline
+from packtivity.runtimes.cleanup import Cleanup
 from packtivity.types import Execution
-with Lifeline(sys.argv[1], ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[3])) as life:
+with Cleanup(sys.argv[1], ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[3])) as life:
     process.run(Execution(life.argv(("sh", "-c", 'touch "$1" "$2"; exec sleep 60', "sh", *sys.argv[2:4]))))
 """
 
@@ -144,8 +144,8 @@ def test_a_link_in_place_of_the_folder_is_not_emptied_after_a_good_end(shared: P
     shared.chmod(0o777)
     (tmp_path / "kept").write_text("as it was")
     code = (
-        "import os, sys; from packtivity.runtimes.lifeline import Lifeline, new_name\n"
-        "with Lifeline(new_name()) as life:\n"
+        "import os, sys; from packtivity.runtimes.cleanup import Cleanup, new_name\n"
+        "with Cleanup(new_name()) as life:\n"
         "    os.rename(life.folder, life.folder + '.old'); os.symlink(sys.argv[1], life.folder)\n"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], env={**os.environ, "TMPDIR": str(shared)}, check=True)
@@ -171,7 +171,7 @@ def test_a_folder_that_is_there_already_is_not_used(shared: Path, monkeypatch: p
     name = new_name()
     by_somebody_else('mkdir -m 777 "$1"; touch "$1/kept"', shared / name)
     with pytest.raises(StateError, match="cannot be made: File exists"):
-        with Lifeline(name):
+        with Cleanup(name):
             pass
     assert (shared / name / "kept").exists()
 
@@ -184,7 +184,7 @@ def test_a_directory_for_such_folders_that_another_user_has_put_there_is_refused
     by_somebody_else(line, shared, tmp_path)
     monkeypatch.setenv("TMPDIR", str(shared / "tmp"))
     with pytest.raises(StateError, match="was put there by another user") as caught:
-        with Lifeline(new_name()):
+        with Cleanup(new_name()):
             pass
     assert caught.value.exit_code == 15
     assert list((shared / "tmp").iterdir()) == []
@@ -303,7 +303,7 @@ def test_a_container_whose_folder_a_cleaner_has_removed_is_removed(run: Run) -> 
 
 def test_a_group_whose_number_somebody_else_has_got_is_not_ended(victim: subprocess.Popen[bytes]) -> None:
     """When the leader has been waited for, one that leads a group of that number is another one."""
-    from packtivity.runtimes.group import end_group
+    from packtivity.runtimes.process_group import end_group
 
     assert end_group(victim.pid, 0.1) == 0
     assert end_group(victim.pid, 0.1, thorough=True) == 0
@@ -373,6 +373,6 @@ def test_a_task_in_a_directory_open_to_all_runs_as_ever(shared: Path, monkeypatc
     for mode in (0o1777, 0o777, 0o2770):
         shared.chmod(mode)
         monkeypatch.setenv("TMPDIR", str(shared))
-        with Lifeline(new_name()) as life:
+        with Cleanup(new_name()) as life:
             assert process.run(Execution(life.argv(("sh", "-c", "exit 3")))).returncode == 3
         assert list(shared.iterdir()) == []

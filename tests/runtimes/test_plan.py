@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packtivity import errors
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.plan import plan_local, shell_argv
-from packtivity.runtimes.printed import shell_line
+from packtivity.runtimes.shell_lines import shell_line
 from packtivity.types import Execution
 
 LOCAL = {"environment_type": "localproc-env"}

@@ -13,7 +13,7 @@ import pytest
 
 from packtivity import errors
 from packtivity.logfiles import RunLogFile
-from packtivity.runtimes import group, process
+from packtivity.runtimes import process, process_group
 from packtivity.types import Execution
 
 
@@ -533,7 +533,7 @@ def test_without_proc_the_group_is_ended_as_a_whole(monkeypatch):
             raise FileNotFoundError(path)
         return real(path)
 
-    monkeypatch.setattr(group.os, "listdir", no_proc)
+    monkeypatch.setattr(process_group.os, "listdir", no_proc)
     log = Log()
     process.run(shell("sleep 60 & echo $!"), log=log, grace=0.2)
     monkeypatch.undo()
@@ -606,7 +606,7 @@ def test_readiness_is_waited_for_and_never_slept_for(monkeypatch):
 CLAIMED = """
 import os, sys, threading
 from packtivity.runtimes import process
-from packtivity.runtimes.group import claim_session
+from packtivity.runtimes.process_group import claim_session
 from packtivity.types import Execution
 
 def run(script, **more):

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from packtivity.errors import ParameterError
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.runtimes import pulls, supervise
+from packtivity.runtimes import image_store, supervise
 from packtivity.runtimes.base import Host, Launch, with_variables
 from packtivity.runtimes.choose import classes
-from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.printed import container_line
+from packtivity.runtimes.plan import plan_container
+from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution
 
@@ -134,7 +134,7 @@ def with_image(tool: str, folder: Path) -> Runtime:
     runtime = classes()[tool](HOST)
     if not runtime.has_store:
         (folder / "x.sif").write_text("")
-        pulls.write_note(runtime, pulls.Image("r.example/x:1", str(folder / "x.sif")))
+        image_store.write_note(runtime, image_store.Image("r.example/x:1", str(folder / "x.sif")))
     return runtime
 
 

@@ -22,7 +22,7 @@ from packtivity import plugins
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.files import is_file
 from packtivity.record import ATTEMPTS
-from packtivity.runtimes.helpers import forget, start_module
+from packtivity.runtimes.python_workers import forget, start_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from typing import Any
 from packtivity import outcome
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.group import claim_session
 from packtivity.runtimes.process import Cancellation
+from packtivity.runtimes.process_group import claim_session
 from packtivity.worker import answer
 
 _CHUNK = 1 << 20

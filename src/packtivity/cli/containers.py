@@ -55,9 +55,9 @@ def lock(**given: Any) -> None:
     """
     from packtivity.cli.inputs import load_spec
     from packtivity.errors import UsageError
-    from packtivity.runtimes import locking, supervise
+    from packtivity.runtimes import image_lock, supervise
     from packtivity.runtimes.choose import choose
-    from packtivity.runtimes.containers import image_of
+    from packtivity.runtimes.plan import image_of
     from packtivity.spec.remote import without_secrets
     from packtivity.types import Execution
 
@@ -72,11 +72,11 @@ def lock(**given: Any) -> None:
         runtime, Execution((), image=image, unpacked=unpacked, image_dirs=config.image_dirs()), watch
     )
     if not found.is_fresh:
-        from packtivity.runtimes.pulls import inspect
+        from packtivity.runtimes.image_store import inspect
 
         found = inspect(runtime, image) or found
-    digest = locking.digest_of(found, runtime)
-    locking.write_lock(given["lockfile"], {image: digest})
+    digest = image_lock.digest_of(found, runtime)
+    image_lock.write_lock(given["lockfile"], {image: digest})
     say(f"{image} {digest}")
 
 

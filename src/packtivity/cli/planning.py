@@ -14,7 +14,7 @@ def show_plan(spec: Any, parameters: Any, state: Any, backend: Any, *, brief: bo
     :raises UsageError: this backend does not run what it is given by itself, so what runs is not known here.
     """
     from packtivity.handlers.container import container_line
-    from packtivity.runtimes.printed import shell_line
+    from packtivity.runtimes.shell_lines import shell_line
     from packtivity.task import plan_task
 
     if not (hasattr(backend, "pack_config") and hasattr(backend, "exec_config")):

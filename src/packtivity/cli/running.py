@@ -54,7 +54,7 @@ def container_choices(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["image_dir"]:
         chosen["image_dir"] = [os.path.abspath(path) for path in given["image_dir"]]
     if given.get("locked"):
-        from packtivity.runtimes.locking import read_lock
+        from packtivity.runtimes.image_lock import read_lock
 
         chosen["locked"] = read_lock(given["lockfile"])
     return chosen

@@ -15,7 +15,7 @@ def interactive(interpreter: str, workdir: str) -> str:
     It can be given to a shell, and after :func:`shlex.split` to the operating system too, which is what clients of
     ``packtivity-util shell`` do with it.
     """
-    from packtivity.runtimes.printed import ascii_line
+    from packtivity.runtimes.shell_lines import ascii_line
 
     return ascii_line(("sh", "-c", f"cd {shlex.quote(workdir)} && exec {interpreter}"))
 
@@ -29,7 +29,7 @@ def in_container(task: Any, state: Any, given: dict[str, Any]) -> str:
     """
     from packtivity.cli.containers import plan_shell
     from packtivity.runtimes.choose import choose
-    from packtivity.runtimes.printed import argv_by_hand, ascii_line, launch_by_hand
+    from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line, launch_by_hand
     from packtivity.runtimes.supervise import write_files
 
     execution, config = plan_shell(task, state, given)

@@ -109,7 +109,7 @@ class container_config:
         :param spec: what the spec says, which holds where ``spec`` was chosen.
         :raises ConfigurationError: an amount cannot be read.
         """
-        from packtivity.runtimes.limits import read_limits
+        from packtivity.runtimes.resources import read_limits
 
         cpus, memory, gpus = (self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus"))
         return read_limits(cpus, memory, gpus, spec)

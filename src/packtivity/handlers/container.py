@@ -10,7 +10,7 @@ from packtivity.errors import TaskFailed
 from packtivity.files import write_json
 from packtivity.runtimes import supervise
 from packtivity.runtimes.choose import choose
-from packtivity.runtimes.containers import plan_container
+from packtivity.runtimes.plan import plan_container
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +40,9 @@ def container_line(execution: Execution, config: Any) -> str:
 
     :raises EnvironmentUnavailable: no container tool works here, or it cannot do what is asked.
     """
-    from packtivity.runtimes import printed
+    from packtivity.runtimes import shell_lines
 
-    return printed.container_line(choose(config.container_config.runtime()), execution)
+    return shell_lines.container_line(choose(config.container_config.runtime()), execution)
 
 
 def execute_container(execution: Execution, config: Any, state: Any, metadata: Any) -> Completed | None:

@@ -17,7 +17,7 @@ def race_spec(config: Any, state: Any, environment: Mapping[str, Any], log: Any,
 
     :returns: ``{mounts, image, workdir, argv, stdin, tty, env}``.
     """
-    from packtivity.runtimes.containers import plan_container
+    from packtivity.runtimes.plan import plan_container
     from packtivity.runtimes.supervise import write_files
 
     execution = plan_container(job, environment, state, config)
@@ -54,7 +54,7 @@ def docker_execution_cmdline(
     from packtivity.logfiles import safe_name
     from packtivity.runtimes.base import Launch
     from packtivity.runtimes.choose import named
-    from packtivity.runtimes.containers import options
+    from packtivity.runtimes.plan import options
 
     stdin = race_spec["stdin"]
     execution = Execution(

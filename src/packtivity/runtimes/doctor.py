@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.runtimes import credentials
-from packtivity.runtimes.asking import ask
 from packtivity.runtimes.choose import ORDER, classes, docker_endpoint, find_program, named, trouble
+from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     path = find_program(runtime.program, caller)
     if path is None:
         return Finding(name, "missing", "", "not installed", f"To install it: {runtime.install}")
-    version = _version(ask((runtime.program, "--version"), 20).text)
+    version = _version(probe((runtime.program, "--version"), 20).text)
     reason = trouble(runtime, caller) or _deep_trouble(runtime)
     if reason:
         return Finding(name, "broken", version, reason, _advice(name, reason, caller))
@@ -88,7 +88,7 @@ def _deep_trouble(runtime: Runtime) -> str:
         "podman-hpc": ("info",),
     }
     if runtime.name in questions:
-        answer = ask((runtime.program, *questions[runtime.name]), 30)
+        answer = probe((runtime.program, *questions[runtime.name]), 30)
         return answer.last_line if answer.code else ""
     if runtime.name in ("apptainer", "singularity"):
         return _namespaces_trouble() if runtime.host.uid != 0 else ""

@@ -11,20 +11,20 @@ is bound to the starting *thread*, so it would end tasks of pool threads that me
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
-from contextlib import ExitStack
-from functools import cache
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from packtivity import errors, facts
 from packtivity.runtimes.cancellation import Cancellation, interrupts_held, note_end
-from packtivity.runtimes.content import readable
-from packtivity.runtimes.group import ExitWatch, apart, end_group, signal_group
-from packtivity.settings import caller_environment, search_path
+from packtivity.runtimes.process_group import ExitWatch, apart, end_group, signal_group
+from packtivity.settings import caller_environment
 from packtivity.types import Completed, Execution, Reporter
 
 if TYPE_CHECKING:
@@ -300,17 +300,15 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
             reading, writing = os.pipe()
             opened.callback(os.close, reading)
             passed_on.callback(os.close, writing)
-            stdin = readable(execution.stdin)
+            stdin = _readable(execution.stdin)
             passed_on.callback(os.close, stdin)
-            environment = _environment(execution)
             process = subprocess.Popen(
                 execution.argv,
-                executable=_shell() if environment is None and execution.argv[:1] == ("sh",) else None,
                 stdin=stdin,
                 stdout=writing,
                 stderr=writing,
                 cwd=execution.workdir,
-                env=environment,
+                env=_environment(execution),
                 pass_fds=keep,
                 **apart(),
             )
@@ -323,20 +321,24 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
     return process, reading, watch
 
 
-def _shell() -> str | None:
-    """Return where the shell is, so that it is not looked for in each directory of a long PATH for each task."""
-    return _find_shell(search_path())
+def _readable(content: bytes | None) -> int:
+    """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
+    if not content:
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = _anonymous_file()
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
-@cache
-def _find_shell(path: str) -> str | None:
-    for folder in path.split(os.pathsep):
-        if not os.path.isabs(folder):
-            return None  # relative to where the task runs
-        found = os.path.join(folder, "sh")
-        if os.path.isfile(found) and os.access(found, os.X_OK):
-            return found
-    return None
+def _anonymous_file() -> int:
+    try:
+        return os.memfd_create("packtivity-stdin")
+    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
@@ -352,12 +354,8 @@ def _environment(execution: Execution) -> dict[str, str] | None:
 
 def _widen(pipe: int) -> None:
     """Ask for a larger pipe: fewer, larger reads when there is much output."""
-    try:
-        import fcntl
-
+    with suppress(AttributeError, OSError):  # the usual size works as well, only slower
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
-    except (ImportError, AttributeError, OSError):
-        pass  # the usual size works as well, only slower
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:

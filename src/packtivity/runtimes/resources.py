@@ -1,16 +1,19 @@
-"""What a spec's ``resources`` ask for, in both of their dialects: strings, and objects with one key as REANA has."""
+"""What a spec's ``resources`` ask for, in both of their dialects (strings, and objects with one key as REANA has), and limits."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from packtivity.types import Limits
+from packtivity.errors import ConfigurationError
+from packtivity.types import Diagnostic, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from packtivity.types import Diagnostic, Execution
+    from packtivity.types import Execution
 
 _STRINGS = {"CVMFS": "cvmfs", "KRB5Auth": "kerberos", "GRIDProxy": "voms_proxy"}
 
@@ -63,7 +66,7 @@ def understand(resources: Sequence[Any]) -> Resources:
 def _limits(asked: Mapping[str, Any]) -> Limits:
     if not ("kubernetes_cpu_limit" in asked or "kubernetes_memory_limit" in asked):
         return Limits()
-    from packtivity.runtimes.quantity import read_quantity
+    from packtivity.runtimes.resources import read_quantity
 
     cpus, memory = (read_quantity(asked.get(f"kubernetes_{what}_limit")) for what in ("cpu", "memory"))
     return Limits(cpus=None if cpus is None else float(cpus), memory=None if memory is None else int(memory))
@@ -79,8 +82,6 @@ def not_applied(resources: Resources, execution: Execution) -> Diagnostic | None
     ]
     if not left_out:
         return None
-    from packtivity.types import Diagnostic
-
     return Diagnostic(
         "warning",
         "limit-not-applied",
@@ -88,3 +89,74 @@ def not_applied(resources: Resources, execution: Execution) -> Diagnostic | None
         ("environment", "resources"),
         hint=f"To set it here as well: {' '.join(f'{option} spec' for option in left_out)}",
     )
+
+
+# --- amounts, as people and Kubernetes write them --------------------------------------------------------------
+
+SPEC = "spec"
+"""What is written for a limit to take the one that the spec has."""
+
+
+def read_memory(text: str) -> int:
+    """Read an amount of memory: bytes, or with a unit: ``512M``, ``2g``, ``1.5GiB`` (all powers of 1024, as Docker).
+
+    :raises ConfigurationError: it is none.
+    """
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    factor = 1024 ** ("kmgtp".index(number[-1]) + 1) if number[-1:] and number[-1] in "kmgtp" else 1
+    try:
+        amount = int(float(number.rstrip("kmgtp")) * factor)
+    except (ValueError, OverflowError):
+        amount = 0
+    if amount <= 0:
+        raise ConfigurationError(f"{text!r} is not an amount of memory", hint="Write bytes, or 512M, 2G, 1.5GiB.")
+    return amount
+
+
+def read_limits(cpus: object, memory: object, gpus: object, spec: Limits | None = None) -> Limits:
+    """Read limits as people write them; ``None`` and the empty string are no limit.
+
+    :param spec: what is meant by ``spec``: the limits that the spec has for Kubernetes.
+    :raises ConfigurationError: one of them cannot be read.
+    """
+    spec = spec or Limits()
+    return Limits(
+        cpus=spec.cpus if cpus == SPEC else None if cpus in (None, "") else _read_cpus(str(cpus)),
+        memory=spec.memory if memory == SPEC else None if memory in (None, "") else read_memory(str(memory)),
+        gpus=None if gpus in (None, "", "none") else _read_gpus(str(gpus)),
+    )
+
+
+def _read_cpus(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ConfigurationError(f"{text!r} is not a number of CPUs", hint="Write a number such as 2 or 0.5.")
+    return number
+
+
+def _read_gpus(text: str) -> str:
+    if text.startswith("-") or not all(c.isalnum() or c in "-_,.:/" for c in text):
+        raise ConfigurationError(f"{text!r} names no GPUs", hint="Write all, a number, or names such as 0,1.")
+    return text
+
+
+_FACTORS = {
+    **{suffix: Fraction(1000) ** power for suffix, power in zip("num", (-3, -2, -1), strict=True)},
+    **{suffix: Fraction(1000) ** power for power, suffix in enumerate(("", "k", "M", "G", "T", "P", "E"))},
+    **{f"{suffix}i": Fraction(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
+_QUANTITY = re.compile(
+    rf"(\d+(?:\.\d*)?(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})", re.ASCII
+)
+
+
+def read_quantity(value: object) -> Fraction | None:
+    """Read a quantity as Kubernetes writes it: ``500m``, ``64Mi``, ``2G``, ``1e9``; ``None`` when it is none."""
+    match = _QUANTITY.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    if match is None:
+        return None
+    amount = Fraction(match[1]) * _FACTORS[match[2]]
+    return amount if amount > 0 else None

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 from packtivity import errors, facts
 from packtivity.files import write_whole
-from packtivity.runtimes import ownership, process, pulls
+from packtivity.runtimes import image_store, ownership, process
 from packtivity.runtimes.base import Launch
-from packtivity.runtimes.containers import inside
-from packtivity.runtimes.lifeline import Lifeline, new_name
-from packtivity.runtimes.locking import locked_reference
-from packtivity.runtimes.meter import Meter
-from packtivity.runtimes.usage import Usage
+from packtivity.runtimes.cgroup import Usage
+from packtivity.runtimes.cleanup import Cleanup, new_name
+from packtivity.runtimes.container_stats import ContainerStats
+from packtivity.runtimes.image_lock import locked_reference
+from packtivity.runtimes.plan import inside
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from packtivity.logfiles import RunLog
     from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.image_store import Image
     from packtivity.runtimes.process import Cancellation
-    from packtivity.runtimes.pulls import Image
     from packtivity.types import Completed, Mount, Reporter
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
@@ -92,14 +92,14 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     :raises TaskCancelled: it was cancelled.
     """
     reference = str(execution.image)
-    local = pulls.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
+    local = image_store.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
     if local is not None:
         return _as_locked(local, watch.locked)
     wanted = locked_reference(reference, watch.locked)
-    note = None if watch.policy == "always" else pulls.read_note(runtime, wanted)
+    note = None if watch.policy == "always" else image_store.read_note(runtime, wanted)
     if note is not None:
         return note
-    return pulls.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say, watch.is_cancelled)
+    return image_store.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say, watch.is_cancelled)
 
 
 def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
@@ -112,11 +112,11 @@ def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
     return image
 
 
-def _puller(watch: Supervision) -> pulls.Puller:
+def _puller(watch: Supervision) -> image_store.Puller:
     def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
         remove = ("rm", "-f", part) if part is not None else ()
         # What the tool unpacks on its way lies in a folder that goes with it.
-        with watch.pull_log() as log, Lifeline(new_name(), remove, temporary_dir(large=True)) as life:
+        with watch.pull_log() as log, Cleanup(new_name(), remove, temporary_dir(large=True)) as life:
             done = replace(watch, noted=False).run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
             if done.returncode:
                 life.cut()
@@ -172,18 +172,18 @@ def _run_again_if_gone(
     ended = _run(runtime, execution, image, log, watch)
     if _is_missing_image(runtime, ended):
         watch.say(f"the image {image.reference} was here and is no longer")
-        pulls.forget(runtime, image.reference)
+        image_store.forget(runtime, image.reference)
         ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
     return ended
 
 
 def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
     name = new_name()
-    with _Look(runtime, image) as look, Lifeline(name, runtime.remove_argv(name)) as life:
-        meter = None if runtime.is_child else Meter(life.folder)
+    with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as life:
+        stats = None if runtime.is_child else ContainerStats(life.folder)
         launch = Launch(image.run, name, life.folder if runtime.needs_scratch else None, image.workdir or None)
-        if meter is not None:
-            launch = replace(launch, cidfile=meter.cidfile(), pidfile=meter.pidfile())
+        if stats is not None:
+            launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             facts.note(argv=list(argv))
@@ -191,17 +191,17 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
         try:
-            with meter or nullcontext():
+            with stats or nullcontext():
                 completed = watch.run(client, log)
         except KeyboardInterrupt as interrupt:
             process.note_end(interrupt, None if log is None else log.path)
             raise
         finally:
-            if watch.noted and meter is not None:
-                note_usage(meter.usage)
+            if watch.noted and stats is not None:
+                note_usage(stats.usage)
         if completed.timed_out or completed.returncode < 0:
             life.cut()  # the word of a tool that was sent a signal counts for nothing
-    return Ended(completed, look.image, name, argv, meter.usage if meter is not None else None)
+    return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
 
 
 def note_usage(usage: Usage | None) -> None:
@@ -220,7 +220,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     name = new_name()
-    with Lifeline(name, runtime.remove_argv(name)) as life:
+    with Cleanup(name, runtime.remove_argv(name)) as life:
         scratch = life.folder if runtime.needs_scratch else None
         argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
         code = process.attach(life.argv(argv), env=runtime.client_env(execution, caller_environment()))
@@ -248,7 +248,7 @@ class _Look:
             self._thread.join()
 
     def _look(self) -> None:
-        self.image = pulls.inspect(self._runtime, self.image.reference) or self.image
+        self.image = image_store.inspect(self._runtime, self.image.reference) or self.image
 
 
 def with_what_is_there(execution: Execution) -> Execution:
@@ -365,8 +365,8 @@ def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bo
         return False
     if runtime.name != "docker":
         return done.returncode == 137 and execution.limits.memory is not None
-    from packtivity.runtimes.asking import ask
+    from packtivity.runtimes.probe import probe
 
     span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")
     which = ("--filter", f"container={ended.name}", "--filter", "event=oom", "--format", "{{.Action}}")
-    return "oom" in ask((runtime.program, "events", *span, *which)).text.splitlines()
+    return "oom" in probe((runtime.program, "events", *span, *which)).text.splitlines()

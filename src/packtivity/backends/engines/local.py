@@ -231,7 +231,7 @@ def start_supervisor(jobs: int, queue: Queue) -> None:
 
     :raises EnvironmentUnavailable: it cannot be started.
     """
-    from packtivity.runtimes.helpers import forget, start_module
+    from packtivity.runtimes.python_workers import forget, start_module
 
     path = f"{queue.root}/supervisor.log"
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -22,7 +22,7 @@ from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import PacktivityError, StateError
 from packtivity.printable import escaped
-from packtivity.runtimes.helpers import detach
+from packtivity.runtimes.python_workers import detach
 
 if TYPE_CHECKING:
     from packtivity.backends.task_files import Entry

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from packtivity.runtimes.base import Runtime
-    from packtivity.runtimes.pulls import Image
+    from packtivity.runtimes.image_store import Image
 
 VERSION = 1
 

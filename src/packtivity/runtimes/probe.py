@@ -10,7 +10,7 @@ from packtivity.types import Execution
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a program said.
 
     :ivar code: exit code; 127 when it is not there, 124 when it took too long.
@@ -39,7 +39,7 @@ class _Kept:
         pass
 
 
-def ask(argv: tuple[str, ...], timeout: float = 60.0) -> Answer:
+def probe(argv: tuple[str, ...], timeout: float = 60.0) -> Reply:
     """Run a program and return what it says; one that is not there or hangs is an answer too.
 
     :param timeout: seconds.
@@ -48,6 +48,6 @@ def ask(argv: tuple[str, ...], timeout: float = 60.0) -> Answer:
     try:
         done = process.run(Execution(argv, timeout=timeout), log=kept, grace=1.0)
     except EnvironmentUnavailable as error:
-        return Answer(127, error.message)
+        return Reply(127, error.message)
     text = b"".join(kept.chunks).decode("utf-8", "replace")
-    return Answer(124, f"no answer within {timeout:g} s") if done.timed_out else Answer(done.returncode, text)
+    return Reply(124, f"no answer within {timeout:g} s") if done.timed_out else Reply(done.returncode, text)

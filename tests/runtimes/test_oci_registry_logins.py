@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from webs import Web, certified, endless, serve
 
-from packtivity.runtimes.registry import Description, describe
+from packtivity.runtimes.oci_registry import Description, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -35,7 +35,7 @@ _NAME = re.compile(r"packtivity-[0-9a-f]{16}")
 _PATIENCE = 15.0
 
 
-class Lifeline:
+class Cleanup:
     """Use as a context: what is started through :meth:`argv` inside the block is gone after it, come what may.
 
     :param name: of the container; no two are alike.

@@ -18,15 +18,15 @@ from waiting import wait_for
 from packtivity import facts
 from packtivity.errors import StateError
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.types import Execution
 
 HOLDER = """
 import sys
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.types import Execution
-with Lifeline(new_name(), ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[2])) as life:
+with Cleanup(new_name(), ("sh", "-c", 'test -e "$1" && rm "$1" && echo removed', "sh", sys.argv[2])) as life:
     process.run(Execution(life.argv(("sh", "-c", 'touch "$1" "$2"; sleep 60', "sh", *sys.argv[1:]))))
 """
 
@@ -40,9 +40,9 @@ while :; do sleep 0.05; done
 RUNNER = """
 import sys
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.types import Execution
-with Lifeline(new_name()) as life:
+with Cleanup(new_name()) as life:
     beside = sys.argv[2] and f"{sys.argv[2]} {life.name} & "
     process.run(Execution(life.argv(("sh", "-c", f"{beside}exec {sys.argv[1]}")), workdir=sys.argv[3]))
 """
@@ -98,7 +98,7 @@ def test_killing_the_holder_ends_what_it_started(tmp_path: Path, number: signal.
 def test_a_good_end_leaves_nothing_and_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     touched = tmp_path / "touched"
-    with Lifeline(new_name(), ("touch", str(touched))) as life:
+    with Cleanup(new_name(), ("touch", str(touched))) as life:
         done = process.run(Execution(life.argv(("sh", "-c", "exit 3"))))
         (Path(life.folder) / "left by the tool").mkdir()
     assert done.returncode == 3
@@ -107,10 +107,10 @@ def test_a_good_end_leaves_nothing_and_removes_nothing(tmp_path: Path, monkeypat
 
 CLOSING = """
 import sys
-from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes import process
 from packtivity.types import Execution
-with Lifeline(new_name()) as life:
+with Cleanup(new_name()) as life:
     closing = 'mkdir -p "$1/a/b" "$2" && touch "$1/a/b/c" && ln -s "$2" "$1/a/out" && chmod 0 "$1/a/b" && chmod 500 "$1/a" "$2"'
     process.run(Execution(life.argv(("sh", "-c", closing, "sh", life.folder, sys.argv[1]))))
     life.cut() if sys.argv[2] == "cut" else life.release()
@@ -135,7 +135,7 @@ def test_the_next_container_of_a_process_has_the_same_reaper(tmp_path: Path, mon
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def children_after_one() -> set[str]:
-        with Lifeline(name := new_name(), ("touch", name)) as life:
+        with Cleanup(name := new_name(), ("touch", name)) as life:
             process.run(Execution(life.argv(("true",))))
         return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
@@ -145,7 +145,7 @@ def test_the_next_container_of_a_process_has_the_same_reaper(tmp_path: Path, mon
 
 def test_a_reaper_that_somebody_killed_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with Lifeline(new_name()) as life:
+    with Cleanup(new_name()) as life:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     for child in children:
         arguments = b""
@@ -155,7 +155,7 @@ def test_a_reaper_that_somebody_killed_is_replaced(tmp_path: Path, monkeypatch: 
             os.kill(int(child), signal.SIGKILL)
             assert wait_for(lambda child=child: ") Z " in Path(f"/proc/{child}/stat").read_text())
     with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
-        with Lifeline(new_name()) as life:
+        with Cleanup(new_name()) as life:
             process.run(Execution(life.argv(("true",))))
             raise KeyError
     assert wait_for(lambda: list(tmp_path.iterdir()) == [])
@@ -164,11 +164,11 @@ def test_a_reaper_that_somebody_killed_is_replaced(tmp_path: Path, monkeypatch: 
 FORKING_HOLDER = """
 import os, sys, time
 from packtivity.runtimes import process
-from packtivity.runtimes.lifeline import Lifeline, new_name
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.types import Execution
-with Lifeline(new_name()):
+with Cleanup(new_name()):
     pass
-with Lifeline(new_name()) as life:
+with Cleanup(new_name()) as life:
     if os.fork() == 0:
         time.sleep(30)
         os._exit(0)
@@ -197,7 +197,7 @@ def test_an_error_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     container.touch()
     remove = ("sh", "-c", f"test -e {container} && rm {container} && echo removed")
     with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
-        with Lifeline(new_name(), remove) as life:
+        with Cleanup(new_name(), remove) as life:
             process.run(Execution(life.argv(("true",))))
             raise KeyError
     assert wait_for(lambda: not container.exists())
@@ -205,7 +205,7 @@ def test_an_error_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_tool_that_comes_after_the_end_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with Lifeline(new_name()) as life:
+    with Cleanup(new_name()) as life:
         late = life.argv(("touch", str(tmp_path / "late")))
         life.cut()
     assert subprocess.run(late, stderr=subprocess.DEVNULL, check=False).returncode != 0
@@ -215,7 +215,7 @@ def test_a_tool_that_comes_after_the_end_does_not_start(tmp_path: Path, monkeypa
 def test_no_room_for_the_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
     with pytest.raises(StateError, match="TMPDIR"):
-        with Lifeline(new_name()):
+        with Cleanup(new_name()):
             pass
 
 
@@ -228,7 +228,7 @@ def test_no_room_to_say_where_the_folder_is_leaves_none(tmp_path: Path, monkeypa
     token = facts.open_page(facts.Page(tell=full))
     try:
         with pytest.raises(StateError, match="no room"):
-            with Lifeline(new_name()):
+            with Cleanup(new_name()):
                 pass
     finally:
         facts.close_page(token)
@@ -245,7 +245,7 @@ def test_the_end_is_waited_for_in_a_program_with_many_open_files(
     resource.setrlimit(resource.RLIMIT_NOFILE, (2000, limits[1]))
     held = [os.dup(0) for _ in range(1100)]
     try:
-        with Lifeline("packtivity-of-its-own-kind", ("rm", "-f", str(tmp_path / "container"))) as life:
+        with Cleanup("packtivity-of-its-own-kind", ("rm", "-f", str(tmp_path / "container"))) as life:
             process.run(Execution(life.argv(("true",))))
             life.cut()
     finally:

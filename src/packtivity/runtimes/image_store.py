@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Protocol
 from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
-from packtivity.runtimes.asking import ask
-from packtivity.runtimes.image_paths import check_archive, existing, may_be_image, refuse_foreign
-from packtivity.runtimes.images import is_path, matching_digest, unpacked_candidates
+from packtivity.runtimes.images import (
+    check_archive,
+    existing,
+    is_path,
+    matching_digest,
+    may_be_image,
+    refuse_foreign,
+    unpacked_candidates,
+)
+from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -166,7 +173,7 @@ def inspect(runtime: Runtime, reference: str) -> Image | None:
     """Ask the tool for an image and note the answer; ``None`` when it is not here."""
     if not runtime.has_store:
         return read_note(runtime, reference)
-    answer = ask(runtime.inspect_argv(reference))
+    answer = probe(runtime.inspect_argv(reference))
     if answer.code:
         return None
     identifier, known = _identity(answer.text)
@@ -235,7 +242,7 @@ def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], N
 def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     """Make a SIF file in our cache, of exactly what the tag names at this moment."""
     from packtivity.runtimes.images import is_uri, parse
-    from packtivity.runtimes.registry import Description, describe
+    from packtivity.runtimes.oci_registry import Description, describe
 
     described = None if is_uri(reference) else describe(reference)
     target = os.path.splitext(note_path(runtime, reference))[0] + ".sif"

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from packtivity.runtimes import cgroup, family, meter
-from packtivity.runtimes.meter import Meter
-from packtivity.runtimes.usage import Usage
+from packtivity.runtimes import cgroup, container_stats
+from packtivity.runtimes.cgroup import Usage
+from packtivity.runtimes.container_stats import ContainerStats
 
 ID = "0123456789abcdef" * 4
 
@@ -105,7 +105,7 @@ def metered(tmp_path, monkeypatch, act):
     folder.mkdir()
     monkeypatch.setattr(cgroup.find, "__defaults__", (str(root),))
     monkeypatch.setattr(cgroup.search, "__defaults__", (str(root),))
-    with Meter(str(folder)) as found:
+    with ContainerStats(str(folder)) as found:
         act(root, folder)
     return found.usage
 
@@ -144,8 +144,8 @@ def test_a_last_look_that_came_too_late_does_not_say_that_memory_was_enough(tmp_
 
 def test_a_container_that_is_nowhere_is_looked_for_less_and_less(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(meter, "_EAGER", 0.1)
-    monkeypatch.setattr(meter.family, "find", asked.append)
+    monkeypatch.setattr(container_stats, "_EAGER", 0.1)
+    monkeypatch.setattr(container_stats, "find_conmon", asked.append)
 
     def act(root, folder):
         (folder / "cid").write_text(ID)
@@ -169,7 +169,7 @@ def test_a_container_that_is_nowhere_has_no_figures(tmp_path, monkeypatch):
 
 def test_a_file_that_names_no_process_is_none(tmp_path):
     (tmp_path / "monitor").write_text("x\n")
-    assert family.find(str(tmp_path / "monitor")) is None
-    assert family.find(str(tmp_path / "none")) is None
+    assert container_stats.find_conmon(str(tmp_path / "monitor")) is None
+    assert container_stats.find_conmon(str(tmp_path / "none")) is None
     (tmp_path / "monitor").write_text(f"{os.getpid()}\n")
-    assert family.find(str(tmp_path / "monitor")) is None  # no child of ours is in a container
+    assert container_stats.find_conmon(str(tmp_path / "monitor")) is None  # no child of ours is in a container

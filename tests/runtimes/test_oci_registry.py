@@ -11,9 +11,9 @@ import requests
 from packtivity.errors import EnvironmentUnavailable
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host
-from packtivity.runtimes.locking import digest_of
-from packtivity.runtimes.pulls import Image
-from packtivity.runtimes.registry import describe, find_login
+from packtivity.runtimes.image_lock import digest_of
+from packtivity.runtimes.image_store import Image
+from packtivity.runtimes.oci_registry import describe, find_login
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import shlex
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from packtivity.runtimes import pulls
+from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.images import is_path, is_uri
 
@@ -43,9 +43,9 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     :raises EnvironmentUnavailable: the image is a folder or file that is not here or that the tool cannot run.
     """
     reference = str(execution.image)
-    image = pulls.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
+    image = image_store.local_image(runtime, reference, unpacked=execution.unpacked, allowed=execution.image_dirs)
     if image is None and not runtime.has_store:
-        image = pulls.read_note(runtime, reference)
+        image = image_store.read_note(runtime, reference)
     if image is not None:
         return Launch(image.run, workdir=image.workdir or None, cidfile=cidfile)
     plain = runtime.has_store or is_path(reference) or is_uri(reference)
