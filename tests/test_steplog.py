@@ -1,33 +1,19 @@
-"""The step log without :mod:`logging` writes what loggers would write, and gives way to them where somebody listens."""
+"""The step log of a task: its file, standard error, and those who listen."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from packtivity import errors, loggers, tasklog
+from packtivity import errors, tasklog
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.logfiles import LEVELS, StepLog
 
-TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 METADATA = {"name": "one"}
-WAYS = {
-    "lean": tasklog.step_log,
-    "loggers": lambda config, metadata, state: loggers.setup_logging_topic(config, metadata, state, "step", True),
-}
-
-
-@pytest.fixture(params=WAYS)
-def way(request: Any) -> Any:
-    return WAYS[request.param]
 
 
 @pytest.fixture
@@ -44,34 +30,8 @@ def listener(log: logging.Logger, *_: Any) -> None:
     log.addHandler(logging.NullHandler())
 
 
-records = st.lists(
-    st.tuples(
-        st.sampled_from(["debug", "info", "warning", "error"]),
-        st.sampled_from(["%s", "value: %r", "%s 100%%", "is %d", "{}"]),
-        st.one_of(st.text(), st.integers(), st.dictionaries(st.text(max_size=3), st.integers(), min_size=1)),
-    ),
-    max_size=5,
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(said=records, level=st.sampled_from(sorted(LEVELS)))
-def test_files_and_standard_error_get_the_same_lines_either_way(
-    said: Any, level: str, tmp_path_factory: Any, capsys: Any
-) -> None:
-    found = []
-    for one in WAYS.values():
-        state = SimpleNamespace(metadir=str(tmp_path_factory.mktemp("made")))
-        with one(ExecutionConfig({"logging_level": level}), METADATA, state) as log:
-            for method, message, value in said:
-                plain = message == "{}"
-                getattr(log, method)(*((message,) if plain else (message, 7 if message == "is %d" else value)))
-        found.append((TIME.sub("T", read(state)), TIME.sub("T", capsys.readouterr().err)))
-    assert found[0] == found[1]
-
-
-def test_an_error_is_written_with_where_it_was_raised(way: Any, state: Any) -> None:
-    with way(ExecutionConfig({"logging_level": "CRITICAL"}), METADATA, state) as log:
+def test_an_error_is_written_with_where_it_was_raised(state: Any) -> None:
+    with tasklog.step_log(ExecutionConfig({"logging_level": "CRITICAL"}), METADATA, state) as log:
         try:
             raise ValueError("here")
         except ValueError as error:
@@ -81,18 +41,13 @@ def test_an_error_is_written_with_where_it_was_raised(way: Any, state: Any) -> N
     assert text.endswith("ValueError: here\n")
 
 
-def test_inside_a_block_it_is_the_same_log(way: Any, state: Any) -> None:
+def test_inside_a_block_it_is_the_same_log(state: Any) -> None:
     config = ExecutionConfig({"logging_level": "CRITICAL"})
-    with way(config, METADATA, state) as outer:
-        with way(config, METADATA, state) as inner:
+    with tasklog.step_log(config, METADATA, state) as outer:
+        with tasklog.step_log(config, METADATA, state) as inner:
             assert inner is outer
         outer.info("after")
     assert read(state).count("starting file logging") == 1
-
-
-def test_without_listeners_no_logger_is_made(state: Any) -> None:
-    with tasklog.step_log(ExecutionConfig(), METADATA, state) as log:
-        assert isinstance(log, StepLog)
 
 
 def test_a_logger_of_that_name_with_handlers_gets_the_lines(state: Any, caplog: Any) -> None:

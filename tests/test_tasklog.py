@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from room import Room, only_root
 
-from packtivity import errors, logfiles, loggers, tasklog
+from packtivity import errors, logfiles, tasklog
 from packtivity.handlers.config import ExecutionConfig
 
 PREFIX = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| {name} \| {level} \| "
@@ -39,7 +39,7 @@ def config():
 
 
 def topic(config, state, topic="step", name="one"):
-    return loggers.setup_logging_topic(config, {"name": name}, state, topic, return_logger=True)
+    return tasklog.setup_logging_topic(config, {"name": name}, state, topic, return_logger=True)
 
 
 def read(state, name="one", topic="step") -> str:
@@ -73,7 +73,7 @@ def test_logs_append_over_runs(config, state):
 
 
 def test_nothing_is_given_unless_a_logger_is_asked_for(config, state):
-    with loggers.setup_logging_topic(config, {"name": "one"}, state, "step") as log:
+    with tasklog.setup_logging_topic(config, {"name": "one"}, state, "step") as log:
         assert log is None
 
 

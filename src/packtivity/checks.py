@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts
+from packtivity import notes
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_outputs(
     """
     missing = dict(_missing_outputs(publisher, result, state))
     if missing:
-        facts.note(missing=list(missing))
+        notes.current().missing = list(missing)
     found = list(missing.values())
     for diagnostic in found:
         log.warning("%s", diagnostic.message)

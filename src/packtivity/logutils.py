@@ -1,7 +1,7 @@
 """Logs of a task, under the names of upstream 0.17.1."""
 
 from packtivity.logfiles import LOGFORMAT, get_base_loggername, get_topic_loggername
-from packtivity.loggers import default_logging_handlers, formatter, setup_logging_topic
+from packtivity.tasklog import default_logging_handlers, formatter, setup_logging_topic
 
 __all__ = [
     "LOGFORMAT",

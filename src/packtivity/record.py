@@ -15,13 +15,15 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts, folders, outcome, settings
+from packtivity import folders, outcome, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, read_json, write_json, write_whole
 from packtivity.logfiles import safe_name
+from packtivity.notes import RunNotes, close_notes, open_notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import Token
 
     from packtivity.lease import Lease
     from packtivity.types import JSON
@@ -216,13 +218,17 @@ class Book:
         attempts = left.get("attempts")
         self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
-        self._page = facts.Page(taken.held, self._running)
-        self._token = facts.open_page(self._page)
+        self._token: Token[RunNotes | None] | None
+        self._open_notes()
         try:
             self._running()
         except BaseException:
             self.close()
             raise
+
+    def _open_notes(self) -> None:
+        self._notes = RunNotes(self._lease.held, self._running)
+        self._token = open_notes(self._notes)
 
     def _running(self, **more: JSON) -> None:
         started = {"status": "running", "started": outcome.moment(self._began), "attempts": self.attempts}
@@ -250,7 +256,9 @@ class Book:
         """Count another attempt."""
         self.attempts += 1
         self._contained = self._was_container()
-        self._page.notes.clear()
+        if self._token is not None:
+            close_notes(self._token)
+        self._open_notes()
         self._running()
 
     def succeeded(self, result: JSON) -> None:
@@ -285,24 +293,23 @@ class Book:
 
     def _was_container(self) -> bool:
         """Return whether an attempt at the task was a container, which may have had more rights here than it has outside."""
-        execution = self._page.notes.get("execution")
+        execution = self._notes.execution
         return self._contained or (execution is not None and execution.image is not None)
 
     def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
-        noted = self._page.notes
-        execution, completed = noted.get("execution"), noted.get("completed")
-        argv = noted.get("argv") or (execution.argv if execution else None)
+        noted, execution = self._notes, self._notes.execution
+        argv = noted.argv or (execution.argv if execution else None)
         image = execution.image if execution else None
         seen = {
             "attempts": self.attempts,
             "error": error,
-            "job": noted.get("job"),
+            "job": noted.job,
             "command": list(argv) if argv else None,
             "workdir": execution.workdir if execution else None,
-            "image": noted.get("image") or ({"reference": image, "digest": None} if image else None),
+            "image": noted.image or ({"reference": image, "digest": None} if image else None),
             "parameters": self._parameters,
-            "missing": list(noted.get("missing", ())),
-            "warnings": list(noted.get("warnings", ())),
+            "missing": list(noted.missing),
+            "warnings": [],
         }
         hidden = outcome.secrets(settings.environment(), self._parameters)
         succeeded = status == "succeeded"
@@ -313,7 +320,7 @@ class Book:
             "started": outcome.moment(self._began),
             "ended": outcome.moment(ended),
             "seconds": round(ended - self._began, 6),
-            **outcome.ending(completed, noted),
+            **outcome.ending(noted),
             **outcome.masked(seen, hidden),
             "result": result,
             "published": outcome.files(result, self._folders, checksums=checksums) if succeeded else [],
@@ -324,7 +331,7 @@ class Book:
     def close(self) -> None:
         """Give back the right to run the task; may be called again."""
         if self._token is not None:
-            facts.close_page(self._token)
+            close_notes(self._token)
             self._token = None
             self._lease.give_back()
 
@@ -355,7 +362,7 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
         "started": now,
         "ended": now,
         "seconds": 0.0,
-        **outcome.ending(None, {}),
+        **outcome.ending(RunNotes()),
         "attempts": 0,
         "error": outcome.masked(outcome.failure(error), hidden),
         **dict.fromkeys(("job", "command", "workdir", "image", "result")),

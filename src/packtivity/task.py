@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts
+from packtivity import notes
 from packtivity.checks import check_outputs, check_publishable, may_pass
 from packtivity.errors import ConfigurationError, PacktivityError
 from packtivity.files import is_id
@@ -212,7 +212,7 @@ def _run(
         try:
             parameters, state = finalize_inputs(parameters, state)
             job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
-            facts.note(job=job)
+            notes.current().job = job
             ran = False
             if job and env:
                 check_publishable(spec["publisher"], parameters, pack_config)

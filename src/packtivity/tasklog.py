@@ -1,68 +1,211 @@
-"""The logs that a task writes while it runs: the lean ones, or loggers of :mod:`logging` where somebody listens.
+"""The logs that a task writes while it runs, as loggers of :mod:`logging`.
 
-Somebody listens when ``PACKTIVITY_LOGGING_HANDLER`` is set, or when a logger of the task's name has handlers.
+The loggers are called ``pack.NAME.TOPIC`` as in upstream 0.17.1, yet each task has its own: tasks of the same name in
+several threads neither mix nor lose each other's lines.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
+import os
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
-from packtivity.logfiles import LEVELS, RunLogFile, StepLog, get_topic_loggername, log_path
+from packtivity.errors import ConfigurationError, PacktivityError
+from packtivity.logfiles import LOGFORMAT, get_topic_loggername, log_path, open_log, write_log
+from packtivity.printable import escaped
+from packtivity.registry import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from packtivity.logfiles import RunLog
+    from packtivity.types import LogConfig, Metadata, RunLog, State
 
-_steps: ContextVar[Mapping[tuple[str, str | None], StepLog]] = ContextVar("steps", default={})  # noqa: B039
+formatter = logging.Formatter(LOGFORMAT)
+_LONGEST_LINE = 1 << 16
 
 
-def _listeners(exec_config: Any, name: str) -> bool:
-    """Return whether lines may have to go anywhere but the file and standard error."""
-    if exec_config.custom_logging_handler():
-        return True
-    if "logging" not in sys.modules:
-        return False
-    from packtivity.loggers import namesake
+class ShownFormatter(logging.Formatter):
+    """A formatter for a stream that a person may watch: what a document has put into a message is escaped."""
 
-    return namesake(name) is not None
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return escaped(super().format(record))
+
+
+_active: ContextVar[Mapping[tuple[str, str | None], logging.Logger]] = ContextVar("active", default={})  # noqa: B039
+
+
+class LogFile(logging.Handler):
+    """Appends records to a file, each with one write; unlike :class:`logging.FileHandler` it fails aloud."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(logging.DEBUG)
+        self.baseFilename = path
+        self.setFormatter(formatter)
+        self._descriptor = open_log(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record.
+
+        :raises StateError: the file cannot be written, because the disk is full for example.
+        """
+        text = self.format(record) + "\n"
+        write_log(self._descriptor, text.encode("utf-8", "backslashreplace"), self.baseFilename)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Standard error, which may be closed or read by nobody any more: the file has the line."""
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with suppress(OSError, ValueError):
+            super().flush()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing."""
+
+
+def default_logging_handlers(
+    exec_config: LogConfig, log: logging.Logger, metadata: Metadata | None, state: State | None, topic: str
+) -> None:
+    """Add what is used unless ``PACKTIVITY_LOGGING_HANDLER`` says otherwise: standard error for steps, and the file.
+
+    :raises ConfigurationError: the level for standard error is none that :mod:`logging` knows.
+    :raises StateError: the log file cannot be opened.
+    """
+    if topic == "step":
+        stream = _StandardError()
+        stream.setLevel(_level(exec_config.stream_loglevel()))
+        stream.setFormatter(ShownFormatter(LOGFORMAT))
+        log.addHandler(stream)
+    path = log_path(metadata, state, topic)
+    if path is not None:
+        log.addHandler(LogFile(path))
+        log.info("starting file logging for topic: %s", topic)
+
+
+def _level(name: str) -> int:
+    known = logging.getLevelNamesMapping()
+    try:
+        return int(name) if name.isdecimal() else known[name.upper()]
+    except KeyError:
+        raise ConfigurationError(
+            f"PACKTIVITY_LOGGING_STREAM_LEVEL: {name!r} is no logging level", hint=f"There are: {', '.join(known)}."
+        ) from None
+
+
+class _TaskLogger(logging.Logger):
+    """A logger of its own, where ``getLogger`` would give every task of that name the same one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, logging.DEBUG)
+        self.propagate = False
+
+    def callHandlers(self, record: logging.LogRecord) -> None:
+        """Give a record to our handlers, and to those of the logger that somebody made under this name."""
+        before = namesake(self.name)
+        for handler in (*self.handlers, *(before.handlers if before else ())):
+            if record.levelno >= handler.level:
+                handler.handle(record)
 
 
 @contextmanager
-def step_log(exec_config: Any, metadata: Mapping[str, Any] | None, state: Any) -> Iterator[Any]:
-    """Give the step log of a task for as long as the block lasts; inside such a block, the same one again.
+def setup_logging_topic(
+    exec_config: LogConfig,
+    metadata: Metadata | None,
+    state: State | None,
+    topic: str,
+    return_logger: bool = False,
+) -> Iterator[logging.Logger | None]:
+    """Give the logger of a topic for as long as the block lasts; inside such a block, the same one again.
 
+    Handlers that somebody put on the logger called ``pack.NAME.TOPIC`` get the lines as well, and stay.
+
+    :param return_logger: give None when false, as in upstream 0.17.1.
     :raises ConfigurationError: the custom handler or the level cannot be used.
-    :raises StateError: the log file cannot be opened.
+    :raises StateError: a log file cannot be opened.
     """
-    name, path = get_topic_loggername(metadata, "step"), log_path(metadata, state, "step")
-    active = _steps.get()
-    if (name, path) in active:
-        yield active[name, path]
-        return
-    level = str(exec_config.stream_loglevel()).upper()
-    off = exec_config.disable_logging()
-    if not off and (level not in LEVELS or _listeners(exec_config, name)):
-        from packtivity.loggers import setup_logging_topic
+    with _topic_log(exec_config, metadata, state, topic) as log:
+        yield log if return_logger else None
 
-        with setup_logging_topic(exec_config, metadata, state, "step", return_logger=True) as log:
-            yield log
+
+@contextmanager
+def _topic_log(
+    exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str
+) -> Iterator[logging.Logger]:
+    key = (get_topic_loggername(metadata, topic), state.metadir if state else None)
+    active = _active.get()
+    if key in active:
+        yield active[key]
         return
-    log = StepLog(name, None) if off else StepLog(name, path, LEVELS[level])
-    token = _steps.set({**active, (name, path): log})
+    log = _TaskLogger(key[0])
+    token = _active.set({**active, key: log})
     try:
+        _add_handlers(exec_config, log, metadata, state, topic)
         yield log
     finally:
-        _steps.reset(token)
-        log.close()
+        _active.reset(token)
+        for handler in log.handlers[:]:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def step_log(
+    exec_config: LogConfig, metadata: Metadata | None, state: State | None
+) -> AbstractContextManager[logging.Logger]:
+    """Give the step log of a task, as :func:`setup_logging_topic` does."""
+    return _topic_log(exec_config, metadata, state, "step")
+
+
+def namesake(name: str) -> logging.Logger | None:
+    """Return the logger that somebody made under a name and put handlers on."""
+    found = logging.Logger.manager.loggerDict.get(name)
+    return found if isinstance(found, logging.Logger) and found.handlers else None
+
+
+def _add_handlers(
+    exec_config: LogConfig, log: logging.Logger, metadata: Metadata | None, state: State | None, topic: str
+) -> None:
+    if exec_config.disable_logging():
+        log.disabled = True
+    elif custom := exec_config.custom_logging_handler():
+        _add_custom_handlers(custom, log, metadata, state, topic)
+    else:
+        default_logging_handlers(exec_config, log, metadata, state, topic)
+
+
+def _add_custom_handlers(
+    custom: str, log: logging.Logger, metadata: Metadata | None, state: State | None, topic: str
+) -> None:
+    purpose = "PACKTIVITY_LOGGING_HANDLER"
+    function = load_object(custom, purpose=purpose)
+    try:
+        function(log, metadata, state, topic)
+    except PacktivityError:
+        raise
+    except Exception as error:  # somebody else's function may raise anything
+        raise ConfigurationError(
+            f"{purpose}: {custom} failed for the topic {topic}: {type(error).__name__}: {error}",
+            hint="It is called with (log, metadata, state, topic) and adds handlers to log.",
+        ) from error
+
+
+# --- output of the task ----------------------------------------------------------------------------------------
 
 
 @contextmanager
 def run_log(
-    exec_config: Any, metadata: Mapping[str, Any] | None, state: Any, topic: str = "run"
+    exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str = "run"
 ) -> Iterator[RunLog | None]:
     """Give the log for a task's output; None when there is nowhere to write, or logging is off.
 
@@ -71,10 +214,8 @@ def run_log(
     name, path = get_topic_loggername(metadata, topic), log_path(metadata, state, topic)
     if exec_config.disable_logging():
         yield None
-    elif _listeners(exec_config, name):
-        from packtivity.loggers import LogFile, RunLogLines, setup_logging_topic
-
-        with setup_logging_topic(exec_config, metadata, state, topic, return_logger=True) as log:
+    elif exec_config.custom_logging_handler() or namesake(name):
+        with _topic_log(exec_config, metadata, state, topic) as log:
             written = path if any(isinstance(handler, LogFile) for handler in log.handlers) else None
             with _closing(RunLogLines(log, written)) as lines:
                 yield lines
@@ -86,7 +227,7 @@ def run_log(
 
 
 @contextmanager
-def _closing(log: Any) -> Iterator[Any]:
+def _closing(log: RunLogLines | RunLogFile) -> Iterator[RunLogLines | RunLogFile]:
     """Close a log at the end; when something else went wrong already, that stays the error."""
     try:
         yield log
@@ -95,3 +236,87 @@ def _closing(log: Any) -> Iterator[Any]:
             log.close()
         raise
     log.close()
+
+
+class RunLogLines:
+    """Gives output line by line to a logger that somebody has put handlers on; long lines come in pieces."""
+
+    def __init__(self, log: logging.Logger, path: str | None = None) -> None:
+        self.path = path
+        self._log = log
+        self._rest = b""
+
+    def write(self, chunk: bytes) -> None:
+        """Log the lines that are complete."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._line(line)
+        while len(self._rest) >= _LONGEST_LINE:
+            self._line(self._rest[:_LONGEST_LINE])
+            self._rest = self._rest[_LONGEST_LINE:]
+
+    def _line(self, line: bytes) -> None:
+        self._log.info("%s", line.decode("utf-8", "replace"))
+
+    def note(self, message: str) -> None:
+        """Log a remark of packtivity's own."""
+        self.close()
+        self._log.warning("%s", message)
+
+    def close(self) -> None:
+        """Log the last line when it has no end."""
+        if self._rest:
+            self._line(self._rest)
+            self._rest = b""
+
+
+class RunLogFile:
+    """Puts the prefix of a log line before each line of output; a line may have any length.
+
+    :param path: absolute path of the file, appended to.
+    :param name: name of the logger that stands in each line.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path: str | None = path
+        self._name = name
+        self._descriptor = open_log(path)
+        self._line_open = False
+
+    def _prefix(self, level: int = logging.INFO) -> bytes:
+        record = logging.LogRecord(self._name, level, "", 0, "", None, None)
+        return formatter.format(record).encode("utf-8", "backslashreplace")
+
+    def write(self, chunk: bytes) -> None:
+        """Write the next bytes of output.
+
+        :raises StateError: the file cannot be written.
+        """
+        prefix = self._prefix()
+        lines = chunk.replace(b"\n", b"\n" + prefix)
+        if not self._line_open:
+            lines = prefix + lines
+        self._line_open = not chunk.endswith(b"\n")
+        self._put(lines if self._line_open else lines[: -len(prefix)])
+
+    def note(self, message: str) -> None:
+        """Write a line of packtivity's own, on a line of its own."""
+        self._finish_line()
+        self._put(self._prefix(logging.WARNING) + message.encode("utf-8", "backslashreplace") + b"\n")
+
+    def _finish_line(self) -> None:
+        if self._line_open:
+            self._line_open = False
+            self._put(b"\n")
+
+    def _put(self, content: bytes) -> None:
+        write_log(self._descriptor, content, str(self.path))
+
+    def close(self) -> None:
+        """End the last line, because other runs are appended, and close the file."""
+        if self._descriptor >= 0:
+            try:
+                self._finish_line()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1

@@ -6,12 +6,12 @@ lives inside one run; ``Protocol`` at the seams where other people's classes com
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import TypedDict
+    from collections.abc import Iterator
 
 JSON: TypeAlias = Any
 """Anything :func:`json.dumps` writes: dict, list, str, int, float, bool, None."""
@@ -21,56 +21,37 @@ Path: TypeAlias = tuple[str | int, ...]
 
 # --- documents -------------------------------------------------------------------------------------------------
 
+Spec: TypeAlias = Mapping[str, Any]
+"""A validated task document, defaults filled: ``process``, ``environment`` (both may be None) and ``publisher``, which are
+described by ``spec/schema/*.json``."""
 
-if TYPE_CHECKING:
+Part: TypeAlias = Mapping[str, Any]
+"""The process, environment or publisher of a spec."""
 
-    class Spec(TypedDict):
-        """A validated task document, defaults filled. The inner documents are described by ``spec/schema/*.json``."""
+Metadata: TypeAlias = Mapping[str, Any]
+"""What the caller says about a run: ``name`` names its log files."""
 
-        process: dict[str, Any] | None
-        environment: dict[str, Any] | None
-        publisher: dict[str, Any]
 
-    class Job(TypedDict, total=False):
-        """The rendered process; REANA reads ``command``, or ``script`` and ``interpreter``.
+class Job(TypedDict, total=False):
+    """The rendered process; REANA reads ``command``, or ``script`` and ``interpreter``.
 
-        ``interactive`` is the shell of ``packtivity-util shell``; ``instructions`` and ``parameters`` are for a person.
-        """
+    ``interactive`` is the shell of ``packtivity-util shell``; ``instructions`` and ``parameters`` are for a person.
+    """
 
-        command: str
-        script: str
-        interpreter: str
-        interactive: str
-        instructions: str
-        parameters: JSON
+    command: str
+    script: str
+    interpreter: str
+    interactive: str
+    instructions: str
+    parameters: JSON
 
-    class Metadata(TypedDict, total=False):
-        """What the caller says about a run: ``name`` names its log files."""
 
-        name: str
+class ProxyDocument(TypedDict):
+    """JSON handle of a submitted task."""
 
-    class Directory(TypedDict, total=False):
-        """One directory of a state: an absolute real path, and the name it has in ``{placeholders}``."""
+    proxyname: str
+    proxydetails: Any
 
-        path: str
-        name: str
-
-    class StateDocument(TypedDict):
-        """``LocalFSState.json()``."""
-
-        state_type: str
-        identifier: str
-        readwrite: list[Directory]
-        readonly: list[Directory]
-
-    class ProxyDocument(TypedDict):
-        """JSON handle of a submitted task."""
-
-        proxyname: str
-        proxydetails: Any
-
-else:  # at run time they are dictionaries; defining these classes would cost more than the rest of this module
-    Spec = Job = Metadata = Directory = StateDocument = ProxyDocument = dict
 
 # --- diagnostics -----------------------------------------------------------------------------------------------
 
@@ -240,6 +221,51 @@ class State(Protocol):
     def contextualize_value(self, value: Any) -> Any: ...
     def model(self, data: Any) -> Any: ...
     def json(self) -> JSON: ...
+
+
+class RunLog(Protocol):
+    """Where a task's output goes: bytes of any kind, in pieces of any size."""
+
+    path: str | None
+
+    def write(self, chunk: bytes) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+class LogConfig(Protocol):
+    """What the logs of a task ask of its configuration; ``ExecutionConfig`` has it."""
+
+    def disable_logging(self) -> bool: ...
+    def custom_logging_handler(self) -> str | None: ...
+    def stream_loglevel(self) -> str: ...
+
+
+class ContainerConfig(Protocol):
+    """How containers are to be run; ``container_config`` has it."""
+
+    def workdir_location(self) -> str | None: ...
+    def limits(self, spec: Limits | None = None) -> Limits: ...
+    def network(self) -> str | None: ...
+    def user(self) -> str | None: ...
+    def image_dirs(self) -> tuple[str, ...]: ...
+    def cvmfs_repos(self) -> list[str]: ...
+    def cvmfs_location(self) -> str: ...
+    def cvmfs_propagation(self) -> str | None: ...
+    def cvmfs_source(self) -> str: ...
+    def container_runtime_modifier(self) -> str: ...
+    def auth_location(self) -> str: ...
+    def auth_targetdir(self) -> str: ...
+
+
+class RunConfig(Protocol):
+    """What planning asks of a task's configuration; ``ExecutionConfig`` has it."""
+
+    timeout: float | None
+    clean_env: bool
+    pass_env: tuple[str, ...]
+
+    @property
+    def container_config(self) -> ContainerConfig: ...
 
 
 class Reporter(Protocol):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from packtivity import errors, facts
+from packtivity import errors
 from packtivity.handlers import container
 from packtivity.handlers import execution_handlers as executors
 from packtivity.handlers.config import ExecutionConfig
+from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runtimes import choose
 from packtivity.types import Mount
 
@@ -90,12 +91,12 @@ def run(engine: Engine, state: LocalFSState) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def page() -> Any:
+def noted() -> Any:
     """What is noted for the record."""
-    opened = facts.Page()
-    token = facts.open_page(opened)
+    opened = RunNotes()
+    token = open_notes(opened)
     yield opened
-    facts.close_page(token)
+    close_notes(token)
 
 
 def log(state: LocalFSState, topic: str = "run") -> str:
@@ -163,12 +164,13 @@ def test_output_goes_to_the_run_log_and_what_ran_to_the_step_log(run: Any, engin
     assert not [call for call in engine.calls() if call.startswith("pull")]
 
 
-def test_what_was_run_is_noted_for_the_record(run: Any, page: facts.Page) -> None:
+def test_what_was_run_is_noted_for_the_record(run: Any, noted: RunNotes) -> None:
     run("exit 0")
-    assert page.notes["image"] == {"reference": "lab/base:1", "digest": DIGEST}
-    assert page.notes["argv"][:2] == ["docker", "run"]
-    assert page.notes["completed"].returncode == 0
-    assert not page.notes.get("out_of_memory")
+    assert noted.image == {"reference": "lab/base:1", "digest": DIGEST}
+    assert (noted.argv or [])[:2] == ["docker", "run"]
+    assert noted.completed is not None
+    assert noted.completed.returncode == 0
+    assert not noted.out_of_memory
 
 
 def test_what_was_run_lies_beside_the_logs_also_when_it_failed(run: Any, state: LocalFSState, workdir: Path) -> None:
@@ -272,7 +274,7 @@ def test_a_locked_digest_that_is_not_there_is_refused_before_anything_runs(run: 
 
 
 def test_a_container_that_ran_out_of_its_memory_is_told_apart(
-    run: Any, engine: Engine, state: LocalFSState, page: facts.Page
+    run: Any, engine: Engine, state: LocalFSState, noted: RunNotes
 ) -> None:
     engine.answers("events", "oom")
     with pytest.raises(errors.TaskFailed) as caught:
@@ -280,7 +282,7 @@ def test_a_container_that_ran_out_of_its_memory_is_told_apart(
     assert str(caught.value).startswith("the task ran out of memory of 64 MiB and was killed\nAll output: ")
     assert (caught.value.returncode, caught.value.output) == (137, "much\n")
     assert caught.value.hint == "Give it more (--memory)."
-    assert page.notes["out_of_memory"] is True
+    assert noted.out_of_memory is True
     assert note(state)["exit_code"] == 137
 
 

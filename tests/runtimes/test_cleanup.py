@@ -15,7 +15,7 @@ import pytest
 from needs import missing
 from waiting import wait_for
 
-from packtivity import facts
+from packtivity import notes
 from packtivity.errors import StateError
 from packtivity.runtimes import process
 from packtivity.runtimes.cleanup import Cleanup, new_name
@@ -225,13 +225,13 @@ def test_no_room_to_say_where_the_folder_is_leaves_none(tmp_path: Path, monkeypa
     def full(**_: object) -> None:
         raise StateError("no room")
 
-    token = facts.open_page(facts.Page(tell=full))
+    token = notes.open_notes(notes.RunNotes(publish=full))
     try:
         with pytest.raises(StateError, match="no room"):
             with Cleanup(new_name()):
                 pass
     finally:
-        facts.close_page(token)
+        notes.close_notes(token)
     assert list(tmp_path.iterdir()) == []
 
 

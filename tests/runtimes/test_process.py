@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from packtivity import errors
-from packtivity.logfiles import RunLogFile
 from packtivity.runtimes import process, process_group
+from packtivity.tasklog import RunLogFile
 from packtivity.types import Execution
 
 
@@ -549,7 +549,7 @@ def test_without_proc_the_group_is_ended_as_a_whole(monkeypatch):
 def test_memory_stays_flat_whatever_the_output(tmp_path, command):
     script = (
         "import re, sys\n"
-        "from packtivity.runtimes.process import run\nfrom packtivity.logfiles import RunLogFile\n"
+        "from packtivity.runtimes.process import run\nfrom packtivity.tasklog import RunLogFile\n"
         "from packtivity.types import Execution\n"
         "log = RunLogFile(sys.argv[1], 'pack.x.run')\n"
         "done = run(Execution(('sh', '-c', sys.argv[2])), log=log); log.close()\n"

@@ -246,7 +246,7 @@ def start_logging(level: str) -> None:
     def start() -> None:
         import logging
 
-        from packtivity.loggers import ShownFormatter
+        from packtivity.tasklog import ShownFormatter
 
         there = logging.getLogger().handlers[:]
         logging.basicConfig(level=getattr(logging, level))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts
+from packtivity import notes
 from packtivity.errors import TaskFailed
 from packtivity.files import write_json
 from packtivity.runtimes import supervise
@@ -91,7 +91,7 @@ def _log_image(step: Any, runtime: Runtime, ended: supervise.Ended) -> None:
     import shlex
 
     digest = ended.image.digest or ended.image.identifier or "without a digest"
-    facts.note(image={"reference": ended.image.reference, "digest": ended.image.digest or None})
+    notes.current().image = ended.image.note()
     step.info("image: %s (%s) with %s", ended.image.reference, digest, runtime.name)
     step.debug("container command: %s", shlex.join(ended.argv))
 
@@ -120,7 +120,7 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: Any, metadata: Any) -
 def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:
     if not supervise.is_out_of_memory(runtime, execution, ended):
         return
-    facts.note(out_of_memory=True)
+    notes.current().out_of_memory = True
     limit = execution.limits.memory
     of = f" of {limit / 2**20:.0f} MiB" if limit else ""
     raise TaskFailed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts
+from packtivity import notes
 from packtivity.registry import Registry
 from packtivity.runtimes.plan import plan_local, shell_argv
 
@@ -186,7 +186,7 @@ def execute(execution: Execution, config: Any, state: Any, metadata: Any, topic:
                     reporter=config.reporter,
                     grace=config.grace,
                     cancel=config.cancel,
-                    keep=facts.held(),
+                    keep=notes.current().held,
                     noted=True,
                 )
             except KeyboardInterrupt as interrupt:
@@ -202,7 +202,7 @@ def log_execution(step: Any, execution: Execution) -> None:
     """Say in the step log what is about to run; values of variables are not shown."""
     import shlex
 
-    facts.note(execution=execution)
+    notes.current().execution = execution
     step.info("running: %s", shlex.join(execution.argv))
     if execution.stdin:
         step.debug("standard input:\n%s", execution.stdin.decode("utf-8", "replace"))
@@ -215,7 +215,7 @@ def log_execution(step: Any, execution: Execution) -> None:
 
 def log_completed(step: Any, completed: Completed) -> None:
     """Say in the step log how a run ended and what it took."""
-    facts.note(completed=completed)
+    notes.current().completed = completed
     step.info(
         "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
         ending(completed.returncode),

@@ -17,7 +17,7 @@ from contextlib import suppress
 from stat import S_ISDIR
 from typing import Self
 
-from packtivity import facts, folders, settings
+from packtivity import folders, notes, settings
 from packtivity.errors import StateError
 from packtivity.runtimes import reaper
 
@@ -68,7 +68,9 @@ class Cleanup:
                 hint="Set TMPDIR to another directory.",
             ) from error
         try:
-            facts.tell(folder=self.folder)
+            publish = notes.current().publish
+            if publish is not None:
+                publish(folder=self.folder)
         except BaseException:
             self.release()
             raise

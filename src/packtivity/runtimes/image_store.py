@@ -61,6 +61,10 @@ class Image:
     workdir: str = ""
     seen: float = 0.0
 
+    def note(self) -> dict[str, str | None]:
+        """Return what a record says about it."""
+        return {"reference": self.reference, "digest": self.digest or None}
+
     @property
     def is_fresh(self) -> bool:
         """Return whether somebody looked a short while ago."""

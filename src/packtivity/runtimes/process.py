@@ -21,16 +21,15 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from packtivity import errors, facts
+from packtivity import errors, notes
 from packtivity.runtimes.cancellation import Cancellation, interrupts_held, note_end
 from packtivity.runtimes.process_group import ExitWatch, apart, end_group, signal_group
 from packtivity.settings import caller_environment
-from packtivity.types import Completed, Execution, Reporter
+from packtivity.types import Completed, Execution, Reporter, RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.logfiles import RunLog
 
 CHUNK = 1 << 18
 """Bytes read at a time."""
@@ -92,7 +91,7 @@ def run(
         if watch is not None:
             cut_short = watch.interrupt(error)
             if noted and cut_short is not None:
-                facts.note(completed=cut_short)
+                notes.current().completed = cut_short
         raise
     if reporter is not None:
         reporter.ended(completed)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from packtivity import errors, facts
+from packtivity import errors, notes
 from packtivity.files import write_whole
 from packtivity.runtimes import image_store, ownership, process
 from packtivity.runtimes.base import Launch
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from packtivity.logfiles import RunLog
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.image_store import Image
     from packtivity.runtimes.process import Cancellation
-    from packtivity.types import Completed, Mount, Reporter
+    from packtivity.types import Completed, Mount, Reporter, RunLog
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
 
@@ -154,7 +153,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     write_files(execution)
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
-    facts.note(image={"reference": image.reference, "digest": image.digest or None})
+    notes.current().image = image.note()
     with ownership.lent(runtime, execution):
         ended = _run_again_if_gone(runtime, execution, image, log, watch)
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
@@ -186,7 +185,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
             launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
-            facts.note(argv=list(argv))
+            notes.current().argv = list(argv)
         # What the tool itself puts aside goes with the folder.
         env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
@@ -207,7 +206,9 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
 def note_usage(usage: Usage | None) -> None:
     """Note what a container has taken; what the system counts of its tool is not that."""
     usage = usage or Usage(None)
-    facts.note(usage=usage.to_json(), out_of_memory=None if usage.killed is None else usage.killed > 0)
+    found = notes.current()
+    found.usage = usage.to_json()
+    found.out_of_memory = None if usage.killed is None else usage.killed > 0
 
 
 def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from packtivity import facts, lease, outcome, record, settings, worker
+from packtivity import lease, notes, outcome, record, settings, worker
 from packtivity.backends.kubernetes.manifest import CONTAINER
 from packtivity.backends.kubernetes.proxy import shows_hidden
 from packtivity.checks import check_outputs
@@ -164,9 +164,9 @@ class Settlement:
             image=reference or container.get("image"),
             timeout=_timeout(seen),
         )
-        facts.note(
-            job=job, execution=execution, usage=None, image={"reference": execution.image, "digest": digest or None}
-        )
+        found = notes.current()
+        found.job, found.execution, found.usage = job, execution, None
+        found.image = {"reference": execution.image, "digest": digest or None}
         size, tail, written = self._fetch_output(log)
         completed = Completed(
             returncode=seen.returncode if seen.returncode is not None else -1,
@@ -179,8 +179,8 @@ class Settlement:
         if seen.returncode is not None:
             log.info("%s after %.0f s", ending(completed.returncode), completed.ended - completed.started)
         if seen.returncode is not None or completed.timed_out:
-            facts.note(completed=completed)
-        facts.note(out_of_memory=seen.cause == "memory" if seen.returncode is not None else None)
+            found.completed = completed
+        found.out_of_memory = seen.cause == "memory" if seen.returncode is not None else None
         return execution, completed, written
 
     def _fetch_output(self, log: Any) -> tuple[int, bytes, str | None]:

@@ -13,7 +13,8 @@ from packtivity.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from packtivity.types import JSON, Completed
+    from packtivity.notes import RunNotes
+    from packtivity.types import JSON
 
 MASK = "***"
 _SECRET_NAMES = (
@@ -36,11 +37,12 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
-def ending(completed: Completed | None, noted: Mapping[str, Any]) -> dict[str, Any]:
+def ending(noted: RunNotes) -> dict[str, Any]:
     """Return how the main process ended and what it took."""
+    completed, measured = noted.completed, noted.usage
     if completed is None:
         return {"exit_code": None, "signal": None, "timed_out": False, "out_of_memory": None, "usage": None}
-    code, measured = completed.returncode, noted.get("usage", {})
+    code = completed.returncode
     usage = {
         "source": "rusage",
         "cpu_seconds": round(completed.cpu, 6),
@@ -53,7 +55,7 @@ def ending(completed: Completed | None, noted: Mapping[str, Any]) -> dict[str, A
         "exit_code": code if code >= 0 else None,
         "signal": signal_name(-code) if code < 0 else None,
         "timed_out": completed.timed_out,
-        "out_of_memory": noted.get("out_of_memory"),
+        "out_of_memory": noted.out_of_memory,
         "usage": None if measured is None else {**usage, **measured},
     }
 
