@@ -51,7 +51,7 @@ def run(state, script, task_id=None, **execution):
 
 
 def path_of(state, task_id=None):
-    return record.outcome_path(state.metadir, NAME, task_id)
+    return record.record_path(state.metadir, NAME, task_id)
 
 
 def told(state, task_id=None):

@@ -226,12 +226,12 @@ def half_named(request, tmp_path, state):
     seconds = {"renamed": "9", "written anew": "0"}[request.param]
     done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "task.json"), seconds], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}, document["id"]))
+    assert record.read_outcome(record.record_path(state.metadir, {"name": "task"}, document["id"]))
     return document
 
 
 def second_name(state):
-    return record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}))
+    return record.read_outcome(record.record_path(state.metadir, {"name": "task"}))
 
 
 def test_the_next_runner_gives_a_record_its_second_name(half_named, state):
@@ -242,7 +242,7 @@ def test_the_next_runner_gives_a_record_its_second_name(half_named, state):
 
 
 def test_it_takes_the_place_of_an_earlier_record_and_not_of_a_later_one(half_named, state):
-    path = record.outcome_path(state.metadir, {"name": "task"})
+    path = record.record_path(state.metadir, {"name": "task"})
     Path(path).write_text('{"status": "failed"}')
     os.utime(path, (1, 1))
     answer(half_named)
@@ -255,7 +255,7 @@ def test_it_takes_the_place_of_an_earlier_record_and_not_of_a_later_one(half_nam
 def test_who_asks_for_his_own_task_gives_its_record_the_second_name_and_nobody_else_does(
     half_named, state, monkeypatch
 ):
-    path = record.outcome_path(state.metadir, {"name": "task"}, half_named["id"])
+    path = record.record_path(state.metadir, {"name": "task"}, half_named["id"])
     document = MultiProcProxy(half_named["id"], {"pid": 1}, path).json()
     with monkeypatch.context() as other:
         other.setenv("PACKTIVITY_STATE_DIR", str(Path(state.readwrite[0]).parent / "another"))
@@ -335,7 +335,7 @@ def test_a_killed_runner_s_container_is_waited_for(tmp_path, state):
     folder = tmp_path / "packtivity-0123456789abcdef"
     folder.mkdir(0o700)
     document = Task.of(spec("date +%s.%N > {out}"), PARAMETERS, state, {"name": "task"}, id="one").to_json()
-    key = answer(document) and record.read_outcome(record.outcome_path(state.metadir, {"name": "task"}, "one"))["key"]
+    key = answer(document) and record.read_outcome(record.record_path(state.metadir, {"name": "task"}, "one"))["key"]
     path = record.state_path(state.metadir, key)
     Path(path).write_text(json.dumps({"id": "two", "runner": lease.runner(), "folder": str(folder)}))
     gone = []

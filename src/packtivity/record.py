@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, outcome, settings
+from packtivity import folders, record_fields, settings
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, read_json, write_json, write_whole
 from packtivity.logfiles import safe_name
@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
 # --- where it is -----------------------------------------------------------------------------------------------
 
 
-def outcome_path(metadir: str, metadata: Mapping[str, Any] | None, task_id: str | None = None) -> str:
+def record_path(metadir: str, metadata: Mapping[str, Any] | None, task_id: str | None = None) -> str:
     """Return the absolute path of a record."""
     name = safe_name(metadata)
     return f"{metadir}/{name}.{task_id}.outcome.json" if task_id else f"{metadir}/{name}.outcome.json"
@@ -133,15 +133,15 @@ def task_key(spec: Any, parameters: JSON, state: Any) -> str:
     import json
 
     text = json.dumps([spec, parameters, state.json() if state else None], default=str)
-    digest: str = outcome.hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest: str = record_fields.hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:16]
 
 
 # --- writing it ------------------------------------------------------------------------------------------------
 
 
-def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config: Any) -> Book | None:
-    """Take the right to run a task and return the book that its record is kept in; None when it has none.
+def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config: Any) -> RecordWriter | None:
+    """Take the right to run a task and return the writer that its record is kept in; None when it has none.
 
     :raises TaskCancelled: it was cancelled before it began, perhaps while another run of it had to be waited for.
     :raises TaskOver: another run of it has ended meanwhile.
@@ -165,11 +165,11 @@ def open_book(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config
     )
     try:
         _await_end(taken.left)
-        _check_still_wanted(task_id and outcome_path(metadir, metadata, task_id), cancel)
+        _check_still_wanted(task_id and record_path(metadir, metadata, task_id), cancel)
     except BaseException:
         taken.give_back()
         raise
-    return Book(taken, metadir, metadata, key, data, state, exec_config)
+    return RecordWriter(taken, metadir, metadata, key, data, state, exec_config)
 
 
 class TaskOver(Exception):
@@ -197,7 +197,7 @@ def _check_still_wanted(path: str | None, cancel: Any) -> None:
         raise TaskCancelled("the task was cancelled before it began")
 
 
-class Book:
+class RecordWriter:
     """Keeps the notes on a running task and writes its record; to be closed in any case."""
 
     def __init__(
@@ -207,8 +207,8 @@ class Book:
         self._cancel = exec_config.cancel
         self._given = exec_config.config.get("task_id")
         task_id = self._given or key
-        self.path = outcome_path(metadir, metadata)
-        self._also = outcome_path(metadir, metadata, self._given) if self._given else None
+        self.path = record_path(metadir, metadata)
+        self._also = record_path(metadir, metadata, self._given) if self._given else None
         self._parameters = parameters
         self._folders = list(state.readwrite) if state else []
         self._began = time.time()
@@ -231,7 +231,7 @@ class Book:
         self._token = open_notes(self._notes)
 
     def _running(self, **more: JSON) -> None:
-        started = {"status": "running", "started": outcome.moment(self._began), "attempts": self.attempts}
+        started = {"status": "running", "started": record_fields.moment(self._began), "attempts": self.attempts}
         self._lease.write({**self._about, **started, **more})
 
     def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
@@ -278,7 +278,7 @@ class Book:
             return
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
         try:
-            self._write(status, None, outcome.failure(error))
+            self._write(status, None, record_fields.failure(error))
         except (PacktivityError, OSError, ValueError, TypeError) as second:
             error.add_note(str(second))
 
@@ -311,20 +311,20 @@ class Book:
             "missing": list(noted.missing),
             "warnings": [],
         }
-        hidden = outcome.secrets(settings.environment(), self._parameters)
+        hidden = record_fields.secrets(settings.environment(), self._parameters)
         succeeded = status == "succeeded"
         checksums = settings.value("record_checksums")
         return {
             **self._about,
             "status": status,
-            "started": outcome.moment(self._began),
-            "ended": outcome.moment(ended),
+            "started": record_fields.moment(self._began),
+            "ended": record_fields.moment(ended),
             "seconds": round(ended - self._began, 6),
-            **outcome.ending(noted),
-            **outcome.masked(seen, hidden),
+            **record_fields.ending(noted),
+            **record_fields.masked(seen, hidden),
             "result": result,
-            "published": outcome.files(result, self._folders, checksums=checksums) if succeeded else [],
-            "versions": outcome.versions(),
+            "published": record_fields.files(result, self._folders, checksums=checksums) if succeeded else [],
+            "versions": record_fields.versions(),
             **(_where() if settings.value("record_host") else {}),
         }
 
@@ -353,8 +353,8 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
     """
     import json
 
-    now = outcome.moment(time.time())
-    hidden = outcome.secrets(settings.environment(), about.get("parameters"))
+    now = record_fields.moment(time.time())
+    hidden = record_fields.secrets(settings.environment(), about.get("parameters"))
     document = {
         "version": VERSION,
         "key": None,
@@ -362,15 +362,15 @@ def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> 
         "started": now,
         "ended": now,
         "seconds": 0.0,
-        **outcome.ending(RunNotes()),
+        **record_fields.ending(RunNotes()),
         "attempts": 0,
-        "error": outcome.masked(outcome.failure(error), hidden),
+        "error": record_fields.masked(record_fields.failure(error), hidden),
         **dict.fromkeys(("job", "command", "workdir", "image", "result")),
-        **outcome.masked(dict(about), hidden),
+        **record_fields.masked(dict(about), hidden),
         "missing": [],
         "warnings": [],
         "published": [],
-        "versions": outcome.versions(),
+        "versions": record_fields.versions(),
     }
     try:
         if os.path.dirname(path) == f"{settings.state_dir()}/tasks":

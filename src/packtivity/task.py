@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from packtivity.handlers.config import ExecutionConfig, packconfig
-    from packtivity.record import Book
+    from packtivity.record import RecordWriter
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON, Execution, Parameters
 
@@ -166,26 +166,28 @@ def run_packtivity(
     :raises MissingParameter: process or publisher uses a parameter that was not given; nothing has run then.
     :raises MissingOutput: under strict, a published path is not there.
     """
-    from packtivity.record import open_book
+    from packtivity.record import open_record
 
-    book = open_book(spec, parameters, state, metadata, exec_config)
+    writer = open_record(spec, parameters, state, metadata, exec_config)
     try:
-        if book is not None:
-            book.check_attempts()
-        result = _attempts(lambda: _run(spec, parameters, state, metadata, pack_config, exec_config), book, exec_config)
-        if book is not None:
-            book.succeeded(result.json())
+        if writer is not None:
+            writer.check_attempts()
+        result = _attempts(
+            lambda: _run(spec, parameters, state, metadata, pack_config, exec_config), writer, exec_config
+        )
+        if writer is not None:
+            writer.succeeded(result.json())
     except BaseException as error:
-        if book is not None:
-            book.failed(error)
+        if writer is not None:
+            writer.failed(error)
         raise
     finally:
-        if book is not None:
-            book.close()
+        if writer is not None:
+            writer.close()
     return result
 
 
-def _attempts(run: Callable[[], Any], book: Book | None, exec_config: ExecutionConfig) -> Any:
+def _attempts(run: Callable[[], Any], writer: RecordWriter | None, exec_config: ExecutionConfig) -> Any:
     """Run until it has succeeded, failed for a reason that will not pass, or failed too often."""
     for left in range(exec_config.retries, -1, -1):
         try:
@@ -193,8 +195,8 @@ def _attempts(run: Callable[[], Any], book: Book | None, exec_config: ExecutionC
         except PacktivityError as error:
             if not left or not may_pass(error):
                 raise
-        if book is not None:
-            book.again()
+        if writer is not None:
+            writer.again()
     raise AssertionError
 
 

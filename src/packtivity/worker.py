@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import outcome, record, settings
+from packtivity import record, record_fields, settings
 from packtivity.datamodel.trust import check_datamodel
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.plugins import enable_plugins
@@ -113,8 +113,13 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
     except PacktivityError as second:
         error.add_note(str(second))
     status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
-    hidden = outcome.secrets(settings.environment(), task.parameters)
-    return {"status": status, "result": None, "error": outcome.masked(outcome.failure(error), hidden), "record": path}
+    hidden = record_fields.secrets(settings.environment(), task.parameters)
+    return {
+        "status": status,
+        "result": None,
+        "error": record_fields.masked(record_fields.failure(error), hidden),
+        "record": path,
+    }
 
 
 def record_path(task: Task) -> str | None:
@@ -128,7 +133,7 @@ def record_path(task: Task) -> str | None:
 def record_place(state: Any, metadata: JSON, task_id: str | None) -> str | None:
     """Return where the record of a task with an id belongs; None for one without."""
     home = record.home(state, task_id) if task_id is not None else None
-    return home and record.outcome_path(home, metadata, task_id)
+    return home and record.record_path(home, metadata, task_id)
 
 
 def final(path: str, task_id: str | None, *, mend: bool = False) -> dict[str, Any] | None:

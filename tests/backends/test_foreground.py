@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from packtivity import errors, outcome
+from packtivity import errors, record_fields
 from packtivity.backends.base import PythonCallableAsyncBackend, defaultsyncbackend
 from packtivity.backends.foreground import ForegroundBackend
 from packtivity.backends.proxies import ForegroundProxy
@@ -124,7 +124,7 @@ def test_a_failed_proxy_that_says_nothing_more_still_raises(backend):
 
 
 def test_a_failure_without_exit_code_has_none():
-    assert outcome.failure(ValueError("x")) == {"type": "ValueError", "message": "x"}
+    assert record_fields.failure(ValueError("x")) == {"type": "ValueError", "message": "x"}
 
 
 def test_a_failed_proxy_raises_in_another_process_what_it_would_have_raised_here(backend):

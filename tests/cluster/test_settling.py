@@ -22,7 +22,7 @@ def settlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The end of a task whose publisher raises an error."""
     state = LocalFSState([str(tmp_path / "work")])
     state.ensure()
-    place = record.outcome_path(str(state.metadir), {"name": "t"}, "one")
+    place = record.record_path(str(state.metadir), {"name": "t"}, "one")
     known = {"job_id": "j", "task_id": "one", "key": "k", "name": "t", "record": place, "namespace": "n"}
 
     def make(error: Exception) -> Settlement:

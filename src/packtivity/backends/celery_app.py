@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, shared_task
 from celery.exceptions import Reject
 
-from packtivity import outcome, settings, worker
+from packtivity import record_fields, settings, worker
 from packtivity.backends import celery_results
 from packtivity.backends.celery_results import CANCELLING, REVOKED, SUCCESS, Results, patiently
 from packtivity.errors import PacktivityError
@@ -191,7 +191,7 @@ def _answer(document: JSON, delivery: Delivery) -> Answer:
     try:
         return worker.answer(document, delivery)
     except PacktivityError as error:
-        return {"status": "failed", "result": None, "error": outcome.failure(error), "record": None}
+        return {"status": "failed", "result": None, "error": record_fields.failure(error), "record": None}
 
 
 def _begin(results: Results, task_id: str, request: Any) -> Answer | None:

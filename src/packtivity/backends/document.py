@@ -81,7 +81,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
             id=task_id,
             engine=self.engine.name,
             place=self.engine.place(),
-            record=home and record.outcome_path(home, metadata, task_id),
+            record=home and record.record_path(home, metadata, task_id),
             claim=self._claim(home, spec, document, state),
             submitted=time.time(),
             about={"name": metadata.get("name"), "workdir": state.readwrite[0] if state and state.readwrite else None},

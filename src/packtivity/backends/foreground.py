@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity import datamodel, outcome
+from packtivity import datamodel, record_fields
 from packtivity.backends.base import PythonCallableAsyncBackend
 from packtivity.backends.failures import error_of
 from packtivity.backends.proxies import ForegroundProxy
@@ -28,7 +28,7 @@ class ForegroundBackend(PythonCallableAsyncBackend):
             result = callable()
         except Exception as error:  # noqa: BLE001 - a handler of a plug-in may raise anything, and the task failed
             proxy = ForegroundProxy(None, model, success=False)
-            proxy.failure, proxy.error = outcome.failure(error), error
+            proxy.failure, proxy.error = record_fields.failure(error), error
             return proxy
         return ForegroundProxy(result.json(), model, success=True)
 

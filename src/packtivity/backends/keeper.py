@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from packtivity import lease, outcome, worker
+from packtivity import lease, record_fields, worker
 from packtivity.backends import legacy, observe
 from packtivity.backends.engine import Envelope, Native, Submission
 from packtivity.backends.status import Seen, TaskStatus, decide
@@ -252,7 +252,7 @@ class Keeper:
         if decision.row == "P":
             error = _error(decision, 0, began=True)
             cancelled = isinstance(error, TaskCancelled)
-            return TaskStatus("cancelled" if cancelled else "failed", None, outcome.failure(error), path)
+            return TaskStatus("cancelled" if cancelled else "failed", None, record_fields.failure(error), path)
         if decision.word == "unknown":
             return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
         away = self._away_since

@@ -16,7 +16,7 @@ import signal
 from collections import deque
 from typing import Any
 
-from packtivity import outcome
+from packtivity import record_fields
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.process import Cancellation
@@ -133,7 +133,7 @@ def _answer(document: Any, orders: Orders) -> dict[str, Any]:
     try:
         return answer(document, orders)
     except PacktivityError as error:
-        return {"status": "failed", "result": None, "error": outcome.failure(error), "record": None}
+        return {"status": "failed", "result": None, "error": record_fields.failure(error), "record": None}
 
 
 if __name__ == "__main__":

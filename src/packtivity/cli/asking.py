@@ -6,7 +6,7 @@ import sys
 from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING, Any
 
-from packtivity import errors, outcome
+from packtivity import errors, record_fields
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
 from packtivity.cli.printing import say, say_json
 from packtivity.cli.terminal import is_terminal
@@ -237,7 +237,7 @@ def by_verbs(backend: Any, proxy: Any) -> TaskStatus:
         except (errors.ProxyError, errors.BackendError):
             raise
         except errors.PacktivityError as error:  # the job went well, and what it left cannot be published
-            return TaskStatus("failed", None, outcome.failure(error))
+            return TaskStatus("failed", None, record_fields.failure(error))
         return TaskStatus("succeeded", result.json() if hasattr(result, "json") else result)
     reason = backend.fail_info(proxy)
     if isinstance(reason, tuple) and len(reason) > 1:

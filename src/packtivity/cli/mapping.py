@@ -122,7 +122,7 @@ class Sweep:
         note = record.read_outcome(f"{state.metadir}/{_NOTE}")
         if note is not None and note.get("key") == key:
             return note
-        found = record.read_outcome(record.outcome_path(str(state.metadir), {"name": NAME}))
+        found = record.read_outcome(record.record_path(str(state.metadir), {"name": NAME}))
         return found if found is not None and found.get("key") in (key, None) else None
 
     def _key(self, number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from packtivity import outcome
+from packtivity import record_fields
 from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.errors import ProxyError
 from packtivity.files import is_id
@@ -57,8 +57,8 @@ class KubernetesProxy(ExternalAsyncProxy):
         found = super().details()
         found["pardata"] = hidden(self.pardata)
         if self.answer is not None and not (self.record and os.path.exists(self.record)):
-            hide = outcome.secrets({}, self.pardata)
-            found["answer"] = {**self.answer, "error": outcome.masked(self.answer.get("error"), hide)}
+            hide = record_fields.secrets({}, self.pardata)
+            found["answer"] = {**self.answer, "error": record_fields.masked(self.answer.get("error"), hide)}
         return found
 
     @classmethod
@@ -104,7 +104,8 @@ def hidden(parameters: JSON) -> JSON:
     if not isinstance(parameters, dict):
         return parameters
     return {
-        name: _cover(value) if outcome.is_secret(str(name)) else hidden(value) for name, value in parameters.items()
+        name: _cover(value) if record_fields.is_secret(str(name)) else hidden(value)
+        for name, value in parameters.items()
     }
 
 
@@ -118,4 +119,4 @@ def _cover(value: JSON) -> JSON:
 
 def shows_hidden(data: JSON) -> bool:
     """Return whether something in a document would have had a value that is hidden."""
-    return any(HIDDEN in text for text in outcome.strings(data))
+    return any(HIDDEN in text for text in record_fields.strings(data))

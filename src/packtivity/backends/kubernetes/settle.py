@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, notes, outcome, record, settings, worker
+from packtivity import lease, notes, record, record_fields, settings, worker
 from packtivity.backends.kubernetes.manifest import CONTAINER
 from packtivity.backends.kubernetes.proxy import shows_hidden
 from packtivity.checks import check_outputs
@@ -64,27 +64,27 @@ class Settlement:
         :raises BackendError: the cluster cannot be reached; nothing is settled then.
         :raises ProxyError: only the process that submitted the task can publish its result.
         """
-        with self._book() as book:
+        with self._record_writer() as writer:
             told = self._recorded()
             if told is not None:
                 return told
-            if book is not None:
-                book.ran(self._seen.started, self._seen.ended, max(1, len(self._seen.pods)))
+            if writer is not None:
+                writer.ran(self._seen.started, self._seen.ended, max(1, len(self._seen.pods)))
             try:
                 result = self._carry_out().json()
-                if book is not None:
-                    book.succeeded(result)
+                if writer is not None:
+                    writer.succeeded(result)
             except (ProxyError, BackendError, OSError):  # they say nothing of the task
                 raise
             except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-                if book is not None:
-                    book.failed(error)
+                if writer is not None:
+                    writer.failed(error)
                 return self._answer(error)
             return self._answer(None, result)
 
     def cancel(self, end: Any) -> Answer:
         """Record that the task was cancelled, after ``end`` has seen to that; one that is over stays as it is."""
-        with self._book() as book:
+        with self._record_writer() as writer:
             told = self._recorded()
             if told is not None:
                 return told
@@ -93,25 +93,25 @@ class Settlement:
                 end()
                 log.info("cancelled")
             error = TaskCancelled("the task was cancelled")
-            if book is not None:
-                book.ran(self._seen.started, None, len(self._seen.pods))
-                book.failed(error)
+            if writer is not None:
+                writer.ran(self._seen.started, None, len(self._seen.pods))
+                writer.failed(error)
             return self._answer(error)
 
     @contextmanager
-    def _book(self) -> Iterator[record.Book | None]:
-        """Give the book for the record; None where no records are wanted."""
+    def _record_writer(self) -> Iterator[record.RecordWriter | None]:
+        """Give the writer for the record; None where no records are wanted."""
         home = record.home(self._state, self._proxy.task_id)
         if home is None or not settings.value("record"):
             yield None
             return
         known, data = self._proxy.jobproxy, self._proxy.pardata
         taken = lease.take(record.state_path(home, known["key"]))
-        book = record.Book(taken, home, self._metadata, known["key"], data, self._state, self._exec_config)
+        writer = record.RecordWriter(taken, home, self._metadata, known["key"], data, self._state, self._exec_config)
         try:
-            yield book
+            yield writer
         finally:
-            book.close()
+            writer.close()
 
     def _recorded(self) -> Answer | None:
         path = self._proxy.record
@@ -119,7 +119,7 @@ class Settlement:
 
     def _answer(self, error: Exception | None, result: JSON = None) -> Answer:
         status = "succeeded" if error is None else "cancelled" if isinstance(error, TaskCancelled) else "failed"
-        failure = None if error is None else outcome.failure(error)
+        failure = None if error is None else record_fields.failure(error)
         return {"status": status, "result": result, "error": failure, "record": self._proxy.record}
 
     def _log(self) -> Any:
