@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from os.path import exists
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
+from packtivity.datamodel import iter_leaves
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
+from packtivity.handlers.publisher_handlers import declared_paths
+from packtivity.interpolate import placeholders
+from packtivity.registry import nearest
+from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from packtivity.errors import PacktivityError
     from packtivity.handlers.config import ExecutionConfig, packconfig
-    from packtivity.types import Diagnostic
 
 
 def check_publishable(publisher: Mapping[str, Any], parameters: Any, pack_config: packconfig) -> None:
@@ -29,8 +34,6 @@ def check_publishable(publisher: Mapping[str, Any], parameters: Any, pack_config
 
 
 def _needed(publisher: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    from packtivity.datamodel import iter_leaves
-
     root = "outputmap" if kind == "frompar-pub" else "publish"
     for path, leaf in iter_leaves(publisher[root]):
         if not isinstance(leaf, str):
@@ -38,15 +41,11 @@ def _needed(publisher: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str
         if kind == "frompar-pub":
             yield (root, *path), leaf
         elif "{" in leaf:
-            from packtivity.interpolate import placeholders
-
             names = {found.name for found in placeholders(leaf)} - {"workdir", ""}
             yield from (((root, *path), name) for name in sorted(names) if not name.isdigit())
 
 
 def _missing(kind: str, where: tuple[str | int, ...], name: str, given: Mapping[str, Any]) -> MissingParameter:
-    from packtivity.registry import nearest
-
     near = nearest(name, given)
     said = f"Did you mean {near!r}? " if near else ""
     place = "/".join(map(str, ("publisher", *where)))
@@ -76,11 +75,6 @@ def check_outputs(
 
 
 def _missing_outputs(publisher: Mapping[str, Any], result: Any, state: Any) -> Iterator[tuple[str, Diagnostic]]:
-    from os.path import exists
-
-    from packtivity.handlers.publisher_handlers import declared_paths
-    from packtivity.types import Diagnostic
-
     for path, declared in declared_paths(publisher, result, state):
         if not exists(declared):
             where = "/".join(map(str, path))

@@ -13,6 +13,7 @@ import signal
 import time
 from contextlib import suppress
 from functools import cache
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity.runners import began
@@ -59,8 +60,6 @@ def end(descriptor: int, runner: Mapping[str, Any], grace: float) -> int:
 
 
 def _until_gone(heirs: Callable[[], list[int]], seconds: float) -> list[int]:
-    from threading import Event
-
     deadline, idle = time.monotonic() + seconds, Event()
     while (living := heirs()) and time.monotonic() < deadline:
         idle.wait(0.01)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from functools import cache, lru_cache
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
@@ -62,8 +65,6 @@ def ending(noted: RunNotes) -> dict[str, Any]:
 
 def signal_name(number: int) -> str:
     """Return ``SIGKILL`` for 9."""
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -91,8 +92,6 @@ def versions() -> dict[str, str]:
 
 
 def _python() -> str:
-    import sys
-
     return ".".join(map(str, sys.version_info[:3]))
 
 
@@ -129,8 +128,6 @@ def files(result: JSON, folders: list[str], *, checksums: bool) -> list[dict[str
 
 
 def _described(path: str, checksums: bool) -> dict[str, Any] | None:
-    from stat import S_ISDIR, S_ISREG
-
     try:
         status = os.stat(path)
         if S_ISDIR(status.st_mode):

@@ -126,8 +126,7 @@ def plan_shell(task: Any, state: Any, given: dict[str, Any]) -> tuple[Execution 
         return None, config
     parameters, state = finalize_inputs(task.load_parameters(), state)
     environment = build_env(spec["environment"], parameters, state, packconfig())
-    job = {"interactive": spec["process"].get("interpreter", "sh")}
-    return plan(config, environment, state, job), config
+    return plan(config, environment, state, {"interactive": spec["process"].get("interpreter", "sh")}), config
 
 
 def _open(execution: Execution, config: Any) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packtivity import datamodel
+
 if TYPE_CHECKING:
     from packtivity.types import JSON
 
@@ -22,6 +24,4 @@ def document(parameters: Any, state: Any = None) -> Any:
     """Return the document as an object that has upstream's methods."""
     if hasattr(parameters, "typed"):
         return parameters
-    from packtivity import datamodel
-
     return datamodel.create(parameters, getattr(state, "datamodel", None))

@@ -6,6 +6,7 @@ A handler is ``(environment, parameters, state) → environment``, a new documen
 from __future__ import annotations
 
 from copy import deepcopy
+from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
@@ -82,8 +83,6 @@ def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:
 
 def _printed(program: str, document: JSON) -> str:
     """Return all that a jq program gives, one JSON value a line, byte for byte as upstream 0.17.1 wrote it."""
-    from json import dumps
-
     import jq
 
     return str(jq.compile(program).input(text=dumps(document)).text())

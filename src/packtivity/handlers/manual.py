@@ -6,10 +6,11 @@ Prompts never go to standard output, which carries results.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from packtivity.errors import EnvironmentUnavailable, PublishError
+from packtivity.errors import EnvironmentUnavailable, PublishError, TaskFailed
 from packtivity.printable import escaped
 
 if TYPE_CHECKING:
@@ -121,8 +122,6 @@ def _wait(person: Interaction) -> None:
 
 
 def _fail(reason: str) -> None:
-    from packtivity.errors import TaskFailed
-
     raise TaskFailed(
         f"the person who carried out the step reports a failure: {reason or 'no reason given'}",
         returncode=1,
@@ -179,8 +178,6 @@ def _read_document(person: Interaction) -> str:
 
 
 def _is_unfinished(text: str) -> bool:
-    import json
-
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
@@ -192,8 +189,6 @@ def _is_unfinished(text: str) -> bool:
 
 def _parse(text: str, person: Interaction) -> tuple[JSON] | None:
     """Return the document in a tuple, because the document itself may be null; show what is wrong otherwise."""
-    import json
-
     try:
         return (json.loads(text, parse_constant=_refuse_constant),)
     except json.JSONDecodeError as error:
@@ -221,6 +216,4 @@ def _confirmed(document: JSON, person: Interaction) -> bool:
 
 
 def _shown(document: JSON) -> str:
-    import json
-
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)

@@ -7,14 +7,21 @@ A handler is ``(publisher, parameters, state) → JSON``, in which typed leaves 
 from __future__ import annotations
 
 import os
+import stat
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel import iter_leaves, map_leaves
+from packtivity.datamodel.query import JqError
 from packtivity.errors import MissingParameter, ParameterError, PublishError
+from packtivity.globs import glob
 from packtivity.handlers.documents import document, plain, typed
+from packtivity.handlers.manual import ask_for_json
 from packtivity.handlers.templates import Values, fill, values_of
 from packtivity.registry import Registry, nearest
+from packtivity.spec.diagnostics import dotted
+from packtivity.spec.yamltext import load_yaml
+from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,8 +51,6 @@ def can_prepublish(publisher: Mapping[str, Any], state: Any) -> bool:
         return False
     if not state:
         return True
-    from packtivity.statecontexts import LocalFSState
-
     return type(state) is LocalFSState and (not publisher.get("glob", False) or not state.readwrite)
 
 
@@ -71,8 +76,6 @@ def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
     path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
     hint = f"Did you mean {near!r}? " if near else ""
-    from packtivity.spec.diagnostics import dotted
-
     return MissingParameter(
         f"{dotted(('publisher', 'outputmap', *path))}: no parameter is called {name!r}",
         hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",
@@ -133,8 +136,6 @@ def _absolute(text: str, workdir: str | None) -> str:
 
 
 def _globbed(pattern: str) -> list[str]:
-    from packtivity.globs import glob
-
     return glob(pattern)
 
 
@@ -147,8 +148,6 @@ def fromparjq(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON
 
     :raises PublishError: the program cannot be compiled, fails, or gives nothing.
     """
-    from packtivity.datamodel.query import JqError
-
     try:
         result = document(parameters, state).jq(publisher.get("script", "."))
     except JqError as error:
@@ -220,8 +219,6 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
     :raises PublishError: no such file, unreadable, not YAML, or not JSON data; with the position.
     """
-    from packtivity.spec.yamltext import load_yaml
-
     file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
     try:
         _check_regular(file)
@@ -237,8 +234,6 @@ def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
 def _check_regular(file: str) -> None:
     """Refuse what could be read for ever: a pipe that nobody writes to any more, a device."""
-    import stat
-
     mode = os.stat(file).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError("not a regular file")
@@ -265,8 +260,6 @@ def manual_instructions(publisher: Mapping[str, Any], parameters: Any, state: An
 
     :raises EnvironmentUnavailable: there is no person to ask.
     """
-    from packtivity.handlers.manual import ask_for_json
-
     return ask_for_json(publisher["instructions"])
 
 

@@ -6,14 +6,20 @@ looks closely.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pwd
+import socket
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable
 from packtivity.registry import nearest
+from packtivity.runtimes.apptainer import Apptainer, Singularity
 from packtivity.runtimes.base import Host, Runtime
+from packtivity.runtimes.hpc import Shifter, Udocker
+from packtivity.runtimes.oci import Docker, Podman, PodmanHPC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +36,6 @@ _INITS = {
 
 def classes() -> dict[str, type[Runtime]]:
     """Return every tool there is a class for, by name."""
-    from packtivity.runtimes.apptainer import Apptainer, Singularity
-    from packtivity.runtimes.hpc import Shifter, Udocker
-    from packtivity.runtimes.oci import Docker, Podman, PodmanHPC
-
     return {kind.name: kind for kind in (Docker, Podman, PodmanHPC, Apptainer, Singularity, Udocker, Shifter)}
 
 
@@ -120,8 +122,6 @@ def host(tool: str, caller: Mapping[str, str]) -> Host:
 
 
 def _login(uid: int) -> str:
-    import pwd
-
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -141,8 +141,6 @@ def docker_endpoint(caller: Mapping[str, str]) -> str:
     context = caller.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
     if context == "default":
         return _SOCKET
-    import hashlib
-
     meta = _read_json(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
     endpoint: str = meta.get("Endpoints", {}).get("docker", {}).get("Host", _SOCKET)
     return endpoint
@@ -166,8 +164,6 @@ def _docker_trouble(caller: Mapping[str, str]) -> str:
     endpoint = docker_endpoint(caller)
     if not endpoint.startswith("unix://"):
         return ""
-    import socket
-
     path = endpoint.removeprefix("unix://")
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)

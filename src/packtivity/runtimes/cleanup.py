@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from stat import S_ISDIR
+from threading import Event
+from time import monotonic
 from typing import Self
 
 from packtivity import folders, notes, settings
@@ -117,9 +120,6 @@ def await_end(folder: str, patience: float = _PATIENCE) -> bool:
     :param patience: seconds to wait at most: the reaper may have been killed as well.
     :returns: whether all is gone.
     """
-    from threading import Event
-    from time import monotonic
-
     idle, until = Event(), monotonic() + patience
     while _is_private(folder):
         if monotonic() > until:
@@ -153,8 +153,6 @@ def _empty(place: int) -> None:
         for name in os.listdir(place):
             os.unlink(name, dir_fd=place)
     except OSError:
-        import shutil
-
         _open_up(place)
         for name in os.listdir(place):
             with suppress(OSError):

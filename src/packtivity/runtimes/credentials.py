@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import json
 import os
 import time
@@ -172,8 +173,6 @@ def proxy_end(pem: bytes) -> float | None:
 
 def _not_after(der: bytes) -> float:
     """Find the validity of a certificate: the first two times in it, of which the second is its end."""
-    import calendar
-
     times: list[int] = []
     position = 0
     while len(times) < 2:

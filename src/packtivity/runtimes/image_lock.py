@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packtivity.errors import EnvironmentUnavailable, LoadError, StateError
 from packtivity.files import replacing
-from packtivity.runtimes.images import UNPACKED, is_path
+from packtivity.runtimes.images import UNPACKED, is_path, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,6 @@ def locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
     digest = locked[reference]
     if "@" in reference and not reference.endswith(f"@{digest}"):
         raise EnvironmentUnavailable(f"the image {reference} is locked to another digest: {digest}")
-    from packtivity.runtimes.images import parse
-
     return f"{parse(reference).name}@{digest}"
 
 

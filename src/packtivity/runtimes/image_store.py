@@ -6,12 +6,14 @@ that finds an old note starts at once as well and looks meanwhile.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from packtivity import folders, settings
@@ -21,8 +23,10 @@ from packtivity.runtimes.images import (
     check_archive,
     existing,
     is_path,
+    is_uri,
     matching_digest,
     may_be_image,
+    parse,
     refuse_foreign,
     unpacked_candidates,
 )
@@ -88,8 +92,6 @@ def folder(*, make: bool = False) -> str:
 
 def note_path(runtime: Runtime, image: str) -> str:
     """Return the file with the note on an image."""
-    import hashlib
-
     store = settings.caller_environment().get("DOCKER_HOST", "") if runtime.name == "docker" else ""
     key = hashlib.sha256(f"{runtime.program}\0{store}\0{image}".encode()).hexdigest()[:40]
     return os.path.join(folder(), f"{runtime.name}-{key}.json")
@@ -245,7 +247,6 @@ def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], N
 
 def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     """Make a SIF file in our cache, of exactly what the tag names at this moment."""
-    from packtivity.runtimes.images import is_uri, parse
     from packtivity.runtimes.oci_registry import Description, describe
 
     described = None if is_uri(reference) else describe(reference)
@@ -279,8 +280,6 @@ def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[
 
 
 def _await_lock(descriptor: int, cancelled: Callable[[], bool]) -> None:
-    from threading import Event
-
     idle = Event()
     while not lock(descriptor):
         if cancelled():

@@ -8,17 +8,24 @@ registry itself, a token service that is known to be its own, or one that ``PACK
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode, urljoin
+
+from urllib3.exceptions import HTTPError
 
 from packtivity import settings
+from packtivity.connections import Guard, PrivateAddress, Session, origin, within
 from packtivity.runtimes.images import Reference, is_loopback, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from packtivity.connections import Origin, Session
+    from packtivity.connections import Origin
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -49,10 +56,6 @@ class Description:
 
 def describe(image: str) -> Description | None:
     """Ask the registry; ``None`` when it does not tell us: unreachable, private, or no such image."""
-    from urllib3.exceptions import HTTPError
-
-    from packtivity.connections import PrivateAddress, within
-
     limit = settings.value("download_timeout")
     try:
         described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
@@ -89,8 +92,6 @@ def _check_digest(text: str) -> str:
 
 
 def _is_ours(platform: dict[str, Any]) -> bool:
-    import os
-
     machine = os.uname().machine
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
     return platform.get("os") == "linux" and platform.get("architecture") == architecture
@@ -103,8 +104,6 @@ class _Registry:
     """
 
     def __init__(self, reference: Reference, limit: float) -> None:
-        from packtivity.connections import Guard, Session, origin
-
         host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
         self._reference, self._limit = reference, limit
         self._base = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{reference.repository}"
@@ -135,10 +134,6 @@ class _Registry:
 
     def _follow(self, url: str, headers: dict[str, str]) -> tuple[dict[str, Any], Mapping[str, str]] | str:
         """Return what comes, or the challenge with which the registry itself asks who we are."""
-        from urllib.parse import urljoin
-
-        from packtivity.connections import origin
-
         for _ in range(_REDIRECTS + 1):
             server = origin(url)
             if self._own[0] == "https" != server[0]:
@@ -174,10 +169,6 @@ class _Registry:
         :param login: as HTTP sends it, or nothing; sent to who may have it only.
         :raises OSError, ValueError: there is no token.
         """
-        from urllib.parse import urlencode
-
-        from packtivity.connections import origin
-
         service = origin(realm)
         if service[0] != "https" and service != self._own:
             raise ValueError("a token service without encryption")
@@ -212,9 +203,6 @@ def _document(answer: Any, limit: float) -> dict[str, Any]:
 
     :raises ValueError: it is none, or longer or later.
     """
-    import json
-    import time
-
     content, end = b"", time.monotonic() + limit
     for piece in answer.iter_content(16_384):
         content += piece
@@ -226,8 +214,6 @@ def _document(answer: Any, limit: float) -> dict[str, Any]:
 
 def find_login(registry: str, caller: Mapping[str, str]) -> str:
     """Return the login that a tool has kept for a registry, as HTTP sends it; empty when there is none to be read."""
-    import json
-
     names = (
         ("https://index.docker.io/v1/", "docker.io") if registry == "docker.io" else (registry, f"https://{registry}")
     )

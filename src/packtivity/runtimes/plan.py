@@ -10,7 +10,7 @@ import json
 import os
 import posixpath
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.runtimes.base import check_variables
@@ -21,7 +21,7 @@ from packtivity.types import Execution, Mount
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.types import State
+    from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
 
 KEPT = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TMPDIR", "TZ", "XDG_RUNTIME_DIR")
@@ -29,7 +29,7 @@ KEPT = frozenset(
 """Variables a clean environment has all the same, besides those that start with ``LC_``."""
 
 
-def shell_argv(job: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes | None]:
+def shell_argv(job: Job, environment: Part) -> tuple[tuple[str, ...], bytes | None]:
     """Return arguments and standard input that run a job inside its environment.
 
     A command, and the interpreter of a script, is a line of shell, after ``source ENVSCRIPT &&`` when there is an
@@ -55,10 +55,10 @@ def shell_argv(job: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[
 
 
 def plan_local(
-    job: Mapping[str, Any],
-    environment: Mapping[str, Any],
+    job: Job,
+    environment: Part,
     state: State | None,
-    config: Any,
+    config: RunConfig,
     caller: Mapping[str, str] | None = None,
 ) -> Execution:
     """Plan a plain process in the first read-write directory; without one, where the caller is.
@@ -88,7 +88,7 @@ def _clean(caller: Mapping[str, str], passed: tuple[str, ...]) -> dict[str, str]
 PAR_MOUNT_FILE = "_yadage_parmount_{}.txt"
 
 
-def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state: State, config: Any) -> Execution:
+def plan_container(job: Job, environment: Part, state: State | None, config: RunConfig) -> Execution:
     """Plan a container.
 
     :param environment: a built ``docker-encapsulated`` environment: ``par_mounts`` have their ``mountcontent``.
@@ -124,7 +124,7 @@ def plan_container(job: Mapping[str, Any], environment: Mapping[str, Any], state
     )
 
 
-def image_of(environment: Mapping[str, Any]) -> tuple[str | None, bool]:
+def image_of(environment: Part) -> tuple[str | None, bool]:
     """Return the image of an environment, and whether an unpacked copy is preferred; ``None`` when it has no image.
 
     :raises ParameterError: it has no usable name.
@@ -135,13 +135,13 @@ def image_of(environment: Mapping[str, Any]) -> tuple[str | None, bool]:
     return full_image(str(environment["image"]), environment.get("imagetag")), unpacked
 
 
-def _program(job: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes | None]:
+def _program(job: Job, environment: Part) -> tuple[tuple[str, ...], bytes | None]:
     if "interactive" not in job:
         return shell_argv(job, environment)
     return tuple(shlex.split(str(job["interactive"]))), None
 
 
-def _workdir(environment: Mapping[str, Any]) -> str | None:
+def _workdir(environment: Part) -> str | None:
     workdir = environment.get("workdir")
     if workdir is None:
         return None
@@ -152,7 +152,7 @@ def _workdir(environment: Mapping[str, Any]) -> str | None:
     return str(workdir)
 
 
-def _variables(environment: Mapping[str, Any], resources: Resources, containers: Any) -> dict[str, str]:
+def _variables(environment: Part, resources: Resources, containers: ContainerConfig) -> dict[str, str]:
     variables: dict[str, str] = {}
     if resources.authentication:
         variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
@@ -162,7 +162,7 @@ def _variables(environment: Mapping[str, Any], resources: Resources, containers:
     return variables
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -194,18 +194,20 @@ def _moved(path: str, start: str, other: str) -> str:
     return other + path[len(start) :] if start and (path == start or path.startswith(start + "/")) else path
 
 
-def _state_mounts(state: State, containers: Any) -> list[Mount]:
+def _state_mounts(state: State | None, containers: ContainerConfig) -> list[Mount]:
     location = containers.workdir_location()
     return [
         Mount(outside(os.path.abspath(path), location), path, readonly)
-        for paths, readonly in ((state.readwrite, False), (state.readonly, True))
+        for paths, readonly in (((state.readwrite, False), (state.readonly, True)) if state else ())
         for path in paths
     ]
 
 
-def _par_mount_files(environment: Mapping[str, Any], state: State) -> list[tuple[str, bytes]]:
+def _par_mount_files(environment: Part, state: State | None) -> list[tuple[str, bytes]]:
     mounts = environment.get("par_mounts") or []
-    if mounts and not state.readwrite:
+    if not mounts:
+        return []
+    if state is None or not state.readwrite:
         raise ParameterError("environment.par_mounts: there is no read-write directory to keep their files in")
     return [
         (os.path.abspath(f"{state.readwrite[0]}/{PAR_MOUNT_FILE.format(at)}"), str(mount["mountcontent"]).encode())
@@ -213,7 +215,7 @@ def _par_mount_files(environment: Mapping[str, Any], state: State) -> list[tuple
     ]
 
 
-def _par_mounts(environment: Mapping[str, Any], files: list[tuple[str, bytes]], containers: Any) -> list[Mount]:
+def _par_mounts(environment: Part, files: list[tuple[str, bytes]], containers: ContainerConfig) -> list[Mount]:
     location = containers.workdir_location()
     return [
         Mount(outside(path, location), str(mount["mountpath"]))
@@ -221,14 +223,14 @@ def _par_mounts(environment: Mapping[str, Any], files: list[tuple[str, bytes]], 
     ]
 
 
-def _resource_mounts(resources: Resources, containers: Any) -> list[Mount]:
+def _resource_mounts(resources: Resources, containers: ContainerConfig) -> list[Mount]:
     mounts = _cvmfs_mounts(containers) if resources.cvmfs else []
     if resources.authentication:
         mounts.append(Mount(containers.auth_location(), containers.auth_targetdir()))
     return mounts
 
 
-def _cvmfs_mounts(containers: Any) -> list[Mount]:
+def _cvmfs_mounts(containers: ContainerConfig) -> list[Mount]:
     source = containers.cvmfs_source()
     if source == "external":
         return [Mount(containers.cvmfs_location(), "/cvmfs", True, "bind", containers.cvmfs_propagation())]
@@ -239,7 +241,7 @@ def _cvmfs_mounts(containers: Any) -> list[Mount]:
     )
 
 
-def options(containers: Any) -> tuple[str, ...]:
+def options(containers: ContainerConfig) -> tuple[str, ...]:
     """Return the further arguments of ``PACKTIVITY_DOCKER_CMD_MOD``.
 
     :raises ConfigurationError: its quotes do not match.

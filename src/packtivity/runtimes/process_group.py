@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -10,8 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import resource
-
     Collected = tuple[int, resource.struct_rusage]
 
 
@@ -84,8 +83,6 @@ def _wait4(pid: int) -> Collected:
         _, status, usage = os.wait4(pid, 0)
     except ChildProcessError:
         # A program that ignores SIGCHLD has its children's exit codes thrown away; subprocess says 0 then too.
-        import resource
-
         return 0, resource.struct_rusage([0] * 16)
     return status, usage
 

@@ -17,6 +17,7 @@ from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.image_lock import locked_reference
 from packtivity.runtimes.plan import inside
+from packtivity.runtimes.probe import probe
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution
 
@@ -366,8 +367,6 @@ def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bo
         return False
     if runtime.name != "docker":
         return done.returncode == 137 and execution.limits.memory is not None
-    from packtivity.runtimes.probe import probe
-
     span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")
     which = ("--filter", f"container={ended.name}", "--filter", "event=oom", "--format", "{{.Action}}")
     return "oom" in probe((runtime.program, "events", *span, *which)).text.splitlines()
