@@ -85,7 +85,7 @@ def line(spec_file: Path, parameter_file: Path, state: LocalFSState) -> str:
         parameters = getinit_data([str(parameter_file)], [])
         packs, execution = task.configure({"exec": {"dry_run": True}})
         task.prepublish(loaded, parameters, state, packs)
-        task.plan_task(loaded, parameters, state, {"name": "fuzz"}, packs, execution)
+        task.Run(loaded, parameters, state, {"name": "fuzz"}, packs, execution).plan()
     except EnvironmentUnavailable:
         return "planned, but the environment is not here"
     except PacktivityError as error:

@@ -354,7 +354,7 @@ def test_configuring_leaves_the_callers_dictionary_alone():
 
 
 def test_a_plan_is_what_running_would_start(state, config):
-    plan = task.plan_task(spec(), PARAMETERS, state, NAME, packconfig(), config)
+    plan = task.Run(spec(), PARAMETERS, state, NAME, packconfig(), config).plan()
     assert plan.argv == ("sh", "-c", f"echo 1 2 > {state.readwrite[0]}/file")
     assert plan.workdir == state.readwrite[0]
     assert not os.path.exists(f"{state.readwrite[0]}/file")
@@ -362,6 +362,6 @@ def test_a_plan_is_what_running_would_start(state, config):
 
 def test_without_a_process_of_ours_there_is_no_plan(state, config):
     for each in (spec(process=False), spec(environment="noop-env")):
-        assert task.plan_task(each, PARAMETERS, state, NAME, packconfig(), config) is None
+        assert task.Run(each, PARAMETERS, state, NAME, packconfig(), config).plan() is None
     chosen = packconfig(executor={"localproc-env": "theirs"})
-    assert task.plan_task(spec(), PARAMETERS, state, NAME, chosen, config) is None
+    assert task.Run(spec(), PARAMETERS, state, NAME, chosen, config).plan() is None

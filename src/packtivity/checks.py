@@ -3,60 +3,58 @@
 from __future__ import annotations
 
 from os.path import exists
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packtivity import notes
-from packtivity.datamodel import iter_leaves
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
+from packtivity.handlers.documents import plain
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
+from packtivity.spec.publishers import kind_of
+from packtivity.spec.templates import strings
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from logging import Logger
 
     from packtivity.errors import PacktivityError
     from packtivity.handlers.config import ExecutionConfig, packconfig
+    from packtivity.types import ParametersLike, Part, Path, State
 
 
-def check_publishable(publisher: Mapping[str, Any], parameters: Any, pack_config: packconfig) -> None:
-    """Find out before a long run, not after it, that a parameter the publisher needs was not given."""
+def check_publishable(publisher: Part, parameters: ParametersLike, pack_config: packconfig) -> None:
+    """Find out before a long run, not after it, that a parameter the publisher needs was not given.
+
+    :raises MissingParameter: one was not.
+    """
     kind = publisher["publisher_type"]
-    if kind not in {"frompar-pub", "interpolated-pub"} or pack_config.get_impl("publisher", kind) != "default":
+    given = plain(parameters)
+    if not isinstance(given, dict) or pack_config.get_impl("publisher", kind) != "default":
         return
-    given = parameters.json()
-    if not isinstance(given, dict):
-        return
-    for where, name in _needed(publisher, kind):
+    for path, name in _needed(publisher):
         if name not in given:
-            raise _missing(kind, where, name, given)
+            near = nearest(name, given)
+            meant = f"Did you mean {near!r}? " if near else ""
+            raise MissingParameter(
+                f"{'/'.join(map(str, path))}: {kind} publishes the parameter {name!r}, which was not given",
+                hint=f"{meant}Given are: {', '.join(map(repr, given)) or 'none'}. Nothing has been run.",
+            )
 
 
-def _needed(publisher: Mapping[str, Any], kind: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    root = "outputmap" if kind == "frompar-pub" else "publish"
-    for path, leaf in iter_leaves(publisher[root]):
-        if not isinstance(leaf, str):
-            continue
-        if kind == "frompar-pub":
-            yield (root, *path), leaf
-        elif "{" in leaf:
-            names = {found.name for found in placeholders(leaf)} - {"workdir", ""}
-            yield from (((root, *path), name) for name in sorted(names) if not name.isdigit())
-
-
-def _missing(kind: str, where: tuple[str | int, ...], name: str, given: Mapping[str, Any]) -> MissingParameter:
-    near = nearest(name, given)
-    said = f"Did you mean {near!r}? " if near else ""
-    place = "/".join(map(str, ("publisher", *where)))
-    return MissingParameter(
-        f"{place}: {kind} publishes the parameter {name!r}, which was not given",
-        hint=f"{said}Given are: {', '.join(map(repr, given)) or 'none'}. Nothing has been run.",
-    )
+def _needed(publisher: Part) -> Iterator[tuple[Path, str]]:
+    kind = kind_of(publisher)
+    if kind.names:
+        yield from strings(publisher[kind.names], ("publisher", kind.names))
+    if kind.templates:
+        for path, text in strings(publisher[kind.templates], ("publisher", kind.templates)):
+            names = {found.name for found in placeholders(text)} - {"workdir", ""} if "{" in text else set()
+            yield from ((path, name) for name in sorted(names) if not name.isdigit())
 
 
 def check_outputs(
-    publisher: Mapping[str, Any], result: Any, state: Any, exec_config: ExecutionConfig, log: Any
+    publisher: Part, result: ParametersLike, state: State | None, exec_config: ExecutionConfig, log: Logger
 ) -> None:
     """Look whether published paths inside the state's directories are there.
 
@@ -74,7 +72,7 @@ def check_outputs(
         raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
 
 
-def _missing_outputs(publisher: Mapping[str, Any], result: Any, state: Any) -> Iterator[tuple[str, Diagnostic]]:
+def _missing_outputs(publisher: Part, result: ParametersLike, state: State | None) -> Iterator[tuple[str, Diagnostic]]:
     for path, declared in declared_paths(publisher, result, state):
         if not exists(declared):
             where = "/".join(map(str, path))

@@ -7,21 +7,44 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from packtivity import datamodel as default_datamodel
 from packtivity import notes
 from packtivity.checks import check_outputs, check_publishable, may_pass
 from packtivity.errors import ConfigurationError, PacktivityError
 from packtivity.files import is_id
+from packtivity.handlers import environment_handlers
+from packtivity.handlers.config import ExecutionConfig, packconfig
+from packtivity.handlers.documents import as_given
+from packtivity.handlers.execution_handlers import executor, plan
+from packtivity.handlers.process_handlers import process as process_registry
+from packtivity.handlers.publisher_handlers import can_prepublish
+from packtivity.handlers.publisher_handlers import publisher as publisher_registry
+from packtivity.record import open_record
+from packtivity.spec import load
+from packtivity.statecontexts import load_state
+from packtivity.tasklog import log_failure, step_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from logging import Logger
 
-    from packtivity.handlers.config import ExecutionConfig, packconfig
     from packtivity.record import RecordWriter
-    from packtivity.runtimes.process import Cancellation
-    from packtivity.types import JSON, Execution, Parameters
+    from packtivity.runtimes.cancellation import Cancellation
+    from packtivity.types import (
+        JSON,
+        DataModel,
+        Execution,
+        Job,
+        Metadata,
+        Parameters,
+        ParametersLike,
+        Part,
+        Spec,
+        State,
+    )
 
 VERSION = 1
 """Version of the task document; a reader refuses what is newer."""
@@ -36,44 +59,35 @@ _RUNS_NOTHING = frozenset({"noop-env", "test-env"})
 
 
 def load_packtivity(
-    spec: str, toplevel: str | None = None, schemasource: Any = None, validate: bool = True
+    spec: str, toplevel: str | None = None, schemasource: str | None = None, validate: bool = True
 ) -> dict[str, Any]:
-    """Load and validate a spec; see :func:`packtivity.spec.load`.
-
-    :param toplevel: directory or remote source that ``spec`` is relative to, by default the current directory.
-    """
-    from packtivity.spec import load
-
+    """Load and validate a spec; see :func:`packtivity.spec.load`."""
     return load(spec, toplevel, schemasource=schemasource, validate=validate)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------
 
 
-def build_job(process: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> JSON:
+def build_job(process: Part, parameters: ParametersLike, state: State | None, pack_config: packconfig) -> Job:
     """Render a process: ``{"command"}`` or ``{"script", "interpreter"}``.
 
     :raises ParameterError: the template and the parameters do not go together.
     """
-    from packtivity.handlers.process_handlers import process as registry
-
     kind = process["process_type"]
-    return registry.find(kind, pack_config.get_impl("process", kind))(process, parameters, state)
+    return process_registry.find(kind, pack_config.get_impl("process", kind))(process, parameters, state)
 
 
-def build_env(environment: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> JSON:
+def build_env(environment: Part, parameters: ParametersLike, state: State | None, pack_config: packconfig) -> Part:
     """Return the environment with everything filled in that depends on parameters and state."""
-    from packtivity.handlers.environment_handlers import find
-
     kind = environment["environment_type"]
-    return find(kind, pack_config.get_impl("environment", kind))(environment, parameters, state)
+    return environment_handlers.find(kind, pack_config.get_impl("environment", kind))(environment, parameters, state)
 
 
 def run_in_env(
-    job: JSON,
-    environment: Mapping[str, Any],
-    state: Any,
-    metadata: Any,
+    job: Job,
+    environment: Part,
+    state: State | None,
+    metadata: Metadata | None,
     pack_config: packconfig,
     exec_config: ExecutionConfig,
 ) -> Any:
@@ -81,66 +95,61 @@ def run_in_env(
 
     :raises TaskFailed: it failed.
     """
-    from packtivity.handlers.execution_handlers import executor as registry
-
     kind = environment["environment_type"]
-    return registry.find(kind, pack_config.get_impl("executor", kind))(exec_config, environment, state, job, metadata)
+    return executor.find(kind, pack_config.get_impl("executor", kind))(exec_config, environment, state, job, metadata)
 
 
 def publish(
-    publisher: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig, datamodel: Any = None
+    publisher: Part,
+    parameters: ParametersLike,
+    state: State | None,
+    pack_config: packconfig,
+    datamodel: DataModel | None = None,
 ) -> Parameters:
     """Return the result that a publisher makes of parameters (plain data will do) and state.
 
     :raises PublishError: it cannot be made.
     """
-    from packtivity.handlers.publisher_handlers import publisher as registry
-
-    create, model = _create(datamodel), state.datamodel if state else None
+    create, model = (datamodel or default_datamodel).create, state.datamodel if state else None
     kind = publisher["publisher_type"]
-    handler = registry.find(kind, pack_config.get_impl("publisher", kind))
+    handler = publisher_registry.find(kind, pack_config.get_impl("publisher", kind))
     if not hasattr(parameters, "typed"):
         parameters = create(parameters, model)
-    published: Parameters = create(handler(publisher, parameters, state), model)
-    return published
+    return create(handler(publisher, parameters, state), model)
 
 
-def finalize_inputs(parameters: Any, state: Any, datamodel: Any = None) -> tuple[Any, Any]:
+def finalize_inputs(
+    parameters: ParametersLike, state: State | None, datamodel: DataModel | None = None
+) -> tuple[Parameters, State | None]:
     """Return the parameters with the state's directories put in, and the state; doing it twice changes nothing."""
+    create = (datamodel or default_datamodel).create
     if not state:
-        return _create(datamodel)(parameters, None), state
-    return state.model(_create(datamodel)(parameters, state.datamodel)), state
+        return create(parameters, None), state
+    return state.model(create(parameters, state.datamodel)), state
 
 
-def finalize_outputs(pubdata: Any) -> Any:
+def finalize_outputs(pubdata: Parameters) -> Parameters:
     """Return the result as it is; a place to hold on to, which upstream 0.17.1 has."""
     return pubdata
 
 
-def _create(datamodel: Any) -> Any:
-    if datamodel is None:
-        from packtivity import datamodel
-    return datamodel.create
-
-
-def prepublish(spec: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig) -> Parameters | None:
+def prepublish(
+    spec: Spec, parameters: ParametersLike, state: State | None, pack_config: packconfig
+) -> Parameters | None:
     """Return the result before anything runs where the publisher allows it, else None."""
-    from packtivity.handlers.publisher_handlers import can_prepublish
-
-    publisher = spec["publisher"]
-    if not can_prepublish(publisher, state):
+    if not can_prepublish(spec["publisher"], state):
         return None
     parameters, state = finalize_inputs(parameters, state)
-    return publish(publisher, parameters, state, pack_config)
+    return publish(spec["publisher"], parameters, state, pack_config)
 
 
 def acquire_job_env(
-    spec: Mapping[str, Any],
-    parameters: Any,
-    state: Any,
-    metadata: Any,  # noqa: ARG001 - callers give it by position
+    spec: Spec,
+    parameters: ParametersLike,
+    state: State | None,
+    metadata: Metadata | None,  # noqa: ARG001 - callers give it by position
     config: packconfig,
-) -> tuple[JSON, JSON]:
+) -> tuple[Any, Any]:
     """Return job and environment ready to run; ``(None, None)`` for a spec that only publishes."""
     if spec["process"] and spec["environment"]:
         job = build_job(spec["process"], parameters, state, config)
@@ -151,14 +160,57 @@ def acquire_job_env(
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
+
+    spec: Spec
+    parameters: ParametersLike
+    state: State | None
+    metadata: Metadata | None
+    pack_config: packconfig
+    exec_config: ExecutionConfig
+
+    def bound(self) -> Run:
+        """Return the run with the state's directories put into the parameters."""
+        return replace(self, parameters=finalize_inputs(self.parameters, self.state)[0])
+
+    def job_and_environment(self) -> tuple[Job, Part] | tuple[None, None]:
+        """Return what is to be run, and in what; ``(None, None)`` for a spec that only publishes."""
+        return acquire_job_env(self.spec, self.parameters, self.state, self.metadata, self.pack_config)
+
+    def publish(self) -> Parameters:
+        """Return the result."""
+        return finalize_outputs(publish(self.spec["publisher"], self.parameters, self.state, self.pack_config))
+
+    def publish_before(self) -> Parameters:
+        """Return what is known of the result without a run."""
+        if can_prepublish(self.spec["publisher"], self.state):
+            return self.publish()
+        return default_datamodel.create({}, self.state.datamodel if self.state else None)
+
+    def plan(self) -> Execution | None:
+        """Return exactly what running the task would run; None when it would start no process.
+
+        :raises EnvironmentUnavailable: the environment is not available.
+        :raises ParameterError: the template and the parameters do not go together.
+        """
+        job, environment = self.bound().job_and_environment()
+        if not (job and environment):
+            return None
+        if self.pack_config.get_impl("executor", environment["environment_type"]) != "default":
+            return None
+        return plan(self.exec_config, environment, self.state, job)
+
+
 def run_packtivity(
-    spec: Mapping[str, Any],
-    parameters: Any,
-    state: Any,
-    metadata: Any,
+    spec: Spec,
+    parameters: ParametersLike,
+    state: State | None,
+    metadata: Metadata | None,
     pack_config: packconfig,
     exec_config: ExecutionConfig,
-) -> Any:
+) -> Parameters:
     """Run a task and return its result.
 
     :param metadata: ``{"name": …}`` names the log files.
@@ -166,89 +218,60 @@ def run_packtivity(
     :raises MissingParameter: process or publisher uses a parameter that was not given; nothing has run then.
     :raises MissingOutput: under strict, a published path is not there.
     """
-    from packtivity.record import open_record
-
+    run = Run(spec, parameters, state, metadata, pack_config, exec_config)
     writer = open_record(spec, parameters, state, metadata, exec_config)
+    if writer is None:
+        return _attempts(run, None)
     try:
-        if writer is not None:
-            writer.check_attempts()
-        result = _attempts(
-            lambda: _run(spec, parameters, state, metadata, pack_config, exec_config), writer, exec_config
-        )
-        if writer is not None:
-            writer.succeeded(result.json())
+        writer.check_attempts()
+        result = _attempts(run, writer)
+        writer.succeeded(result.json())
     except BaseException as error:
-        if writer is not None:
-            writer.failed(error)
+        writer.failed(error)
         raise
     finally:
-        if writer is not None:
-            writer.close()
+        writer.close()
     return result
 
 
-def _attempts(run: Callable[[], Any], writer: RecordWriter | None, exec_config: ExecutionConfig) -> Any:
+def _attempts(run: Run, writer: RecordWriter | None) -> Parameters:
     """Run until it has succeeded, failed for a reason that will not pass, or failed too often."""
-    for left in range(exec_config.retries, -1, -1):
+    left = run.exec_config.retries
+    while True:
         try:
-            return run()
+            return _attempt(run)
         except PacktivityError as error:
             if not left or not may_pass(error):
                 raise
+        left -= 1
         if writer is not None:
             writer.again()
-    raise AssertionError
 
 
-def _run(
-    spec: Mapping[str, Any],
-    parameters: Any,
-    state: Any,
-    metadata: Any,
-    pack_config: packconfig,
-    exec_config: ExecutionConfig,
-) -> Any:
-    from packtivity.tasklog import step_log
-
-    with step_log(exec_config, metadata, state) as log:
+def _attempt(run: Run) -> Parameters:
+    with step_log(run.exec_config, run.metadata, run.state) as log:
         try:
-            parameters, state = finalize_inputs(parameters, state)
-            job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
-            notes.current().job = job
-            ran = False
-            if job and env:
-                check_publishable(spec["publisher"], parameters, pack_config)
-                run_in_env(job, env, state, metadata, pack_config, exec_config)
-                ran = env["environment_type"] not in _RUNS_NOTHING and not exec_config.dry_run()
-            result = _published(spec, parameters, state, pack_config, dry=bool(job) and exec_config.dry_run())
-            log.info("publishing data: %s", result)
-            if ran:
-                check_outputs(spec["publisher"], result, state, exec_config, log)
+            return _walk(run.bound(), log)
         except BaseException as error:
-            _log_failure(log, error)
+            log_failure(log, error)
             raise
-        return result
 
 
-def _published(spec: Mapping[str, Any], parameters: Any, state: Any, pack_config: packconfig, *, dry: bool) -> Any:
-    """Publish; after a dry run only what is known without one."""
-    if dry:
-        known = prepublish(spec, parameters, state, pack_config)
-        return _create(None)({}, state.datamodel if state else None) if known is None else known
-    return finalize_outputs(publish(spec["publisher"], parameters, state, pack_config))
-
-
-def _log_failure(log: Any, error: BaseException) -> None:
-    """Write to the step log what went wrong; when that cannot be written either, ``error`` stays what is raised."""
-    try:
-        if isinstance(error, PacktivityError):
-            log.error("%s: %s", type(error).__name__, error)
-        elif isinstance(error, Exception):
-            log.error("the task raised an error", exc_info=error)
-        else:
-            log.error("interrupted: %s", type(error).__name__)
-    except Exception as second:  # noqa: BLE001 - a log handler of somebody else's may raise anything
-        error.add_note(f"{type(second).__name__}: {second}")
+def _walk(run: Run, log: Logger) -> Parameters:
+    """Walk the straight line once."""
+    publisher, dry, ran = run.spec["publisher"], False, False
+    job, environment = run.job_and_environment()
+    notes.current().job = job
+    if job and environment:
+        check_publishable(publisher, run.parameters, run.pack_config)
+        run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        dry = run.exec_config.dry_run()
+        ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
+    result = run.publish_before() if dry else run.publish()
+    log.info("publishing data: %s", result)
+    if ran:
+        check_outputs(publisher, result, run.state, run.exec_config, log)
+    return result
 
 
 # --- the document ----------------------------------------------------------------------------------------------
@@ -274,12 +297,18 @@ class Task:
 
     @classmethod
     def of(
-        cls, spec: Any, parameters: Any, state: Any, metadata: Any = None, config: Any = None, id: str | None = None
+        cls,
+        spec: Spec,
+        parameters: ParametersLike,
+        state: State | None,
+        metadata: Metadata | None = None,
+        config: Mapping[str, Any] | None = None,
+        id: str | None = None,
     ) -> Task:
         """Make a task of live objects."""
         return cls(
             spec=spec,
-            parameters=parameters.json() if hasattr(parameters, "json") else parameters,
+            parameters=as_given(parameters),
             state=state.json() if state else None,
             metadata=metadata or {"name": ASYNC_NAME},
             config=config or {},
@@ -311,14 +340,12 @@ class Task:
         made.check()
         return made
 
-    def load_state(self) -> Any:
+    def load_state(self) -> State | None:
         """Return the state; None for a task without one.
 
         :raises PacktivityError: it cannot be used.
         """
-        from packtivity.statecontexts import load_state
-
-        state = load_state(self.state) if self.state else None
+        state: State | None = load_state(self.state) if self.state else None
         if state is not None and self.datamodel is not None:
             state.datamodel = self.datamodel
         return state
@@ -351,14 +378,14 @@ def _portable(model: Mapping[str, Any] | None) -> JSON:
 
 def configure(config: Mapping[str, Any] | None) -> tuple[packconfig, ExecutionConfig]:
     """Make the two configurations of the one that backends take; ``config`` stays as it is."""
-    from packtivity.handlers.config import ExecutionConfig, packconfig
-
     rest = dict(config or {})
     execution = rest.pop("exec", None)
     return packconfig(**rest), execution if isinstance(execution, ExecutionConfig) else ExecutionConfig(execution)
 
 
-def run_task(document: Task | Mapping[str, Any], cancel: Cancellation | None = None, state: Any = None) -> Any:
+def run_task(
+    document: Task | Mapping[str, Any], cancel: Cancellation | None = None, state: State | None = None
+) -> Parameters:
     """Run a task that arrived as a document and return its result; what a worker does.
 
     :param state: the state of the document, by one who has loaded it already.
@@ -371,25 +398,3 @@ def run_task(document: Task | Mapping[str, Any], cancel: Cancellation | None = N
     pack_config, exec_config = configure(config)
     exec_config.cancel = cancel
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)
-
-
-def plan_task(
-    spec: Mapping[str, Any],
-    parameters: Any,
-    state: Any,
-    metadata: Any,
-    pack_config: packconfig,
-    exec_config: ExecutionConfig,
-) -> Execution | None:
-    """Return exactly what running the task would run; None when it would start no process.
-
-    :raises EnvironmentUnavailable: the environment is not there.
-    :raises ParameterError: the template and the parameters do not go together.
-    """
-    from packtivity.handlers.execution_handlers import plan
-
-    parameters, state = finalize_inputs(parameters, state)
-    job, env = acquire_job_env(spec, parameters, state, metadata, pack_config)
-    if not (job and env) or pack_config.get_impl("executor", env["environment_type"]) != "default":
-        return None
-    return plan(exec_config, env, state, job)

@@ -200,6 +200,20 @@ def _add_custom_handlers(
         ) from error
 
 
+def log_failure(log: logging.Logger, error: BaseException) -> None:
+    """Write to the step log what went wrong; when that cannot be written either, ``error`` stays what is raised."""
+    name = type(error).__name__
+    try:
+        if isinstance(error, PacktivityError):
+            log.error("%s: %s", name, error)
+        elif isinstance(error, Exception):
+            log.error("the task raised an error", exc_info=error)
+        else:
+            log.error("interrupted: %s", name)
+    except Exception as second:  # noqa: BLE001 - a log handler of somebody else's may raise anything
+        error.add_note(f"{type(second).__name__}: {second}")
+
+
 # --- output of the task ----------------------------------------------------------------------------------------
 
 

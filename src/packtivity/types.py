@@ -6,7 +6,7 @@ lives inside one run; ``Protocol`` at the seams where other people's classes com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
@@ -203,6 +203,16 @@ class Parameters(Protocol):
     def leafs(self) -> Iterator[tuple[Any, Any]]: ...
     def replace(self, path: Any, value: Any) -> None: ...
     def jq(self, program: str, *args: Any, **kwargs: Any) -> Parameters: ...
+
+
+ParametersLike: TypeAlias = "Parameters | Mapping[str, Any] | Sequence[Any] | str | float | None"
+"""A parameter document as callers give it: with upstream's methods, or plain JSON."""
+
+
+class DataModel(Protocol):
+    """What makes parameter documents; the module :mod:`packtivity.datamodel` is one."""
+
+    def create(self, data: Any, model: Mapping[str, Any] | None = None) -> Parameters: ...
 
 
 class State(Protocol):

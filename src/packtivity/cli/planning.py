@@ -15,13 +15,13 @@ def show_plan(spec: Any, parameters: Any, state: Any, backend: Any, *, brief: bo
     """
     from packtivity.handlers.container import container_line
     from packtivity.runtimes.shell_lines import shell_line
-    from packtivity.task import plan_task
+    from packtivity.task import Run
 
     if not (hasattr(backend, "pack_config") and hasattr(backend, "exec_config")):
         raise UsageError(
             f"what a {type(backend).__name__} would run is not known here", hint="Try it with -b defaultsync."
         )
-    execution = plan_task(spec, parameters, state, None, backend.pack_config, backend.exec_config)
+    execution = Run(spec, parameters, state, None, backend.pack_config, backend.exec_config).plan()
     line = None
     if execution is not None:
         line = shell_line(execution) if execution.image is None else container_line(execution, backend.exec_config)

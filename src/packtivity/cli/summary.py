@@ -6,6 +6,7 @@ from typing import Any
 
 from packtivity.cli.leaves import named_leaves
 from packtivity.printable import printable
+from packtivity.spec.publishers import kind_of
 
 
 def summarise(spec: dict[str, Any]) -> dict[str, Any]:
@@ -41,24 +42,23 @@ def _image(environment: dict[str, Any]) -> str | None:
 
 
 def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:
-    if publisher.get("publisher_type") != "frompar-pub":
-        return []
-    return [output for output, value in named_leaves(publisher["outputmap"]) if value == name]
+    key = kind_of(publisher).names
+    return [output for output, value in named_leaves(publisher[key]) if value == name] if key else []
 
 
 def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
-    kind = publisher.get("publisher_type")
-    if kind == "frompar-pub":
+    kind = kind_of(publisher)
+    if kind.names:
         return {
             name: f"value of parameter {value}" if isinstance(value, str) and value else _literal(value)
-            for name, value in named_leaves(publisher["outputmap"])
+            for name, value in named_leaves(publisher[kind.names])
             if name
         }
-    if kind in ("constant-pub", "interpolated-pub"):
-        found = {name: _literal(value) for name, value in named_leaves(publisher["publish"])}
+    if kind.outputs:
+        found = {name: _literal(value) for name, value in named_leaves(publisher[kind.outputs])}
         return {name or "(document)": text for name, text in found.items() if name or text != "{}"}
-    if kind == "fromglob-pub":
-        return {publisher["outputkey"]: f"files matching {publisher['globexpression']}"}
+    if kind.pattern:
+        return {publisher["outputkey"]: f"files matching {publisher[kind.pattern]}"}
     return None
 
 
@@ -66,13 +66,6 @@ def _literal(value: Any) -> str:
     import json
 
     return value if isinstance(value, str) else json.dumps(value)
-
-
-_UNKNOWN_OUTPUTS = {
-    "fromyaml-pub": "whatever the task writes into its YAML file",
-    "fromparjq-pub": "what a jq program makes of the parameters",
-    "manual-instructions-pub": "what a person types after the run",
-}
 
 
 def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[str]:
@@ -86,7 +79,7 @@ def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[s
     lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
     lines += ["", f"{bold}outputs{plain} ({printable(str(found['publisher_type']))})"]
     if found["outputs"] is None:
-        return [*lines, f"  {_UNKNOWN_OUTPUTS.get(found['publisher_type'], 'known after the run')}"]
+        return [*lines, f"  {kind_of(found).description}"]
     return lines + (_columns(list(found["outputs"].items())) or ["  (none)"])
 
 

@@ -15,11 +15,11 @@ from packtivity.handlers.templates import Values, fill, given
 from packtivity.registry import DEFAULT, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from packtivity.types import JSON
+    from packtivity.types import JSON, ParametersLike, Part, State
 
-    Handler = Callable[[Any, Any, Any], Any]
+    Handler = Callable[[Part, ParametersLike, State | None], dict[str, Any]]
 
 environment: Registry[Handler] = Registry("environment", "packtivity.environments")
 handlers = environment.table
@@ -36,7 +36,7 @@ def find(kind: str, implementation: str = DEFAULT) -> Handler:
 
 
 @environment("docker-encapsulated")
-def docker_encapsulated(environment: Mapping[str, Any], parameters: Any, state: Any) -> dict[str, Any]:
+def docker_encapsulated(environment: Part, parameters: ParametersLike, state: State | None) -> dict[str, Any]:
     """Fill in ``workdir`` and the contents of ``par_mounts``.
 
     Each ``{jqscript, mountpath}`` becomes ``{mountpath, mountcontent}``: what jq prints for the parameters. ``env``
@@ -54,7 +54,7 @@ def docker_encapsulated(environment: Mapping[str, Any], parameters: Any, state: 
     return built
 
 
-def _contextualized(workdir: str, state: Any) -> Any:
+def _contextualized(workdir: str, state: State | None) -> Any:
     if state is None:
         return fill(workdir, Values((), {}), "environment.workdir")
     try:
@@ -92,6 +92,6 @@ def _printed(program: str, document: JSON) -> str:
 @environment("noop-env")
 @environment("manual-instructions-env")
 @environment("default")
-def default(environment: Any, parameters: Any, state: Any) -> Any:  # noqa: ARG001 (a handler)
+def default(environment: Part, parameters: ParametersLike, state: State | None) -> dict[str, Any]:  # noqa: ARG001 (a handler)
     """Leave an environment as it is."""
-    return deepcopy(environment)
+    return deepcopy(dict(environment))

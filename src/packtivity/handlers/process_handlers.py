@@ -5,7 +5,7 @@ A handler is ``(process_spec, parameters, state) → job``. It decides nothing a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packtivity.handlers.documents import plain, typed
 from packtivity.handlers.templates import fill, joined, values_of
@@ -14,20 +14,20 @@ from packtivity.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from packtivity.types import Job
+    from packtivity.types import Job, ParametersLike, Part, State
 
-    Handler = Callable[[Any, Any, Any], Job]
+    Handler = Callable[[Part, ParametersLike, State | None], Job]
 
 process: Registry[Handler] = Registry("process", "packtivity.processes")
 handlers = process.table
 
 
-def _rendered(process_spec: Any, key: str, parameters: Any, state: Any) -> str:
+def _rendered(process_spec: Part, key: str, parameters: ParametersLike, state: State | None) -> str:
     return fill(process_spec[key], joined(values_of(typed(parameters, state))), f"process.{key}")
 
 
 @process("string-interpolated-cmd")
-def string_interpolated_cmd(process_spec: Any, parameters: Any, state: Any) -> Job:
+def string_interpolated_cmd(process_spec: Part, parameters: ParametersLike, state: State | None) -> Job:
     """Fill ``cmd``.
 
     :raises MissingParameter: a placeholder that no parameter gives.
@@ -36,7 +36,7 @@ def string_interpolated_cmd(process_spec: Any, parameters: Any, state: Any) -> J
 
 
 @process("interpolated-script-cmd")
-def interpolated_script_cmd(process_spec: Any, parameters: Any, state: Any) -> Job:
+def interpolated_script_cmd(process_spec: Part, parameters: ParametersLike, state: State | None) -> Job:
     """Fill ``script``, to be fed to ``interpreter``; an empty one is an empty input.
 
     :raises MissingParameter: a placeholder that no parameter gives.
@@ -48,7 +48,7 @@ def interpolated_script_cmd(process_spec: Any, parameters: Any, state: Any) -> J
 
 
 @process("manual-instructions-proc")
-def manual_instructions(process_spec: Any, parameters: Any, state: Any) -> Job:
+def manual_instructions(process_spec: Part, parameters: ParametersLike, state: State | None) -> Job:
     """Hand on the instructions as they are, with the parameters to show beside them.
 
     Who runs the job asks the person: :func:`packtivity.handlers.manual.carry_out`.

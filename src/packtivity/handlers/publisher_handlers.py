@@ -20,45 +20,39 @@ from packtivity.handlers.manual import ask_for_json
 from packtivity.handlers.templates import Values, fill, values_of
 from packtivity.registry import Registry, nearest
 from packtivity.spec.diagnostics import dotted
+from packtivity.spec.publishers import kind_of
 from packtivity.spec.yamltext import load_yaml
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from packtivity.types import JSON, Path
+    from packtivity.types import JSON, ParametersLike, Part, Path, State
 
-    Handler = Callable[[Any, Any, Any], Any]
+    Handler = Callable[[Part, ParametersLike, State | None], Any]
 
 publisher: Registry[Handler] = Registry("publisher", "packtivity.publishers")
 handlers = publisher.table
 
-_ALWAYS_KNOWN = frozenset({"frompar-pub", "constant-pub"})
-_KNOWN_WITHOUT_GLOB = frozenset({"interpolated-pub", "fromparjq-pub"})
 
-
-def can_prepublish(publisher: Mapping[str, Any], state: Any) -> bool:
+def can_prepublish(publisher: Part, state: State | None) -> bool:
     """Tell whether a result can be made before the task has run.
 
-    Always for frompar and constant. For interpolated and fromparjq without a state, and in a local state
-    (``LocalFSState`` itself) that has nothing to write in or where nothing is globbed. For all others never: what a
-    publisher from elsewhere looks at is not known.
+    Where :data:`~packtivity.spec.publishers.PUBLISHERS` says so; what depends on globbing needs no state, or a local one
+    (``LocalFSState`` itself) that has nothing to write in or where nothing is globbed. Of a publisher from elsewhere
+    nothing is known.
     """
-    kind = publisher["publisher_type"]
-    if kind in _ALWAYS_KNOWN:
-        return True
-    if kind not in _KNOWN_WITHOUT_GLOB:
-        return False
-    if not state:
-        return True
-    return type(state) is LocalFSState and (not publisher.get("glob", False) or not state.readwrite)
+    kind = kind_of(publisher)
+    if kind.known != "globbed" or not state:
+        return kind.known != "after"
+    return type(state) is LocalFSState and (kind.is_known_before(publisher) or not state.readwrite)
 
 
 # --- from parameters -------------------------------------------------------------------------------------------
 
 
 @publisher("frompar-pub")
-def frompar(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+def frompar(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:
     """Put parameters into ``outputmap``: each leaf of it names one; ``null`` and ``false`` stay.
 
     :raises MissingParameter: a leaf that no parameter is called.
@@ -91,13 +85,13 @@ def _gives(values: Any, name: Any) -> bool:
 
 
 @publisher("constant-pub")
-def constant(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+def constant(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
     """Publish what the spec says."""
     return deepcopy(publisher["publish"])
 
 
 @publisher("interpolated-pub")
-def interpolated(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+def interpolated(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:
     """Fill the strings of ``publish`` with the parameters and ``{workdir}``; a parameter of that name wins.
 
     With ``relative_paths``, a text that is no absolute path is one in the work directory. With ``glob``, the text
@@ -140,7 +134,7 @@ def _globbed(pattern: str) -> list[str]:
 
 
 @publisher("fromparjq-pub")
-def fromparjq(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
+def fromparjq(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:
     """Publish what a jq program makes of the parameters, its strings looked up in the state's directory.
 
     That is the work directory, or the read-only directory where there is one alone. With ``relative_paths`` a string
@@ -158,14 +152,14 @@ def fromparjq(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON
     return result if directory is None else _looked_up(publisher, result, directory)
 
 
-def _lookup_directory(state: Any) -> str | None:
+def _lookup_directory(state: State | None) -> str | None:
     workdir = _workdir(state)
     if workdir is None and state and len(state.readonly) == 1:
         return str(state.readonly[0])
     return workdir
 
 
-def _looked_up(publisher: Mapping[str, Any], result: Any, directory: str) -> Any:
+def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
     relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
     exact = publisher.get("tryExact", True)
 
@@ -184,12 +178,12 @@ def _looked_up(publisher: Mapping[str, Any], result: Any, directory: str) -> Any
 # --- from files ------------------------------------------------------------------------------------------------
 
 
-def _workdir(state: Any) -> str | None:
+def _workdir(state: State | None) -> str | None:
     """Return the directory that is called ``{workdir}``: the first that may be written in."""
     return str(state.readwrite[0]) if state and state.readwrite else None
 
 
-def _required_workdir(state: Any, why: str) -> str:
+def _required_workdir(state: State | None, why: str) -> str:
     workdir = _workdir(state)
     if workdir is None:
         raise _no_workdir(why)
@@ -204,7 +198,7 @@ def _no_workdir(why: str) -> PublishError:
 
 
 @publisher("fromglob-pub")
-def fromglob(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+def fromglob(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
     """List the paths in the work directory that match ``globexpression``, sorted.
 
     :raises PublishError: there is no work directory.
@@ -214,7 +208,7 @@ def fromglob(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:
 
 
 @publisher("fromyaml-pub")
-def fromyaml(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+def fromyaml(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
     """Publish what ``yamlfile``, written by the task into its work directory, says. Dates stay strings.
 
     :raises PublishError: no such file, unreadable, not YAML, or not JSON data; with the position.
@@ -255,7 +249,7 @@ def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
 
 @publisher("manual-instructions-pub")
 @publisher("manual-publishing")
-def manual_instructions(publisher: Mapping[str, Any], parameters: Any, state: Any) -> JSON:  # noqa: ARG001 (a handler)
+def manual_instructions(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
     """Publish the JSON document that a person types; upstream 0.17.1 has this as ``manual-publishing``.
 
     :raises EnvironmentUnavailable: there is no person to ask.
@@ -269,7 +263,7 @@ _NOT_ONE_PATH = frozenset("\n\0:;|")
 """Characters of a text that is several paths, or a path with more behind it, such as ``file.root:tree``."""
 
 
-def declared_paths(publisher: Mapping[str, Any], result: Any, state: Any) -> list[tuple[Path, str]]:
+def declared_paths(publisher: Part, result: ParametersLike, state: State | None) -> list[tuple[Path, str]]:
     """Return the strings of a published result that name a file or directory which should exist after the run.
 
     Those are the absolute paths inside the state's directories; a text that may be anything else is left out, because
@@ -277,7 +271,7 @@ def declared_paths(publisher: Mapping[str, Any], result: Any, state: Any) -> lis
 
     :return: where in the result, and the path.
     """
-    if not state or publisher.get("publisher_type") == "fromglob-pub":
+    if not state or kind_of(publisher).pattern:
         return []
     directories = tuple(f"{directory.rstrip('/')}/" for directory in (*state.readwrite, *state.readonly))
     return [

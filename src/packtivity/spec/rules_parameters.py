@@ -9,6 +9,7 @@ from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding
+from packtivity.spec.publishers import kind_of
 from packtivity.spec.rules_braces import brace_findings, positional_finding
 from packtivity.spec.templates import (
     WORKDIR,
@@ -140,8 +141,11 @@ class ParameterCheck:
     def _publisher_findings(self) -> Iterator[Finding]:
         publisher = self.spec["publisher"]
         name = publisher["publisher_type"]
-        looks = publisher.get("glob") if name == "interpolated-pub" else name in {"fromglob-pub", "fromyaml-pub"}
-        if looks and self.state_names is not None and WORKDIR not in self.state_names:
+        if (
+            kind_of(publisher).looks_for_files(publisher)
+            and self.state_names is not None
+            and WORKDIR not in self.state_names
+        ):
             message = f"{name} looks for files, but there is no directory to write to"
             path = ("publisher", "publisher_type")
             yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")

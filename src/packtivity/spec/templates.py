@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
+from packtivity.spec.publishers import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +60,9 @@ def templates(spec: dict[str, Any]) -> Iterator[Template]:
     workdir = (spec.get("environment") or {}).get("workdir")
     if isinstance(workdir, str):
         yield Template(("environment", "workdir"), workdir, "state")
-    publisher = spec["publisher"]
-    if publisher["publisher_type"] == "interpolated-pub":
-        for path, text in strings(publisher["publish"], ("publisher", "publish")):
+    publisher, key = spec["publisher"], kind_of(spec["publisher"]).templates
+    if key:
+        for path, text in strings(publisher[key], ("publisher", key)):
             yield Template(path, text, "publisher")
 
 
@@ -73,10 +74,10 @@ def strings(data: JSON, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def named_parameters(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Yield the parameters that a ``frompar-pub`` publishes."""
-    publisher = spec["publisher"]
-    if publisher["publisher_type"] == "frompar-pub":
-        yield from strings(publisher["outputmap"], ("publisher", "outputmap"))
+    """Yield the parameters that a publisher names, as a ``frompar-pub`` does."""
+    publisher, key = spec["publisher"], kind_of(spec["publisher"]).names
+    if key:
+        yield from strings(publisher[key], ("publisher", key))
 
 
 def jq_programs(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -85,8 +86,9 @@ def jq_programs(spec: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     for index, mount in enumerate(mounts):
         if isinstance(mount.get("jqscript"), str):
             yield ("environment", "par_mounts", index, "jqscript"), mount["jqscript"]
-    if spec["publisher"]["publisher_type"] == "fromparjq-pub":
-        yield ("publisher", "script"), spec["publisher"]["script"]
+    key = kind_of(spec["publisher"]).program
+    if key:
+        yield ("publisher", key), spec["publisher"][key]
 
 
 def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
