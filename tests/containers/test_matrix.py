@@ -258,13 +258,13 @@ def test_images_are_pulled_when_the_policy_says_so(lab: Any) -> None:
     workdir = lab.workdir()
     image, _, _tag = lab.image.rpartition(":")
     never = lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir, "--pull", "never")
-    assert (never.code, "pulling is switched off" in never.err) == (10, True)
+    assert (never.code, "pulling is disabled" in never.err) == (10, True)
     gone = lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir)
     assert (gone.code, "cannot be pulled" in gone.err) == (10, True)
     assert lab.run(lab.spec("echo > {out}"), OUT, workdir, "--pull", "always").code == 0
     assert "127.0.0.1" in lab.run(lab.spec("echo > {out}"), OUT, workdir).log("step")
     env = {"PACKTIVITY_DOCKER_NOPULL": "1"}
-    assert "switched off" in lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir, env=env).err
+    assert "is disabled" in lab.run(lab.spec("true", image=f"{image}-gone"), OUT, workdir, env=env).err
 
 
 def test_an_image_that_was_removed_is_fetched_again(lab: Any) -> None:

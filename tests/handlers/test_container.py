@@ -21,7 +21,7 @@ from packtivity.handlers import container
 from packtivity.handlers import execution_handlers as executors
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.notes import RunNotes, close_notes, open_notes
-from packtivity.runtimes import choose
+from packtivity.runtimes.oci import Podman
 from packtivity.types import Mount
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     monkeypatch.setenv("DOCKER_HOST", "tcp://nobody.invalid:1")  # no socket to knock at
-    monkeypatch.setattr(choose, "_subordinate_ids_trouble", lambda host: "")  # which a real Podman needs
+    monkeypatch.setattr(Podman, "trouble", lambda self, caller: "")  # which a real Podman needs
     monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(tmp_path / "cache"))
     return Engine(tmp_path / "bin")
 

@@ -19,9 +19,9 @@ from packtivity.handlers.config import ExecutionConfig, container_config
 from packtivity.runtimes import image_lock, image_store, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
-from packtivity.runtimes.choose import choose, docker_endpoint, host, named
+from packtivity.runtimes.choose import choose, host, named
 from packtivity.runtimes.doctor import examine
-from packtivity.runtimes.oci import Docker
+from packtivity.runtimes.oci import Docker, docker_endpoint
 from packtivity.runtimes.plan import outside, plan_container
 from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
 from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line
@@ -82,7 +82,7 @@ def test_the_one_asked_for_has_to_work(pretend: Any, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentUnavailable, match="podman cannot be used: not installed") as absent:
         choose("podman")
     assert absent.value.hint.startswith("To install it: https://")
-    with pytest.raises(ConfigurationError, match="no container tool is called 'dokcer'") as caught:
+    with pytest.raises(ConfigurationError, match="unknown container tool 'dokcer'") as caught:
         choose("dokcer")
     assert "'docker'" in caught.value.hint
 
@@ -178,7 +178,7 @@ def test_an_image_is_pulled_once_and_only_if_missing(pretend: Any, tmp_path: Pat
     assert pulled == [("docker", "pull", "a:1")]
     assert said == ["pulling a:1"]
     mark.unlink()
-    with pytest.raises(EnvironmentUnavailable, match="pulling is switched off"):
+    with pytest.raises(EnvironmentUnavailable, match="pulling is disabled"):
         image_store.fetch(DOCKER, "a:1", "never", pull, never)
 
 

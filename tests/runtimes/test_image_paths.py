@@ -14,7 +14,7 @@ from packtivity.errors import ConfigurationError, EnvironmentUnavailable, Packti
 from packtivity.handlers.config import ExecutionConfig, container_config
 from packtivity.runtimes import image_store, images
 from packtivity.runtimes.base import Host
-from packtivity.runtimes.choose import classes
+from packtivity.runtimes.choose import TOOLS as CLASSES
 from packtivity.runtimes.images import archive_path, full_image
 from packtivity.runtimes.plan import plan_container
 from packtivity.runtimes.shell_lines import container_line
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = Host(0, 0, "root")
-TOOLS = sorted(classes())
+TOOLS = sorted(CLASSES)
 
 PLACES = [
     "/", "/etc", "/home", "/root/.ssh", "//", "/./", "/cvmfs/..", "/cvmfs/../etc", "/cvmfs/x/../../etc/ssl",
@@ -74,7 +74,7 @@ def planned(image: str, config: ExecutionConfig | None = None, **more: Any) -> A
 @pytest.mark.parametrize("tool", TOOLS)
 def test_no_tool_is_given_a_place_that_the_caller_has_not_named(tool: str, image: str) -> None:
     with pytest.raises(EnvironmentUnavailable) as caught:
-        container_line(classes()[tool](HOST), planned(image))
+        container_line(CLASSES[tool](HOST), planned(image))
     assert image in caught.value.message
     assert "a place on this machine" in caught.value.message
     assert "--image-dir" in caught.value.hint
@@ -85,7 +85,7 @@ def test_no_tool_is_given_a_place_that_the_caller_has_not_named(tool: str, image
 def test_a_name_that_podman_takes_for_a_place_is_refused(image: str) -> None:
     for tool in TOOLS:
         with pytest.raises(ParameterError, match=r"(would be a place on this machine|no absolute path)"):
-            container_line(classes()[tool](HOST), planned(image))
+            container_line(CLASSES[tool](HOST), planned(image))
 
 
 @pytest.mark.parametrize("image", NONE_AT_ALL)
@@ -98,17 +98,17 @@ def test_what_is_no_image(image: str) -> None:
     "image", ["docker:dind", "docker:20.10", "ocis/oci:1", "docker.io/library/oci:1", "dir/x", "localhost:5000/dir:1"]
 )
 def test_names_in_registries_stay_names(image: str) -> None:
-    assert f" {image}{'' if ':' in image else ':latest'} " in container_line(classes()["podman"](HOST), planned(image))
+    assert f" {image}{'' if ':' in image else ':latest'} " in container_line(CLASSES["podman"](HOST), planned(image))
 
 
 def test_a_tag_does_not_lead_out(cvmfs: Path) -> None:
     for tag in ("/../../../etc", "x/../../..", "1/../../../../../.."):
         with pytest.raises(PacktivityError):
-            container_line(classes()["podman"](HOST), planned(f"{cvmfs}/u/image", imagetag=tag))
+            container_line(CLASSES["podman"](HOST), planned(f"{cvmfs}/u/image", imagetag=tag))
 
 
 def test_below_cvmfs_links_may_lead_to_cvmfs_only(cvmfs: Path) -> None:
-    podman, target = classes()["podman"](HOST), os.path.realpath(cvmfs / "u" / ".flat" / "1")
+    podman, target = CLASSES["podman"](HOST), os.path.realpath(cvmfs / "u" / ".flat" / "1")
     for image in (f"{cvmfs}/u/image:1", f"{cvmfs}/u/../u/image:1", target):
         found = image_store.local_image(podman, image, unpacked=False)
         assert found is not None
@@ -127,7 +127,7 @@ def test_an_unpacked_copy_that_leads_elsewhere_is_not_preferred(
     (cvmfs / "u" / "r.example").mkdir()
     (cvmfs / "u" / "r.example" / "out:1").symlink_to("/")
     (cvmfs / "u" / "r.example" / "in:1").symlink_to("../.flat/1")
-    podman = classes()["podman"](HOST)
+    podman = CLASSES["podman"](HOST)
     assert image_store.local_image(podman, "r.example/out:1", unpacked=True) is None
     found = image_store.local_image(podman, "r.example/in:1", unpacked=True)
     assert found is not None
@@ -138,7 +138,7 @@ def test_what_the_caller_names_may_be_named(tmp_path: Path, monkeypatch: pytest.
     folder, file = tmp_path / "images" / "x", tmp_path / "y.sif"
     folder.mkdir(parents=True)
     file.write_text("")
-    apptainer = classes()["apptainer"](HOST)
+    apptainer = CLASSES["apptainer"](HOST)
     config = ExecutionConfig({"containers": {"image_dir": [str(tmp_path / "images"), str(file)]}})
     assert f" {folder} " in container_line(apptainer, planned(str(folder), config))
     assert f" {file} " in container_line(apptainer, planned(str(file), config))
@@ -154,7 +154,7 @@ def test_what_the_caller_names_may_be_named(tmp_path: Path, monkeypatch: pytest.
 def test_where_cvmfs_is_mounted_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").mkdir()
     monkeypatch.setenv("PACKTIVITY_CVMFS_LOCATION", str(tmp_path))
-    assert f" {tmp_path}/x " in container_line(classes()["apptainer"](HOST), planned(f"{tmp_path}/x"))
+    assert f" {tmp_path}/x " in container_line(CLASSES["apptainer"](HOST), planned(f"{tmp_path}/x"))
 
 
 def test_the_word_of_the_caller_travels_with_the_task() -> None:
@@ -172,7 +172,7 @@ def test_nothing_outside_can_be_spelt(text: str, start: str) -> None:
     try:
         execution = planned(start + text)
         place = archive_path(str(execution.image))
-        found = image_store.local_image(classes()["podman"](HOST), str(execution.image), unpacked=False)
+        found = image_store.local_image(CLASSES["podman"](HOST), str(execution.image), unpacked=False)
     except PacktivityError:
         return
     assert place is None or os.path.realpath(place).startswith("/cvmfs/")

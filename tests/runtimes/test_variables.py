@@ -15,7 +15,7 @@ from packtivity.errors import ParameterError
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes import image_store, supervise
 from packtivity.runtimes.base import Host, Launch, with_variables
-from packtivity.runtimes.choose import classes
+from packtivity.runtimes.choose import TOOLS as CLASSES
 from packtivity.runtimes.plan import plan_container
 from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HOST = Host(1000, 100, "ada")
 ROOTLESS = Host(1000, 100, "ada", rootless=True)
 LAUNCH = Launch("img:1", "packtivity-x", "/tmp/scratch")
-TOOLS = sorted(classes())
+TOOLS = sorted(CLASSES)
 
 NAMES = [
     "*", "A*", "BASH_FUNC_ls%%", "", "A=B", "a-b", "a.b", "A B", " A", "A\n", "A\r", "1A", "é", "-e", "--privileged",
@@ -61,7 +61,7 @@ names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{2,8}", fullmatch=True)
 def test_every_tool_refuses_what_is_no_name(tool: str, name: str) -> None:
     for value in ("1", "\r"):
         with pytest.raises(ParameterError) as caught:
-            classes()[tool](HOST).run_argv(Execution(("true",), image="i", env={name: value}), LAUNCH)
+            CLASSES[tool](HOST).run_argv(Execution(("true",), image="i", env={name: value}), LAUNCH)
         assert repr(name) in caught.value.message
         assert "letters, digits and underscores" in caught.value.hint
 
@@ -78,7 +78,7 @@ def test_a_plan_refuses_them_before_any_tool_is_chosen(name: str) -> None:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_values_that_no_variable_can_have_are_refused_by_the_name(tool: str, value: str) -> None:
     with pytest.raises(ParameterError, match="the value of WORD has"):
-        classes()[tool](HOST).run_argv(Execution(("true",), image="i", env={"WORD": value}), LAUNCH)
+        CLASSES[tool](HOST).run_argv(Execution(("true",), image="i", env={"WORD": value}), LAUNCH)
 
 
 @given(st.dictionaries(names, words | words.map(lambda text: f"{text}\r")))
@@ -87,13 +87,13 @@ def test_no_tool_s_environment_has_a_variable_of_a_document(variables: dict[str,
     task = Execution(("true",), image="i", env=variables)
     for tool in TOOLS:
         for host in (HOST, ROOTLESS):
-            assert classes()[tool](host).client_env(task, caller) == {}
+            assert CLASSES[tool](host).client_env(task, caller) == {}
 
 
 @given(st.dictionaries(names, words, min_size=1))
 def test_no_option_takes_a_variable_of_a_document_from_the_tool_s_environment(variables: dict[str, str]) -> None:
     for tool in TOOLS:
-        argv = classes()[tool](HOST).run_argv(Execution(("true",), image="i", env=variables), LAUNCH)
+        argv = CLASSES[tool](HOST).run_argv(Execution(("true",), image="i", env=variables), LAUNCH)
         given_ = [word for before, word in itertools.pairwise(argv) if before == "--env"]
         assert all("=" in word for word in given_)
         assert not any(word.startswith(("--env=", "--env-file", "-e")) for word in argv[: argv.index("true")])
@@ -131,7 +131,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def with_image(tool: str, folder: Path) -> Runtime:
     """Return a runtime that has the image ``r.example/x:1`` at hand."""
-    runtime = classes()[tool](HOST)
+    runtime = CLASSES[tool](HOST)
     if not runtime.has_store:
         (folder / "x.sif").write_text("")
         image_store.write_note(runtime, image_store.Image("r.example/x:1", str(folder / "x.sif")))
@@ -170,6 +170,6 @@ def test_the_line_to_run_by_hand_sets_none_of_them_for_the_tool(pretended: Path,
 def test_variables_of_the_caller_s_own_still_go_by_the_tool_s_environment(pretended: Path, tmp_path: Path) -> None:
     task: Any = Execution(("true",), image="i", env={"TOKEN": "\r"}, pass_env=("BEARER_TOKEN",))
     caller = {"BEARER_TOKEN": "a.b-c", "TOKEN": "x"}
-    assert classes()["apptainer"](HOST).client_env(task, caller) == {"APPTAINERENV_BEARER_TOKEN": "a.b-c"}
-    argv = classes()["podman"](HOST).run_argv(task, LAUNCH)
+    assert CLASSES["apptainer"](HOST).client_env(task, caller) == {"APPTAINERENV_BEARER_TOKEN": "a.b-c"}
+    argv = CLASSES["podman"](HOST).run_argv(task, LAUNCH)
     assert argv[argv.index("--env", argv.index("USER=ada")) + 1] == "BEARER_TOKEN"

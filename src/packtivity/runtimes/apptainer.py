@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import ParameterError
@@ -24,6 +25,15 @@ class Apptainer(Runtime):
     has_store = False
     needs_scratch = True
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}
+    login = "registry login docker://REGISTRY"
+
+    def closer_trouble(self) -> str:
+        """Say whether this kernel lets ordinary users make containers (or a setuid helper does)."""
+        if self.host.uid == 0 or any(os.path.exists(f"/usr/libexec/{tool}/bin/starter-suid") for tool in _SUID_TOOLS):
+            return ""
+        return next(
+            (f"user namespaces are disabled ({switch} is {off})" for switch, off in _SWITCHES if _says(switch, off)), ""
+        )
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
@@ -91,6 +101,22 @@ class Apptainer(Runtime):
         """Return ``apptainer pull FILE IMAGE``."""
         plain = ("--no-https",) if is_loopback(parse(image).registry) else ()
         return (self.program, "pull", "--force", *plain, target, image if "://" in image else f"docker://{image}")
+
+
+_SUID_TOOLS = ("apptainer", "singularity")
+_SWITCHES = (
+    ("/proc/sys/user/max_user_namespaces", "0"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+)
+
+
+def _says(switch: str, value: str) -> bool:
+    try:
+        with open(switch, encoding="ascii") as file:
+            return file.read().strip() == value
+    except OSError:
+        return False
 
 
 def _devices(gpus: str) -> str:

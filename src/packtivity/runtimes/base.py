@@ -1,11 +1,13 @@
 """What a container tool is to us: a few pure methods that turn a planned execution into argument lists.
 
-A new tool is one subclass of :class:`Runtime`. Nothing in here, or in the subclasses, starts a process or looks at
-the machine: what is known of the machine is in :class:`Host`.
+A new tool is one subclass of :class:`Runtime`, and all that differs between tools is in these classes. Nothing in here,
+or in the subclasses, starts a process. What is known of the machine is in :class:`Host`; methods that look at it for
+themselves are given the caller's environment.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -88,9 +90,48 @@ class Runtime:
     """Exit codes by which the tool says that it could not start a container, which a task may have as well; with what the
     line begins in which it then says why."""
 
+    changes_user: ClassVar[bool] = False
+    """Whether a task may run as another user, to whom what it writes then belongs (unless ids are mapped)."""
+    inits: ClassVar[tuple[str, ...]] = ()
+    """Where the init program that the tool gives to containers may be."""
+    check_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments with which the tool says whether it works at all."""
+    login: ClassVar[str] = "login REGISTRY"
+    """Arguments with which a person logs in to a registry."""
+
     def __init__(self, host: Host, program: str | None = None) -> None:
         self.host = host
         self.program = program or self.name
+
+    # --- the machine ---
+
+    @classmethod
+    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether there is an init program for containers."""
+        return any(map(os.path.exists, cls.inits))
+
+    @classmethod
+    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether root inside a container is the caller outside."""
+        return False
+
+    def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Return why the tool cannot work here, as far as a glance shows; empty when nothing speaks against it."""
+        return ""
+
+    def closer_trouble(self) -> str:
+        """Return the same after a closer look, without asking the tool."""
+        return ""
+
+    def doubt(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Return what a person should know although the tool works."""
+        return ""
+
+    def store(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Return what says, besides the program, which store images are in."""
+        return ""
+
+    # --- arguments ---
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return the arguments that run ``execution``.
@@ -127,6 +168,13 @@ class Runtime:
 
     def remove_argv(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
         """Return the arguments that end and remove a container; empty when killing its processes is enough."""
+        return ()
+
+    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the arguments that print ``oom`` if a container was killed for memory; empty when the tool forgets.
+
+        :param started, ended: when it ran, seconds since the epoch.
+        """
         return ()
 
     def refusal(self, what: str, instead: str) -> EnvironmentUnavailable:

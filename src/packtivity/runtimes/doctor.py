@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.runtimes import credentials
-from packtivity.runtimes.choose import ORDER, classes, docker_endpoint, find_program, named, trouble
+from packtivity.runtimes.choose import ORDER, TOOLS, find_program, named, trouble
+from packtivity.runtimes.oci import docker_endpoint
 from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from packtivity.runtimes.base import Runtime
-
-_LONGEST_RUNROOT = 50
-"""Characters that Podman 4 allows for its runroot, ``$XDG_RUNTIME_DIR/containers``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
     chosen = settings.value("container_runtime")
     asked = None if chosen in (None, "", "auto") else str(chosen)
     kind = os.path.basename(asked or "")
-    names = [asked if asked and name == kind else name for name in classes()]
+    names = [asked if asked and name == kind else name for name in TOOLS]
     runtimes = [examine_runtime(named(name, caller), caller) for name in names]
     working = {finding.subject for finding in runtimes if finding.status in ("works", "warning")}
     used = next((name for name in ((kind,) if asked else ORDER) if name in working), None)
@@ -71,7 +69,7 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     reason = trouble(runtime, caller) or _deep_trouble(runtime)
     if reason:
         return Finding(name, "broken", version, reason, _advice(name, reason, caller))
-    doubt = _podman_doubt(caller) if name == "podman" and runtime.host.uid != 0 else ""
+    doubt = runtime.doubt(caller)
     return Finding(name, "warning" if doubt else "works", version, path, doubt)
 
 
@@ -81,36 +79,12 @@ def _version(text: str) -> str:
 
 
 def _deep_trouble(runtime: Runtime) -> str:
-    """Ask the tool itself."""
-    questions = {
-        "docker": ("version", "--format", "{{.Server.Version}}"),
-        "podman": ("info", "--format", "{{.Host.OCIRuntime.Name}}"),
-        "podman-hpc": ("info",),
-    }
-    if runtime.name in questions:
-        answer = probe((runtime.program, *questions[runtime.name]), 30)
-        return answer.last_line if answer.code else ""
-    if runtime.name in ("apptainer", "singularity"):
-        return _namespaces_trouble() if runtime.host.uid != 0 else ""
-    return ""
-
-
-def _namespaces_trouble() -> str:
-    """Say whether this kernel lets ordinary users make containers (or a setuid helper does)."""
-    if any(os.path.exists(f"/usr/{place}/bin/starter-suid") for place in ("libexec/apptainer", "libexec/singularity")):
-        return ""
-    for switch, refusing in (
-        ("/proc/sys/user/max_user_namespaces", "0"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ):
-        try:
-            with open(switch, encoding="ascii") as file:
-                if file.read().strip() == refusing:
-                    return f"user namespaces are switched off ({switch} is {refusing})"
-        except OSError:
-            continue
-    return ""
+    """Look closer, and ask the tool itself."""
+    if runtime.check_arguments:
+        answer = probe((runtime.program, *runtime.check_arguments), 30)
+        if answer.code:
+            return answer.last_line
+    return runtime.closer_trouble()
 
 
 def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
@@ -123,15 +97,6 @@ def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
     if "may not use" in reason:
         return "As root: usermod -aG docker USER; then log in anew. Or use podman."
     return f"{name} says more when called by hand."
-
-
-def _podman_doubt(caller: Mapping[str, str]) -> str:
-    runroot = os.path.join(caller.get("XDG_RUNTIME_DIR", ""), "containers")
-    if len(runroot) > _LONGEST_RUNROOT:
-        return (
-            f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
-        )
-    return ""
 
 
 # --- what else tasks need --------------------------------------------------------------------------------------

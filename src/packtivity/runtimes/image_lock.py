@@ -89,7 +89,7 @@ def digest_of(image: Image, runtime: Runtime) -> str:
     if not runtime.has_store:
         raise EnvironmentUnavailable(
             f"the image {image.reference} cannot be locked: its registry does not tell its digest",
-            hint=f"If it is private, log in: {runtime.name} registry login docker://REGISTRY",
+            hint=f"If it is private, log in: {runtime.name} {runtime.login}",
         )
     raise EnvironmentUnavailable(
         f"the image {image.reference} cannot be locked: it was made here and has no digest in a registry",

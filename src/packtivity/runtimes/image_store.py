@@ -92,7 +92,7 @@ def folder(*, make: bool = False) -> str:
 
 def note_path(runtime: Runtime, image: str) -> str:
     """Return the file with the note on an image."""
-    store = settings.caller_environment().get("DOCKER_HOST", "") if runtime.name == "docker" else ""
+    store = runtime.store(settings.caller_environment())
     key = hashlib.sha256(f"{runtime.program}\0{store}\0{image}".encode()).hexdigest()[:40]
     return os.path.join(folder(), f"{runtime.name}-{key}.json")
 
@@ -221,7 +221,7 @@ def fetch(
         return found
     if policy == "never":
         raise EnvironmentUnavailable(
-            f"the image {reference} is not here, and pulling is switched off",
+            f"image {reference} is not available locally, and pulling is disabled",
             hint=f"Allow it (--pull missing), or fetch it with: {' '.join(runtime.pull_argv(reference, 'IMAGE.sif'))}",
         )
     began = time.time()

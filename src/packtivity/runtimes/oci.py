@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import hashlib
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 
@@ -20,12 +24,56 @@ class Docker(Runtime):
     install = "https://docs.docker.com/engine/install"
     security: ClassVar[str] = "label=disable"
     is_child: ClassVar[bool] = False
+    changes_user: ClassVar[bool] = True
+    inits: ClassVar[tuple[str, ...]] = (
+        "/usr/bin/docker-init",
+        "/usr/libexec/docker/docker-init",
+        "/usr/local/bin/docker-init",
+    )
+    check_arguments: ClassVar[tuple[str, ...]] = ("version", "--format", "{{.Server.Version}}")
     # "docker" may also be a script that calls Podman.
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
         125: ("docker: ", "Error: "),
         126: ("docker: ",),
         127: ("docker: ",),
     }
+
+    @classmethod
+    def has_init(cls, caller: Mapping[str, str]) -> bool:
+        """Return whether there is one; a daemon on another machine or in a virtual one has its own."""
+        return super().has_init(caller) or not docker_endpoint(caller).startswith("unix:")
+
+    @classmethod
+    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:
+        """Return whether the daemon is the user's own."""
+        endpoint = docker_endpoint(caller)
+        return uid != 0 and endpoint.startswith("unix:") and f"/run/user/{uid}/" in endpoint
+
+    def trouble(self, caller: Mapping[str, str]) -> str:
+        """Return why the daemon cannot be reached."""
+        endpoint = docker_endpoint(caller)
+        path = endpoint.removeprefix("unix://")
+        if path == endpoint:
+            return ""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            try:
+                connection.connect(path)
+            except PermissionError:
+                return f"you may not use {path}; ask to be in its group (docker)"
+            except OSError as error:
+                return f"its daemon does not answer at {path} ({error.strerror or error})"
+        return ""
+
+    def store(self, caller: Mapping[str, str]) -> str:
+        """Return the daemon that was chosen."""
+        return caller.get("DOCKER_HOST", "")
+
+    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:
+        """Return ``docker events …``."""
+        span = ("--since", f"{int(started) - 1}", "--until", f"{int(ended) + 1}")
+        which = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
+        return (self.program, "events", *span, *which)
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -121,11 +169,50 @@ class Podman(Docker):
     name = "podman"
     install = "https://podman.io/docs/installation"
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = dict.fromkeys((125, 126, 127), ("Error: ",))
+    inits: ClassVar[tuple[str, ...]] = (
+        "/usr/libexec/podman/catatonit",
+        "/usr/lib/podman/catatonit",
+        "/usr/bin/catatonit",
+    )
+    check_arguments: ClassVar[tuple[str, ...]] = ("info", "--format", "{{.Host.OCIRuntime.Name}}")
 
     def __init__(self, host: Host, program: str | None = None) -> None:
         super().__init__(host, program)
         # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
         self.runs_folders = not host.rootless
+
+    @classmethod
+    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether there is one on this machine."""
+        return any(map(os.path.exists, cls.inits))
+
+    @classmethod
+    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
+        """Return whether the caller is an ordinary user."""
+        return uid != 0
+
+    def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Return whether an ordinary user has no ids to map."""
+        if self.host.uid == 0 or {self.host.user, str(self.host.uid)} & _subordinate_owners() or _subid_elsewhere():
+            return ""
+        return f"no subordinate user ids for {self.host.user} in /etc/subuid"
+
+    def doubt(self, caller: Mapping[str, str]) -> str:
+        """Return whether its folder has too long a name."""
+        runroot = os.path.join(caller.get("XDG_RUNTIME_DIR", ""), "containers")
+        if self.host.uid == 0 or len(runroot) <= _LONGEST_RUNROOT:
+            return ""
+        return (
+            f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
+        )
+
+    def store(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
+        """Return nothing: its store is the user's."""
+        return ""
+
+    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing: it forgets a container that is removed."""
+        return ()
 
     def _watched(self, launch: Launch) -> Iterator[str]:
         yield from super()._watched(launch)
@@ -162,6 +249,7 @@ class PodmanHPC(Podman):
     name = "podman-hpc"
     install = "https://podman-hpc.readthedocs.io"
     tested = False
+    check_arguments: ClassVar[tuple[str, ...]] = ("info",)
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
         yield "--gpu"
@@ -175,3 +263,50 @@ def _carries(value: str) -> bool:
 def with_group(user: str, group: int) -> str:
     """Complete ``UID`` to ``UID:GID``."""
     return user if ":" in user else f"{user}:{group}"
+
+
+# --- the machine -----------------------------------------------------------------------------------------------
+
+_SOCKET = "unix:///var/run/docker.sock"
+
+
+def docker_endpoint(caller: Mapping[str, str]) -> str:
+    """Return the address of Docker's daemon as its client would find it: variable, context, usual socket."""
+    if caller.get("DOCKER_HOST"):
+        return caller["DOCKER_HOST"]
+    folder = caller.get("DOCKER_CONFIG") or os.path.join(caller.get("HOME", "/"), ".docker")
+    context = caller.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
+    if context == "default":
+        return _SOCKET
+    meta = _read_json(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
+    endpoint: str = meta.get("Endpoints", {}).get("docker", {}).get("Host", _SOCKET)
+    return endpoint
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+_LONGEST_RUNROOT = 50
+"""Characters that Podman 4 allows for its runroot, ``$XDG_RUNTIME_DIR/containers``."""
+
+
+def _subordinate_owners() -> set[str]:
+    try:
+        with open("/etc/subuid", encoding="utf-8", errors="replace") as file:
+            return {line.partition(":")[0] for line in file}
+    except OSError:
+        return set()
+
+
+def _subid_elsewhere() -> bool:
+    try:
+        with open("/etc/nsswitch.conf", encoding="utf-8", errors="replace") as file:
+            return any(line.startswith("subid:") for line in file)
+    except OSError:
+        return False

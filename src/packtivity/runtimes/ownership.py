@@ -29,7 +29,7 @@ _RECLAIM = 'find "$@" ! -user "$0" -exec chown -h "$0" {} +'
 def is_foreign(runtime: Runtime, execution: Execution) -> bool:
     """Return whether what the task writes would not belong to the caller."""
     user, host = execution.user, runtime.host
-    if user is None or host.rootless or runtime.name not in ("docker", "podman"):
+    if user is None or host.rootless or not runtime.changes_user:
         return False
     return user == "image" or int(user.partition(":")[0]) != host.uid
 

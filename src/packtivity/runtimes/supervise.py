@@ -99,7 +99,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
     note = None if watch.policy == "always" else image_store.read_note(runtime, wanted)
     if note is not None:
         return note
-    return image_store.fetch(runtime, wanted, watch.policy, _puller(watch), watch.say, watch.is_cancelled)
+    return image_store.fetch(runtime, wanted, watch.policy, _puller(runtime, watch), watch.say, watch.is_cancelled)
 
 
 def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
@@ -112,7 +112,7 @@ def _as_locked(image: Image, locked: Mapping[str, str] | None) -> Image:
     return image
 
 
-def _puller(watch: Supervision) -> image_store.Puller:
+def _puller(runtime: Runtime, watch: Supervision) -> image_store.Puller:
     def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
         remove = ("rm", "-f", part) if part is not None else ()
         # What the tool unpacks on its way lies in a folder that goes with it.
@@ -123,19 +123,17 @@ def _puller(watch: Supervision) -> image_store.Puller:
             elif part is not None and target is not None:
                 os.replace(part, target)
         if done.returncode:
-            raise _pull_failed(argv, done)
+            raise _pull_failed(runtime, argv, done)
 
     return pull
 
 
-def _pull_failed(argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUnavailable:
+def _pull_failed(runtime: Runtime, argv: tuple[str, ...], done: Completed) -> errors.EnvironmentUnavailable:
     text = done.tail.decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = "\n".join(f"  | {line}" for line in lines[-5:])
     denied = any(word in text.lower() for word in ("denied", "unauthorized", "authentication", "credentials"))
-    tool = os.path.basename(argv[0])
-    words = "registry login docker://REGISTRY" if tool in ("apptainer", "singularity") else "login REGISTRY"
-    login = f"If it is private, log in with the tool itself: {tool} {words}"
+    login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} {runtime.login}"
     return errors.EnvironmentUnavailable(
         f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
         hint=login if denied else "Is its name right, and the registry in reach?",
@@ -365,8 +363,7 @@ def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bo
         return ended.usage.killed > 0
     if done.returncode != 137 and ended.usage is None:
         return False
-    if runtime.name != "docker":
+    argv = runtime.out_of_memory_argv(ended.name, done.started, done.ended)
+    if not argv:
         return done.returncode == 137 and execution.limits.memory is not None
-    span = ("--since", f"{int(done.started) - 1}", "--until", f"{int(done.ended) + 1}")
-    which = ("--filter", f"container={ended.name}", "--filter", "event=oom", "--format", "{{.Action}}")
-    return "oom" in probe((runtime.program, "events", *span, *which)).text.splitlines()
+    return "oom" in probe(argv).text.splitlines()
