@@ -51,16 +51,13 @@ class packconfig:
 
 def _selection_from(file: str) -> dict[str, dict[str, str]]:
     found = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
-    if not (isinstance(found, dict) and all(_is_choice(chosen) for chosen in found.values())):
+    names = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen.values()) for chosen in names):
         raise ConfigurationError(
             f"PACKTIVITY_SYNCCONFIGFILE: {file} is not a mapping of mappings of names",
             hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
         )
     return {str(category): chosen for category, chosen in found.items()}
-
-
-def _is_choice(chosen: Any) -> bool:
-    return isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen.values())
 
 
 class container_config:
@@ -155,8 +152,7 @@ class container_config:
 
     def cvmfs_location(self) -> str:
         """Return where CVMFS is mounted on this machine."""
-        found: str = settings.value("cvmfs_location")
-        return found
+        return str(settings.value("cvmfs_location"))
 
     def cvmfs_propagation(self) -> str | None:
         """Return the mount propagation for CVMFS."""
@@ -165,13 +161,11 @@ class container_config:
 
     def cvmfs_source(self) -> str:
         """Return ``external`` (bind mount) or ``voldriver`` (Docker volume plug-in)."""
-        found: str = settings.value("cvmfs_source")
-        return found
+        return str(settings.value("cvmfs_source"))
 
     def container_runtime_modifier(self) -> str:
         """Return extra arguments for the container tool, quoted as for a shell."""
-        found: str = settings.value("docker_cmd_mod")
-        return found
+        return str(settings.value("docker_cmd_mod"))
 
     def auth_location(self) -> str:
         """Return the directory with credentials here; ``config`` wins over the environment."""
@@ -223,14 +217,8 @@ class ExecutionConfig:
         interaction: Interaction | None = None,
         cancel: Cancellation | None = None,
     ) -> None:
-        given: dict[str, Any] = {
-            "timeout": timeout,
-            "strict": strict,
-            "clean_env": clean_env,
-            "pass_env": pass_env,
-            "grace": grace,
-        }
-        given["retries"] = retries
+        given: dict[str, Any] = {"timeout": timeout, "strict": strict, "clean_env": clean_env, "pass_env": pass_env}
+        given |= {"grace": grace, "retries": retries}
         self.config = {**(config or {}), **{key: value for key, value in given.items() if value is not None}}
         self.container_config = container_config(self.config.get("containers"))
         self.timeout: float | None = _seconds(self.config, "timeout", None)
@@ -277,10 +265,7 @@ class ExecutionConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part that travels with a task to where it runs."""
-        travelling = dict(self.config)
-        if "pass_env" in travelling:
-            travelling["pass_env"] = list(self.pass_env)
-        return travelling
+        return {**self.config, **({"pass_env": list(self.pass_env)} if "pass_env" in self.config else {})}
 
 
 def _seconds(config: Mapping[str, Any], key: str, default: float | None) -> float | None:

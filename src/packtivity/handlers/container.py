@@ -169,8 +169,6 @@ def docker_execution_cmdline(
     config: ExecutionConfig, state: State, log: Logger, metadata: Metadata | None, race_spec: Mapping[str, Any]
 ) -> str:
     """Return the ``docker run …`` line for a :func:`race_spec`, quoted so that a shell can split it again."""
-    import os
-
     stdin = race_spec["stdin"]
     execution = Execution(
         argv=tuple(race_spec["argv"]),

@@ -148,8 +148,10 @@ def ask_for_json(instructions: str, interaction: Interaction | None = None) -> J
             text = _read_document(person)
             asked = True
             document = _parse(text, person)
-            if document and _confirmed(document[0], person):
-                return document[0]
+            if document:
+                person.show(f"got:\n{_shown(document[0])}")
+                if person.ask("publish? (y/N) ").strip().lower() in {"y", "yes"}:
+                    return document[0]
     except EOFError:
         raise _ended(asked or person.available()) from None
 
@@ -208,11 +210,6 @@ def _marked(text: str, line: int, column: int, message: str) -> str:
     shown = (text.split("\n") or [""])[line - 1]
     caret = " " * (column - 1) + "^"
     return f"This is not JSON: line {line}, column {column}: {message}\n  {shown}\n  {caret}\nPlease type it again."
-
-
-def _confirmed(document: JSON, person: Interaction) -> bool:
-    person.show(f"got:\n{_shown(document)}")
-    return person.ask("publish? (y/N) ").strip().lower() in {"y", "yes"}
 
 
 def _shown(document: JSON) -> str:

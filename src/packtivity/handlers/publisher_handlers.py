@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity.datamodel import iter_leaves, map_leaves
 from packtivity.datamodel.query import JqError
 from packtivity.errors import MissingParameter, ParameterError, PublishError
-from packtivity.globs import glob
+from packtivity.globs import glob as find_files
 from packtivity.handlers.documents import document, plain, typed
 from packtivity.handlers.manual import ask_for_json
 from packtivity.handlers.templates import Values, fill, values_of
@@ -101,7 +101,9 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
     :raises PublishError: ``relative_paths`` without a work directory.
     """
     workdir = _workdir(state)
-    values = _with_workdir(values_of(typed(parameters, state)), workdir)
+    values = values_of(typed(parameters, state))
+    if workdir is not None:
+        values = Values(values.args, {"workdir": workdir, **values.names})
     relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
     template = publisher["publish"]
 
@@ -110,13 +112,9 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
             return leaf
         text = fill(leaf, values, "publisher.publish")
         path = _absolute(text, workdir) if relative else text
-        return _globbed(path) or text if glob else path
+        return find_files(path) or text if glob else path
 
     return map_leaves(template, filled)
-
-
-def _with_workdir(values: Values, workdir: str | None) -> Values:
-    return values if workdir is None else Values(values.args, {"workdir": workdir, **values.names})
 
 
 def _absolute(text: str, workdir: str | None) -> str:
@@ -127,10 +125,6 @@ def _absolute(text: str, workdir: str | None) -> str:
     if workdir is None:
         raise _no_workdir("relative_paths")
     return text if text and text[0] == workdir[0] else os.path.join(workdir, text)
-
-
-def _globbed(pattern: str) -> list[str]:
-    return glob(pattern)
 
 
 @publisher("fromparjq-pub")
@@ -148,15 +142,10 @@ def fromparjq(publisher: Part, parameters: ParametersLike, state: State | None) 
         raise PublishError(
             f"publisher.script: {error.message}", hint="Try it on the parameter document with the jq command."
         ) from None
-    directory = _lookup_directory(state)
+    directory = _workdir(state)
+    if directory is None and state and len(state.readonly) == 1:
+        directory = str(state.readonly[0])
     return result if directory is None else _looked_up(publisher, result, directory)
-
-
-def _lookup_directory(state: State | None) -> str | None:
-    workdir = _workdir(state)
-    if workdir is None and state and len(state.readonly) == 1:
-        return str(state.readonly[0])
-    return workdir
 
 
 def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
@@ -169,7 +158,7 @@ def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
         path = os.path.join(directory, leaf) if relative else leaf
         if exact and os.path.exists(path):
             return path
-        return (_globbed(path) or leaf) if glob else leaf
+        return (find_files(path) or leaf) if glob else leaf
 
     # Documents with objects in them are mapped as they are, plain ones in the order that the program gave.
     return result.map(found) if getattr(result, "leafmodel", None) else map_leaves(result.json(), found)
@@ -204,7 +193,7 @@ def fromglob(publisher: Part, parameters: ParametersLike, state: State | None) -
     :raises PublishError: there is no work directory.
     """
     workdir = _required_workdir(state, "fromglob-pub")
-    return {publisher["outputkey"]: _globbed(f"{workdir}/{publisher['globexpression']}")}
+    return {publisher["outputkey"]: find_files(f"{workdir}/{publisher['globexpression']}")}
 
 
 @publisher("fromyaml-pub")
@@ -215,7 +204,9 @@ def fromyaml(publisher: Part, parameters: ParametersLike, state: State | None) -
     """
     file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
     try:
-        _check_regular(file)
+        mode = os.stat(file).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe or a device could be read for ever
+            raise ValueError("not a regular file")
         with open(file, "rb") as stream:
             content = stream.read()
     except (OSError, ValueError) as error:
@@ -224,13 +215,6 @@ def fromyaml(publisher: Part, parameters: ParametersLike, state: State | None) -
         return load_yaml(content, file)
     except ParameterError as error:
         raise PublishError(f"publisher.yamlfile: {error.message}", hint=error.hint) from None
-
-
-def _check_regular(file: str) -> None:
-    """Refuse what could be read for ever: a pipe that nobody writes to any more, a device."""
-    mode = os.stat(file).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError("not a regular file")
 
 
 def _unreadable(file: str, error: OSError | ValueError) -> PublishError:

@@ -191,29 +191,17 @@ def check_variables(variables: Mapping[str, str]) -> None:
     :raises ParameterError: a name or value cannot be used; the message names the variable.
     """
     for name, value in variables.items():
-        if not is_variable_name(name):
+        if not (name.isascii() and name.isidentifier()):
             raise ParameterError(
                 f"environment.env: {name!r} is not a valid name of a variable",
                 hint="Use letters, digits and underscores (A-Z, a-z, 0-9, _), and no digit first.",
             )
-        if "\0" in value or not _is_text(value):
-            what = "a NUL character" if "\0" in value else "half of a surrogate pair"
+        half = any("\ud800" <= character <= "\udfff" for character in value)
+        if "\0" in value or half:
+            what = "half of a surrogate pair" if half else "a NUL character"
             raise ParameterError(
                 f"environment.env: the value of {name} has {what} in it", hint="Remove it: no variable can have it."
             )
-
-
-def is_variable_name(name: str) -> bool:
-    """Return whether a shell can set a variable of this name."""
-    return name.isascii() and name.isidentifier()
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def with_variables(variables: Mapping[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import calendar
+import io
 import json
 import os
 import time
@@ -202,52 +203,49 @@ def _element(der: bytes, position: int) -> tuple[int, int, int]:
 
 def kerberos_end(cache: bytes) -> float | None:
     """Return when the ticket-granting ticket in a credential cache expires (MIT's file format, version 4)."""
-    if cache[:2] != b"\x05\x04":
-        return None
-    position = 4 + int.from_bytes(cache[2:4])
+    stream = _Reader(cache)
     try:
-        position = _principal(cache, position)[1]
-        while position < len(cache):
-            _, position = _principal(cache, position)
-            server, position = _principal(cache, position)
-            position += 2  # the type of the session key, then the key
-            position += 4 + int.from_bytes(cache[position : position + 4])
-            ends = int.from_bytes(cache[position + 8 : position + 12])
+        if stream.take(2) != b"\x05\x04":
+            return None
+        stream.take(stream.number(2))
+        stream.principal()
+        while True:
+            stream.principal()
+            server = stream.principal()
+            stream.take(2)  # the type of the session key
+            stream.counted()
+            stream.take(8)
+            ends = stream.number()
             if server.startswith(b"krbtgt/"):
                 return float(ends)
-            position = _after_ticket(cache, position + 16 + 1 + 4)
-    except IndexError:
-        pass
-    return None
+            stream.take(4 + 1 + 4)
+            for _ in range(2):  # addresses, authorisation data
+                for _ in range(stream.number()):
+                    stream.take(2)
+                    stream.counted()
+            for _ in range(2):  # ticket, second ticket
+                stream.counted()
+    except EOFError:
+        return None
 
 
-def _principal(cache: bytes, position: int) -> tuple[bytes, int]:
-    _need(cache, position + 8)
-    count = int.from_bytes(cache[position + 4 : position + 8])
-    position += 8
-    parts = []
-    for _ in range(count + 1):
-        length = int.from_bytes(cache[position : position + 4])
-        _need(cache, position + 4 + length)
-        parts.append(cache[position + 4 : position + 4 + length])
-        position += 4 + length
-    return b"/".join(parts[1:]), position
+class _Reader(io.BytesIO):
+    def take(self, size: int) -> bytes:
+        """Return the next bytes.
 
+        :raises EOFError: there are not so many.
+        """
+        found = self.read(size)
+        if len(found) < size:
+            raise EOFError
+        return found
 
-def _after_ticket(cache: bytes, position: int) -> int:
-    for _ in range(2):  # addresses, authorisation data
-        count = int.from_bytes(cache[position : position + 4])
-        position += 4
-        for _ in range(count):
-            position += 2
-            position += 4 + int.from_bytes(cache[position : position + 4])
-            _need(cache, position)
-    for _ in range(2):  # ticket, second ticket
-        position += 4 + int.from_bytes(cache[position : position + 4])
-    _need(cache, position)
-    return position
+    def number(self, size: int = 4) -> int:
+        return int.from_bytes(self.take(size))
 
+    def counted(self) -> bytes:
+        return self.take(self.number())
 
-def _need(cache: bytes, position: int) -> None:
-    if position > len(cache):
-        raise IndexError(position)
+    def principal(self) -> bytes:
+        self.take(4)
+        return b"/".join([self.counted() for _ in range(self.number() + 1)][1:])

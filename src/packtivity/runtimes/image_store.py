@@ -140,7 +140,10 @@ def local_image(
         found = existing(unpacked_candidates(reference))
         refuse_foreign(reference, found or reference, allowed)
         if found is None:
-            raise EnvironmentUnavailable(f"the image {reference} is not here", hint=_where_images_come_from(reference))
+            hint = "Is the path right, and is it mounted on this machine?"
+            if reference.startswith("/cvmfs/") and not os.path.isdir("/cvmfs"):
+                hint = "There is no /cvmfs on this machine: install CVMFS, or name the image in its registry."
+            raise EnvironmentUnavailable(f"the image {reference} is not here", hint=hint)
         return _checked_local(runtime, reference, found)
     found = existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
     return (
@@ -148,12 +151,6 @@ def local_image(
         if found is None or not may_be_image(found, allowed)
         else Image(reference, found, identifier=found, seen=time.time())
     )
-
-
-def _where_images_come_from(reference: str) -> str:
-    if reference.startswith("/cvmfs/") and not os.path.isdir("/cvmfs"):
-        return "There is no /cvmfs on this machine: install CVMFS, or name the image in its registry."
-    return "Is the path right, and is it mounted on this machine?"
 
 
 def _checked_local(runtime: Runtime, reference: str, path: str) -> Image:

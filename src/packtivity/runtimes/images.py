@@ -98,7 +98,9 @@ def full_image(image: str, tag: str | None) -> str:
     image, tag = image.removeprefix("docker://"), tag or ""
     if is_path(image) or is_uri(image):
         joined = image if tag in ("", "latest") or image.endswith((f":{tag}", ".sif", ".simg")) else f"{image}:{tag}"
-        return _checked_path(joined)
+        if not joined.isprintable():
+            raise ParameterError(f"environment.image: {joined!r} has a control character in it")
+        return joined
     last = image.rpartition("/")[2]
     own = last.partition("@")[0].partition(":")[2]
     if "@" in last or own:
@@ -111,12 +113,6 @@ def full_image(image: str, tag: str | None) -> str:
     else:
         joined = f"{image}:{tag}" if tag else image
     return _checked(joined)
-
-
-def _checked_path(image: str) -> str:
-    if not image.isprintable() or "\0" in image:
-        raise ParameterError(f"environment.image: {image!r} has a control character in it")
-    return image
 
 
 def _checked(image: str) -> str:

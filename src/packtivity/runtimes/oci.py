@@ -100,7 +100,7 @@ class Docker(Runtime):
         if execution.network not in (None, "default"):
             yield f"--network={execution.network}"
         yield from self._limits(execution.limits)
-        if self._unlabelled(execution):
+        if self.host.selinux or any(mount.kind == "volume" for mount in execution.mounts):
             yield from ("--security-opt", self.security)
         yield from execution.options
         for mount in execution.mounts:
@@ -110,9 +110,6 @@ class Docker(Runtime):
         if launch.cidfile:
             yield from ("--cidfile", launch.cidfile)
 
-    def _unlabelled(self, execution: Execution) -> bool:
-        return self.host.selinux or any(mount.kind == "volume" for mount in execution.mounts)
-
     def _image(self, launch: Launch) -> tuple[str, ...]:
         return (launch.image,)
 
@@ -121,7 +118,8 @@ class Docker(Runtime):
         if execution.user == "image":
             return
         if execution.user is not None:
-            yield from ("--user", with_group(execution.user, self.host.gid))
+            group = "" if ":" in execution.user else f":{self.host.gid}"
+            yield from ("--user", f"{execution.user}{group}")
         elif self.host.rootless:
             yield from ("--user", "0:0")
         else:
@@ -258,11 +256,6 @@ class PodmanHPC(Podman):
 def _carries(value: str) -> bool:
     """Return whether ``--env`` brings a value inside as it is: Podman, which "docker" may be, loses ``\\r`` in ``\\r\\n``."""
     return "\r" not in value
-
-
-def with_group(user: str, group: int) -> str:
-    """Complete ``UID`` to ``UID:GID``."""
-    return user if ":" in user else f"{user}:{group}"
 
 
 # --- the machine -----------------------------------------------------------------------------------------------

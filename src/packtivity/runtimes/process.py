@@ -324,20 +324,15 @@ def _readable(content: bytes | None) -> int:
     """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
     if not content:
         return os.open(os.devnull, os.O_RDONLY)
-    descriptor = _anonymous_file()
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    try:
+        descriptor = os.memfd_create("packtivity-stdin")
+    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
+        with tempfile.TemporaryFile() as named:
+            descriptor = os.dup(named.fileno())
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _anonymous_file() -> int:
-    try:
-        return os.memfd_create("packtivity-stdin")
-    except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:

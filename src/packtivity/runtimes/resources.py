@@ -66,8 +66,6 @@ def understand(resources: Sequence[Any]) -> Resources:
 def _limits(asked: Mapping[str, Any]) -> Limits:
     if not ("kubernetes_cpu_limit" in asked or "kubernetes_memory_limit" in asked):
         return Limits()
-    from packtivity.runtimes.resources import read_quantity
-
     cpus, memory = (read_quantity(asked.get(f"kubernetes_{what}_limit")) for what in ("cpu", "memory"))
     return Limits(cpus=None if cpus is None else float(cpus), memory=None if memory is None else int(memory))
 
