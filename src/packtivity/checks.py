@@ -1,4 +1,4 @@
-"""What is checked about a publisher before a task runs and after it has run, and whether a failure is worth another try."""
+"""Checks of a publisher before and after a run, and whether a failure is worth a retry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_publishable(publisher: Part, parameters: ParametersLike, pack_config: packconfig) -> None:
-    """Find out before a long run, not after it, that a parameter the publisher needs was not given.
+    """Check before a long run, not after it, that the parameters that the publisher needs are given.
 
     :raises MissingParameter: one was not.
     """
@@ -56,7 +56,7 @@ def _needed(publisher: Part) -> Iterator[tuple[Path, str]]:
 def check_outputs(
     publisher: Part, result: ParametersLike, state: State | None, exec_config: ExecutionConfig, log: Logger
 ) -> None:
-    """Look whether published paths inside the state's directories are there.
+    """Check that published paths inside the state's directories exist.
 
     :raises MissingOutput: one is not, under strict.
     """
@@ -89,14 +89,14 @@ def _missing_outputs(publisher: Part, result: ParametersLike, state: State | Non
 
 
 _NOT_THERE = (126, 127)
-"""Exit codes by which a shell says that it could not run a program or not find it."""
+"""Exit codes of a shell that could not run or not find a program."""
 
 
 def may_pass(error: PacktivityError) -> bool:
-    """Return whether a failure may not come again when the same task is run again.
+    """Return whether a retry of the same task may succeed.
 
-    An exit code or signal may be the network's or the machine's fault, and an image may be there the next time. A
-    mistake in spec or parameters, a time-out or a missing program comes again.
+    An exit code or signal may be the network's or the machine's fault, and an image may be available the next time. A
+    mistake in spec or parameters, a time-out or a missing program will happen again.
     """
     if isinstance(error, EnvironmentUnavailable):
         return True

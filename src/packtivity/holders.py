@@ -1,4 +1,4 @@
-"""Finds and ends the processes that have inherited a lock from a runner that is gone.
+"""Finds and ends the processes that have inherited a lock from a runner that died.
 
 Anybody who may read a file can lock it, and pass the descriptor on. So a process is ended only if it must have inherited
 the lock from the runner that the file names: the one who took the lock is gone, the process is of our own user (or
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Holder(NamedTuple):
-    """A process that has a descriptor on which a lock hangs.
+    """A process that has a descriptor of a locked file.
 
     :ivar taker: process id of the one who took the lock, 0 when it is gone; None when the system does not say.
     """
@@ -132,7 +132,7 @@ def _holder(pid: int, status: os.stat_result) -> Holder | None:
 
 
 def _taker(described: str, inode: int) -> int | None:
-    """Return who took the lock that hangs on a descriptor: proc(5); -1 when none does, None when nobody says."""
+    """Return the process that took the lock on a descriptor (proc(5)); -1 when it has none, None when the system does not say."""
     if not tells_locks():
         return None
     with open(described, "rb") as file:

@@ -70,8 +70,8 @@ def mkdir_p(path: str) -> None:
 def open_log(path: str) -> int:
     """Return a descriptor that appends to a file; the directory is made when it is missing.
 
-    A link to another file or directory is not followed, and nothing else than a file is opened: an earlier task may have
-    put it there, and has no business with what it leads to. What swallows everything is an exception.
+    A link to another file or directory is not followed, and nothing but a file is opened: an earlier task may have put it
+    there to get at the target. Links to :data:`_SINKS` are the exception.
 
     :raises StateError: the file cannot be opened.
     """

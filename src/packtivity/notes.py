@@ -57,5 +57,5 @@ def close_notes(token: Token[RunNotes | None]) -> None:
 
 
 def current() -> RunNotes:
-    """Return the notes on the task that runs in this context; some that nobody reads when it has none."""
+    """Return the notes on the task that runs in this context; without open notes, new ones, which are dropped."""
     return _open.get() or RunNotes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from functools import cache, lru_cache
@@ -11,6 +10,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
+from packtivity.handlers.running import signal_name
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
@@ -63,14 +63,6 @@ def ending(noted: RunNotes) -> dict[str, Any]:
     }
 
 
-def signal_name(number: int) -> str:
-    """Return ``SIGKILL`` for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
 def failure(error: BaseException) -> dict[str, Any]:
     """Return an error as JSON: ``type``, ``message`` and, for a failed command, ``returncode``."""
     found: dict[str, Any] = {"type": _kind(error), "message": str(error) or type(error).__name__}
@@ -79,20 +71,20 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def _kind(error: BaseException) -> str:
-    """Return the name of the class in :mod:`packtivity.errors` that says most, so that who reads it can raise the same."""
+    """Return the name of the most specific class in :mod:`packtivity.errors`, so that readers can raise the same."""
     names = (ancestor.__name__ for ancestor in type(error).__mro__ if issubclass(ancestor, errors.PacktivityError))
     known = [name for name in names if name in errors.__all__]
     return known[0] if len(known) > 1 else type(error).__name__
 
 
 def versions() -> dict[str, str]:
-    """Return what the task was run with."""
+    """Return the versions that the task was run with."""
     found = os.uname()
-    return {"packtivity": VERSION, "python": _python(), "system": f"{found.sysname} {found.release} {found.machine}"}
-
-
-def _python() -> str:
-    return ".".join(map(str, sys.version_info[:3]))
+    return {
+        "packtivity": VERSION,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "system": f"{found.sysname} {found.release} {found.machine}",
+    }
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -179,7 +171,7 @@ def hasher(size: int) -> Callable[..., Any]:
 
 @lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
-    """Return whether a variable or parameter of this name holds something that nobody else may see."""
+    """Return whether a variable or parameter of this name holds a secret."""
     lowered = name.lower().replace("-", "_")
     return any(part in lowered for part in _SECRET_NAMES)
 

@@ -325,7 +325,7 @@ class Task:
     def from_json(cls, document: Mapping[str, Any]) -> Task:
         """Read a task document.
 
-        :raises ConfigurationError: it is none, or from a newer version.
+        :raises ConfigurationError: it is not one, or from a newer version.
         """
         version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, int) or version > VERSION:
@@ -351,9 +351,9 @@ class Task:
         return state
 
     def check(self) -> None:
-        """Look at the form of what may have come from anywhere.
+        """Check the form of a document that may have come from anywhere.
 
-        :raises ConfigurationError: something has not the form it must have.
+        :raises ConfigurationError: a field does not have the form it must have.
         """
         forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
         for name, form in forms:
@@ -366,7 +366,7 @@ class Task:
 
 
 def _portable(model: Mapping[str, Any] | None) -> JSON:
-    """Return a leaf model in which classes stand by name."""
+    """Return a leaf model with classes replaced by their names."""
     if not model or not any(isinstance(each, type) for each in model.get("types", {}).values()):
         return model
     types = {
@@ -388,7 +388,7 @@ def run_task(
 ) -> Parameters:
     """Run a task that arrived as a document and return its result; what a worker does.
 
-    :param state: the state of the document, by one who has loaded it already.
+    :param state: the state of the document, if it is loaded already.
     :raises PacktivityError: as :func:`run_packtivity`.
     """
     task = document if isinstance(document, Task) else Task.from_json(document)

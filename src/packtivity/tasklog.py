@@ -64,7 +64,7 @@ class LogFile(logging.Handler):
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Standard error, which may be closed or read by nobody any more: the file has the line."""
+    """Standard error; nothing happens when it is closed, because the file has the line."""
 
     def flush(self) -> None:
         """Flush what can be flushed."""
@@ -78,9 +78,9 @@ class _StandardError(logging.StreamHandler[TextIO]):
 def default_logging_handlers(
     exec_config: LogConfig, log: logging.Logger, metadata: Metadata | None, state: State | None, topic: str
 ) -> None:
-    """Add what is used unless ``PACKTIVITY_LOGGING_HANDLER`` says otherwise: standard error for steps, and the file.
+    """Add the default handlers: standard error for steps, and the file.
 
-    :raises ConfigurationError: the level for standard error is none that :mod:`logging` knows.
+    :raises ConfigurationError: :mod:`logging` does not know the level for standard error.
     :raises StateError: the log file cannot be opened.
     """
     if topic == "step":
@@ -112,7 +112,7 @@ class _TaskLogger(logging.Logger):
         self.propagate = False
 
     def callHandlers(self, record: logging.LogRecord) -> None:
-        """Give a record to our handlers, and to those of the logger that somebody made under this name."""
+        """Pass a record to our handlers, and to those of the logger registered under this name."""
         before = namesake(self.name)
         for handler in (*self.handlers, *(before.handlers if before else ())):
             if record.levelno >= handler.level:
@@ -129,7 +129,7 @@ def setup_logging_topic(
 ) -> Iterator[logging.Logger | None]:
     """Give the logger of a topic for as long as the block lasts; inside such a block, the same one again.
 
-    Handlers that somebody put on the logger called ``pack.NAME.TOPIC`` get the lines as well, and stay.
+    Handlers of the registered logger ``pack.NAME.TOPIC`` get the lines as well, and stay.
 
     :param return_logger: give None when false, as in upstream 0.17.1.
     :raises ConfigurationError: the custom handler or the level cannot be used.
@@ -168,7 +168,7 @@ def step_log(
 
 
 def namesake(name: str) -> logging.Logger | None:
-    """Return the logger that somebody made under a name and put handlers on."""
+    """Return the logger registered under a name, if it has handlers."""
     found = logging.Logger.manager.loggerDict.get(name)
     return found if isinstance(found, logging.Logger) and found.handlers else None
 
@@ -253,7 +253,7 @@ def _closing(log: RunLogLines | RunLogFile) -> Iterator[RunLogLines | RunLogFile
 
 
 class RunLogLines:
-    """Gives output line by line to a logger that somebody has put handlers on; long lines come in pieces."""
+    """Passes output line by line to a logger with handlers of the user's; long lines come in pieces."""
 
     def __init__(self, log: logging.Logger, path: str | None = None) -> None:
         self.path = path

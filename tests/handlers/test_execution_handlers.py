@@ -127,7 +127,7 @@ def test_a_failure_is_caught_by_who_catches_its_ancestors(state, ancestor):
 
 
 def test_a_failure_by_a_signal_names_it(state):
-    with pytest.raises(errors.TaskFailed, match="killed by SIGKILL") as caught:
+    with pytest.raises(errors.TaskFailed, match=r"the task was killed \(SIGKILL\)") as caught:
         run(state, {"command": "kill -9 $$"})
     assert caught.value.returncode == -signal.SIGKILL
     assert "memory" in caught.value.hint

@@ -1,1 +1,1 @@
-"""What to do for each kind of process, environment and publisher."""
+"""What each kind of process, environment and publisher does."""

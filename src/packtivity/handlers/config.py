@@ -1,4 +1,4 @@
-"""What the caller chose about handlers (:class:`packconfig`) and about running (:class:`ExecutionConfig`).
+"""The caller's choice of handlers (:class:`packconfig`) and of how to run (:class:`ExecutionConfig`).
 
 Method names, the keys of the configuration dictionaries and which of environment and dictionary wins are those of
 upstream 0.17.1: plug-ins call these methods. Environment variables are read anew at each call.
@@ -190,7 +190,7 @@ class ExecutionConfig:
     :param pass_env: names of variables that pass through all the same.
     :param grace: seconds between the signals INT, TERM and KILL.
     :param retries: how often a task that failed is tried again, if the failure may pass.
-    :param reporter: who watches the run.
+    :param reporter: what watches the run.
     :param warn: called with each warning; by default they go to the step log.
     :param interaction: how to talk to a person; by default the terminal.
     :param cancel: ends the run from another thread.

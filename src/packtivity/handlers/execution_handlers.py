@@ -112,7 +112,7 @@ def noop_env(
     job: Job,
     metadata: Metadata | None,
 ) -> None:
-    """Run nothing, and say in the step log what."""
+    """Run nothing, and log what would be run."""
     with step_log(config, metadata, state) as log:
         log.info("state is: %s", state)
         log.info("would be running this job: %s", job)
@@ -124,7 +124,7 @@ def manual_env(
 ) -> None:
     """Ask a person to do it.
 
-    :raises EnvironmentUnavailable: nobody is there to ask.
+    :raises EnvironmentUnavailable: there is nobody to ask.
     :raises TaskFailed: the person reports a failure.
     """
     _carry_out(config, environment, state, job, metadata)

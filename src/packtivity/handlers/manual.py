@@ -1,4 +1,4 @@
-"""Talking to the person who carries out a step by hand: show what to do, wait for the answer, check what is typed.
+"""The dialogue with a person who carries out a step by hand: show what to do, wait for the answer, check it.
 
 Everything goes through an :class:`Interaction`, so that a program or a test can stand in for the terminal.
 Prompts never go to standard output, which carries results.
@@ -27,7 +27,7 @@ class Interaction(Protocol):
     """A person, or what stands in for one."""
 
     def available(self) -> bool:
-        """Return whether somebody is there who reads and answers."""
+        """Return whether there is a person who reads and answers."""
 
     def show(self, text: str) -> None:
         """Show lines of text."""
@@ -77,10 +77,10 @@ def carry_out(
     state: State | None,
     interaction: Interaction | None = None,
 ) -> None:
-    """Show a person what to do and wait until they say that it is done.
+    """Show a person what to do and wait for the answer that it is done.
 
     :param job: as rendered; for a manual process ``{"instructions", "parameters"}``.
-    :raises EnvironmentUnavailable: nobody is there to ask.
+    :raises EnvironmentUnavailable: there is nobody to ask.
     :raises TaskFailed: the person reports a failure; the message is theirs.
     """
     person = Terminal() if interaction is None else interaction

@@ -30,7 +30,7 @@ def _rendered(process_spec: Part, key: str, parameters: ParametersLike, state: S
 def string_interpolated_cmd(process_spec: Part, parameters: ParametersLike, state: State | None) -> Job:
     """Fill ``cmd``.
 
-    :raises MissingParameter: a placeholder that no parameter gives.
+    :raises MissingParameter: a placeholder has no parameter.
     """
     return {"command": _rendered(process_spec, "cmd", parameters, state)}
 
@@ -39,7 +39,7 @@ def string_interpolated_cmd(process_spec: Part, parameters: ParametersLike, stat
 def interpolated_script_cmd(process_spec: Part, parameters: ParametersLike, state: State | None) -> Job:
     """Fill ``script``, to be fed to ``interpreter``; an empty one is an empty input.
 
-    :raises MissingParameter: a placeholder that no parameter gives.
+    :raises MissingParameter: a placeholder has no parameter.
     """
     return {
         "script": _rendered(process_spec, "script", parameters, state),

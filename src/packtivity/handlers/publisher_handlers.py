@@ -1,4 +1,4 @@
-"""Publishers: say as JSON what came out (upstream 0.17.1's rules).
+"""Publishers: describe the result as JSON (upstream 0.17.1's rules).
 
 A handler is ``(publisher, parameters, state) → JSON``, in which typed leaves may stand as objects. ``state`` is
 ``None`` for tasks that only publish. What is given is never changed.
@@ -55,7 +55,7 @@ def can_prepublish(publisher: Part, state: State | None) -> bool:
 def frompar(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:
     """Put parameters into ``outputmap``: each leaf of it names one; ``null`` and ``false`` stay.
 
-    :raises MissingParameter: a leaf that no parameter is called.
+    :raises MissingParameter: a leaf names no parameter.
     """
     values = typed(parameters, state)
     outputmap = publisher["outputmap"]
@@ -66,7 +66,7 @@ def frompar(publisher: Part, parameters: ParametersLike, state: State | None) ->
 
 
 def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
-    """Find the leaf that names nothing, for the message."""
+    """Find the leaf that names no parameter, for the message."""
     path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
     hint = f"Did you mean {near!r}? " if near else ""
@@ -86,7 +86,7 @@ def _gives(values: Any, name: Any) -> bool:
 
 @publisher("constant-pub")
 def constant(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
-    """Publish what the spec says."""
+    """Publish what is written in the spec."""
     return deepcopy(publisher["publish"])
 
 
@@ -97,7 +97,7 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
     With ``relative_paths``, a text that is no absolute path is one in the work directory. With ``glob``, the text
     becomes the list of paths that match it, or stays as filled where none does.
 
-    :raises MissingParameter: a placeholder that no parameter gives.
+    :raises MissingParameter: a placeholder has no parameter.
     :raises PublishError: ``relative_paths`` without a work directory.
     """
     workdir = _workdir(state)
@@ -236,7 +236,7 @@ def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
 def manual_instructions(publisher: Part, parameters: ParametersLike, state: State | None) -> JSON:  # noqa: ARG001 (a handler)
     """Publish the JSON document that a person types; upstream 0.17.1 has this as ``manual-publishing``.
 
-    :raises EnvironmentUnavailable: there is no person to ask.
+    :raises EnvironmentUnavailable: there is nobody to ask.
     """
     return ask_for_json(publisher["instructions"])
 

@@ -59,7 +59,7 @@ def execute(
 
 
 def log_execution(step: Logger, execution: Execution) -> None:
-    """Say in the step log what is about to run; values of variables are not shown."""
+    """Log what is about to run; values of variables are left out."""
     notes.current().execution = execution
     step.info("running: %s", shlex.join(execution.argv))
     if execution.stdin:
@@ -72,7 +72,7 @@ def log_execution(step: Logger, execution: Execution) -> None:
 
 
 def log_completed(step: Logger, completed: Completed) -> None:
-    """Say in the step log how a run ended and what it took."""
+    """Log how a run ended and what it used."""
     notes.current().completed = completed
     step.info(
         "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
@@ -85,17 +85,20 @@ def log_completed(step: Logger, completed: Completed) -> None:
 
 
 def ending(returncode: int) -> str:
-    """Say in words how a process ended: ``exit code 3``, ``killed by SIGKILL``."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
+    """Return in words how a process ended: ``exit code 3``, ``killed by SIGKILL``."""
+    return f"exit code {returncode}" if returncode >= 0 else f"killed by {signal_name(-returncode, 'signal ')}"
+
+
+def signal_name(number: int, unknown: str = "SIG") -> str:
+    """Return ``SIGKILL`` for 9; of a signal without a name, ``unknown`` and its number."""
     try:
-        return f"killed by {signal.Signals(-returncode).name}"
+        return signal.Signals(number).name
     except ValueError:
-        return f"killed by signal {-returncode}"
+        return f"{unknown}{number}"
 
 
 def check(execution: Execution, completed: Completed, written: str | None) -> None:
-    """Raise what says that a run failed; return when it did not.
+    """Raise the error of a run that failed; return when it succeeded.
 
     :param written: absolute path of the log with all output.
     :raises TaskFailed: it ended with an exit code other than 0.
@@ -111,8 +114,10 @@ def check(execution: Execution, completed: Completed, written: str | None) -> No
             f"the task was ended because it ran longer than {execution.timeout:g} s: {_short(execution)}{shown}{where}",
             hint="Give it more time, or look at what it was waiting for.",
         )
+    code = completed.returncode
+    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({signal_name(-code)})"
     raise TaskFailed(
-        f"the task failed with {ending(completed.returncode)}: {_short(execution)}{shown}{where}",
+        f"the task {how}: {_short(execution)}{shown}{where}",
         returncode=completed.returncode,
         command=execution.argv,
         output=last,

@@ -46,7 +46,7 @@ def fill(template: str, values: Values, where: str) -> str:
     """Fill a template.
 
     :param where: the key of the spec it stands at, for errors: ``process.cmd``.
-    :raises MissingParameter: a placeholder that no parameter gives (also a ``KeyError``).
+    :raises MissingParameter: a placeholder has no parameter (also a ``KeyError``).
     :raises ParameterError: the template cannot be filled for another reason.
     """
     try:
@@ -72,7 +72,7 @@ def _explain(error: MissingName | TemplateError, values: Values, where: str) -> 
 
 
 def _remedy(error: MissingName, values: Values) -> str:
-    """Say how to give what is missing; directories are a frequent case with a remedy of its own."""
+    """Return how to pass what is missing; directories are a frequent case with a remedy of its own."""
     name = error.name
     if name == "workdir" or name.startswith("readdir"):
         return f"Directories have names in parameter values only: pass -p {name}='\"{{{name}}}\"'. "
@@ -85,7 +85,7 @@ def _remedy(error: MissingName, values: Values) -> str:
 
 
 def _missing(error: MissingName, values: Values) -> list[str]:
-    """Return every name that the template asks for and nothing gives; text such as awk's ``{print $1}`` is no name."""
+    """Return every name in the template without a value; text such as awk's ``{print $1}`` is not a name."""
     try:
         asked = [one.name for one in placeholders(error.template)]
     except TemplateError:  # a lone brace further on

@@ -37,7 +37,7 @@ class Apptainer(Runtime):
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
-        # The image's own work directory need not exist: entered if it can be, as there is no other way to know.
+        # The image's own work directory need not exist: it is entered if that is possible; there is no other way to know.
         folder = launch.workdir if execution.workdir is None else None
         argv = with_variables(self.variables(execution), execution.argv, folder)
         return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)

@@ -73,7 +73,7 @@ class Runtime:
 
     name: ClassVar[str]
     install: ClassVar[str]
-    """What to do when it is not here."""
+    """How to install it."""
     tested: ClassVar[bool] = True
     """Whether the project's tests run it for real, and not only hold its arguments."""
     runs_folders: bool = False

@@ -38,7 +38,7 @@ class Cancellation:
         return self.cancelled
 
     def cancel(self) -> None:
-        """Ask every run that watches this to end."""
+        """Cancel every run that watches this."""
         with self._lock:
             if not self.cancelled:
                 self.cancelled = True
@@ -97,7 +97,7 @@ _INTERVAL = 0.25
 
 
 class CancelFile(Cancellation):
-    """A file as what ends a task, from its first look at it on; used with ``with``.
+    """A file whose appearance cancels a task; use as a context.
 
     :param path: the file; None for a task that nobody else can cancel.
     """
@@ -108,7 +108,7 @@ class CancelFile(Cancellation):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the end was asked for."""
+        """Whether cancellation was requested."""
         return self._asked or (self.path is not None and is_file(self.path))
 
     @cancelled.setter
@@ -116,7 +116,7 @@ class CancelFile(Cancellation):
         self._asked = asked
 
     def cancel(self) -> None:
-        """Ask every run that watches this to end."""
+        """Cancel every run that watches this."""
         with self._lock:
             if not self._asked:
                 self._asked = True
@@ -133,7 +133,7 @@ class CancelFile(Cancellation):
 
 
 class _Watcher:
-    """One thread that looks for the files of all tasks that run in this process; it sleeps while there are none."""
+    """One thread that looks for the files of all tasks of this process; it sleeps while there are none."""
 
     def __init__(self) -> None:
         self._watched: set[CancelFile] = set()

@@ -26,9 +26,9 @@ _PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a container has taken; ``None`` for what nobody counts.
+    """What a container has used; ``None`` for what nothing counts.
 
-    :ivar source: ``cgroup``, or ``rusage`` where its processes were looked at one by one; ``None`` when nobody could look.
+    :ivar source: ``cgroup``, or ``rusage`` where its processes were counted one by one; ``None`` when nothing could be counted.
     :ivar cpu: seconds, user and system.
     :ivar memory: peak, bytes; that of a cgroup has the pages of files in it.
     :ivar read, written: bytes from and to block devices.
@@ -106,7 +106,7 @@ class Group:
         self._highest = 0
 
     def first_process(self) -> int:
-        """Return a descriptor that is readable when its first process has ended; -1 when there is none to be had."""
+        """Return a descriptor that becomes readable when its first process ends; -1 when none is available."""
         pids = sorted(int(pid) for pid in text(f"{_base(self._root)}/{self._path}/cgroup.procs").split())
         try:
             return os.pidfd_open(pids[0])
@@ -114,7 +114,7 @@ class Group:
             return -1
 
     def usage(self) -> Usage | None:
-        """Return what it has taken so far; None when it is gone."""
+        """Return what it has used so far; None when it is gone."""
         return self._version_2() if self._unified else self._version_1()
 
     def _version_2(self) -> Usage | None:

@@ -1,4 +1,4 @@
-"""Chooses the container tool: the one asked for, or the first that works here.
+"""Chooses the container tool: the one requested, or the first that works here.
 
 Looking is cheap (files, one connection to a socket), because every run does it; :mod:`packtivity.runtimes.doctor`
 looks closely.
@@ -27,13 +27,13 @@ TOOLS: dict[str, type[Runtime]] = {
 """Every container tool there is a class for, by name."""
 
 ORDER = ("docker", "podman", "podman-hpc", "apptainer", "singularity", "udocker")
-"""In which order tools are tried when none is asked for."""
+"""The order in which tools are tried when none is requested."""
 
 _GPUS = {"nvidia": "/dev/nvidiactl", "amd": "/dev/kfd"}
 
 
 def named(name: str, caller: Mapping[str, str] | None = None) -> Runtime:
-    """Return a tool, whether or not it is here. A path whose last part is a tool's name is called as it is.
+    """Return a tool, whether or not it is installed. A path that ends in a tool's name is called as it is.
 
     :raises ConfigurationError: no tool has that name; the message has the nearest and what there is.
     """
@@ -51,7 +51,7 @@ def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runti
 
     :param wanted: its name, or ``None`` for the first that works.
     :raises ConfigurationError: no tool has that name.
-    :raises EnvironmentUnavailable: it is not here, or none is; the message says what was tried and why it is no good.
+    :raises EnvironmentUnavailable: it cannot be used, or none can; the message says what was tried and why it failed.
     """
     caller = settings.caller_environment() if caller is None else caller
     if wanted:

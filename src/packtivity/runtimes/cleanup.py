@@ -1,4 +1,4 @@
-"""Makes sure that what we start ends with us, even when we end by ``SIGKILL``.
+"""Makes sure that what we start ends with us, even when we are killed by ``SIGKILL``.
 
 Before a container tool starts, a small shell program (:mod:`~packtivity.runtimes.reaper`) in a session of its own reads
 from a pipe that only we hold. When the pipe closes without a last word, it kills the tool's process group, removes the
@@ -39,12 +39,12 @@ _PATIENCE = 15.0
 
 
 class Cleanup:
-    """Use as a context: what is started through :meth:`argv` inside the block is gone after it, come what may.
+    """Use as a context: what is started through :meth:`argv` inside the block is gone after it, whatever happens.
 
     :param name: of the container; no two are alike.
     :param remove: arguments that remove it; empty when killing the processes is enough.
     :param base: directory that the private folder is made in.
-    :raises StateError: there is no room for the private folder, or to say where it is.
+    :raises StateError: the private folder cannot be created, or its name not be noted beside the task's lock.
     """
 
     def __init__(self, name: str, remove: tuple[str, ...] = (), base: str | None = None) -> None:
@@ -56,7 +56,7 @@ class Cleanup:
 
     def __enter__(self) -> Self:
         base, name = os.path.split(self.folder)
-        # first, so that there is no moment in which the folder is nobody's
+        # First, so that the folder is watched from the moment it exists.
         self._reaper = reaper.take(name, base, self._remove)
         try:
             self._place = folders.make_own(self.folder)
@@ -84,14 +84,14 @@ class Cleanup:
         return ("sh", "-c", _STARTER, self.folder, *argv)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let the reaper go when all went well; else let it do its work, and wait until nothing is left to see."""
+        """Dismiss the reaper when all went well; else let it clean up, and wait until nothing is left."""
         if kind is None:
             self.release()
         else:
             self.cut()
 
     def release(self) -> None:
-        """End without anything to clear away but the private folder."""
+        """End when nothing but the private folder is left to remove."""
         if self._reaper is not None:
             if self._place >= 0:
                 _empty(self._place)
@@ -101,7 +101,7 @@ class Cleanup:
         self._let_go()
 
     def cut(self) -> None:
-        """Let the reaper end everything; return as soon as it sees nothing more, or after ten seconds."""
+        """Let the reaper end everything; return as soon as it finds nothing more, or after ten seconds."""
         if self._reaper is not None:
             self._reaper.clear()
         self._let_go()
@@ -114,7 +114,7 @@ class Cleanup:
 
 
 def await_end(folder: str, patience: float = _PATIENCE) -> bool:
-    """Wait until what a dead runner of this machine had started is cleared away.
+    """Wait until what a dead runner of this machine had started is cleaned up.
 
     :param folder: its private folder.
     :param patience: seconds to wait at most: the reaper may have been killed as well.
@@ -129,7 +129,7 @@ def await_end(folder: str, patience: float = _PATIENCE) -> bool:
 
 
 def _is_private(folder: str) -> bool:
-    """Return whether there is a folder of ours of that name: what a state file says may be forged."""
+    """Return whether there is a folder of ours with that name: the content of a lock file may be forged."""
     if not (os.path.isabs(folder) and _NAME.fullmatch(os.path.basename(folder))):
         return False
     try:
@@ -161,7 +161,7 @@ def _empty(place: int) -> None:
 
 
 def _open_up(place: int) -> None:
-    """Make directories ours to empty again, such as those of Go's modules, which nobody may write to."""
+    """Make read-only directories, such as those of Go's modules, writable so that they can be emptied."""
     for _, names, _, above in os.fwalk(".", dir_fd=place):
         for name in names:
             with suppress(OSError):

@@ -1,8 +1,8 @@
-"""What a container takes, looked at now and then and once more at the moment its first process ends.
+"""What a container uses, read at intervals and once more at the moment its first process ends.
 
-No engine is asked. The container tool writes the container's identifier into a file; by that its cgroup is found, and
-in it its first process, whose end a descriptor tells. The cgroup is removed some milliseconds later, by which time
-it has been read, unless the machine is so busy that we get no turn. Rootless Podman may have no cgroup to give: there the processes themselves are looked at.
+The engine is not queried. The container tool writes the container's identifier into a file; by that its cgroup is found, and
+in it its first process, whose end a descriptor reports. The cgroup is removed some milliseconds later, by which time
+it has been read, unless the machine is very busy. Rootless Podman may have no cgroup: there the processes are counted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PAUSE = (0.05, 0.5)
 
 
 class ContainerStats:
-    """Use as a context around the run of a container; :attr:`usage` is there after it, None when nothing was found.
+    """Use as a context around the run of a container; :attr:`usage` is set after it, None when nothing was found.
 
     :param folder: where the tool writes the files :meth:`cidfile` and :meth:`pidfile`.
     """
@@ -89,7 +89,7 @@ class ContainerStats:
         self.usage = usage
 
     def _wait(self, end: int) -> list[int]:
-        """Wait for the end of the run or of a process; return the descriptors that told it."""
+        """Wait for the end of the run or of a process; return the descriptors that are ready."""
         poller = select.poll()
         for descriptor in (self._stopped, end):
             if descriptor >= 0:
@@ -100,7 +100,7 @@ class ContainerStats:
         return [descriptor for descriptor, _ in poller.poll(pause * 1000)]
 
     def _find(self) -> cgroup.Group | Conmon | None:
-        """Wait until there is something to look at; None when the run is over before."""
+        """Wait until the container can be observed; None when the run ends before that."""
         poller, cidfile = select.poll(), self.cidfile()
         poller.register(self._stopped, select.POLLIN)
         pause = _FIRST
@@ -127,7 +127,7 @@ _CUTIME, _CSTIME = 13, 14  # fields after the name in /proc/PID/stat, counted fr
 
 
 def find_conmon(pidfile: str) -> Conmon | None:
-    """Return the processes below the one that a file names; None as long as there are none."""
+    """Return the processes below the one named in a file; None as long as there are none."""
     monitor = text(pidfile).strip()
     if not monitor.isdigit():
         return None
@@ -143,7 +143,7 @@ def _is_inside(pid: str, monitor: str) -> bool:
 
 
 class Conmon:
-    """The process beside a container, and what it waits for.
+    """The process that Podman leaves beside a container (``conmon``), and what it waits for.
 
     :param monitor: its process id.
     :param first: process id of the container's first process.
@@ -162,7 +162,7 @@ class Conmon:
             return -1
 
     def usage(self) -> Usage | None:
-        """Return what it has taken when it is over and somebody has counted; None otherwise."""
+        """Return what it has used once it is over and counted; None otherwise."""
         if not self._is_over():
             return None
         cpu, before = self._waited_for(), self._before

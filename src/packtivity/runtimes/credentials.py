@@ -1,4 +1,4 @@
-"""Passes the caller's Kerberos ticket, grid proxy and bearer token into a container, after a look at how long they live."""
+"""Passes the caller's Kerberos ticket, grid proxy and bearer token into a container, after checking when they expire."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOON = 900.0
 class Credential:
     """A credential of the caller.
 
-    :ivar kind: how people call it.
+    :ivar kind: its usual name.
     :ivar variable: the variable that says where it is.
     :ivar path: its file; empty when the variable has the credential itself.
     :ivar ends: when it expires, seconds since the epoch; ``None`` when that cannot be read.
@@ -43,7 +43,7 @@ class Credential:
     renew: str
 
     def state(self, now: float) -> str:
-        """Say how long it lives: ``expires in 12 minutes``."""
+        """Return its lifetime in words: ``expires in 12 minutes``."""
         if self.ends is None:
             return "of unknown lifetime"
         left = self.ends - now
@@ -53,7 +53,7 @@ class Credential:
 
 
 def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
-    """Return the credentials that are here, by kind: ``kerberos``, ``voms_proxy``, ``token``.
+    """Return the caller's credentials by kind: ``kerberos``, ``voms_proxy``, ``token``.
 
     Where every user may put a file of that name, one of another user's is left alone, as their libraries do.
     """
@@ -85,7 +85,7 @@ def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
 
 
 def _is_own_file(path: str, uid: int) -> bool:
-    """Return whether there is a file, and no other user can have put it, or a link to it, there."""
+    """Return whether a file exists that no other user can have put, or linked, there."""
     try:
         found, folder = (os.stat(path), os.lstat(path)), os.stat(os.path.dirname(path) or ".")
     except OSError:

@@ -1,4 +1,4 @@
-"""Looks closely at what containers need here, and says what to do about what is missing."""
+"""Checks what containers need on this machine, and says what to do about what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about one thing.
+    """The result of one check.
 
     :ivar subject: a container tool, or what else a task may need.
     :ivar status: ``works``, ``missing``, ``broken``, or ``warning``.
@@ -60,7 +60,7 @@ def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
 
 
 def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
-    """Look at one container tool, asking it when it is there."""
+    """Check one container tool, running it if it is installed."""
     name = runtime.name
     path = find_program(runtime.program, caller)
     if path is None:
@@ -79,7 +79,7 @@ def _version(text: str) -> str:
 
 
 def _deep_trouble(runtime: Runtime) -> str:
-    """Look closer, and ask the tool itself."""
+    """Return what the tool itself, or a closer look at the machine, says is wrong."""
     if runtime.check_arguments:
         answer = probe((runtime.program, *runtime.check_arguments), 30)
         if answer.code:

@@ -1,4 +1,4 @@
-"""Lock files: which digest each container image had when somebody was content with it.
+"""Lock files: the digest that each container image must have.
 
 JSON, ``{"version": 1, "images": {"docker.io/library/python:3.12": "sha256:…"}}``; image names as in the specs.
 """
@@ -43,7 +43,7 @@ def locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
 def read_lock(path: str) -> dict[str, str]:
     """Return image → digest.
 
-    :raises LoadError: the file is not there or is no lock file.
+    :raises LoadError: the file does not exist or is not a lock file.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -63,9 +63,9 @@ def read_lock(path: str) -> dict[str, str]:
 
 
 def write_lock(path: str, images: dict[str, str]) -> None:
-    """Add images to a lock file, which is made if need be and is whole at any moment.
+    """Add images to a lock file, which is created if necessary and never half written.
 
-    :raises LoadError: there is a file that is no lock file.
+    :raises LoadError: the file exists and is not a lock file.
     :raises StateError: it cannot be written.
     """
     merged = {**(read_lock(path) if os.path.exists(path) else {}), **images}
@@ -80,7 +80,7 @@ def write_lock(path: str, images: dict[str, str]) -> None:
 def digest_of(image: Image, runtime: Runtime) -> str:
     """Return what to lock an image to.
 
-    :raises EnvironmentUnavailable: nobody else could get the same one by it, or its registry does not tell.
+    :raises EnvironmentUnavailable: it has no digest by which others could get the same image, or its registry gives none.
     """
     if image.digest:
         return image.digest

@@ -1,7 +1,7 @@
-"""Brings images here: at most one pull for each image at a time, and a note of what was found.
+"""Makes images available: at most one pull of an image at a time, and a note of what is in the store.
 
-A note says which digest an image had when somebody last looked. A run that finds a fresh note starts at once; one
-that finds an old note starts at once as well and looks meanwhile.
+A note says which digest an image had when the store was last inspected. A run that finds a note starts at once; when
+the note is old, the store is inspected meanwhile.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _POLL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is here.
+    """An image that is available on this machine.
 
     :ivar reference: as the spec names it.
     :ivar run: what the tool is given: the reference, a folder or a file.
     :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
     :ivar identifier: the tool's own identifier of its contents; empty when it has none.
     :ivar workdir: work directory the image asks for, where the tool does not look itself.
-    :ivar seen: when this was found out, seconds since the epoch.
+    :ivar seen: when the store was inspected, seconds since the epoch.
     """
 
     reference: str
@@ -71,12 +71,12 @@ class Image:
 
     @property
     def is_fresh(self) -> bool:
-        """Return whether somebody looked a short while ago."""
+        """Return whether the store was inspected a short while ago."""
         return 0 <= time.time() - self.seen < FRESH
 
 
 class Puller(Protocol):
-    """Runs what fetches an image, its output going to the log of the topic ``pull``."""
+    """Pulls an image, its output going to the log of the topic ``pull``."""
 
     def __call__(self, argv: tuple[str, ...], part: str | None, target: str | None) -> None:
         """Run it; ``part`` is the file that it makes, which becomes ``target`` when it is whole, or goes.
@@ -98,7 +98,7 @@ def note_path(runtime: Runtime, image: str) -> str:
 
 
 def read_note(runtime: Runtime, image: str) -> Image | None:
-    """Return what was found out about an image; ``None`` when nobody looked or it is gone."""
+    """Return the note on an image; ``None`` when there is none or the image is gone."""
     try:
         with open(note_path(runtime, image), encoding="utf-8") as file:
             note = Image(**json.load(file))
@@ -108,7 +108,7 @@ def read_note(runtime: Runtime, image: str) -> Image | None:
 
 
 def write_note(runtime: Runtime, image: Image) -> None:
-    """Keep what was found out; where it cannot be kept, the next run has to look again."""
+    """Write the note on an image; where that is impossible, the next run inspects the store again."""
     path = note_path(runtime, image.reference)
     with suppress(OSError, StateError):
         folder(make=True)
@@ -117,7 +117,7 @@ def write_note(runtime: Runtime, image: Image) -> None:
 
 
 def forget(runtime: Runtime, image: str) -> None:
-    """Throw away the note on an image that turned out not to be here."""
+    """Remove the note on an image that is no longer available."""
     with suppress(OSError):
         os.unlink(note_path(runtime, image))
 
@@ -173,7 +173,7 @@ def _stamp(path: str) -> str:
 
 
 def inspect(runtime: Runtime, reference: str) -> Image | None:
-    """Ask the tool for an image and note the answer; ``None`` when it is not here."""
+    """Inspect an image in the tool's store and note the result; ``None`` when it is not there."""
     if not runtime.has_store:
         return read_note(runtime, reference)
     answer = probe(runtime.inspect_argv(reference))
@@ -206,12 +206,12 @@ def fetch(
     say: Callable[[str], None],
     cancelled: Callable[[], bool] = bool,
 ) -> Image:
-    """Return an image that is here afterwards.
+    """Return an image, pulled if necessary.
 
     :param policy: ``missing``, ``always`` or ``never``.
-    :param say: told what is being waited for.
-    :param cancelled: asked while another pull of the image is waited for.
-    :raises EnvironmentUnavailable: it is not here and may not or cannot be pulled.
+    :param say: called with what is being waited for.
+    :param cancelled: polled while another pull of the image is waited for.
+    :raises EnvironmentUnavailable: it is not available and may not or cannot be pulled.
     :raises TaskCancelled: it was cancelled.
     """
     if policy != "always" and (found := inspect(runtime, reference)):
@@ -225,7 +225,7 @@ def fetch(
     waiting = f"waiting for a pull of {reference}"
     with _one_at_a_time(note_path(runtime, reference) + ".lock", lambda: say(waiting), cancelled):
         if policy == "always" and (note := read_note(runtime, reference)) and note.seen > began:
-            return note  # somebody else pulled it while we waited
+            return note  # pulled by another process while we waited
         if policy != "always" and (found := inspect(runtime, reference)):
             return found
         return _pull(runtime, reference, pull, say)
@@ -259,7 +259,7 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
 
 @contextmanager
 def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hold a lock that the system takes back when we die, however we die."""
+    """Hold a lock that the system releases when we die, however we die."""
     folder(make=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

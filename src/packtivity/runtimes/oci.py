@@ -114,7 +114,7 @@ class Docker(Runtime):
         return (launch.image,)
 
     def _identity(self, execution: Execution) -> Iterator[str]:
-        """Yield who the task is: by default the caller, so that what it writes belongs to the caller."""
+        """Yield the user to run as: by default the caller, so that the task's files belong to the caller."""
         if execution.user == "image":
             return
         if execution.user is not None:
@@ -176,7 +176,7 @@ class Podman(Docker):
 
     def __init__(self, host: Host, program: str | None = None) -> None:
         super().__init__(host, program)
-        # Files have to be made in the folder, which rootless Podman may not do in somebody else's.
+        # Podman creates files in the folder, which a rootless one may not do in another user's.
         self.runs_folders = not host.rootless
 
     @classmethod
@@ -226,7 +226,7 @@ class Podman(Docker):
         elif execution.user is None:
             yield "--userns=keep-id"
         elif execution.user != "image":
-            # The caller appears inside as the user asked for, so that files still belong to the caller outside.
+            # The caller appears inside as the requested user, so that files still belong to the caller outside.
             uid, _, gid = execution.user.partition(":")
             yield from (f"--userns=keep-id:uid={uid},gid={gid or uid}", f"--user={uid}:{gid or uid}")
 

@@ -1,7 +1,7 @@
-"""Asks an image registry which digest a tag has now, and what the image wants: OCI distribution specification 1.1.
+"""Gets from a registry the digest that a tag has now, and the image's work directory (OCI distribution specification 1.1).
 
 Only for tools without a store of their own (Apptainer) and for lock files; Docker and Podman answer from their store.
-A private registry is asked with the login that the tool itself has kept for it. A spec chooses the registry, and a
+A private registry gets the login that the tool itself has stored for it. A spec chooses the registry, and a
 registry chooses where it redirects to and who makes tokens (``realm``): the login goes to neither, unless that is the
 registry itself, a token service that is known to be its own, or one that ``PACKTIVITY_REGISTRY_LOGINS`` names.
 """
@@ -55,7 +55,7 @@ class Description:
 
 
 def describe(image: str) -> Description | None:
-    """Ask the registry; ``None`` when it does not tell us: unreachable, private, or no such image."""
+    """Query the registry; ``None`` when it gives no answer: unreachable, private, or no such image."""
     limit = settings.value("download_timeout")
     try:
         described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
@@ -75,7 +75,7 @@ def _describe(reference: Reference, limit: float) -> Description | None:
         if "manifests" in manifest:
             inner = [entry["digest"] for entry in manifest["manifests"] if _is_ours(entry.get("platform") or {})]
             if not inner:
-                return None  # the tool says best that there is none for this machine
+                return None  # the tool has the better message about a missing architecture
             manifest, _ = registry.get(f"manifests/{_check_digest(inner[0])}", _MANIFESTS)
         config, _ = registry.get(f"blobs/{_check_digest(manifest['config']['digest'])}", ("*/*",))
         return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
@@ -98,7 +98,7 @@ def _is_ours(platform: dict[str, Any]) -> bool:
 
 
 class _Registry:
-    """One registry, asked for one image.
+    """One registry, queried for one image.
 
     :param limit: seconds for each answer, and bytes as :data:`_LONGEST` says.
     """
@@ -119,7 +119,7 @@ class _Registry:
         self._session.__exit__(*problem)
 
     def get(self, what: str, accept: tuple[str, ...]) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Return a document of the registry and the headers it came with; a login is made when it asks for one.
+        """Return a document of the registry and its headers, logging in if the registry requires it.
 
         :raises OSError, ValueError: it does not come, or is none.
         """
@@ -133,7 +133,7 @@ class _Registry:
         return answer
 
     def _follow(self, url: str, headers: dict[str, str]) -> tuple[dict[str, Any], Mapping[str, str]] | str:
-        """Return what comes, or the challenge with which the registry itself asks who we are."""
+        """Return the document, or the registry's own challenge to log in."""
         for _ in range(_REDIRECTS + 1):
             server = origin(url)
             if self._own[0] == "https" != server[0]:
@@ -152,7 +152,7 @@ class _Registry:
         raise ValueError("too many redirects")
 
     def _answer(self, challenge: str) -> str:
-        """Answer a registry that wants to know who asks: by the login, or a token that it or anybody may have."""
+        """Answer a challenge: with the login, or with a token, which may be anonymous."""
         from requests.utils import parse_dict_header
 
         login = find_login(self._reference.registry, settings.caller_environment())
@@ -166,7 +166,7 @@ class _Registry:
     def _token(self, realm: str, asked: dict[str, str], login: str) -> str:
         """Fetch a token for the registry from the service that it names.
 
-        :param login: as HTTP sends it, or nothing; sent to who may have it only.
+        :param login: as HTTP sends it, or empty; sent only to servers that may have it.
         :raises OSError, ValueError: there is no token.
         """
         service = origin(realm)
@@ -199,9 +199,9 @@ class _Registry:
 
 
 def _document(answer: Any, limit: float) -> dict[str, Any]:
-    """Return a JSON document, as long and as late as one may be.
+    """Return a JSON document, within the limits of size and time.
 
-    :raises ValueError: it is none, or longer or later.
+    :raises ValueError: it is not JSON, too long or too late.
     """
     content, end = b"", time.monotonic() + limit
     for piece in answer.iter_content(16_384):
@@ -213,7 +213,7 @@ def _document(answer: Any, limit: float) -> dict[str, Any]:
 
 
 def find_login(registry: str, caller: Mapping[str, str]) -> str:
-    """Return the login that a tool has kept for a registry, as HTTP sends it; empty when there is none to be read."""
+    """Return the login that a tool has stored for a registry, as HTTP sends it; empty when none can be read."""
     names = (
         ("https://index.docker.io/v1/", "docker.io") if registry == "docker.io" else (registry, f"https://{registry}")
     )
@@ -230,7 +230,7 @@ def find_login(registry: str, caller: Mapping[str, str]) -> str:
 
 
 def _login_files(caller: Mapping[str, str]) -> Iterator[str]:
-    """Yield where Apptainer, Docker and Podman keep logins."""
+    """Yield the files in which Apptainer, Docker and Podman store logins."""
     home = caller.get("HOME", "/")
     yield f"{home}/.apptainer/docker-config.json"
     yield f"{home}/.singularity/docker-config.json"

@@ -1,7 +1,7 @@
-"""Lets a task run as another user than the caller, and gives its files back to the caller afterwards.
+"""Lets a task run as another user than the caller, and makes the caller the owner of its files afterwards.
 
-Only where a daemon or root runs containers. Rootless Podman maps the caller to the user asked for, and Apptainer's
-tasks are the caller: there is nothing to do there.
+Only where a daemon or root runs containers. Rootless Podman maps the caller to the requested user, and Apptainer's
+tasks run as the caller: there is nothing to do there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
 
 def _lend(path: str, bits: int, before: list[tuple[str, os.stat_result, int]]) -> None:
     """Open a file or directory, and note how it was."""
-    with suppress(OSError):  # somebody else's directory, whose owner has to allow it; or it has just gone
+    with suppress(OSError):  # another user's directory, whose owner has to allow it; or it has just been removed
         was = os.stat(path)
         mode = was.st_mode
         lent_mode = S_IMODE(mode) | (bits if S_ISDIR(mode) or mode & S_IXUSR else bits & ~0o111)
@@ -86,7 +86,7 @@ def _contents(top: str, host: Host) -> Iterator[str]:
 
 
 def _bits(execution: Execution, host: Host, path: str) -> int:
-    """Open a directory to its group where the task is in it, which it is unless another group is asked for."""
+    """Open a directory to its group where the task is in it, which it is unless another group is requested."""
     gid = (execution.user or "").partition(":")[2] or str(host.gid)
     return 0o070 if execution.user != "image" and os.stat(path).st_gid == int(gid) else 0o077
 

@@ -35,7 +35,7 @@ def shell_argv(job: Job, environment: Part) -> tuple[tuple[str, ...], bytes | No
     A command, and the interpreter of a script, is a line of shell, after ``source ENVSCRIPT &&`` when there is an
     environment script; the script itself is standard input (upstream 0.17.1).
 
-    :raises ParameterError: the job is none that can be run; it has a NUL character, for example.
+    :raises ParameterError: the job cannot be run; it has a NUL character, for example.
     """
     if "command" in job:
         line, stdin = str(job["command"]), None
@@ -65,7 +65,7 @@ def plan_local(
 
     :param config: an :class:`~packtivity.handlers.config.ExecutionConfig`.
     :param caller: the caller's environment, which a clean one takes its few variables from.
-    :raises ParameterError: the job is none that can be run.
+    :raises ParameterError: the job cannot be run.
     """
     argv, stdin = shell_argv(job, environment)
     directories = state.readwrite if state else []

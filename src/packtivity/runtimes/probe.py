@@ -1,4 +1,4 @@
-"""Short questions to programs: run one, keep what it says."""
+"""Probes: short runs of a program for what it prints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from packtivity.types import Execution
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a program said.
+    """What a program printed.
 
-    :ivar code: exit code; 127 when it is not there, 124 when it took too long.
+    :ivar code: exit code; 127 when it does not exist, 124 when it took too long.
     :ivar text: its standard output and error, decoded for reading.
     """
 
@@ -22,7 +22,7 @@ class Reply:
 
     @property
     def last_line(self) -> str:
-        """Return the last line that is not empty: of an error, what it comes down to."""
+        """Return the last line that is not empty: of an error, usually the reason."""
         return ([line for line in self.text.splitlines() if line.strip()] or [""])[-1]
 
 
@@ -40,7 +40,7 @@ class _Kept:
 
 
 def probe(argv: tuple[str, ...], timeout: float = 60.0) -> Reply:
-    """Run a program and return what it says; one that is not there or hangs is an answer too.
+    """Run a program and return what it prints; a missing program or a time-out is a reply too.
 
     :param timeout: seconds.
     """

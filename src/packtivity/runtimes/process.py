@@ -157,7 +157,7 @@ class _Watch:
             self._climb()
 
     def _climb(self) -> None:
-        """Send the next signal of the ladder; the deadline is when the one after it is due."""
+        """Send the next signal; the deadline is when the one after it is due."""
         self._signalled = True
         signal_group(self._process.pid, self._rungs.pop(0))
         self._deadline = time.monotonic() + self._grace if self._rungs else None
@@ -189,7 +189,7 @@ class _Watch:
             os.close(self._output)
 
     def _drain(self) -> None:
-        """Read what the pipe holds and no more, because somebody out of reach may go on writing."""
+        """Read what the pipe holds and no more: a process out of reach may go on writing."""
         end = self._count + _PIPE
         while self._open and self._count < end and self._read():
             pass
@@ -199,7 +199,7 @@ class _Watch:
         self._drain()
         status, usage = self._exit.collect()
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        # Looking through all processes is only worth its time when the task did not end of its own accord.
+        # Looking through all processes is only worth its time when the task did not end by itself.
         left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
         self._finished = True
         self._drain()
@@ -224,7 +224,7 @@ class _Watch:
         self._exit.close()
 
     def interrupt(self, error: BaseException) -> Completed | None:
-        """End the process because of ``error``, whatever else goes wrong meanwhile; say how it ended, if that is known."""
+        """End the process because of ``error``, whatever else goes wrong; return how it ended, if that is known."""
         completed = None
         if isinstance(error, Exception) and not isinstance(error, errors.TaskCancelled):
             self._silence()  # the log or the reporter may be what failed
@@ -321,7 +321,7 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
 
 
 def _readable(content: bytes | None) -> int:
-    """Return a descriptor to read ``content`` from: a file and not a pipe, so that nobody has to feed it."""
+    """Return a descriptor to read ``content`` from: a file and not a pipe, which would have to be fed."""
     if not content:
         return os.open(os.devnull, os.O_RDONLY)
     try:

@@ -19,7 +19,7 @@ _watched: set[int] = set()
 
 
 def claim_session() -> None:
-    """Say that whatever else there is in our session belongs to the one task that this process runs at a time.
+    """Declare that everything else in our session belongs to the one task that this process runs at a time.
 
     Tasks then get a process group of their own and no session: Linux schedules each session apart, and where there is
     much to do, a process that has just begun one waits for several times as long as the whole of a short task takes.
@@ -30,7 +30,7 @@ def claim_session() -> None:
 
 
 def apart() -> dict[str, Any]:
-    """Return the arguments for :class:`subprocess.Popen` that keep a task's processes apart from ours."""
+    """Return the arguments for :class:`subprocess.Popen` that separate a task's processes from ours."""
     return {"start_new_session": True} if _claimed is None else {"process_group": 0}
 
 
@@ -63,7 +63,7 @@ class ExitWatch:
         return self._descriptor
 
     def collect(self) -> Collected:
-        """Return wait status and resource use, waiting for the end if need be; may be asked again."""
+        """Return wait status and resource use, waiting for the end if necessary; may be called again."""
         if self._thread is not None:
             self._thread.join()
         if self._collected is None:
@@ -71,7 +71,7 @@ class ExitWatch:
         return self._collected
 
     def close(self) -> None:
-        """Give the descriptor back; may be called again."""
+        """Close the descriptor; may be called again."""
         _watched.discard(self._pid)
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -88,7 +88,7 @@ def _wait4(pid: int) -> Collected:
 
 
 def signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to every process of ``group``; nobody being there, or not being ours, is no error."""
+    """Send a signal to every process of ``group``; an empty group, or one of another user, is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
@@ -104,7 +104,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     :returns: how many processes there were.
     """
     if (not thorough and not _exists(group)) or os.path.exists(f"/proc/{group}"):
-        return 0  # or its number has been given to somebody else: the leader has been waited for
+        return 0  # or its number has been reused: the leader has been waited for
     found = living = _members(group)
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not living:
@@ -117,7 +117,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
 
 
 def _wait_until_gone(group: int, seconds: float) -> list[int]:
-    """Wait for processes that are not our children, looking ever less often; return who is still there."""
+    """Wait for processes that are not our children, polling ever less often; return those that are left."""
     deadline, pause, idle = time.monotonic() + seconds, 0.0005, threading.Event()
     while (living := _members(group)) and time.monotonic() < deadline:
         idle.wait(pause)
@@ -153,6 +153,6 @@ def _belongs(pid: int, group: int) -> bool:
     if fields[0] in b"ZX":
         return False
     session = int(fields[3])
-    # Beside a task, its container tool may be asked something: what that leaves is no reason to end the task.
+    # A container tool may be probed beside a task: what that leaves behind is no reason to end the task.
     ours = session == _claimed and pid != os.getpid() and len(_watched) == 1
     return ours or group in (int(fields[2]), session)

@@ -44,7 +44,7 @@ def _options() -> list[str]:
 
 
 def detach() -> bool:
-    """Go on as a process that nobody waits for and that no terminal ends; false in the process that was called.
+    """Continue as a process that has no parent waiting and no terminal; false in the process that was called.
 
     To be called before there are threads.
     """
@@ -55,11 +55,11 @@ def detach() -> bool:
 
 
 def forget(process: subprocess.Popen[Any]) -> None:
-    """Wait for a process and close what leads to it; to be called again does no harm."""
+    """Wait for a process and close its pipes; may be called again."""
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             try:
                 stream.close()
-            except OSError:  # what was still to be written has nobody to read it
+            except OSError:  # nothing reads what was still to be written
                 continue
     process.wait()

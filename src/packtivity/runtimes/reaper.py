@@ -1,8 +1,8 @@
-"""The shell program that clears away a container whose task has died, and the processes that run it.
+"""The shell program that cleans up after a task that died: its container and the processes that run it.
 
-A reaper is told the name of a container, that its private folder is made, and then ``done``; when its input ends in
-between, it clears away. One that was told ``done`` waits for the next name: a process that runs many tasks starts as
-many reapers as it has tasks at the same time.
+A reaper reads the name of a container, that its private folder is created, and then ``done``; when its input ends in
+between, it cleans up. After ``done`` it waits for the next name: a process that runs many tasks starts as many reapers
+as it has tasks at the same time.
 
 Other users of the machine may write beside the folder, name processes as they like, and get the number of a process that
 has ended. So a process is ended only if it began when the one did that has written its number into the folder, or is
@@ -43,22 +43,22 @@ class Reaper:
         _living.add(self)
 
     def watch(self, name: str) -> bool:
-        """Tell it the name of a container; false when somebody has killed it."""
+        """Send it the name of a container; false when it has been killed."""
         return self._say(name)
 
     def made(self, inode: int, owner: int) -> bool:
-        """Tell it that the private folder is there; false when somebody has killed it."""
+        """Send it that the private folder exists; false when it has been killed."""
         return self._say(f"made {inode} {owner}")
 
     def done(self) -> None:
-        """Tell it that there is nothing to clear away, and keep it for the next container."""
+        """Dismiss it without a clean-up, and keep it for the next container."""
         if self._say("done") and len(_spare) < _MOST_SPARE:
             _spare.append(self)
         else:
             self.end()
 
     def clear(self) -> None:
-        """Let it clear away; return as soon as it sees nothing more, or after ten seconds."""
+        """Let it clean up; return as soon as it finds nothing more, or after ten seconds."""
         output = self._hang_up()
         if output is None:
             return
@@ -67,18 +67,18 @@ class Reaper:
         if poller.poll(_PATIENCE * 1000):
             os.read(output.fileno(), 64)
         output.close()
-        # It may look a while longer for a container that a daemon was about to make: nobody has to wait for that.
+        # It may look a while longer for a container that a daemon was about to create; there is no need to wait for that.
         threading.Thread(target=self._helper.wait, daemon=True).start()
 
     def end(self) -> None:
-        """Let go of one that has nothing to clear away."""
+        """End one that has nothing to clean up."""
         output = self._hang_up()
         if output is not None:
             output.close()
         self._helper.wait()
 
     def disown(self) -> None:
-        """Close our ends in a process that was forked: only the one that started it may hold it."""
+        """Close our ends of its pipes in a forked process: only the process that started it may hold them."""
         output = self._hang_up()
         if output is not None:
             output.close()
@@ -129,7 +129,7 @@ def _end_spare() -> None:
 
 
 def _in_forked_child() -> None:
-    """Let go of what the parent holds, which could not be seen to die as long as we live."""
+    """Close the parent's pipes, whose end no reaper would see as long as we live."""
     _spare.clear()
     for reaper in list(_living):
         reaper.disown()

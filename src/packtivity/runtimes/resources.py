@@ -20,7 +20,7 @@ _STRINGS = {"CVMFS": "cvmfs", "KRB5Auth": "kerberos", "GRIDProxy": "voms_proxy"}
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Both dialects as one.
+    """The resources of a spec, whichever dialect they are written in.
 
     :ivar cvmfs: CVMFS is to be mounted.
     :ivar authentication: the directory of credentials is to be mounted (upstream 0.17.1).
@@ -43,7 +43,7 @@ class Resources:
 
 
 def understand(resources: Sequence[Any]) -> Resources:
-    """Read a list of resources; hints for batch systems and what nobody knows are left to those who do."""
+    """Read a list of resources; hints for batch systems and unknown entries are ignored."""
     asked: dict[str, Any] = {}
     for resource in resources:
         if isinstance(resource, str):
@@ -92,7 +92,7 @@ def not_applied(resources: Resources, execution: Execution) -> Diagnostic | None
 # --- amounts, as people and Kubernetes write them --------------------------------------------------------------
 
 SPEC = "spec"
-"""What is written for a limit to take the one that the spec has."""
+"""The value of an option that takes the limit of the spec."""
 
 
 def read_memory(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Runs a planned container from image to end: finds the tool and the image, starts it under a lifeline, says what failed."""
+"""Runs a planned container from image to end: gets the image, starts the container, cleans up, says what failed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """Who watches a run, and by what rules.
+    """How a run is watched, and by what rules.
 
-    :ivar say: told what is being done, in one line.
+    :ivar say: called with what is being done, in one line.
     :ivar pull_log: opens the log that a pull's output goes to.
     :ivar policy: ``missing``, ``always`` or ``never``: when images are pulled.
     :ivar locked: the digest each image must have; ``None`` when any will do.
-    :ivar noted: whether it is the task itself, whose record says what it has taken.
+    :ivar noted: whether it is the task itself, whose record says what it has used.
     """
 
     say: Callable[[str], None]
@@ -54,7 +54,7 @@ class Supervision:
     noted: bool = True
 
     def is_cancelled(self) -> bool:
-        """Return whether its end was asked for."""
+        """Return whether cancellation was requested."""
         return self.cancel is not None and self.cancel.cancelled
 
     def run(self, execution: Execution, log: RunLog | None) -> Completed:
@@ -72,7 +72,7 @@ class Ended:
     :ivar image: what it was made from.
     :ivar name: what the container was called.
     :ivar argv: what was run.
-    :ivar usage: what the container itself has taken; None where nobody could count it.
+    :ivar usage: what the container itself has used; None where nothing could count it.
     """
 
     completed: Completed
@@ -185,7 +185,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             notes.current().argv = list(argv)
-        # What the tool itself puts aside goes with the folder.
+        # The tool's own temporary files go with the folder.
         env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
         client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
         try:
@@ -198,12 +198,12 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
             if watch.noted and stats is not None:
                 note_usage(stats.usage)
         if completed.timed_out or completed.returncode < 0:
-            life.cut()  # the word of a tool that was sent a signal counts for nothing
+            life.cut()  # a tool that was sent a signal may not have cleaned up
     return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
 
 
 def note_usage(usage: Usage | None) -> None:
-    """Note what a container has taken; what the system counts of its tool is not that."""
+    """Note what a container has used, which is not what the system counts for its tool."""
     usage = usage or Usage(None)
     found = notes.current()
     found.usage = usage.to_json()
@@ -230,7 +230,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
 
 
 class _Look:
-    """Looks at an image again while it runs, when what is noted about it is old."""
+    """Inspects an image again while it runs, when the note on it is old."""
 
     def __init__(self, runtime: Runtime, image: Image) -> None:
         self.image = image
@@ -252,9 +252,9 @@ class _Look:
 
 
 def with_what_is_there(execution: Execution) -> Execution:
-    """Leave out directories to be read that are not there; yadage names one for inputs whether or not there are any.
+    """Leave out read-only directories that do not exist; yadage names one for inputs whether or not there are any.
 
-    Tools say badly that something to be mounted is missing, or make an empty directory of it.
+    Tools have poor messages for a missing mount, or create an empty directory in its place.
 
     :raises StateError: a directory that the task is to write to is missing.
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
@@ -294,7 +294,7 @@ def _refuse_missing(mount: Mount, location: str | None) -> None:
 
 
 def write_files(execution: Execution) -> None:
-    """Write the files that the execution wants to find, each at once.
+    """Write the files of an execution, each atomically.
 
     :raises StateError: one cannot be written.
     """
@@ -311,7 +311,7 @@ def _last_lines(completed: Completed, count: int = 8) -> list[str]:
 
 
 def _complaint(runtime: Runtime, ended: Ended) -> str:
-    """Return the line in which the tool says why it could not start the container; empty when it does not say that."""
+    """Return the tool's message that it could not start the container; empty when there is none."""
     done = ended.completed
     begins = () if done.timed_out else runtime.refusals.get(done.returncode, ())
     return next((line for line in _last_lines(done) if line.startswith(begins)), "")
@@ -339,7 +339,10 @@ _ADVICE = (
 
 
 def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
-    """Tell a container that could not be started from a task that failed."""
+    """Distinguish a container that could not be started from a task that failed.
+
+    :raises EnvironmentUnavailable: it could not be started.
+    """
     reason = _complaint(runtime, ended)
     if not reason:
         return
@@ -353,8 +356,8 @@ def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
 def is_out_of_memory(runtime: Runtime, execution: Execution, ended: Ended) -> bool:
     """Return whether a container was killed because its memory ran out.
 
-    Its cgroup counts that, and Docker remembers it. Elsewhere a task with a memory limit that was killed, by nobody we
-    know, is taken as such.
+    Its cgroup counts that, and Docker remembers it. Elsewhere, a task that has a memory limit and was killed is taken as
+    such.
     """
     done = ended.completed
     if done.returncode == 0 or done.timed_out:
