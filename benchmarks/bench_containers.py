@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.runtimes.choose import named
-from packtivity.runtimes.plan import plan_container
+from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import run_packtivity

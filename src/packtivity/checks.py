@@ -6,13 +6,13 @@ from os.path import exists
 from typing import TYPE_CHECKING
 
 from packtivity import notes
+from packtivity.datamodel import iter_leaves
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
 from packtivity.handlers.documents import plain
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
 from packtivity.spec.publishers import kind_of
-from packtivity.spec.templates import strings
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def check_publishable(publisher: Part, parameters: ParametersLike, pack_config: 
 
 def _needed(publisher: Part) -> Iterator[tuple[Path, str]]:
     kind = kind_of(publisher)
-    if kind.names:
-        yield from strings(publisher[kind.names], ("publisher", kind.names))
-    if kind.templates:
-        for path, text in strings(publisher[kind.templates], ("publisher", kind.templates)):
-            names = {found.name for found in placeholders(text)} - {"workdir", ""} if "{" in text else set()
-            yield from ((path, name) for name in sorted(names) if not name.isdigit())
+    key = kind.names or kind.templates
+    for path, text in iter_leaves(publisher[key]) if key else ():
+        if isinstance(text, str):
+            used = {text} if kind.names else set()
+            if kind.templates and "{" in text:
+                used = {one.name for one in placeholders(text)} - {"workdir", ""}
+            yield from ((("publisher", key, *path), name) for name in sorted(used) if kind.names or not name.isdigit())
 
 
 def check_outputs(

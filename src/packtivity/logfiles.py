@@ -9,7 +9,6 @@ write to a file opened for appending, so that tasks that share a file do not tea
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,8 @@ def safe_name(metadata: Metadata | None) -> str:
     else:
         safe = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
     if len(os.fsencode(safe)) > _LONGEST_NAME:
+        import hashlib
+
         digest = hashlib.sha256(os.fsencode(safe)).hexdigest()[:12]
         safe = os.fsencode(safe)[: _LONGEST_NAME - 13].decode("utf-8", "ignore") + "-" + digest
     return safe

@@ -20,9 +20,9 @@ from packtivity.runtimes import image_lock, image_store, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, host, named
+from packtivity.runtimes.containers import outside, plan_container
 from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.oci import Docker, docker_endpoint
-from packtivity.runtimes.plan import outside, plan_container
 from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
 from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line
 from packtivity.statecontexts import LocalFSState

@@ -10,7 +10,7 @@ from family import mended
 
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.handlers.execution_handlers import docker_execution_cmdline, race_spec
-from packtivity.runtimes.plan import plan_container
+from packtivity.runtimes.containers import plan_container
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from packtivity.handlers.config import ExecutionConfig, container_config
 from packtivity.runtimes import image_store, images
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.choose import TOOLS as CLASSES
+from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.images import archive_path, full_image
-from packtivity.runtimes.plan import plan_container
 from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
 

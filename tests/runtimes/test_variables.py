@@ -16,7 +16,7 @@ from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes import image_store, supervise
 from packtivity.runtimes.base import Host, Launch, with_variables
 from packtivity.runtimes.choose import TOOLS as CLASSES
-from packtivity.runtimes.plan import plan_container
+from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.shell_lines import container_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution

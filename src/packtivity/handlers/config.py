@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from packtivity import settings
 from packtivity.errors import ConfigurationError
 from packtivity.registry import DEFAULT
-from packtivity.runtimes.resources import read_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -107,6 +106,8 @@ class container_config:
         :param spec: what the spec says, which holds where ``spec`` was chosen.
         :raises ConfigurationError: an amount cannot be read.
         """
+        from packtivity.runtimes.resources import read_limits  # which a plain process does not need
+
         cpus, memory, gpus = (self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus"))
         return read_limits(cpus, memory, gpus, spec)
 

@@ -14,8 +14,8 @@ from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
+from packtivity.runtimes.containers import options, plan_container
 from packtivity.runtimes.credentials import with_credentials
-from packtivity.runtimes.plan import options, plan_container
 from packtivity.runtimes.resources import not_applied, understand
 from packtivity.tasklog import run_log, step_log
 from packtivity.types import Execution, Mount

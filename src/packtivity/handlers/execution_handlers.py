@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.handlers import container
-from packtivity.handlers.container import docker_execution_cmdline, race_spec
 from packtivity.handlers.manual import carry_out
 from packtivity.handlers.running import check, ending, execute
 from packtivity.registry import Registry
@@ -20,24 +18,14 @@ from packtivity.tasklog import step_log
 if TYPE_CHECKING:
     from collections.abc import Callable
     from logging import Logger
+    from types import ModuleType
 
     from packtivity.handlers.config import ExecutionConfig
     from packtivity.types import Execution, Job, Metadata, Part, State
 
     Executor = Callable[[ExecutionConfig, Part, State | None, Job, Metadata | None], Any]
 
-__all__ = [
-    "check",
-    "command_argv",
-    "docker_execution_cmdline",
-    "ending",
-    "execute",
-    "executor",
-    "handlers",
-    "plan",
-    "race_spec",
-    "script_argv",
-]
+__all__ = ["check", "command_argv", "ending", "execute", "executor", "handlers", "plan", "script_argv"]
 
 executor: Registry[Executor] = Registry("executor for environment", "packtivity.executors")
 handlers = executor.table
@@ -57,6 +45,20 @@ def script_argv(environment: Part, job: Job, log: Logger) -> tuple[list[str], st
     return list(argv), job["script"], False
 
 
+def __getattr__(name: str) -> Any:
+    """Give the names that plug-ins of upstream 0.17.1 import to run containers in their own way (PEP 562)."""
+    if name not in {"race_spec", "docker_execution_cmdline"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_containers(), name)
+
+
+def _containers() -> ModuleType:
+    """Import what runs containers: as much as all the rest, and a plain process needs none of it."""
+    from packtivity.handlers import container
+
+    return container
+
+
 def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution | None:
     """Return what the executor of this environment would run; None when it would run nothing.
 
@@ -66,7 +68,8 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     if kind == "localproc-env" and not _is_manual(job, environment):
         return _plan_local(config, environment, state, job)
     if kind == "docker-encapsulated":
-        return container.plan(config, environment, state, job)
+        planned: Execution = _containers().plan(config, environment, state, job)
+        return planned
     return None
 
 
@@ -101,6 +104,7 @@ def docker_enc_handler(
     if _is_manual(job, environment):
         _carry_out(config, environment, state, job, metadata)
     else:
+        container = _containers()
         container.execute_container(container.plan(config, environment, state, job), config, state, metadata)
 
 

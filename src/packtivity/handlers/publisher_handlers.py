@@ -19,7 +19,6 @@ from packtivity.handlers.documents import document, plain, typed
 from packtivity.handlers.manual import ask_for_json
 from packtivity.handlers.templates import Values, fill, values_of
 from packtivity.registry import Registry, nearest
-from packtivity.spec.diagnostics import dotted
 from packtivity.spec.publishers import kind_of
 from packtivity.spec.yamltext import load_yaml
 from packtivity.statecontexts import LocalFSState
@@ -70,6 +69,8 @@ def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
     path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
     hint = f"Did you mean {near!r}? " if near else ""
+    from packtivity.spec.diagnostics import dotted  # which nothing that succeeds needs
+
     return MissingParameter(
         f"{dotted(('publisher', 'outputmap', *path))}: no parameter is called {name!r}",
         hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",

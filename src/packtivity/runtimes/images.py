@@ -18,13 +18,9 @@ if TYPE_CHECKING:
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?", re.ASCII
-)
-_URI = re.compile(r"(?:oras|library|shub|docker-archive|oci|oci-archive)://?[^\s\x00-\x1f]+", re.ASCII)
-_ARCHIVE = re.compile(
-    r"(?:docker-archive|oci|oci-archive):(?://(?=/))?(?P<path>/(?!/)[^:]*)(?::.*)?", re.ASCII | re.DOTALL
-)
+_REFERENCE = rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?"
+_URI = r"(?:oras|library|shub|docker-archive|oci|oci-archive)://?[^\s\x00-\x1f]+"
+_ARCHIVE = r"(?:docker-archive|oci|oci-archive):(?://(?=/))?(?P<path>/(?!/)[^:]*)(?::.*)?"
 _TRANSPORTS = frozenset(
     ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif", "tarball")
 )
@@ -66,7 +62,7 @@ def is_path(image: str) -> bool:
 
 def is_uri(image: str) -> bool:
     """Return whether an image has a scheme that only Apptainer understands."""
-    return _URI.fullmatch(image) is not None
+    return re.fullmatch(_URI, image, re.ASCII) is not None
 
 
 def archive_path(image: str) -> str | None:
@@ -78,7 +74,7 @@ def archive_path(image: str) -> str | None:
     """
     if image.partition(":")[0] not in _TRANSPORTS or not is_uri(image):
         return None
-    found = _ARCHIVE.fullmatch(image)
+    found = re.fullmatch(_ARCHIVE, image, re.ASCII | re.DOTALL)
     if found is None:
         raise ParameterError(
             f"environment.image: {image!r} has no absolute path",
@@ -121,7 +117,7 @@ def _checked(image: str) -> str:
             f"environment.image: {image!r} would be a place on this machine for some container tools",
             hint=f"If it is in a registry, write that as well: docker.io/library/{image}",
         )
-    if not _REFERENCE.fullmatch(image):
+    if not re.fullmatch(_REFERENCE, image, re.ASCII):
         lower = image.partition(":")[0].lower()
         hint = "Repository names are written in lower case." if lower != image.partition(":")[0] else ""
         raise ParameterError(

@@ -13,7 +13,7 @@ from stat import S_IFMT, S_IMODE, S_ISDIR, S_IXUSR
 from typing import TYPE_CHECKING
 
 from packtivity import settings
-from packtivity.runtimes.plan import inside
+from packtivity.runtimes.containers import inside
 from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits
 

@@ -16,7 +16,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -327,6 +326,8 @@ def _readable(content: bytes | None) -> int:
     try:
         descriptor = os.memfd_create("packtivity-stdin")
     except (AttributeError, OSError):  # not Linux, or a sandbox forbids it
+        import tempfile
+
         with tempfile.TemporaryFile() as named:
             descriptor = os.dup(named.fileno())
     with open(descriptor, "wb", closefd=False) as file:

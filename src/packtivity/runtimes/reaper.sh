@@ -1,4 +1,4 @@
-# The program of packtivity.runtimes.reaper, run by `sh -c`.
+# The program of packtivity.runtimes.cleanup, run by `sh -c`.
 # $0 where private folders are, $1 whether the name completes the rest: how to remove the container. Signals are for
 # others, only the pipe counts; who reads what is said here may be dead, so PIPE is ignored as well.
 # The folder is entered as soon as it is there, and known by its inode and owner: its name may lead elsewhere later.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError
@@ -12,6 +11,7 @@ from packtivity.types import Diagnostic, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from fractions import Fraction
 
     from packtivity.types import Execution
 
@@ -142,19 +142,19 @@ def _read_gpus(text: str) -> str:
 
 
 _FACTORS = {
-    **{suffix: Fraction(1000) ** power for suffix, power in zip("num", (-3, -2, -1), strict=True)},
-    **{suffix: Fraction(1000) ** power for power, suffix in enumerate(("", "k", "M", "G", "T", "P", "E"))},
-    **{f"{suffix}i": Fraction(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+    **{suffix: (1000, power) for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)},
+    **{f"{suffix}i": (1024, power) for power, suffix in enumerate("KMGTPE", 1)},
 }
-_QUANTITY = re.compile(
-    rf"(\d+(?:\.\d*)?(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})", re.ASCII
-)
+_QUANTITY = rf"(\d+(?:\.\d*)?(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})"
 
 
 def read_quantity(value: object) -> Fraction | None:
     """Read a quantity as Kubernetes writes it: ``500m``, ``64Mi``, ``2G``, ``1e9``; ``None`` when it is none."""
-    match = _QUANTITY.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    match = re.fullmatch(_QUANTITY, str(value).strip(), re.ASCII) if not isinstance(value, bool) else None
     if match is None:
         return None
-    amount = Fraction(match[1]) * _FACTORS[match[2]]
+    from fractions import Fraction  # takes as long as all else that a plain process needs of this room
+
+    base, power = _FACTORS[match[2]]
+    amount = Fraction(match[1]) * Fraction(base) ** power
     return amount if amount > 0 else None

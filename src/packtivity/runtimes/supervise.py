@@ -15,8 +15,8 @@ from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
+from packtivity.runtimes.containers import inside
 from packtivity.runtimes.image_lock import locked_reference
-from packtivity.runtimes.plan import inside
 from packtivity.runtimes.probe import probe
 from packtivity.settings import caller_environment, temporary_dir, value
 from packtivity.types import Execution

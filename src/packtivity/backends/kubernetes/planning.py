@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.backends.kubernetes.quantities import asked, container_resources, deadline
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
+from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.image_lock import locked_reference
 from packtivity.runtimes.images import is_path, is_uri, packed_name
-from packtivity.runtimes.plan import plan_container
 from packtivity.runtimes.resources import Resources, understand
 
 if TYPE_CHECKING:

@@ -1,0 +1,190 @@
+"""Plans containers: pure functions from job, environment, state and configuration to an execution.
+
+Image, mounts, arguments, standard input and variables are those of upstream 0.17.1, except that read-only
+directories are read-only, ``env`` is set, and a tag or digest that the image has already is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import shlex
+from typing import TYPE_CHECKING
+
+from packtivity.errors import ConfigurationError, ParameterError
+from packtivity.runtimes.base import check_variables
+from packtivity.runtimes.images import full_image
+from packtivity.runtimes.plan import shell_argv
+from packtivity.runtimes.resources import Resources, understand
+from packtivity.types import Execution, Mount
+
+if TYPE_CHECKING:
+    from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
+
+PAR_MOUNT_FILE = "_yadage_parmount_{}.txt"
+
+
+def plan_container(job: Job, environment: Part, state: State | None, config: RunConfig) -> Execution:
+    """Plan a container.
+
+    :param environment: a built ``docker-encapsulated`` environment: ``par_mounts`` have their ``mountcontent``.
+    :param config: an :class:`~packtivity.handlers.config.ExecutionConfig`.
+    :raises ParameterError: the image has no usable name, or a value cannot be passed to a process.
+    :raises ConfigurationError: a container setting cannot be used.
+    """
+    containers = config.container_config
+    resources = understand(environment.get("resources") or [])
+    argv, stdin = _program(job, environment)
+    files = _par_mount_files(environment, state)
+    return Execution(
+        argv=argv,
+        stdin=stdin,
+        workdir=_workdir(environment),
+        env=_variables(environment, resources, containers),
+        inherit_env=False,
+        image=full_image(str(environment["image"]), environment.get("imagetag")),
+        mounts=(
+            *_state_mounts(state, containers),
+            *_par_mounts(environment, files, containers),
+            *_resource_mounts(resources, containers),
+        ),
+        timeout=config.timeout,
+        files=tuple(files),
+        user=containers.user() or (None if resources.uid is None else str(resources.uid)),
+        network=containers.network(),
+        limits=containers.limits(resources.limits),
+        tty="interactive" in job,
+        unpacked=resources.unpacked,
+        options=options(containers),
+        image_dirs=containers.image_dirs(),
+    )
+
+
+def image_of(environment: Part) -> tuple[str | None, bool]:
+    """Return the image of an environment, and whether an unpacked copy is preferred; ``None`` when it has no image.
+
+    :raises ParameterError: it has no usable name.
+    """
+    if environment.get("environment_type") != "docker-encapsulated":
+        return None, False
+    unpacked = understand(environment.get("resources") or []).unpacked
+    return full_image(str(environment["image"]), environment.get("imagetag")), unpacked
+
+
+def _program(job: Job, environment: Part) -> tuple[tuple[str, ...], bytes | None]:
+    if "interactive" not in job:
+        return shell_argv(job, environment)
+    return tuple(shlex.split(str(job["interactive"]))), None
+
+
+def _workdir(environment: Part) -> str | None:
+    workdir = environment.get("workdir")
+    if workdir is None:
+        return None
+    if not posixpath.isabs(workdir):
+        raise ParameterError(
+            f"environment.workdir: {workdir!r} is not an absolute path", hint="{workdir} stands for the work directory."
+        )
+    return str(workdir)
+
+
+def _variables(environment: Part, resources: Resources, containers: ContainerConfig) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    if resources.authentication:
+        variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
+    for name, value in (environment.get("env") or {}).items():
+        variables[name] = _text(value)
+    check_variables(variables)
+    return variables
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def outside(path: str, location: str | None) -> str:
+    """Return how a daemon outside calls ``path``, with ``PACKTIVITY_WORKDIR_LOCATION`` being ``inside:outside``.
+
+    :raises ConfigurationError: the setting is not of that form.
+    """
+    here, there = _ends(location)
+    return _moved(path, here, there)
+
+
+def inside(path: str, location: str | None) -> str:
+    """Return how ``path``, which a daemon outside understands, is called in here."""
+    here, there = _ends(location)
+    return _moved(path, there, here)
+
+
+def _ends(location: str | None) -> tuple[str, str]:
+    if not location:
+        return "", ""
+    here, colon, there = location.partition(":")
+    if not (colon and here and there):
+        raise ConfigurationError(f"PACKTIVITY_WORKDIR_LOCATION: {location!r} is not of the form inside:outside")
+    return here.rstrip("/"), there.rstrip("/")
+
+
+def _moved(path: str, start: str, other: str) -> str:
+    return other + path[len(start) :] if start and (path == start or path.startswith(start + "/")) else path
+
+
+def _state_mounts(state: State | None, containers: ContainerConfig) -> list[Mount]:
+    location = containers.workdir_location()
+    return [
+        Mount(outside(os.path.abspath(path), location), path, readonly)
+        for paths, readonly in (((state.readwrite, False), (state.readonly, True)) if state else ())
+        for path in paths
+    ]
+
+
+def _par_mount_files(environment: Part, state: State | None) -> list[tuple[str, bytes]]:
+    mounts = environment.get("par_mounts") or []
+    if not mounts:
+        return []
+    if state is None or not state.readwrite:
+        raise ParameterError("environment.par_mounts: there is no read-write directory to keep their files in")
+    return [
+        (os.path.abspath(f"{state.readwrite[0]}/{PAR_MOUNT_FILE.format(at)}"), str(mount["mountcontent"]).encode())
+        for at, mount in enumerate(mounts)
+    ]
+
+
+def _par_mounts(environment: Part, files: list[tuple[str, bytes]], containers: ContainerConfig) -> list[Mount]:
+    location = containers.workdir_location()
+    return [
+        Mount(outside(path, location), str(mount["mountpath"]))
+        for (path, _), mount in zip(files, environment.get("par_mounts") or [], strict=True)
+    ]
+
+
+def _resource_mounts(resources: Resources, containers: ContainerConfig) -> list[Mount]:
+    mounts = _cvmfs_mounts(containers) if resources.cvmfs else []
+    if resources.authentication:
+        mounts.append(Mount(containers.auth_location(), containers.auth_targetdir()))
+    return mounts
+
+
+def _cvmfs_mounts(containers: ContainerConfig) -> list[Mount]:
+    source = containers.cvmfs_source()
+    if source == "external":
+        return [Mount(containers.cvmfs_location(), "/cvmfs", True, "bind", containers.cvmfs_propagation())]
+    if source == "voldriver":
+        return [Mount(name, f"/cvmfs/{name}", True, "volume") for name in containers.cvmfs_repos()]
+    raise ConfigurationError(
+        f"PACKTIVITY_CVMFS_SOURCE: {source!r} is no way to mount CVMFS", hint="There are: external, voldriver."
+    )
+
+
+def options(containers: ContainerConfig) -> tuple[str, ...]:
+    """Return the further arguments of ``PACKTIVITY_DOCKER_CMD_MOD``.
+
+    :raises ConfigurationError: its quotes do not match.
+    """
+    text = containers.container_runtime_modifier()
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ConfigurationError(f"PACKTIVITY_DOCKER_CMD_MOD: {text!r} cannot be split: {error}") from None
