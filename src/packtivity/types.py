@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 JSON: TypeAlias = Any
 """Anything :func:`json.dumps` writes: dict, list, str, int, float, bool, None."""
 
+JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
+"""The same, spelled out: what code takes that looks into a document of unknown shape."""
+
 Path: TypeAlias = tuple[str | int, ...]
 """Where a value stands inside a document: keys and list positions from the root."""
 

@@ -168,7 +168,7 @@ class DoubtfulTask(errors.ParameterError):
 
 def is_strict(option: bool) -> bool:
     """Return whether warnings are errors: by the option ``--strict``, or by the setting."""
-    return option or bool(settings.value("strict"))
+    return option or bool(settings.current().strict)
 
 
 def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -220,7 +220,7 @@ def find_backend(name: str) -> tuple[bool, Any]:
     """
     from packtivity.backends.registry import backend_from_string
 
-    if name not in _OWN_BACKENDS or settings.value("plugins"):
+    if name not in _OWN_BACKENDS or settings.current().plugins:
         from packtivity.cli import start
         from packtivity.plugins import enable_plugins
         from packtivity.registry import welcome

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packtivity import settings
 from packtivity.datamodel.leafmodel import LeafModel
 from packtivity.datamodel.leaves import iter_leaves, leaf_iterator, map_leaves
 from packtivity.datamodel.typedleafs import TypedLeafs
 from packtivity.errors import ConfigurationError
-from packtivity.settings import value as setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def create(data: Any, model: Mapping[str, Any] | None = None) -> TypedLeafs | Pu
     :raises ConfigurationError: the variable names no class.
     :raises ParameterError: ``data`` holds something that cannot be written as JSON.
     """
-    name = setting("datamodel_impl")
+    name = settings.current().datamodel_impl
     if name == "typedleafs":
         return TypedLeafs(data, model)
     if name == "purejson":

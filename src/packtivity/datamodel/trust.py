@@ -46,5 +46,5 @@ def _origin(name: str) -> str:
 
 
 def _is_configured(module: str) -> bool:
-    known = {*settings.value("plugins"), settings.value("state_provider")}
+    known = {*settings.current().plugins, settings.current().state_provider}
     return any(module == name or module.startswith(f"{name}.") for name in known if name)

@@ -15,13 +15,21 @@ from urllib.parse import unquote, urlsplit
 
 from packtivity.connections import Guard, Origin, netrc_login, origin, sent_url
 from packtivity.errors import ConfigurationError, LoadError
-from packtivity.spec.remote import GitLabFile, WebFile, base, split_login, without_secrets
+from packtivity.spec.sources import (
+    GitLabFile,
+    Location,
+    WebFile,
+    is_remote_source,
+    remote_base,
+    scheme_of,
+    split_login,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from packtivity.settings import Settings
-    from packtivity.spec.sources import Location
 
 _PROJECT = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _API_FILE = re.compile(r"/api/v\d+/projects/([^/]+)/repository/[^/].*")
@@ -181,12 +189,10 @@ def of_file(file: WebFile | GitLabFile, settings: Settings) -> Access:
 
 def _toplevel(spec: str, toplevel: str | None, settings: Settings) -> WebFile | GitLabFile | None:
     """Return a place in the toplevel if it was one over the network that the spec was looked for in."""
-    from packtivity.spec.sources import is_remote_source, scheme_of
-
     if not toplevel or scheme_of(spec) or not is_remote_source(toplevel):
         return None
     try:
-        return base(toplevel, settings)
+        return remote_base(toplevel, settings)
     except LoadError:
         return None  # the spec names its repository itself
 
@@ -218,13 +224,11 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
 
     :raises ConfigurationError: it is no source.
     """
-    from packtivity.spec.sources import is_remote_source
-
     form = "Write gitlab-cern:GROUP/REPO, github:USER/REPO or an http(s) address; several are separated by commas."
     try:
         if not is_remote_source(name):
             raise ValueError(name)
-        place = base(name, settings)
+        place = remote_base(name, settings)
         server = origin(place.url)
     except (ValueError, LoadError):
         shown = without_secrets(name)

@@ -17,7 +17,7 @@ from packtivity.errors import LoadError
 from packtivity.registry import welcome
 from packtivity.settings import Settings
 from packtivity.spec.access import Access
-from packtivity.spec.remote import split_login
+from packtivity.spec.sources import split_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

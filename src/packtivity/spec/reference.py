@@ -1,18 +1,31 @@
-"""The reference page of the spec language, made from what the program itself reads: the schema files."""
+"""What is made from the schema files: the reference page of the spec language, and the schema for editors."""
 
 from __future__ import annotations
 
 import json
+from os.path import join
 from typing import TYPE_CHECKING, Any
 
-from packtivity.spec import editor
-from packtivity.spec.branches import KINDS, Branch, branches, nullable, root_schema, type_key
-from packtivity.spec.retired import retired_type, retired_types
-from packtivity.spec.rules_environment import RESOURCE_KEYS, RESOURCES
-from packtivity.spec.words import expected_types
+import yaml
+
+from packtivity.spec.advice import retired_type, retired_types
+from packtivity.spec.diagnostics import expected_types
+from packtivity.spec.rules import RESOURCE_KEYS, RESOURCES
+from packtivity.spec.schemas import (
+    KINDS,
+    SCHEMA_DIRECTORY,
+    Branch,
+    branches,
+    nullable,
+    root_schema,
+    type_key,
+    type_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from packtivity.types import JSONValue
 
 _MADE = "% Made by packtivity.spec.reference; do not edit.\n"
 
@@ -21,7 +34,7 @@ def write(page: str) -> None:
     """Write the page to the file ``page``, and the editor's schema to where it is shipped."""
     with open(page, "w", encoding="utf-8") as file:
         file.write(spec_page())
-    editor.write()
+    write_editor_schema()
 
 
 def spec_page() -> str:
@@ -103,22 +116,104 @@ def _retired() -> Iterator[str]:
             yield f"| `{type_key(kind)}: {name}` | {old.story if old else ''} |"
 
 
-def _yaml(data: Any) -> str:
-    """Return an example as a YAML code block."""
-    import yaml
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
 
-    text = yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=1000)
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def _yaml(data: JSONValue) -> str:
+    """Return an example as a YAML code block."""
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return f"```yaml\n{text}```\n"
 
 
-def _dumper() -> Any:
-    import yaml
+# --- the schema for editors -------------------------------------------------------------------------------------
 
-    class Dumper(yaml.SafeDumper):
-        """Writes texts of several lines as blocks."""
+EDITOR_SCHEMA = join(SCHEMA_DIRECTORY, "editor.json")
 
-    def text(dumper: Any, value: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
-    Dumper.add_representer(str, text)
-    return Dumper
+def build_editor_schema() -> dict[str, Any]:
+    """Return one self-contained JSON Schema of a spec for editors, made from the branches.
+
+    Editors (yaml-language-server) say the more useful thing the earlier it is clear which branch is meant, so the type
+    key chooses with ``if``/``then``; that is draft 7. It accepts what the bundled schemas accept, which a test holds.
+    """
+    root = root_schema()
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": root["title"],
+        "description": root["description"],
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {kind: _part(kind) for kind in KINDS},
+        "required": root["required"],
+        "definitions": {_name(form): _definition(form) for kind in KINDS for form in branches(kind)},
+    }
+
+
+def write_editor_schema() -> None:
+    """Write the schema to the file that is shipped."""
+    with open(EDITOR_SCHEMA, "w", encoding="utf-8") as file:
+        file.write(json.dumps(build_editor_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+def _name(form: Branch) -> str:
+    return f"{form.kind}.{form.name}"
+
+
+def _reference(form: Branch) -> dict[str, str]:
+    return {"$ref": f"#/definitions/{_name(form)}"}
+
+
+def _definition(form: Branch) -> dict[str, Any]:
+    """Return a branch's schema; that the type key is there is asked for by who refers to it."""
+    kept = {key: value for key, value in form.schema.items() if key not in {"$schema", "required"}}
+    return {**kept, "required": list(form.own_required)} if form.own_required else kept
+
+
+def _part(kind: str) -> dict[str, Any]:
+    told = root_schema()["properties"][kind]
+    forms, key = branches(kind), type_key(kind)
+    implied = next((form for form in forms if form.implied), None)
+    return {
+        "title": told["title"],
+        "description": told["description"],
+        "type": ["object", "null"] if nullable(kind) else "object",
+        "defaultSnippets": [_snippet(form) for form in forms],
+        "allOf": [
+            {
+                "if": {"type": "object", "required": [key]},
+                "then": {"properties": {key: _type_schema(kind)}},
+                "else": _unless_null(_reference(implied) if implied else {"required": [key]}),
+            },
+            *(_choice(form) for form in forms),
+        ],
+    }
+
+
+def _unless_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"type": "object"}, "then": schema}
+
+
+def _type_schema(kind: str) -> dict[str, Any]:
+    return {
+        "title": "Type",
+        "description": f"Which kind of {kind} this is.",
+        "enum": list(type_names(kind)),
+        "enumDescriptions": [form.schema["description"] for form in branches(kind)],
+    }
+
+
+def _choice(form: Branch) -> dict[str, Any]:
+    key = type_key(form.kind)
+    chosen = {"type": "object", "properties": {key: {"const": form.name}}, "required": [key]}
+    return {"if": chosen, "then": _reference(form)}
+
+
+def _snippet(form: Branch) -> dict[str, Any]:
+    return {"label": form.name, "description": form.schema["title"], "body": form.schema["examples"][0]}

@@ -8,17 +8,17 @@ points inside itself. Any other ``$ref`` is plain data. Only what the document r
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.spec.sources import NotAllowed, unquoted
-from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, Parsed
+from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText
+from packtivity.spec.sources import Location, NotAllowed
+from packtivity.spec.yamltext import Parsed
 from packtivity.types import JSON, Diagnostic, Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from packtivity.spec.sources import Location
 
 _CHAIN = 50
 """How many references may stand behind each other."""
@@ -59,7 +59,7 @@ def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
         return []
-    return [part.replace("~1", "/").replace("~0", "~") for part in unquoted(fragment.lstrip("/")).split("/")]
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquote(fragment.lstrip("/")).split("/")]
 
 
 class References:
@@ -237,14 +237,12 @@ class Expansion:
 
     def _tell(self, *found: Diagnostic) -> None:
         self.problems.extend(found)
-        if len(self.problems) >= TOLD:
+        if len(self.problems) >= MOST_MISTAKES:
             raise BadText(self.problems)
 
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
-        from packtivity.spec.positions import position_at
-
         parsed = self._references.files[place.file]
         at = (*place.path, "$ref") if is_reference(place.value) else place.path
-        position = position_at(parsed, at)
+        position = parsed.position(at)
         excerpt = parsed.line(position.line) if position else ""
         return Diagnostic("error", error.code, error.message, path, position, excerpt, error.near, error.hint)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packtivity import settings
 from packtivity.errors import ConfigurationError
 from packtivity.registry import Registry, load_object, suggestion
-from packtivity.settings import value as setting
 from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> A
 
 @stateloader("fromenv")
 def _from_environment(jsondata: JSON, **_options: Any) -> Any:
-    module = setting("state_provider")
+    module = settings.current().state_provider
     if not module:
         raise ConfigurationError(
             "states of the type 'fromenv' come from the module PACKTIVITY_STATEPROVIDER names, and that is not set",
@@ -62,7 +62,7 @@ def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = 
     statestring = (deserialization_opts or {}).get("state") or ""
     if statestring.startswith("py:"):
         return statehandlers["frompython"]["default"](jsondata, statestring=statestring)  # type: ignore[no-any-return]
-    if setting("state_provider"):
+    if settings.current().state_provider:
         return statehandlers["fromenv"]["default"](jsondata)  # type: ignore[no-any-return]
     return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
 

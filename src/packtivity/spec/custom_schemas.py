@@ -10,17 +10,21 @@ import os
 import re
 from functools import cache
 from json import loads
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from packtivity.errors import ConfigurationError, LoadError
-from packtivity.spec.diagnostics import Finding, dotted, locate
-from packtivity.spec.words import article, json_type
+from packtivity.settings import current
+from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
+from packtivity.spec.schemas import copy
+from packtivity.spec.sources import remote_base
+from packtivity.types import JSON, Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from packtivity.spec.document import Document
-    from packtivity.types import JSON, Diagnostic
+
+SchemaSource: TypeAlias = str | os.PathLike[str] | None
 
 FROM_GITHUB = "from-github"
 _REPOSITORY = "yadage/yadage-schemas"
@@ -44,8 +48,6 @@ def check(document: Document, schemasource: Any, schemaname: str, *, offline: bo
 
 def fill_defaults(data: JSON, schemasource: Any, schemaname: str, *, offline: bool | None = None) -> JSON:
     """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
-    from packtivity.spec.validate import copy
-
     filled = copy(data)
     _errors(_filling_validator(*_key(schemasource, schemaname, offline)), filled)
     return copy(filled)
@@ -202,13 +204,11 @@ def _from_directory(source: str, file: str) -> bytes:
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
-    from packtivity.settings import current
-    from packtivity.spec.fetch import fetch
-    from packtivity.spec.sources import locate as locate_source
+    from packtivity.spec.fetch import fetch  # imports requests
 
     settings = current()
-    location, _ = locate_source(f"schemas/{file}", f"github:{_REPOSITORY}@main", settings)
-    return fetch(location, settings, offline=offline)  # type: ignore[arg-type] # such a source is always remote
+    directory = remote_base(f"github:{_REPOSITORY}@main", settings)
+    return fetch(directory.join(f"schemas/{file}"), settings, offline=offline)
 
 
 # --- words -----------------------------------------------------------------------------------------------------
