@@ -187,7 +187,7 @@ class _Adapter(HTTPAdapter):
         }
 
 
-def _guarded(pool: Any, scheme: str, guard: Guard) -> Any:
+def _guarded(pool: type[HTTPConnectionPool], scheme: str, guard: Guard) -> Any:
     connection = type("Connection", (_Guarded, pool.ConnectionCls), {"guard": guard, "scheme": scheme})
     return type("Pool", (pool,), {"ConnectionCls": connection})
 

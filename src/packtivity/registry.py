@@ -7,6 +7,7 @@ The table itself is a plain nested dictionary, because plug-ins written for upst
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity.errors import ConfigurationError, PacktivityError
@@ -27,8 +28,6 @@ DEFAULT = "default"
 
 def nearest(word: str, known: Iterable[object]) -> str | None:
     """Return the one of ``known`` that ``word`` was probably meant to be, if any is near."""
-    from difflib import get_close_matches
-
     names = [name for name in known if isinstance(name, str)]
     by_folded = {name.lower().replace("_", "-"): name for name in names}
     found = get_close_matches(word.lower().replace("_", "-"), by_folded, n=1, cutoff=0.6)

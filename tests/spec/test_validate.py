@@ -303,7 +303,7 @@ def test_a_different_language_can_be_described(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[]", "no object"),
         ({"type": "strin"}, "not a JSON Schema"),
-        ({"$ref": "#/definitions/nowhere"}, "leads nowhere"),
+        ({"$ref": "#/definitions/nowhere"}, "does not resolve"),
         ({"$ref": "https://example.org/schema.json"}, "no file of the schema directory"),
         ({"properties": {"process": {"pattern": "("}}}, "regular expression|regex"),
         ({"$ref": "#"}, "without end"),

@@ -15,7 +15,7 @@ from packtivity.registry import nearest
 from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText
 from packtivity.spec.sources import Location, NotAllowed
 from packtivity.spec.yamltext import Parsed
-from packtivity.types import JSON, Diagnostic, Path
+from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +33,10 @@ class Place:
 
     __slots__ = ("file", "path", "value")
 
-    def __init__(self, file: Location, path: Path, value: JSON) -> None:
+    def __init__(self, file: Location, path: Path, value: JSONValue) -> None:
         self.file = file
         self.path = path
-        self.value = value
+        self.value: JSON = value
 
 
 class Unresolvable(Exception):
@@ -50,7 +50,7 @@ class Unresolvable(Exception):
         self.near = near
 
 
-def is_reference(value: JSON) -> bool:
+def is_reference(value: JSONValue) -> bool:
     """Tell whether a value stands for another one."""
     return isinstance(value, dict) and isinstance(value.get("$ref"), str)
 
@@ -85,7 +85,7 @@ class References:
             found = self.files[file] = self._read(file)
         return found
 
-    def point(self, file: Location, fragment: str, origin: JSON = None) -> Place:
+    def point(self, file: Location, fragment: str, origin: JSONValue = None) -> Place:
         """Return what a fragment names in a file.
 
         :param origin: the reference that is being followed; it may point inside itself.

@@ -148,7 +148,7 @@ def _surely_keeps(value: JSONValue, schema: dict[str, Any]) -> bool:
     return all(_surely_meets(value, keyword, wanted, schema) for keyword, wanted in schema.items())
 
 
-def _surely_meets(value: JSON, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
+def _surely_meets(value: JSONValue, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
     match keyword:
         case "type":
             names = [wanted] if isinstance(wanted, str) else wanted

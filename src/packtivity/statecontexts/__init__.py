@@ -16,7 +16,7 @@ from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from packtivity.types import JSON, State
+    from packtivity.types import JSONValue, State
 
 __all__ = ["InvalidState", "LocalFSState", "load_state", "statehandlers", "stateloader"]
 
@@ -25,12 +25,12 @@ statehandlers = stateloader.table
 
 
 @stateloader("localfs")
-def _from_localfs(jsondata: JSON, **_options: Any) -> LocalFSState:
+def _from_localfs(jsondata: dict[str, Any], **_options: Any) -> LocalFSState:
     return LocalFSState.fromJSON(jsondata)
 
 
 @stateloader("frompython")
-def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> Any:
+def _from_python(jsondata: JSONValue, *, statestring: str = "", **_options: Any) -> Any:
     if not statestring:
         raise InvalidState(
             "a state of the type 'frompython' is made by the class that the option state names, and that is not given",
@@ -40,7 +40,7 @@ def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> A
 
 
 @stateloader("fromenv")
-def _from_environment(jsondata: JSON, **_options: Any) -> Any:
+def _from_environment(jsondata: JSONValue, **_options: Any) -> Any:
     module = settings.current().state_provider
     if not module:
         raise ConfigurationError(
@@ -50,7 +50,7 @@ def _from_environment(jsondata: JSON, **_options: Any) -> Any:
     return load_object(f"{module}:load_state", purpose="PACKTIVITY_STATEPROVIDER")(jsondata)
 
 
-def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = None) -> State:
+def load_state(jsondata: JSONValue, deserialization_opts: Mapping[str, Any] | None = None) -> State:
     """Make a state from its JSON.
 
     Who makes it: the class that the option ``state`` names as ``py:module:Class``; else the module that
@@ -67,7 +67,7 @@ def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = 
     return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
 
 
-def _state_type(jsondata: JSON) -> str:
+def _state_type(jsondata: JSONValue) -> str:
     """Return the type of a state document, sure to have a loader."""
     if not isinstance(jsondata, dict) or "state_type" not in jsondata:
         raise InvalidState(
