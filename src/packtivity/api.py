@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from threading import Event
-from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +86,10 @@ def wait_for(
     :param tick: called after each question that was answered with no.
     :raises TaskTimeout: ``timeout`` seconds have passed; the error's ``proxy`` can still be asked.
     """
-    deadline = None if timeout is None else monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     idle = Event()
     while not backend.ready(proxy):
-        if deadline is not None and monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             error = TaskTimeout(
                 f"Timeout! The task was not ready after {timeout:g} s",
                 hint="It goes on; ask its proxy later, or wait longer.",
