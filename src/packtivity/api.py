@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packtivity import datamodel as documents
 from packtivity import spec as specs
@@ -17,11 +18,7 @@ from packtivity.handlers.config import ExecutionConfig
 from packtivity.spec.custom_schemas import SchemaSource
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import ASYNC_NAME, load_packtivity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from packtivity.types import JSON, Backend, JSONValue, Parameters, State, SyncBackend
+from packtivity.types import JSON, Backend, JSONValue, Parameters, State, SyncBackend
 
 __all__ = ["Submission", "load", "load_packtivity", "pack_object", "run", "submit"]
 

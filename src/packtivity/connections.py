@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeAlias
 
 import requests
 import urllib3
@@ -19,9 +20,6 @@ from requests.utils import get_netrc_auth, select_proxy
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 from urllib3.util.connection import allowed_gai_family
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 Origin: TypeAlias = "tuple[str, str, int | None]"
 """Scheme, host and port (RFC 6454)."""

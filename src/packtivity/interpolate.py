@@ -7,15 +7,13 @@ parameters), except that attributes that start with ``_``, callables, and absurd
 from __future__ import annotations
 
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.registry import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 MAX_WIDTH = 10_000
 """Largest width or precision in a format spec: ``{x:999999999}`` is a mistake or an attack, never a layout."""

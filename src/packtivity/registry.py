@@ -7,13 +7,11 @@ The table itself is a plain nested dictionary, because plug-ins written for upst
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from packtivity.errors import ConfigurationError, PacktivityError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 guests: dict[str, str] = {}
 """Modules and backends, not part of packtivity itself, that this process has been asked to use, and as what."""

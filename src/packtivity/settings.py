@@ -328,22 +328,20 @@ def read_yaml(variable: str, file: str) -> JSON:
 
 def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
     """Return the directory for cached documents when no setting names one (XDG Base Directory Specification)."""
-    environ = os.environ if environ is None else environ
-    base = environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "packtivity")
+    return _xdg(os.environ if environ is None else environ, "XDG_CACHE_HOME", ".cache")
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> str:
     """Return the directory for what is known of submitted tasks (XDG Base Directory Specification)."""
     environ = os.environ if environ is None else environ
     chosen = environ.get("PACKTIVITY_STATE_DIR")
-    if chosen:
-        return os.path.abspath(chosen)
-    base = environ.get("XDG_STATE_HOME", "")
+    return os.path.abspath(chosen) if chosen else _xdg(environ, "XDG_STATE_HOME", ".local/state")
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> str:
+    base = environ.get(variable, "")
     if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), below_home)
     return os.path.join(base, "packtivity")
 
 

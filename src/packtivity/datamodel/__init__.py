@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from packtivity import settings
 from packtivity.datamodel.leafmodel import LeafModel
@@ -13,9 +14,6 @@ from packtivity.datamodel.leaves import iter_leaves, leaf_iterator, map_leaves
 from packtivity.datamodel.purejson import PureJsonModel
 from packtivity.datamodel.typedleafs import TypedLeafs
 from packtivity.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["LeafModel", "PureJsonModel", "TypedLeafs", "create", "iter_leaves", "leaf_iterator", "map_leaves"]
 

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from packtivity.datamodel.leaves import TOO_DEEP, Document, iter_leaves, key_text, sorted_copy
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.registry import load_object, suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from packtivity.types import JSON
+from packtivity.types import JSON
 
 MAGIC = "b64json://"
 """What a string starts with that stands for a leaf: the rest is base64 of its JSON."""

@@ -6,14 +6,11 @@ A leaf is a string, a number or ``true``: what jq's ``paths(scalars)`` gives (up
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from packtivity.errors import ParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from packtivity.types import JSON, Path
+from packtivity.types import JSON, Path
 
 CONTAINERS = (dict, list, tuple)
 Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
 from packtivity.datamodel.query import run_jq
+from packtivity.types import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from jsonpointer import JsonPointer
-
-    from packtivity.types import JSON
 
 
 class PureJsonModel(Document):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from json import dumps, loads
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packtivity.datamodel.leaves import map_leaves
 from packtivity.errors import ParameterError, PublishError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSON
+from packtivity.types import JSON
 
 
 class JqError(PublishError, ValueError):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packtivity.connections import Guard, Origin, netrc_login, origin, sent_url
 from packtivity.errors import ConfigurationError, LoadError
+from packtivity.settings import Settings
 from packtivity.spec.sources import (
     GitLabFile,
     Location,
@@ -25,11 +26,6 @@ from packtivity.spec.sources import (
     split_login,
     without_secrets,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from packtivity.settings import Settings
 
 _PROJECT = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _API_FILE = re.compile(r"/api/v\d+/projects/([^/]+)/repository/[^/].*")

@@ -6,14 +6,11 @@ schemas admit none of them, and from forks whose specs are found in public repos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from packtivity.spec.diagnostics import json_type, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from packtivity.types import JSONValue, Path
+from packtivity.types import JSONValue, Path
 
 PARTS = {
     "process": "Write, for example\nprocess:\n  process_type: string-interpolated-cmd\n  cmd: echo {name}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from json import loads
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,19 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from packtivity.errors import ConfigurationError, LoadError
 from packtivity.settings import current
 from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
+from packtivity.spec.document import Document
 from packtivity.spec.schemas import copy
 from packtivity.spec.sources import remote_base
 from packtivity.types import JSON, Diagnostic, JSONValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
-    from packtivity.spec.document import Document
-
     Schema = dict[str, Any]
+
 
 SchemaSource: TypeAlias = str | os.PathLike[str] | None
 """A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""

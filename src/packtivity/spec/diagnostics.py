@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from packtivity.types import JSON, Diagnostic, JSONValue, Path, Position, Severity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 
 class Code(NamedTuple):

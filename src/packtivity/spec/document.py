@@ -6,6 +6,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,8 @@ from packtivity.spec.yamltext import Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from packtivity.spec.access import Access
+
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 

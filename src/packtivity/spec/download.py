@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -18,9 +18,6 @@ from packtivity.registry import welcome
 from packtivity.settings import Settings
 from packtivity.spec.access import Access
 from packtivity.spec.sources import split_login
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 welcome("requests")  # it writes to loggers, in threads perhaps
 

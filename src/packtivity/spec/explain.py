@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from packtivity.registry import nearest
 from packtivity.spec import advice
@@ -18,11 +19,7 @@ from packtivity.spec.schemas import (
     type_names,
     violations,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from packtivity.types import JSON, JSONValue, Path
+from packtivity.types import JSON, JSONValue, Path
 
 
 def mistakes(data: JSONValue) -> list[Finding]:

@@ -16,18 +16,16 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from packtivity import folders
-from packtivity.errors import LoadError
+from packtivity.errors import LoadError, StateError
+from packtivity.files import write_whole
 from packtivity.folders import make_private
 from packtivity.registry import nearest
+from packtivity.settings import Settings
 from packtivity.spec.access import Access, of_file
 from packtivity.spec.download import Ask, download
 from packtivity.spec.sources import GitLabFile, WebFile, split_login
-
-if TYPE_CHECKING:
-    from packtivity.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,9 @@ class Cache:
             "etag": entry.etag,
             "fetched": entry.fetched,
         }
-        temporary = os.path.join(self.directory, f".{os.getpid()}-{os.urandom(8).hex()}")
-        with suppress(OSError):
+        with suppress(OSError, StateError):
             make_private(self.directory)
-            try:
-                _write(temporary, json.dumps(about).encode() + b"\n" + entry.content)
-                os.replace(temporary, self._path(url))
-            except OSError:
-                os.unlink(temporary)
+            write_whole(self._path(url), json.dumps(about).encode() + b"\n" + entry.content, sync=True, mode=0o600)
 
     def addresses(self) -> list[str]:
         """Return the addresses of all kept documents, without secrets, sorted."""
@@ -102,14 +95,6 @@ class Cache:
 
 def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()
-
-
-def _write(path: str, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
 
 
 # --- fetching --------------------------------------------------------------------------------------------------

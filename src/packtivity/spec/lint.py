@@ -8,12 +8,13 @@ in :mod:`packtivity.spec.rules`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
-from packtivity.interpolate import interpolate
+from packtivity.interpolate import Placeholder, interpolate
 from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, arrange, listed, locate
+from packtivity.spec.diagnostics import Finding, Located, LocatedParameters, arrange, listed, locate
 from packtivity.spec.publishers import kind_of
 from packtivity.spec.rules import (
     brace_findings,
@@ -34,13 +35,7 @@ from packtivity.spec.templates import (
     strings,
     templates,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from packtivity.interpolate import Placeholder
-    from packtivity.spec.diagnostics import Located, LocatedParameters
-    from packtivity.types import JSON, Diagnostic, JSONValue, Path
+from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,11 +15,10 @@ from packtivity.spec.yamlnodes import joined, key_text, pairs
 from packtivity.types import Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from packtivity.spec.yamltext import Parsed
 
     Entry = tuple[yaml.Node | None, yaml.Node]
+
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)

@@ -7,7 +7,7 @@ points inside itself. Any other ``$ref`` is plain data. Only what the document r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from packtivity.errors import LoadError
@@ -16,9 +16,6 @@ from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText
 from packtivity.spec.sources import Location, NotAllowed
 from packtivity.spec.yamltext import Parsed
 from packtivity.types import JSON, Diagnostic, JSONValue, Path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CHAIN = 50
 """How many references may stand behind each other."""

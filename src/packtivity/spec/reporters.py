@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import category, east_asian_width
 from urllib.parse import quote
 
 from packtivity.errors import UsageError
 from packtivity.printable import escaped
 from packtivity.spec.diagnostics import CODES, arrange, summary, where
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from packtivity.types import Diagnostic, Position
+from packtivity.types import Diagnostic, Position
 
 FORMATS = ("text", "json", "sarif", "github")
 JSON_VERSION = 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from packtivity.interpolate import Placeholder
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article, json_type
 from packtivity.spec.templates import Template, braces, is_positional, is_shell, jq_programs, needs, templates
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from packtivity.interpolate import Placeholder
-    from packtivity.types import Path
+from packtivity.types import Path
 
 
 def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:

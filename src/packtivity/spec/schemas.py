@@ -9,18 +9,18 @@ wrong is explained in :mod:`packtivity.spec.explain`; other people's schemas are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from json import loads
 from os.path import dirname, join
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from packtivity.types import JSON, JSONValue, Path
 
+if TYPE_CHECKING:
     from jsonschema_rs import Draft4Validator
 
-    from packtivity.types import JSON, JSONValue, Path
 
 SCHEMA_NAME = "packtivity/packtivity-schema"
 KINDS = ("process", "environment", "publisher")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
 from packtivity.spec.publishers import kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSONValue, Path
+from packtivity.types import JSONValue, Path
 
 Source = Literal["process", "publisher", "state"]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import yaml
 
 from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText, locate
 from packtivity.spec.yamlnodes import MERGE, STRING, TAG, TEXTS, diagnostic, key_text, pairs, scalar, too_deep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSON, Diagnostic, Path
+from packtivity.types import JSON, Diagnostic, Path
 
 _PAIR_LISTS = frozenset({TAG + "omap", TAG + "pairs"})
 _NOT_JSON = {TAG + "binary": "bytes", TAG + "set": "a set"}

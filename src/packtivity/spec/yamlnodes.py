@@ -23,8 +23,6 @@ Pairs: TypeAlias = list[tuple[yaml.Node, yaml.Node]]
 TAG = "tag:yaml.org,2002:"
 STRING, MERGE = TAG + "str", TAG + "merge"
 TEXTS = frozenset({STRING, TAG + "timestamp", TAG + "value", MERGE})
-_TRUE = frozenset({"yes", "true", "on"})
-_FALSE = frozenset({"no", "false", "off"})
 
 _SAFE_DEPTH = 500
 """The C parser calls itself once for each level; with 50,000 it takes the whole process down, in a small thread sooner."""
@@ -153,7 +151,25 @@ def scalar(node: yaml.ScalarNode) -> JSON:
     """
     if node.tag in TEXTS:
         return node.value if node.value.isascii() else joined(node.value)
-    return _SCALARS[node.tag](node.value)
+    construct = _CONSTRUCTORS[node.tag]
+    try:
+        value = construct(node)
+    except OverflowError:  # a float in base 60 without end
+        return float("-inf" if node.value.startswith("-") else "inf")
+    except LookupError:
+        raise ValueError("not of the form that the tag asks for") from None
+    if isinstance(value, int):
+        str(value)  # raises ValueError where the number is too long to be written down again
+    return value
+
+
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_CONSTRUCTORS: dict[str, Callable[[yaml.ScalarNode], JSON]] = {
+    TAG + "null": lambda _: None,
+    TAG + "bool": _CONSTRUCTOR.construct_yaml_bool,
+    TAG + "int": _CONSTRUCTOR.construct_yaml_int,
+    TAG + "float": _CONSTRUCTOR.construct_yaml_float,
+}
 
 
 def joined(text: str) -> str:
@@ -163,56 +179,6 @@ def joined(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     return text
-
-
-def _boolean(text: str) -> bool:
-    lowered = text.lower()
-    if lowered in _TRUE or lowered in _FALSE:
-        return lowered in _TRUE
-    raise ValueError("expected true or false")
-
-
-def _signed(text: str) -> tuple[int, str]:
-    digits = text.replace("_", "").lower()
-    sign = -1 if digits[:1] == "-" else 1
-    return sign, digits[1:] if digits[:1] in {"-", "+"} else digits
-
-
-def _whole(text: str) -> int:
-    """Read an integer of YAML 1.1: ``0b1``, ``0x1f``, ``010`` (octal) and ``1:30`` (base 60) too."""
-    sign, digits = _signed(text)
-    if ":" in digits:
-        number = 0
-        for part in digits.split(":"):
-            number = number * 60 + int(part)
-    elif digits[:2] in {"0b", "0x"}:
-        number = int(digits[2:], 2 if digits[1] == "b" else 16)
-    else:
-        number = int(digits, 8 if digits[:1] == "0" else 10)
-    if len(digits) > 3000:
-        str(number)  # raises ValueError where the number could not be written down again
-    return sign * number
-
-
-def _float(text: str) -> float:
-    """Read a float of YAML 1.1: ``.inf``, ``.nan`` and ``1:30.5`` (base 60) too."""
-    sign, digits = _signed(text)
-    if digits in {".inf", ".nan"}:
-        return sign * float(digits[1:])
-    if ":" not in digits:
-        return sign * float(digits)
-    number = 0.0
-    for part in digits.split(":"):
-        number = number * 60 + float(part)
-    return sign * number
-
-
-_SCALARS: dict[str, Callable[[str], JSON]] = {
-    TAG + "null": lambda _: None,
-    TAG + "bool": _boolean,
-    TAG + "int": _whole,
-    TAG + "float": _float,
-}
 
 
 # --- what the parser refuses ------------------------------------------------------------------------------------------

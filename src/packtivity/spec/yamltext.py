@@ -11,12 +11,11 @@ import json
 from typing import TYPE_CHECKING
 
 from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, BadText, decode, locate
-from packtivity.types import JSON, Diagnostic, Path, Position
+from packtivity.types import JSON, Diagnostic, JSONValue, Path, Position
 
 if TYPE_CHECKING:
     import yaml
 
-    from packtivity.types import JSONValue
 
 __all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "locate", "parse", "too_deep"]
 

@@ -6,17 +6,14 @@ point of the group ``packtivity.states``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from packtivity import settings
 from packtivity.errors import ConfigurationError
 from packtivity.registry import Registry, load_object, suggestion
 from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from packtivity.types import JSONValue, State
+from packtivity.types import JSONValue, State
 
 __all__ = ["InvalidState", "LocalFSState", "load_state", "statehandlers", "stateloader"]
 

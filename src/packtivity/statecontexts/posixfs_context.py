@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
 from packtivity.lease import end_orphans_in
 from packtivity.statecontexts.erase import empty_directory
 from packtivity.statecontexts.treehash import tree_hash
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from packtivity.types import JSON, Parameters, State
+from packtivity.types import JSON, Parameters, State
 
 WORKDIR = "workdir"
 METADIR = "_packtivity"

@@ -1,10 +1,15 @@
-"""What is made from the schema files: the reference page of the spec language, and the schema for editors."""
+"""What is made from the schema files: the reference page of the spec language, and the schema for editors.
+
+python tools/spec_reference.py    writes both anew
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from os.path import join
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -21,13 +26,9 @@ from packtivity.spec.schemas import (
     type_key,
     type_names,
 )
+from packtivity.types import JSONValue
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSONValue
-
-_MADE = "% Made by packtivity.spec.reference; do not edit.\n"
+_MADE = "% Made by tools/spec_reference.py; do not edit.\n"
 
 
 def write(page: str) -> None:
@@ -217,3 +218,7 @@ def _choice(form: Branch) -> dict[str, Any]:
 
 def _snippet(form: Branch) -> dict[str, Any]:
     return {"label": form.name, "description": form.schema["title"], "body": form.schema["examples"][0]}
+
+
+if __name__ == "__main__":
+    write(os.path.join(os.path.dirname(__file__), "..", "docs", "reference", "spec.md"))
