@@ -453,7 +453,7 @@ def test_a_string_that_only_looks_encoded_is_an_error_with_its_place(bad: str) -
 
 
 def test_a_string_without_a_magic_cannot_be_decoded() -> None:
-    with pytest.raises(ParameterError, match="stands for no leaf"):
+    with pytest.raises(ParameterError, match="is not an encoded leaf"):
         LeafModel().leaf_decode("plain")
 
 

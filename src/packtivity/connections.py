@@ -69,7 +69,7 @@ def origin(url: str) -> Origin:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the Internet: of nobody's own network, machine or group."""
+    """Return whether an IP address is one of the Internet: of nobody's own network, machine or group."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip in _METADATA)

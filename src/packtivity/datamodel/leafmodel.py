@@ -64,7 +64,7 @@ class LeafModel:
     def leaf_decode(self, encoded: str) -> JSON:
         """Return the JSON that a string stands for.
 
-        :raises ParameterError: it stands for none.
+        :raises ParameterError: it is not an encoded leaf.
         """
         if encoded.startswith(MAGIC):
             try:
@@ -73,7 +73,7 @@ class LeafModel:
                 raise ParameterError(f"{encoded[:60]!r} is not base64 of JSON: {error}") from None
         if encoded.startswith(self._beginnings):
             return self.litparser(encoded)
-        raise ParameterError(f"{encoded[:60]!r} stands for no leaf; those start with {', '.join(self.magics)}")
+        raise ParameterError(f"{encoded[:60]!r} is not an encoded leaf (expected a prefix {', '.join(self.magics)})")
 
     # --- objects ---
 

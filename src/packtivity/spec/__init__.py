@@ -67,7 +67,7 @@ def check(
         return custom_schemas.check(document, schemasource, schemaname, offline=offline)
     if schemaname != SCHEMA_NAME:
         raise errors.ConfigurationError(
-            f"no bundled schema is called {schemaname!r}; the only one is {SCHEMA_NAME!r}",
+            f"unknown bundled schema {schemaname!r}; the only one is {SCHEMA_NAME!r}",
             hint="Name the directory that has it with -c/--schemasource DIR.",
         )
     if schemas.accepts(document.data):

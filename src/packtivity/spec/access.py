@@ -52,7 +52,7 @@ class Source:
     query: str | None = None
 
     def has(self, path: str, query: str) -> bool:
-        """Tell whether a path is the one file, or in the folder."""
+        """Return whether a path is the one file, or in the folder."""
         if self.query is not None:
             return (path, query) == (self.folder, self.query)
         return bool(self.folder) and path.startswith(_closed(self.folder))
@@ -79,7 +79,7 @@ class Access:
     # --- logins ---
 
     def covers(self, url: str) -> bool:
-        """Tell whether an address belongs to a source that the user named; one that can be read in two ways does not."""
+        """Return whether an address belongs to a source that the user named; one that can be read in two ways does not."""
         try:
             server, parts = origin(url), urlsplit(sent_url(url))
         except ValueError:
@@ -117,7 +117,7 @@ class Access:
         return _pair(login) if login and login not in self._logins else None
 
     def is_gitlab(self, url: str) -> bool:
-        """Tell whether an address is one of the GitLab server."""
+        """Return whether an address is one of the GitLab server."""
         try:
             return origin(url) == self.gitlab
         except ValueError:
@@ -270,7 +270,7 @@ def _holds(named: str, project: str) -> bool:
 
 
 def _is_plain(path: str) -> bool:
-    """Tell whether a path means one thing only, however often a server on the way unquotes it."""
+    """Return whether a path means one thing only, however often a server on the way unquotes it."""
     for _ in range(5):
         again = unquote(path)
         if again == path:

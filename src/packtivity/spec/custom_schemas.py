@@ -163,11 +163,11 @@ class _Bundle:
         """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
         from jsonpointer import JsonPointerException, resolve_pointer
 
-        for target, said in self.targets.items():
+        for target, reference in self.targets.items():
             try:
                 resolve_pointer({"definitions": self.definitions}, target)
             except JsonPointerException:
-                raise ConfigurationError(f"{said} does not resolve") from None
+                raise ConfigurationError(f"{reference} does not resolve") from None
 
     def _rewritten(self, schema: JSONValue, file: str) -> JSONValue:
         if isinstance(schema, list):
@@ -180,13 +180,13 @@ class _Bundle:
         return {key: self._rewritten(value, file) for key, value in schema.items()}
 
     def _target(self, reference: str, file: str) -> str:
-        said = f"{_shown(self.source, file)}: $ref {reference!r}"
+        shown = f"{_shown(self.source, file)}: $ref {reference!r}"
         if "://" in reference:
-            raise ConfigurationError(f"{said} is no file of the schema directory")
+            raise ConfigurationError(f"{shown} is no file of the schema directory")
         name, _, pointer = reference.partition("#")
         other = os.path.normpath(os.path.join(os.path.dirname(file), name)) if name else file
         target = f"/definitions/{self.add(other)}{pointer}"
-        self.targets[target] = said
+        self.targets[target] = shown
         return f"#{target}"
 
 

@@ -14,12 +14,12 @@ import urllib3
 
 from packtivity.connections import Origin, PrivateAddress, Session, netrc_login, origin
 from packtivity.errors import LoadError
-from packtivity.registry import welcome
+from packtivity.registry import note_foreign_code
 from packtivity.settings import Settings
 from packtivity.spec.access import Access
 from packtivity.spec.sources import split_login
 
-welcome("requests")  # it writes to loggers, in threads perhaps
+note_foreign_code("requests")  # it writes to loggers, in threads perhaps
 
 _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
@@ -191,13 +191,13 @@ _TRUST = "Name the http address itself if you trust it."
 
 def _refused(response: requests.Response, ask: Ask) -> LoadError:
     status = response.status_code
-    said = f"{status} {response.reason or ''}".rstrip() + _said(response)
+    answer = f"{status} {response.reason or ''}".rstrip() + _reason_given(response)
     if ask.token:
-        said = said.replace(ask.token, "…")
-    return LoadError(f"{ask.shown}: the server answers {said}", hint=_advice(status, ask))
+        answer = answer.replace(ask.token, "…")
+    return LoadError(f"{ask.shown}: the server answers {answer}", hint=_advice(status, ask))
 
 
-def _said(response: requests.Response) -> str:
+def _reason_given(response: requests.Response) -> str:
     """Return what GitLab says in its answer, which tells a missing project from a missing file."""
     if "json" not in response.headers.get("Content-Type", ""):
         return ""

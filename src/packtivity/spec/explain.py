@@ -233,7 +233,7 @@ def _unknown_key(form: Branch, key: str, near: str | None, other: Branch | None,
 
 
 def _not_deep_enough(form: Branch, key: str, empty: str, path: Path) -> Finding:
-    """Return what is said of an unknown key while a key that must have a value is empty."""
+    """Return the finding for an unknown key while a key that must have a value is empty."""
     hint = f"{empty!r} is empty: if {key!r} belongs to it, indent it deeper than {empty!r}."
     return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), empty, hint)
 

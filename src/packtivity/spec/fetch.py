@@ -139,7 +139,7 @@ def _key(url: str, identity: str) -> str:
 
 
 def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
-    """Tell whether a place names a commit (40 hexadecimal digits), which never changes."""
+    """Return whether a place names a commit (40 hexadecimal digits), which never changes."""
     if isinstance(file, GitLabFile):
         return bool(_COMMIT.fullmatch(file.ref))
     host = settings.github_raw_host.rstrip("/") + "/"

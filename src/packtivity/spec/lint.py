@@ -100,9 +100,9 @@ class ParameterCheck:
         self.state_names = state_names
         self.values = _by_name(parameters)
         self.names = frozenset(self.values)
-        self._asked = list(self._placeholders())
-        asked = [placeholder.name for placeholder, _ in self._asked]
-        self._used = {*asked, *(name for _, name in named_parameters(spec))}
+        self._wanted = list(self._placeholders())
+        wanted = [placeholder.name for placeholder, _ in self._wanted]
+        self._used = {*wanted, *(name for _, name in named_parameters(spec))}
         self._misspelt = self._find_misspelt()
 
     def of_spec(self) -> Iterator[Finding]:
@@ -131,13 +131,13 @@ class ParameterCheck:
     # --- the spec ----------------------------------------------------------------------------------------------
 
     def _placeholder_findings(self) -> Iterator[Finding]:
-        told = set(self._misspelt.values())
-        for placeholder, template in self._asked:
+        reported = set(self._misspelt.values())
+        for placeholder, template in self._wanted:
             name = placeholder.name
             if name in self.names:
                 yield from self._unfillable(placeholder, template)
-            elif name not in told and not self._gives(name, template) and not is_shell(placeholder, template.text):
-                told.add(name)
+            elif name not in reported and not self._gives(name, template) and not is_shell(placeholder, template.text):
+                reported.add(name)
                 yield self._unknown(placeholder, template)
 
     def _unknown(self, placeholder: Placeholder, template: Template) -> Finding:
@@ -158,7 +158,7 @@ class ParameterCheck:
 
     def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
         text = template.text[placeholder.start : placeholder.end]
-        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # told by itself
+        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # reported by itself
         if empty or "._" in placeholder.field or text == f"{{{placeholder.name}}}":
             return
         names = {**self.values, WORKDIR: self.values.get(WORKDIR, "")}
@@ -182,9 +182,9 @@ class ParameterCheck:
                     yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
 
     def _outputmap_findings(self) -> Iterator[Finding]:
-        told = set(self._misspelt.values())
+        reported = set(self._misspelt.values())
         for path, name in named_parameters(self.spec):
-            if name not in self.names and name not in told:
+            if name not in self.names and name not in reported:
                 near = nearest(name, self.names)
                 hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
                 if "{" in name:
@@ -238,7 +238,7 @@ class ParameterCheck:
         return "Remove it, or use it."
 
     def _empty_findings(self) -> Iterator[Finding]:
-        shown = {one.name for one, _ in self._asked if one.field == one.name}
+        shown = {one.name for one, _ in self._wanted if one.field == one.name}
         for path in _nulls(self.parameters):
             if len(path) > 1 and self._is_directory(path[-1]):
                 message = f"the value is a mapping with the key {path[-1]!r}, because {{{path[-1]}}} is not in quotes"

@@ -48,7 +48,7 @@ class Unresolvable(Exception):
 
 
 def is_reference(value: JSONValue) -> bool:
-    """Tell whether a value stands for another one."""
+    """Return whether a value stands for another one."""
     return isinstance(value, dict) and isinstance(value.get("$ref"), str)
 
 

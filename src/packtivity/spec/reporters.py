@@ -226,9 +226,9 @@ def _command(one: Diagnostic) -> str:
     if one.position:
         where = {"file": one.position.file, "line": str(one.position.line), "col": str(one.position.column)}
         properties = where | properties
-    told = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
+    shown = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
     text = "\n".join(filter(None, (one.message, f"expected: {one.expected}" if one.expected else "", one.hint)))
-    return f"::{one.severity} {told}::{_escaped(text)}"
+    return f"::{one.severity} {shown}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -13,7 +13,7 @@ from packtivity.types import Path
 
 
 def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:
-    """Yield what is said of a spec's templates.
+    """Yield findings about a spec's templates.
 
     :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
     """
@@ -29,7 +29,7 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
 
 
 def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """Yield what is said of braces that no parameter can fill."""
+    """Yield findings about braces that no parameter can fill."""
     text, found = template.text, braces(template.text)
     for start, end in found.literal:
         if text[start + 1 : end - 1] not in given:
@@ -63,7 +63,7 @@ def _doubled(text: str) -> str:
 
 
 def positional_finding(placeholder: Placeholder, template: Template) -> Finding:
-    """Return what is said of ``{}`` where parameters have names."""
+    """Return the finding for ``{}`` where parameters have names."""
     shown = f"{{{placeholder.field}}}"
     message = f"{shown} is filled from a list of parameters, but this task's parameters have names"
     hint = f"Write {{{shown}}} if the braces are meant as they are, else name the parameter."
@@ -97,7 +97,7 @@ RESOURCE_KEYS = tuple(prefix + name for prefix, names in _REANA.items() for name
 
 
 def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what is said of a container environment."""
+    """Yield findings about a container environment."""
     environment = spec["environment"] or {}
     if environment.get("environment_type") == "docker-encapsulated":
         yield from _image_findings(environment)

@@ -124,8 +124,8 @@ def _accepts_part(kind: str, part: JSONValue) -> bool:
     form = stated_branch(kind, part)
     if form is None:
         return False
-    told = {type_key(kind): form.name, **part}
-    return _surely_keeps(told, form.schema) or next(violations(form, part), None) is None
+    typed = {type_key(kind): form.name, **part}
+    return _surely_keeps(typed, form.schema) or next(violations(form, part), None) is None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -180,8 +180,8 @@ def stated_branch(kind: str, part: dict[str, Any]) -> Branch | None:
 
 def violations(form: Branch, part: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield the schema keyword that is violated and where, for a part taken as one branch."""
-    told = {type_key(form.kind): form.name, **part}
-    for error in _validator(form.kind, form.name).iter_errors(_outline(told, form.schema)):
+    typed = {type_key(form.kind): form.name, **part}
+    for error in _validator(form.kind, form.name).iter_errors(_outline(typed, form.schema)):
         yield str(error.schema_path[-1]), tuple(error.instance_path)
 
 

@@ -104,7 +104,7 @@ def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> t
 
 
 def is_remote_source(toplevel: str) -> bool:
-    """Tell whether the user names a source that is reached over the network."""
+    """Return whether the user names a source that is reached over the network."""
     if toplevel.startswith(_REPOSITORIES) or scheme_of(toplevel) in {"http", "https"}:
         return True
     return toplevel.startswith("from-github/") and not os.path.isdir(toplevel)

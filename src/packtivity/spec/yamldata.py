@@ -49,9 +49,9 @@ class Reader:
         return tuple({(problem.code, problem.position): problem for problem in reversed(self._warnings)}.values())[::-1]
 
     def _say(self, node: yaml.Node, code: str, message: str, path: Path, *, hint: str, warn: bool = False) -> None:
-        told = self._warnings if warn else self._mistakes
-        if len(told) < MOST_MISTAKES:
-            told.append(
+        kept = self._warnings if warn else self._mistakes
+        if len(kept) < MOST_MISTAKES:
+            kept.append(
                 diagnostic(node.start_mark.index, self.text, self.source, code, message, path, hint=hint, warn=warn)
             )
 

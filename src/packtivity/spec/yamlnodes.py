@@ -66,7 +66,7 @@ def _compose_slowly(text: str, source: str, error: Exception) -> yaml.Node | Non
 
 
 def _may_be_deep(text: str) -> bool:
-    """Tell whether there are many brackets, or a line that begins with much indentation."""
+    """Return whether there are many brackets, or a line that begins with much indentation."""
     if text.count("[") + text.count("{") > _SAFE_DEPTH:
         return True
     return any(run.end() - run.start() > 200 for run in re.finditer(r"[ \-?:\t]{2,}", text))
@@ -86,7 +86,7 @@ def _refuse_depth(text: str, source: str) -> None:
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
     except yaml.YAMLError:
-        return  # told with more care by compose()
+        return  # reported with more care by compose()
     finally:
         parser.dispose()
 

@@ -139,14 +139,14 @@ def _number(literal: str) -> float | str:
 
 
 def too_deep(data: JSONValue, limit: int) -> bool:
-    """Tell whether lists and mappings are nested more than ``limit`` deep."""
+    """Return whether lists and mappings are nested more than ``limit`` deep."""
     if not isinstance(data, (dict, list)):
         return False
     return limit < 1 or any(too_deep(value, limit - 1) for value in (data.values() if isinstance(data, dict) else data))
 
 
 def encodable(data: JSONValue) -> bool:
-    """Tell whether no text in a document has half a surrogate pair."""
+    """Return whether no text in a document has half a surrogate pair."""
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:
