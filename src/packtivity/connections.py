@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 import requests
 import urllib3
@@ -21,6 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 from urllib3.util.connection import allowed_gai_family
 
+T = TypeVar("T")
 Origin: TypeAlias = "tuple[str, str, int | None]"
 """Scheme, host and port (RFC 6454)."""
 
@@ -243,23 +244,23 @@ def netrc_login(server: Origin) -> tuple[str, str] | None:
     return found
 
 
-def within(seconds: float, work: Callable[[], Any]) -> Any:
+def within(seconds: float, work: Callable[[], T]) -> T | None:
     """Return what a function returns, or ``None`` when it takes longer; it is left to itself then.
 
     :raises Exception: whatever the function raises.
     """
-    outcome: list[Any] = []
+    results: list[T] = []
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
-            outcome.append((work(), None))
+            results.append(work())
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.append((None, error))
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="packtivity-network", daemon=True)
     thread.start()
     thread.join(seconds)
-    result, error = outcome[0] if outcome else (None, None)
-    if error is not None:
-        raise error
-    return result
+    if errors:
+        raise errors[0]
+    return results[0] if results else None

@@ -8,6 +8,7 @@ points inside itself. Any other ``$ref`` is plain data. Only what the document r
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from packtivity.errors import LoadError
@@ -25,15 +26,13 @@ _EXPANSION = 20_000_000
 """Characters, and 16 for each value, that references may make."""
 
 
+@dataclass(slots=True, eq=False)
 class Place:
     """A value, and where it is written: which file, and the path to it there. Made for each value of a document."""
 
-    __slots__ = ("file", "path", "value")
-
-    def __init__(self, file: Location, path: Path, value: JSONValue) -> None:
-        self.file = file
-        self.path = path
-        self.value: JSON = value
+    file: Location
+    path: Path
+    value: JSON
 
 
 class Unresolvable(Exception):

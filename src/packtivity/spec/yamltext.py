@@ -8,6 +8,8 @@ where a document comes from is the business of :mod:`packtivity.spec.sources`.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, BadText, decode, locate
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "locate", "parse", "too_deep"]
 
 
+@dataclass(eq=False)
 class Parsed:
     """A text and its data.
 
@@ -30,22 +33,16 @@ class Parsed:
     :ivar references: whether some mapping has a key ``$ref``.
     """
 
-    def __init__(
-        self,
-        text: str,
-        source: str,
-        data: JSONValue,
-        problems: tuple[Diagnostic, ...] = (),
-        references: bool = False,
-        node: yaml.Node | None = None,
-    ) -> None:
-        self.text = text
-        self.source = source
-        self.data: JSON = data
-        self.problems = problems
-        self.references = references
-        self._node = node
-        self._lines: list[str] | None = None
+    text: str
+    source: str
+    data: JSON
+    problems: tuple[Diagnostic, ...] = ()
+    references: bool = False
+    _node: yaml.Node | None = None
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return LINE_BREAK.split(self.text)
 
     def node(self) -> yaml.Node | None:
         """Return the root of the YAML node tree; that of a JSON text is made when first asked for."""
@@ -70,8 +67,6 @@ class Parsed:
 
     def line(self, number: int) -> str:
         """Return a line of the text, counted from 1, without its newline; empty past the end."""
-        if self._lines is None:
-            self._lines = LINE_BREAK.split(self.text)
         return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
 
