@@ -453,7 +453,7 @@ def test_a_string_that_only_looks_encoded_is_an_error_with_its_place(bad: str) -
 
 
 def test_a_string_without_a_magic_cannot_be_decoded() -> None:
-    with pytest.raises(ParameterError, match="stands for no leaf"):
+    with pytest.raises(ParameterError, match="is not an encoded leaf"):
         LeafModel().leaf_decode("plain")
 
 
@@ -520,7 +520,7 @@ def test_importing_the_data_model_is_cheap() -> None:
     program = (
         "import sys, packtivity.datamodel as d, packtivity.statecontexts\n"
         "x = d.create({'a': {'b': 'x'}}).map(str); repr(x); x.json(); x.copy()\n"
-        "print([m for m in ('jq', 'jsonpointer', 'jsonpath_ng', 'json', 'shutil', 'hashlib') if m in sys.modules])"
+        "print([m for m in ('jq', 'jsonpointer', 'jsonpath_ng') if m in sys.modules])"
     )
     assert (
         subprocess.check_output([sys.executable, "-S", "-E", "-c", f"import sys; sys.path[:0]={sys.path!r}\n{program}"])

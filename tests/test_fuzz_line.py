@@ -20,8 +20,8 @@ from packtivity import spec as specs
 from packtivity import task
 from packtivity.cli.parameters import getinit_data
 from packtivity.errors import EnvironmentUnavailable, PacktivityError
-from packtivity.spec.diagnostics import render
 from packtivity.spec.document import parse_document
+from packtivity.spec.reporters import render
 from packtivity.statecontexts import LocalFSState
 
 SECONDS = float(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0")) or 4.0

@@ -109,4 +109,4 @@ def test_an_error_of_the_package_arrives_as_one_of_ours(installed, tmp_path):
 
 def test_without_the_package_its_names_are_unknown(tmp_path):
     done = use(tmp_path, RUN.format(example=str(EXAMPLE), venv="/nowhere", workdir=str(tmp_path)))
-    assert "no executor for environment is called 'venv-env'" in done.stderr
+    assert "unknown executor for environment 'venv-env'" in done.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields
 from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,14 +48,11 @@ def _escaped(cell: str) -> str:
 
 def settings() -> str:
     """Return the table of settings: variable, default, what it does."""
-    from packtivity.settings import Settings
+    from packtivity.settings import SETTINGS
 
     return table(
         ["Variable", "Default", "What it does"],
-        (
-            [f"`{setting.metadata['env']}`", _default(setting.default), setting.metadata["help"]]
-            for setting in fields(Settings)
-        ),
+        ([f"`{setting.variable}`", _default(setting.default), setting.help] for setting in SETTINGS),
     )
 
 

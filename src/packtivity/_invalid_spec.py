@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jsonschema
 
-from packtivity.errors import PacktivityError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from packtivity.types import Diagnostic
+from packtivity.root_error import PacktivityError
+from packtivity.types import Diagnostic
 
 
 class InvalidSpec(PacktivityError, jsonschema.ValidationError):
@@ -21,6 +18,7 @@ class InvalidSpec(PacktivityError, jsonschema.ValidationError):
     first mistake) have the meaning they have there.
     """
 
+    __module__ = "packtivity.errors"  # where programs import it from
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, diagnostics: Sequence[Diagnostic] = (), *, hint: str = "") -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from types import ModuleType
+from typing import Any
 
-from packtivity.errors import TaskTimeout
+from packtivity import datamodel as documents
+from packtivity import spec as specs
+from packtivity.backends.base import defaultsyncbackend
+from packtivity.backends.registry import backend_from_string
+from packtivity.errors import BackendError, TaskTimeout
+from packtivity.handlers.config import ExecutionConfig
+from packtivity.spec.custom_schemas import SchemaSource
+from packtivity.statecontexts import LocalFSState
 from packtivity.task import ASYNC_NAME, load_packtivity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from packtivity.types import JSON, Backend, Parameters, State, SyncBackend
+from packtivity.types import JSON, Backend, JSONValue, Parameters, State, SyncBackend
 
 __all__ = ["Submission", "load", "load_packtivity", "pack_object", "run", "submit"]
 
@@ -34,14 +41,14 @@ class pack_object:
 
     def __call__(
         self,
-        parameters: Any,
+        parameters: JSONValue | Parameters,
         state: State | None,
         syncbackend: SyncBackend | None = None,
         asyncbackend: Backend | None = None,
         asyncwait: bool = False,
         waitperiod: float = 0.01,
         timeout: float = TWELVE_HOURS,
-        datamodel: Any = None,
+        datamodel: ModuleType | None = None,
     ) -> Any:
         """Run the task and return its result, or its proxy.
 
@@ -51,13 +58,9 @@ class pack_object:
         :param timeout: seconds after which waiting is given up; the task itself goes on.
         :raises TaskTimeout: the wait was given up.
         """
-        if datamodel is None:
-            from packtivity import datamodel
-        parameters = datamodel.create(parameters, state.datamodel if state else None)
+        parameters = (datamodel or documents).create(parameters, state.datamodel if state else None)
         if asyncbackend is None:
             if syncbackend is None:
-                from packtivity.backends.base import defaultsyncbackend
-
                 syncbackend = defaultsyncbackend()
             return syncbackend.run(self.spec, parameters, state)
         proxy = asyncbackend.submit(self.spec, parameters, state, metadata={"name": ASYNC_NAME})
@@ -80,13 +83,10 @@ def wait_for(
     :param tick: called after each question that was answered with no.
     :raises TaskTimeout: ``timeout`` seconds have passed; the error's ``proxy`` can still be asked.
     """
-    from threading import Event
-    from time import monotonic
-
-    deadline = None if timeout is None else monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     idle = Event()
     while not backend.ready(proxy):
-        if deadline is not None and monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             error = TaskTimeout(
                 f"Timeout! The task was not ready after {timeout:g} s",
                 hint="It goes on; ask its proxy later, or wait longer.",
@@ -105,7 +105,7 @@ def load(
     spec: str,
     toplevel: str | None = None,
     *,
-    schemasource: Any = None,
+    schemasource: SchemaSource = None,
     validate: bool = True,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),
@@ -118,16 +118,14 @@ def load(
     :raises LoadError: it cannot be fetched.
     :raises InvalidSpec: it is no spec.
     """
-    from packtivity import spec as _spec
-
-    return _spec.load(
+    return specs.load(
         spec, toplevel, schemasource=schemasource, validate=validate, offline=offline, trusted_sources=trusted_sources
     )
 
 
 def run(
     spec: str | Mapping[str, Any],
-    parameters: Any = None,
+    parameters: JSONValue | Parameters = None,
     *,
     workdir: str | None = None,
     readonly: Sequence[str] = (),
@@ -152,9 +150,6 @@ def run(
     """
     loaded, state = _inputs(spec, toplevel, state, workdir, readonly)
     if backend is None:
-        from packtivity.backends.base import defaultsyncbackend
-        from packtivity.handlers.config import ExecutionConfig
-
         backend = defaultsyncbackend({"exec": ExecutionConfig(**execution)})
     elif execution:
         raise TypeError(f"these go into the backend's own configuration: {', '.join(execution)}")
@@ -165,7 +160,7 @@ def run(
 
 def submit(
     spec: str | Mapping[str, Any],
-    parameters: Any = None,
+    parameters: JSONValue | Parameters = None,
     *,
     backend: str | Backend = "foregroundasync",
     workdir: str | None = None,
@@ -181,17 +176,12 @@ def submit(
     """
     loaded, state = _inputs(spec, toplevel, state, workdir, readonly)
     if isinstance(backend, str):
-        from packtivity.backends.registry import backend_from_string
-        from packtivity.errors import BackendError
-
         synchronous, made = backend_from_string(backend)
         if synchronous:
             raise BackendError(f"backend {backend!r} runs tasks here and now", hint="Use packtivity.run.")
     else:
         made = backend
-    from packtivity import datamodel
-
-    data = datamodel.create({} if parameters is None else parameters, state.datamodel if state else None)
+    data = documents.create({} if parameters is None else parameters, state.datamodel if state else None)
     return Submission(made, made.submit(loaded, data, state, metadata={"name": name}))
 
 
@@ -228,12 +218,14 @@ class Submission:
 
 
 def _inputs(
-    spec: str | Mapping[str, Any], toplevel: str | None, state: Any, workdir: str | None, readonly: Sequence[str]
+    spec: str | Mapping[str, Any],
+    toplevel: str | None,
+    state: State | None,
+    workdir: str | None,
+    readonly: Sequence[str],
 ) -> tuple[Mapping[str, Any], Any]:
     loaded = load(spec, toplevel) if isinstance(spec, str) else spec
     if state is None:
-        from packtivity.statecontexts import LocalFSState
-
         state = LocalFSState([workdir or "."], list(readonly))
         state.ensure()
     elif workdir is not None or readonly:

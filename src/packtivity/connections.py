@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeAlias, TypeVar
 
 import requests
 import urllib3
@@ -20,9 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 from urllib3.util.connection import allowed_gai_family
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
+T = TypeVar("T")
 Origin: TypeAlias = "tuple[str, str, int | None]"
 """Scheme, host and port (RFC 6454)."""
 
@@ -71,7 +70,7 @@ def origin(url: str) -> Origin:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the Internet: of nobody's own network, machine or group."""
+    """Return whether an IP address is one of the Internet: of nobody's own network, machine or group."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip in _METADATA)
@@ -187,7 +186,7 @@ class _Adapter(HTTPAdapter):
         }
 
 
-def _guarded(pool: Any, scheme: str, guard: Guard) -> Any:
+def _guarded(pool: type[HTTPConnectionPool], scheme: str, guard: Guard) -> Any:
     connection = type("Connection", (_Guarded, pool.ConnectionCls), {"guard": guard, "scheme": scheme})
     return type("Pool", (pool,), {"ConnectionCls": connection})
 
@@ -245,23 +244,23 @@ def netrc_login(server: Origin) -> tuple[str, str] | None:
     return found
 
 
-def within(seconds: float, work: Callable[[], Any]) -> Any:
+def within(seconds: float, work: Callable[[], T]) -> T | None:
     """Return what a function returns, or ``None`` when it takes longer; it is left to itself then.
 
     :raises Exception: whatever the function raises.
     """
-    outcome: list[Any] = []
+    results: list[T] = []
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
-            outcome.append((work(), None))
+            results.append(work())
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.append((None, error))
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="packtivity-network", daemon=True)
     thread.start()
     thread.join(seconds)
-    result, error = outcome[0] if outcome else (None, None)
-    if error is not None:
-        raise error
-    return result
+    if errors:
+        raise errors[0]
+    return results[0] if results else None

@@ -2,18 +2,20 @@
 
 Each class says when it is raised, what the user should do, and which exit code a command ends with.
 Some classes carry an ancestor from elsewhere (``KeyError``, ``RuntimeError``) because programs written for
-packtivity 0.17.1 catch those. Two ancestors are dear to import, so the classes that have them are made on
-first use: :class:`InvalidSpec` (``jsonschema.ValidationError``) and :class:`TaskFailed`
-(``subprocess.CalledProcessError``).
+packtivity 0.17.1 catch those. :class:`InvalidSpec` has ``jsonschema.ValidationError``, and is made on first use because
+importing that library takes long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from packtivity.root_error import PacktivityError
 
 if TYPE_CHECKING:
     from packtivity._invalid_spec import InvalidSpec
-    from packtivity._task_failed import TaskFailed
 
 __all__ = [
     "BackendError",
@@ -35,36 +37,6 @@ __all__ = [
     "UsageError",
     "WorkerLost",
 ]
-
-
-class PacktivityError(Exception):
-    """Root of the tree: catch this to catch everything raised on purpose.
-
-    :param message: what is wrong, and where.
-    :param hint: what to do now; printed on a line of its own.
-    """
-
-    exit_code: ClassVar[int] = 70
-    """What a command ends with when this error reaches it (70: an error inside packtivity itself)."""
-
-    def __init__(self, message: str = "", *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
-
-
-def _rebuild(cls: type[PacktivityError], args: tuple[Any, ...], state: dict[str, Any]) -> PacktivityError:
-    """Make an error again without calling ``__init__``, whose arguments differ from class to class."""
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
 
 
 class UsageError(PacktivityError):
@@ -105,6 +77,39 @@ class UnsafeDirectory(StateError):
     """A directory for records, caches or private files can be written to, or was made, by another user of the machine."""
 
     exit_code = 15
+
+
+class TaskFailed(PacktivityError, RuntimeError, CalledProcessError):
+    """The task's command ended with an exit code other than 0, or by a signal.
+
+    Ancestors: ``RuntimeError`` as upstream 0.17.1 raised, ``subprocess.CalledProcessError`` as recast-atlas catches.
+
+    :param returncode: exit code of the command; negative for a signal, as in :mod:`subprocess`.
+    :param command: argv as run, with secrets already masked.
+    :param output: the last lines the command wrote, decoded for reading.
+    :param log: absolute path of the run log, when there is one.
+    """
+
+    exit_code: ClassVar[int] = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        returncode: int,
+        command: Sequence[str],
+        output: str = "",
+        log: str | None = None,
+        hint: str = "",
+    ) -> None:
+        CalledProcessError.__init__(self, returncode, list(command), output)
+        self.args = (message,)
+        self.message = message
+        self.hint = hint
+        self.log = log
+
+    __str__ = PacktivityError.__str__
+    __reduce__ = PacktivityError.__reduce__
 
 
 class TaskTimeout(PacktivityError, RuntimeError):
@@ -160,16 +165,9 @@ class WorkerLost(PacktivityError, RuntimeError):
 
 
 def __getattr__(name: str) -> Any:
-    found: type[PacktivityError]
-    if name == "InvalidSpec":
-        from packtivity._invalid_spec import InvalidSpec
-
-        found = InvalidSpec
-    elif name == "TaskFailed":
-        from packtivity._task_failed import TaskFailed
-
-        found = TaskFailed
-    else:
+    if name != "InvalidSpec":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    from packtivity._invalid_spec import InvalidSpec  # imports jsonschema
+
+    globals()[name] = InvalidSpec
+    return InvalidSpec

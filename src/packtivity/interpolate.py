@@ -7,14 +7,13 @@ parameters), except that attributes that start with ``_``, callables, and absurd
 from __future__ import annotations
 
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+from packtivity.registry import nearest
 
 MAX_WIDTH = 10_000
 """Largest width or precision in a format spec: ``{x:999999999}`` is a mistake or an attack, never a layout."""
@@ -188,7 +187,7 @@ def _found(field: str, values: _Values) -> Any:
     return value
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _attribute(value: object, name: str) -> Any:
     if name.startswith("_"):
         raise ValueError(f"attribute {name!r} is private to Python")
     found = getattr(value, name)
@@ -197,7 +196,7 @@ def _attribute(value: Any, name: str) -> Any:
     return found
 
 
-def _converted(value: Any, conversion: str | None) -> Any:
+def _converted(value: object, conversion: str | None) -> Any:
     if conversion is None:
         return value
     if conversion == "s":
@@ -251,7 +250,7 @@ def _explained(error: Exception, template: str, values: _Values) -> ParameterErr
     return TemplateError(f"{shown}: {error}", hint=ESCAPE_HINT, **where)
 
 
-def _refused(value: Any, spec: str) -> tuple[str, str]:
+def _refused(value: object, spec: str) -> tuple[str, str]:
     """Say of a JSON value that a format spec is not for it, and what to do."""
     if value is None:
         return f"the parameter has no value (null), and so none for the format {spec!r}", "Give it a value."
@@ -260,8 +259,6 @@ def _refused(value: Any, spec: str) -> tuple[str, str]:
 
 
 def _unknown_name(name: str, values: _Values, where: dict[str, Any]) -> MissingName:
-    from packtivity.registry import nearest
-
     near = nearest(name, values.names)
     hint = f"Did you mean {{{near}}}? {ESCAPE_HINT}" if near else ESCAPE_HINT
     return MissingName(f"placeholder {{{where['field']}}}: nothing is called {name!r}", name=name, hint=hint, **where)

@@ -20,7 +20,7 @@ def enable_plugins(modules: Iterable[str] | None = None) -> None:
     from packtivity import settings
     from packtivity.registry import load_module
 
-    given, configured = tuple(modules or ()), settings.value("plugins")
+    given, configured = tuple(modules or ()), settings.current().plugins
     origin = {**dict.fromkeys(configured, "PACKTIVITY_PLUGINS"), **dict.fromkeys(given, "plug-in")}
     for name in dict.fromkeys((*given, *configured)):
         load_module(name, purpose=origin[name])

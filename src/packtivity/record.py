@@ -148,7 +148,7 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
     :raises StateError: nothing can be written where its record belongs.
     """
     task_id = exec_config.config.get("task_id")
-    if exec_config.dry_run() or not settings.value("record"):
+    if exec_config.dry_run() or not settings.current().record:
         return None
     metadir = home(state, task_id)
     if metadir is None:
@@ -313,7 +313,7 @@ class RecordWriter:
         }
         hidden = record_fields.secrets(settings.environment(), self._parameters)
         succeeded = status == "succeeded"
-        checksums = settings.value("record_checksums")
+        checksums = settings.current().record_checksums
         return {
             **self._about,
             "status": status,
@@ -325,7 +325,7 @@ class RecordWriter:
             "result": result,
             "published": record_fields.files(result, self._folders, checksums=checksums) if succeeded else [],
             "versions": record_fields.versions(),
-            **(_where() if settings.value("record_host") else {}),
+            **(_where() if settings.current().record_host else {}),
         }
 
     def close(self) -> None:

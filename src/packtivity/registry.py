@@ -7,16 +7,15 @@ The table itself is a plain nested dictionary, because plug-ins written for upst
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
 
 from packtivity.errors import ConfigurationError, PacktivityError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-guests: dict[str, str] = {}
-"""Modules and backends, not part of packtivity itself, that this process has been asked to use, and as what."""
-before_guests: list[Callable[[], None]] = []
+foreign_code: dict[str, str] = {}
+"""Modules and backends, not part of packtivity itself, that this process uses, and what each is for."""
+before_foreign_code: list[Callable[[], None]] = []
 """What a program put off until code of others runs: done once, and taken off the list."""
 
 T = TypeVar("T")
@@ -27,8 +26,6 @@ DEFAULT = "default"
 
 def nearest(word: str, known: Iterable[object]) -> str | None:
     """Return the one of ``known`` that ``word`` was probably meant to be, if any is near."""
-    from difflib import get_close_matches
-
     names = [name for name in known if isinstance(name, str)]
     by_folded = {name.lower().replace("_", "-"): name for name in names}
     found = get_close_matches(word.lower().replace("_", "-"), by_folded, n=1, cutoff=0.6)
@@ -46,7 +43,7 @@ def load_object(reference: str, *, purpose: str) -> Any:
     """Import ``module:attribute``.
 
     :param reference: what to import; dots in the attribute reach into it.
-    :param purpose: what it is for, said in errors (``PACKTIVITY_LOGGING_HANDLER``).
+    :param purpose: what it is for, named in errors (``PACKTIVITY_LOGGING_HANDLER``).
     :raises ConfigurationError: the form is wrong, the module cannot be imported, or has no such attribute.
     """
     module_name, separator, attribute = reference.partition(":")
@@ -69,7 +66,7 @@ def load_module(name: str, *, purpose: str) -> Any:
 
     :raises ConfigurationError: it cannot be imported, whatever the reason; the reason is kept as the cause.
     """
-    welcome(name, purpose)
+    note_foreign_code(name, purpose)
     try:
         return importlib.import_module(name)
     except PacktivityError:
@@ -81,14 +78,14 @@ def load_module(name: str, *, purpose: str) -> Any:
         ) from error
 
 
-def welcome(guest: str, purpose: str = "") -> None:
+def note_foreign_code(name: str, purpose: str = "") -> None:
     """Note that code of others is about to run, and do first what was put off until then.
 
-    :param purpose: what it is for, said when it fails; empty where its errors are for us to understand.
+    :param purpose: what it is for, named when it fails; empty where its errors are for us to understand.
     """
-    guests.setdefault(guest, purpose)
-    while before_guests:
-        before_guests.pop(0)()
+    foreign_code.setdefault(name, purpose)
+    while before_foreign_code:
+        before_foreign_code.pop(0)()
 
 
 class Registry(Generic[T]):
@@ -153,7 +150,7 @@ class Registry(Generic[T]):
         if name in known:
             what = f"{self.kind} {name!r} has no implementation {implementation!r}"
             return ConfigurationError(what, hint=suggestion(implementation, self.table.get(name, {})))
-        return ConfigurationError(f"no {self.kind} is called {name!r}", hint=suggestion(name, known))
+        return ConfigurationError(f"unknown {self.kind} {name!r}", hint=suggestion(name, known))
 
 
 def _registering(

@@ -26,7 +26,7 @@ def user_key(*, make: bool = True) -> bytes | None:
 
     :param make: make it when there is none.
     """
-    path = settings.value("seal_key") or f"{settings.state_dir()}/seal.key"
+    path = settings.current().seal_key or f"{settings.state_dir()}/seal.key"
     if path not in _keys:
         found = _read(path) or (_make(path) if make else None)
         if found is None and not make:

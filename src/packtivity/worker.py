@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import record, record_fields, settings
-from packtivity.datamodel.trust import check_datamodel
+from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import CancelFile

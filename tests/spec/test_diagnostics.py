@@ -12,19 +12,9 @@ from hypothesis import strategies as st
 
 import packtivity.spec
 from packtivity.errors import UsageError
-from packtivity.spec.diagnostics import (
-    CODES,
-    FORMATS,
-    Finding,
-    arrange,
-    display_width,
-    dotted,
-    locate,
-    one_line,
-    render,
-    summary,
-)
+from packtivity.spec.diagnostics import CODES, Finding, arrange, dotted, locate, one_line, summary
 from packtivity.spec.document import parse_document
+from packtivity.spec.reporters import FORMATS, display_width, render
 from packtivity.types import Diagnostic, Position
 
 ERROR = Diagnostic(

@@ -16,10 +16,11 @@ import pytest
 
 from packtivity.errors import InvalidSpec
 from packtivity.spec import inspect, load
-from packtivity.spec.branches import KINDS, branches, type_key
-from packtivity.spec.diagnostics import CODES, render
+from packtivity.spec.diagnostics import CODES
 from packtivity.spec.document import Document, parse_document
 from packtivity.spec.explain import mistakes
+from packtivity.spec.reporters import render
+from packtivity.spec.schemas import KINDS, branches, type_key
 
 if TYPE_CHECKING:
     from packtivity.types import Diagnostic

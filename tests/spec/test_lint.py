@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packtivity.spec.diagnostics import render
 from packtivity.spec.document import parse_document
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
+from packtivity.spec.reporters import render
+from packtivity.spec.schemas import fill_defaults
 from packtivity.spec.templates import braces, strings
-from packtivity.spec.validate import fill_defaults
 
 # Specs of the corpus whose crash upstream and whose warnings differ in kind, with the reason.
 TOLD_OTHERWISE = {

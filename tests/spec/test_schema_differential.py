@@ -16,10 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packtivity.spec import editor_schema, explain
-from packtivity.spec.branches import KINDS, Branch, branches, type_key, type_names
 from packtivity.spec.diagnostics import locate
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
-from packtivity.spec.validate import _surely_keeps, accepts, fill_defaults, violations
+from packtivity.spec.schemas import (
+    KINDS,
+    Branch,
+    _surely_keeps,
+    accepts,
+    branches,
+    fill_defaults,
+    type_key,
+    type_names,
+    violations,
+)
 
 SOAK = float(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
 

@@ -606,7 +606,7 @@ def test_a_slow_name_server_does_not_hold_up_a_load_through_a_proxy(stranger, us
 
 
 def test_the_schemas_of_the_day_are_fetched_by_the_same_rules(stranger, inner, usual, monkeypatch, tmp_path):
-    from packtivity.spec.foreign import bundle
+    from packtivity.spec.custom_schemas import bundle
 
     monkeypatch.setenv("PACKTIVITY_GITHUB_RAW_HOST", stranger.at("raw.example"))
     monkeypatch.setenv("PACKTIVITY_CACHE_DIR", str(tmp_path / "cache"))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from packtivity.errors import ParameterError
-from packtivity.spec import jsontext, yamlnodes
+from packtivity.spec import yamlnodes, yamltext
 from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed, load_yaml, locate, parse
 
 
@@ -377,8 +377,8 @@ def test_without_libyaml_everything_is_read_the_same(monkeypatch, upstream):
 
 @pytest.mark.parametrize("text", SAME)
 def test_json_read_quickly_says_what_yaml_says(text, monkeypatch):
-    quick = jsontext.read_json(text.removeprefix("\ufeff"))
-    monkeypatch.setattr(jsontext, "read_json", lambda _: None)
+    quick = yamltext.read_json(text.removeprefix("\ufeff"))
+    monkeypatch.setattr(yamltext, "read_json", lambda _: None)
     if quick is not None:
         found = parse(text, "a.json")
         assert json.dumps(quick[0]) == json.dumps(found.data)
@@ -389,7 +389,7 @@ def test_json_read_quickly_says_what_yaml_says(text, monkeypatch):
     ("text", "references"), [('{"$ref": 1}', True), ('{"\\u0024ref": 1}', True), ('{"\\u0041": 1}', False)]
 )
 def test_json_read_quickly_knows_whether_it_has_references(text, references):
-    found = jsontext.read_json(text)
+    found = yamltext.read_json(text)
     assert found is not None
     assert found[1] is references
 

@@ -96,7 +96,7 @@ class CeleryBackend(AskedBackend):
         super().__init__(packconfig_spec or config)
         self.app = app or default_celeryapp
         self.queue = queue
-        self.disable_sync = settings.value("celery_disable_sync")
+        self.disable_sync = settings.current().celery_disable_sync
         self._results = Results(self.app)
         self._away_since: float | None = None
 
@@ -118,7 +118,7 @@ class CeleryBackend(AskedBackend):
         for spec, parameters, state, metadata in nodes:
             document = self.document(spec, parameters, state, metadata)
             proxy = CeleryProxy(document["id"])
-            name = {"name": proxy.task_id} if settings.value("celery_global_nametag") else document["metadata"]
+            name = {"name": proxy.task_id} if settings.current().celery_global_nametag else document["metadata"]
             proxy.record = worker.record_place(state, name, proxy.task_id)
             proxy.datamodel = getattr(state, "datamodel", None)
             write_json(_ticket(proxy.task_id, make=True), {"record": proxy.record})
@@ -220,7 +220,7 @@ class CeleryBackend(AskedBackend):
         except BackendError:
             now = time.monotonic()
             self._away_since = self._away_since or now
-            if now - self._away_since >= settings.value("celery_patience"):
+            if now - self._away_since >= settings.current().celery_patience:
                 raise
             return [_recorded_or_error(proxy) or {"status": "waiting"} for proxy in resultproxies]
 

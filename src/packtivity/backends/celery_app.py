@@ -162,7 +162,7 @@ def run_nullary(self: Any, document: JSON) -> None:
     """
     enable_plugins()
     task_id = str(self.request.id)
-    if settings.value("celery_global_nametag"):
+    if settings.current().celery_global_nametag:
         document = {**document, "metadata": {**(document.get("metadata") or {}), "name": task_id}}
     try:
         with Delivery(task_id) as delivery:

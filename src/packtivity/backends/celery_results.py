@@ -84,7 +84,7 @@ def patiently(call: Callable[[], T], complain: Callable[[Exception], object] = r
         except away() as error:
             now = time.monotonic()
             if not deadline:
-                deadline = now + settings.value("celery_patience")
+                deadline = now + settings.current().celery_patience
                 complain(error)
             if now >= deadline:
                 raise

@@ -50,7 +50,7 @@ class StillHere(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         """Begin; called whenever there is a connection to the broker."""
         if hasattr(consumer.task_consumer.channel, "unacked_index_key"):
-            every = min(settings.value("celery_visibility_timeout") / 4, _LONGEST)
+            every = min(settings.current().celery_visibility_timeout / 4, _LONGEST)
             self._entry = consumer.timer.call_repeatedly(every, self._tick, (consumer,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - what Celery calls
@@ -91,7 +91,7 @@ def submit_again(app: Any, results: Results, channel: Any, suspects: set[str]) -
     for queue in [each.name for each in app.amqp.queues.consume_from.values()]:
         if channel._size(queue):
             continue
-        unseen = results.unseen(queue, settings.value("celery_visibility_timeout"))
+        unseen = results.unseen(queue, settings.current().celery_visibility_timeout)
         found |= unseen - suspects
         for task_id in unseen & suspects:
             document = results.take_up(task_id, queue)

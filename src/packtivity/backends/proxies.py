@@ -138,7 +138,7 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
-        from packtivity.datamodel.trust import check_datamodel
+        from packtivity.datamodel.allowed_types import check_datamodel
 
         details = proxy_details(data)
         check_datamodel(details.get("datamodel"))

@@ -69,7 +69,7 @@ def _find_backend(name: str) -> BackendMaker:
 
 
 def _options_from_file() -> dict[str, Any]:
-    file = settings.value("async_backend_opts")
+    file = settings.current().async_backend_opts
     if not file:
         return {}
     found = settings.read_yaml("PACKTIVITY_ASYNCBACKEND_OPTS", file)
@@ -85,7 +85,7 @@ def _options_from_file() -> dict[str, Any]:
 
 def _environment_parts() -> tuple[str, str, str]:
     """Return module, backend class and proxy class of the backend ``fromenv``."""
-    value = settings.value("async_backend")
+    value = settings.current().async_backend
     if not value:
         raise BackendError(
             f"the backend 'fromenv' is the one {_FROM_ENVIRONMENT} names, and that is not set",
@@ -195,7 +195,7 @@ def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
         return proxyloader.find("frompython")
     if name in proxyloader:
         return proxyloader.find(name)
-    if settings.value("async_backend"):
+    if settings.current().async_backend:
         return proxyloader.find("fromenv")
     return None
 
@@ -215,7 +215,7 @@ def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_eff
 def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
     from packtivity.backends.proxies import ExternalAsyncProxy
 
-    name = "fromenv" if settings.value("async_backend") else "externalasync:default"
+    name = "fromenv" if settings.current().async_backend else "externalasync:default"
     return _with_backend(ExternalAsyncProxy.fromJSON(jsondata), name, best_effort_backend)
 
 
@@ -240,7 +240,7 @@ def _python_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_
             hint="From a program, give load_proxy the option proxy=py:module:Class.",
         )
     proxy = _load(f"{reference}.fromJSON", "option proxy")(jsondata)
-    if best_effort_backend and settings.value("async_backend"):
+    if best_effort_backend and settings.current().async_backend:
         return _with_backend(proxy, "fromenv", best_effort_backend)
     return (proxy, None) if best_effort_backend else proxy
 

@@ -86,7 +86,7 @@ def _leave(code: Any) -> None:
     import threading
 
     registry = sys.modules.get("packtivity.registry")
-    guests = registry is not None and registry.guests
+    guests = registry is not None and registry.foreign_code
     if guests or threading.active_count() > 1 or not (code is None or isinstance(code, int)):
         start.listen()
         return

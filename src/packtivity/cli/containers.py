@@ -58,7 +58,7 @@ def lock(**given: Any) -> None:
     from packtivity.runtimes import image_lock, supervise
     from packtivity.runtimes.choose import choose
     from packtivity.runtimes.containers import image_of
-    from packtivity.spec.remote import without_secrets
+    from packtivity.spec.sources import without_secrets
     from packtivity.types import Execution
 
     spec = load_spec(given)

@@ -36,7 +36,7 @@ def describe(**given: Any) -> None:
         say_json(found, indent=2)
         return
     from packtivity.cli.terminal import wants_colour
-    from packtivity.spec.remote import without_secrets
+    from packtivity.spec.sources import without_secrets
 
     show("\n".join(as_text(found, without_secrets(given["spec"]), colour=wants_colour(sys.stdout))))
 
@@ -47,7 +47,7 @@ def example(**given: Any) -> None:
     from packtivity.cli.inputs import load_spec
     from packtivity.cli.summary import as_example, summarise
     from packtivity.errors import UsageError
-    from packtivity.spec.remote import without_secrets
+    from packtivity.spec.sources import without_secrets
 
     words = ["packtivity-run", *(["-t", given["toplevel"]] if given["toplevel"] else []), given["spec"]]
     words = [without_secrets(word) for word in words]

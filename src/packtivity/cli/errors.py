@@ -53,7 +53,7 @@ def exit_codes() -> list[tuple[int, str, str]]:
         (SIGNALLED + 15, "SIGTERM", "Terminated; the task was ended first."),
     ]
     # Subclasses elsewhere end with the code of their class here; which of them are imported is chance.
-    listed = {errors.__name__, __name__, errors.InvalidSpec.__module__, errors.TaskFailed.__module__}
+    listed = {__name__, errors.InvalidSpec.__module__}
     ours = [error for error in _tree(errors.PacktivityError) if error.__module__ in listed]
     return sorted({*table, *((error.exit_code, error.__name__, _summary(error)) for error in ours)})
 
@@ -153,7 +153,7 @@ _SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read", 5: "
 def told(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
     """Return diagnostics as text for standard error, coloured if that is a terminal that wants it."""
     from packtivity.cli.terminal import wants_colour
-    from packtivity.spec.diagnostics import render
+    from packtivity.spec.reporters import render
 
     color = form == "text" and wants_colour(sys.stderr)
     return render(tuple(diagnostics), form, color=color).rstrip("\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packtivity.registry import guests
+from packtivity.registry import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def blame(error: BaseException) -> str:
     """Say what somebody else's code was asked to be and which function of it failed; empty when none did."""
     for module, code in reversed(list(_calls(error.__traceback__))):
-        for guest, purpose in guests.items():
+        for guest, purpose in foreign_code.items():
             if purpose and (module == guest or module.startswith(f"{guest}.")):
                 return f"{purpose}: {module}:{code.co_qualname} failed"
     return ""

@@ -168,7 +168,7 @@ class DoubtfulTask(errors.ParameterError):
 
 def is_strict(option: bool) -> bool:
     """Return whether warnings are errors: by the option ``--strict``, or by the setting."""
-    return option or bool(settings.value("strict"))
+    return option or bool(settings.current().strict)
 
 
 def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -220,13 +220,13 @@ def find_backend(name: str) -> tuple[bool, Any]:
     """
     from packtivity.backends.registry import backend_from_string
 
-    if name not in _OWN_BACKENDS or settings.value("plugins"):
+    if name not in _OWN_BACKENDS or settings.current().plugins:
         from packtivity.cli import start
         from packtivity.plugins import enable_plugins
-        from packtivity.registry import welcome
+        from packtivity.registry import note_foreign_code
 
         start.hand_over()
-        welcome(name)
+        note_foreign_code(name)
         enable_plugins()
     synchronous, backend = backend_from_string(name)
     for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
@@ -257,6 +257,6 @@ def start_logging(level: str) -> None:
     if "logging" in sys.modules:
         start()
     else:
-        from packtivity.registry import before_guests
+        from packtivity.registry import before_foreign_code
 
-        before_guests.append(start)
+        before_foreign_code.append(start)

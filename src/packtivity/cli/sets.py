@@ -139,8 +139,7 @@ def _check_text(line: str, row: Any) -> None:
 
     :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
     """
-    from packtivity.spec.jsontext import encodable, too_deep
-    from packtivity.spec.yamltext import MAX_DEPTH
+    from packtivity.spec.yamltext import MAX_DEPTH, encodable, too_deep
 
     if too_deep(row, MAX_DEPTH):
         raise ValueError(_TOO_DEEP)

@@ -5,33 +5,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from packtivity import settings
 from packtivity.datamodel.leafmodel import LeafModel
 from packtivity.datamodel.leaves import iter_leaves, leaf_iterator, map_leaves
+from packtivity.datamodel.purejson import PureJsonModel
 from packtivity.datamodel.typedleafs import TypedLeafs
 from packtivity.errors import ConfigurationError
-from packtivity.settings import value as setting
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from packtivity.datamodel.purejson import PureJsonModel
 
 __all__ = ["LeafModel", "PureJsonModel", "TypedLeafs", "create", "iter_leaves", "leaf_iterator", "map_leaves"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the model that few use when it is asked for (PEP 562)."""
-    if name != "PureJsonModel":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from packtivity.datamodel import purejson
-
-    globals()[name] = purejson.PureJsonModel
-    return purejson.PureJsonModel
-
-
-def create(data: Any, model: Mapping[str, Any] | None = None) -> TypedLeafs | PureJsonModel:
+def create(data: object, model: Mapping[str, Any] | None = None) -> TypedLeafs | PureJsonModel:
     """Make a document of the class that ``PACKTIVITY_DATAMODEL_IMPL`` names.
 
     :param data: JSON, or another document; never changed.
@@ -39,12 +26,10 @@ def create(data: Any, model: Mapping[str, Any] | None = None) -> TypedLeafs | Pu
     :raises ConfigurationError: the variable names no class.
     :raises ParameterError: ``data`` holds something that cannot be written as JSON.
     """
-    name = setting("datamodel_impl")
+    name = settings.current().datamodel_impl
     if name == "typedleafs":
         return TypedLeafs(data, model)
     if name == "purejson":
-        from packtivity.datamodel.purejson import PureJsonModel
-
         return PureJsonModel(data, model)
     raise ConfigurationError(
         f"PACKTIVITY_DATAMODEL_IMPL: there is no data model {name!r}", hint="Use typedleafs or purejson."

@@ -9,16 +9,15 @@ A class has ``json()`` and ``fromJSON(data)``. The form is that of upstream 0.17
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any, cast
 
 from packtivity.datamodel.leaves import TOO_DEEP, Document, iter_leaves, key_text, sorted_copy
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.registry import load_object, suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from packtivity.types import JSON
+from packtivity.types import JSON
 
 MAGIC = "b64json://"
 """What a string starts with that stands for a leaf: the rest is base64 of its JSON."""
@@ -58,29 +57,23 @@ class LeafModel:
 
     # --- strings that stand for leaves ---
 
-    def leaf_encode(self, obj: Any) -> str:
+    def leaf_encode(self, obj: object) -> str:
         """Return the ``b64json://`` string that stands for an object."""
-        from base64 import b64encode
-        from json import dumps
-
-        return MAGIC + b64encode(dumps(self.dumper(obj)).encode("utf-8")).decode("ascii")
+        return MAGIC + b64encode(json.dumps(self.dumper(obj)).encode("utf-8")).decode("ascii")
 
     def leaf_decode(self, encoded: str) -> JSON:
         """Return the JSON that a string stands for.
 
-        :raises ParameterError: it stands for none.
+        :raises ParameterError: it is not an encoded leaf.
         """
         if encoded.startswith(MAGIC):
-            from base64 import b64decode
-            from json import loads
-
             try:
-                return loads(b64decode(encoded.removeprefix(MAGIC)).decode("utf-8"))
+                return json.loads(b64decode(encoded.removeprefix(MAGIC)).decode("utf-8"))
             except ValueError as error:
                 raise ParameterError(f"{encoded[:60]!r} is not base64 of JSON: {error}") from None
         if encoded.startswith(self._beginnings):
             return self.litparser(encoded)
-        raise ParameterError(f"{encoded[:60]!r} stands for no leaf; those start with {', '.join(self.magics)}")
+        raise ParameterError(f"{encoded[:60]!r} is not an encoded leaf (expected a prefix {', '.join(self.magics)})")
 
     # --- objects ---
 
@@ -101,7 +94,7 @@ class LeafModel:
         obj = found.fromJSON({key: value for key, value in spec.items() if key != self.keyword})
         return self.leaf_encode(obj) if idleafs else obj
 
-    def dumper(self, obj: Any) -> JSON:
+    def dumper(self, obj: object) -> JSON:
         """Return the JSON of an object, its type named.
 
         :raises ParameterError: it is of no type of the model.
@@ -114,11 +107,11 @@ class LeafModel:
                 f"a value of type {type(obj).__name__} cannot be written as JSON: {str(obj)[:60]!r}",
                 hint="Use strings, numbers, lists and mappings, or add the type to the leaf model.",
             )
-        return {**obj.json(), self.keyword: name}
+        return {**cast("Document", obj).json(), self.keyword: name}
 
     # --- whole documents ---
 
-    def dump(self, data: Any) -> JSON:
+    def dump(self, data: object) -> JSON:
         """Return a document as plain JSON that shares nothing with ``data``: objects written, strings decoded.
 
         Does to tuples, keys and numbers what a round trip through :mod:`json` does.
@@ -132,13 +125,12 @@ class LeafModel:
         except ParameterError as error:
             raise self._located(error, data) from None
 
-    def _dump(self, value: Any) -> JSON:
-        kind = type(value)
-        if kind is str:
+    def _dump(self, value: object) -> JSON:
+        if type(value) is str:
             return self.leaf_decode(value) if value.startswith(self._beginnings) else value
-        if kind is dict:
+        if type(value) is dict:
             return self._dump_mapping(value)
-        if kind in _ATOMS:
+        if type(value) in _ATOMS:
             return value
         if isinstance(value, (list, tuple)):
             items = []
@@ -153,7 +145,7 @@ class LeafModel:
             result[key if type(key) is str else key_text(key)] = item if type(item) in _ATOMS else self._dump(item)
         return result
 
-    def _dump_rare(self, value: Any) -> JSON:
+    def _dump_rare(self, value: object) -> JSON:
         """Dump what is no plain JSON type: a subclass of one, or an object."""
         for base in (str, int, float):
             if isinstance(value, base):
@@ -162,7 +154,7 @@ class LeafModel:
             return self._dump_mapping(value)
         return self._dump(self.dumper(value))
 
-    def _located(self, error: ParameterError, data: Any) -> ParameterError:
+    def _located(self, error: ParameterError, data: object) -> ParameterError:
         """Add to an error the path of the leaf that it is about."""
         for path, value in iter_leaves(data):
             try:
@@ -172,11 +164,11 @@ class LeafModel:
                 return ParameterError(f"parameter {where}: {error.message}" if path else error.message, hint=error.hint)
         return error
 
-    def load(self, data: JSON, *, idleafs: bool = False) -> Any:
+    def load(self, data: object, *, idleafs: bool = False) -> Any:
         """Return plain JSON as a fresh document with keys sorted and, where it describes some, objects in it."""
         return sorted_copy(data) if not self.keyword else self._load(data, idleafs)
 
-    def _load(self, data: JSON, idleafs: bool) -> Any:
+    def _load(self, data: object, idleafs: bool) -> Any:
         if isinstance(data, dict):
             result = {}
             for key in sorted(data):
@@ -187,7 +179,7 @@ class LeafModel:
         return data
 
 
-def _class(name: str, given: Any) -> type:
+def _class(name: str, given: object) -> type:
     if isinstance(given, str):
         given = load_object(given, purpose=f"leaf model: type {name}")
     if not isinstance(given, type):

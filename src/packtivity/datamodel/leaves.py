@@ -6,16 +6,14 @@ A leaf is a string, a number or ``true``: what jq's ``paths(scalars)`` gives (up
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from packtivity.errors import ParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from packtivity.types import JSON, Path
+from packtivity.types import JSON, Path
 
 CONTAINERS = (dict, list, tuple)
+Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]
 
 TOO_DEEP = "the document is nested too deeply, or contains itself"
 
@@ -48,7 +46,7 @@ class Document:
         return data
 
 
-def iter_leaves(data: Any) -> Iterator[tuple[Path, Any]]:
+def iter_leaves(data: object) -> Iterator[tuple[Path, Any]]:
     """Give each leaf with its path, in the order of the document.
 
     A document that is no container is one leaf at ``()``, whatever it is.
@@ -70,11 +68,11 @@ def iter_leaves(data: Any) -> Iterator[tuple[Path, Any]]:
             stack.pop()
 
 
-def _items(container: Any) -> Iterable[tuple[Any, Any]]:
+def _items(container: Container) -> Iterable[tuple[Any, Any]]:
     return container.items() if isinstance(container, dict) else enumerate(container)
 
 
-def leaf_iterator(jsonable: Any) -> Iterator[tuple[Any, Any]]:
+def leaf_iterator(jsonable: object) -> Iterator[tuple[Any, Any]]:
     """Give each leaf with its :class:`jsonpointer.JsonPointer`, in the order of the document (upstream 0.17.1)."""
     import jsonpointer
 
@@ -82,7 +80,7 @@ def leaf_iterator(jsonable: Any) -> Iterator[tuple[Any, Any]]:
         yield jsonpointer.JsonPointer.from_parts(path), value
 
 
-def map_leaves(data: Any, function: Callable[[Any], Any], *, sort_keys: bool = False) -> Any:
+def map_leaves(data: object, function: Callable[[Any], Any], *, sort_keys: bool = False) -> Any:
     """Return the document with ``function(leaf)`` in place of each leaf; ``data`` stays as it is.
 
     ``null`` and ``false`` stay, except as the whole document. Tuples become lists.
@@ -98,7 +96,7 @@ def map_leaves(data: Any, function: Callable[[Any], Any], *, sort_keys: bool = F
         raise ParameterError(TOO_DEEP) from None
 
 
-def _mapped(data: Any, function: Callable[[Any], Any], sort_keys: bool) -> Any:
+def _mapped(data: Container, function: Callable[[Any], Any], sort_keys: bool) -> Any:
     # Loops, not comprehensions: those take up a second level of the recursion limit before Python 3.12.
     if isinstance(data, dict):
         result = {}
@@ -118,7 +116,7 @@ def _mapped(data: Any, function: Callable[[Any], Any], sort_keys: bool) -> Any:
     return items
 
 
-def sorted_copy(data: JSON) -> JSON:
+def sorted_copy(data: object) -> JSON:
     """Return a copy with the keys of every mapping sorted."""
     if isinstance(data, dict):
         result = {}
@@ -134,16 +132,16 @@ def sorted_copy(data: JSON) -> JSON:
     return data
 
 
-def plain_copy(data: Any) -> Any:
+def plain_copy(data: object) -> Any:
     """Return a copy that shares no container with the original; what is not a dict or list is kept as it is."""
     return map_leaves(data, _same) if isinstance(data, CONTAINERS) else data
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> Any:
     return value
 
 
-def key_text(key: Any) -> str:
+def key_text(key: object) -> str:
     """Return a mapping's key as :mod:`json` writes it.
 
     :raises ParameterError: it is no string, number, boolean or null.

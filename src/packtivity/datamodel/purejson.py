@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
+from packtivity.datamodel.query import run_jq
+from packtivity.types import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from packtivity.types import JSON
+    from jsonpointer import JsonPointer
 
 
 class PureJsonModel(Document):
@@ -19,13 +20,13 @@ class PureJsonModel(Document):
     :param modelspec: accepted because :class:`TypedLeafs` has one there; not used.
     """
 
-    def __init__(self, data: Any, modelspec: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+    def __init__(self, data: object, modelspec: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         self.data = plain_copy(data.json() if isinstance(data, Document) else data)
 
     def __repr__(self) -> str:
         return f"<JSON {self.data}>"
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int) -> Any:
         return self.data[key]
 
     def __iter__(self) -> Iterator[Any]:
@@ -34,10 +35,10 @@ class PureJsonModel(Document):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: str | int, value: object) -> None:
         self.data[key] = value
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: str | int) -> None:
         del self.data[key]
 
     def json(self) -> JSON:
@@ -52,7 +53,7 @@ class PureJsonModel(Document):
         """Return an independent document."""
         return PureJsonModel(self.data)
 
-    def replace(self, path: Any, value: Any) -> None:
+    def replace(self, path: JsonPointer, value: object) -> None:
         """Put ``value`` where the JSON pointer ``path`` points."""
         if path.parts:
             path.set(self.data, value)
@@ -67,7 +68,7 @@ class PureJsonModel(Document):
         """Give each leaf with its JSON pointer, in the order of the document."""
         return leaf_iterator(self.data)
 
-    def resolve_ref(self, reference: Any) -> Any:
+    def resolve_ref(self, reference: JsonPointer) -> Any:
         """Return what a JSON pointer points to."""
         return reference.get(self.data)
 
@@ -76,7 +77,5 @@ class PureJsonModel(Document):
 
         :raises JqError: the program cannot be compiled, fails, or gives nothing.
         """
-        from packtivity.datamodel.query import run_jq
-
         found = run_jq(jq_program, self.data, multiple_output=multiple_output, text_output=text_output)
         return PureJsonModel(found)

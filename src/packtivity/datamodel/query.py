@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from json import dumps, loads
+from typing import Any
 
 from packtivity.datamodel.leaves import map_leaves
 from packtivity.errors import ParameterError, PublishError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSON
+from packtivity.types import JSON
 
 
 class JqError(PublishError, ValueError):
@@ -22,7 +22,7 @@ class JsonPathError(ParameterError, IndexError):
     """A JSONPath expression cannot be read or finds nothing (also an ``IndexError``, as in upstream 0.17.1)."""
 
 
-def run_jq(program: str, data: JSON, *, multiple_output: bool = False, text_output: bool = False) -> JSON:
+def run_jq(program: str, data: object, *, multiple_output: bool = False, text_output: bool = False) -> JSON:
     """Run a jq program.
 
     Numbers that pass through unchanged stay exactly what they were: ``12345678901234567890`` and ``1.0``
@@ -36,17 +36,13 @@ def run_jq(program: str, data: JSON, *, multiple_output: bool = False, text_outp
     outputs = iter((data,)) if program.strip() == "." else _outputs(program, data)
     try:
         if text_output:
-            from json import dumps
-
             return "\n".join(map(dumps, outputs))
         return list(outputs) if multiple_output else next(outputs)
     except StopIteration:
         raise JqError(f"jq program gives no output: {program}") from None
 
 
-def _outputs(program: str, data: JSON) -> Iterator[JSON]:
-    from json import loads
-
+def _outputs(program: str, data: object) -> Iterator[JSON]:
     compiled, as_text = _compiled(program)
     try:
         for output in compiled.input(text=_input_text(data)):
@@ -55,14 +51,11 @@ def _outputs(program: str, data: JSON) -> Iterator[JSON]:
         raise JqError(f"jq program fails: {program}\n  {error}") from None
 
 
-def _input_text(data: JSON) -> str:
+def _input_text(data: object) -> str:
     """Write a document for jq, so that it gives each number back in a form that Python reads as it was.
 
     :raises ParameterError: it is no JSON.
     """
-    import re
-    from json import dumps
-
     try:
         text = dumps(data)
         if not re.search(r"\d\.\d{16}e\+16", text):
@@ -77,7 +70,7 @@ def _input_text(data: JSON) -> str:
     return re.sub(f'"{mark}(-?\\d+\\.0)"', r"\1", marked)
 
 
-def _loses_point(leaf: Any) -> bool:
+def _loses_point(leaf: object) -> bool:
     return isinstance(leaf, float) and 1e16 <= abs(leaf) < 1e17
 
 
@@ -116,7 +109,7 @@ def _keeps_numbers() -> bool:
     return bool(jq.compile("tojson").input(text=exact).first() == exact)
 
 
-def find_jsonpath(expression: str, data: Any) -> list[Any]:
+def find_jsonpath(expression: str, data: object) -> list[Any]:
     """Return what a JSONPath expression finds.
 
     :raises JsonPathError: it cannot be read.
@@ -126,8 +119,6 @@ def find_jsonpath(expression: str, data: Any) -> list[Any]:
 
 @lru_cache(maxsize=128)
 def _parsed(expression: str) -> Any:
-    import warnings
-
     from jsonpath_ng.parser import parse
 
     try:

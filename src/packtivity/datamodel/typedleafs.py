@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel.leafmodel import leaf_model
 from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
+from packtivity.datamodel.query import JsonPathError, find_jsonpath, run_jq
+from packtivity.types import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from packtivity.types import JSON
+    from jsonpointer import JsonPointer
 
 
 class TypedLeafs(Document):
@@ -21,14 +22,14 @@ class TypedLeafs(Document):
     :raises ParameterError: ``data`` holds something that cannot be written as JSON.
     """
 
-    def __init__(self, data: Any, leafmodel: Mapping[str, Any] | None = None, idleafs: bool = False) -> None:  # noqa: ARG002 - upstream's signature
+    def __init__(self, data: object, leafmodel: Mapping[str, Any] | None = None, idleafs: bool = False) -> None:  # noqa: ARG002 - upstream's signature
         self.leafmodel = leafmodel
         self._leafmodel = leaf_model(leafmodel)
         self._data = self._plain(data)
         self._lent = False
 
     @classmethod
-    def fromJSON(cls, data: JSON, deserialization_opts: Mapping[str, Any] | None = None) -> TypedLeafs:
+    def fromJSON(cls, data: object, deserialization_opts: Mapping[str, Any] | None = None) -> TypedLeafs:
         """Make a document from its JSON; ``deserialization_opts`` may have ``leafmodel``."""
         options = deserialization_opts or {}
         return cls(data, options.get("leafmodel"), options.get("idleafs", False))
@@ -38,13 +39,13 @@ class TypedLeafs(Document):
 
     # --- as a container ---
 
-    def _typed(self, data: JSON) -> Any:
+    def _typed(self, data: object) -> Any:
         return self._leafmodel.load(data)
 
     def _has_objects(self) -> bool:
         return bool(self._leafmodel.keyword)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int) -> Any:
         if self._has_objects():  # the whole document may be one object
             return self.typed()[key]
         return self._typed(self._data[key])
@@ -55,13 +56,13 @@ class TypedLeafs(Document):
     def __len__(self) -> int:
         return len(self.typed())
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: str | int, value: object) -> None:
         self._data[key] = self._plain(value)
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: str | int) -> None:
         del self._data[key]
 
-    def _plain(self, value: Any) -> JSON:
+    def _plain(self, value: object) -> JSON:
         return self._leafmodel.dump(value.json() if isinstance(value, Document) else value)
 
     # --- as data ---
@@ -82,7 +83,7 @@ class TypedLeafs(Document):
         """Return an independent document; its keys are sorted."""
         return TypedLeafs(self.typed(), self.leafmodel)
 
-    def replace(self, path: Any, value: Any) -> None:
+    def replace(self, path: JsonPointer, value: object) -> None:
         """Put ``value`` where the JSON pointer ``path`` points; what :meth:`json` gave before stays as it was."""
         plain = self._plain(value)
         if not path.parts:
@@ -105,7 +106,7 @@ class TypedLeafs(Document):
         """Give each leaf with its JSON pointer, in the order of sorted keys; the document may be changed meanwhile."""
         return leaf_iterator(self.typed())
 
-    def resolve_ref(self, reference: Any) -> Any:
+    def resolve_ref(self, reference: JsonPointer) -> Any:
         """Return what a JSON pointer points to."""
         if self._has_objects():  # it may point into an object
             return reference.get(self.typed())
@@ -122,8 +123,6 @@ class TypedLeafs(Document):
 
         :raises JsonPathError: the expression cannot be read, or finds nothing although one thing is wanted.
         """
-        from packtivity.datamodel.query import JsonPathError, find_jsonpath
-
         found = find_jsonpath(jsonpath_expression, self.typed())
         if multiple_output:
             return found
@@ -138,8 +137,6 @@ class TypedLeafs(Document):
 
         :raises JqError: the program cannot be compiled, fails, or gives nothing.
         """
-        from packtivity.datamodel.query import run_jq
-
         data = self.typed(idleafs=True)
         found = run_jq(jq_program, data, multiple_output=multiple_output, text_output=text_output)
         return TypedLeafs(found, self.leafmodel)

@@ -33,7 +33,7 @@ class packconfig:
 
     def __init__(self, **kwargs: Any) -> None:
         self.handler_selection: dict[str, Any] = kwargs
-        file = settings.value("sync_config_file")
+        file = settings.current().sync_config_file
         if file:
             self.handler_selection.update(_selection_from(file))
 
@@ -72,12 +72,11 @@ class container_config:
 
     def workdir_location(self) -> str | None:
         """Return ``inside:outside``: how a work directory seen in here is called by a daemon outside."""
-        found: str | None = settings.value("workdir_location")
-        return found
+        return settings.current().workdir_location
 
     def pull_software(self) -> bool:
         """Return whether images may be pulled."""
-        if settings.value("docker_nopull"):
+        if settings.current().docker_nopull:
             return False
         return bool(self.config.get("pull_images", True))
 
@@ -86,7 +85,7 @@ class container_config:
 
         :raises ConfigurationError: something else was asked for.
         """
-        policy = str(self._chosen("pull", "container_pull"))
+        policy = str(self._chosen("pull", settings.current().container_pull))
         if policy not in ("missing", "always", "never"):
             raise ConfigurationError(f"{policy!r} is no way to pull images", hint="There are: missing, always, never.")
         return policy if self.pull_software() else "never"
@@ -97,7 +96,7 @@ class container_config:
 
     def runtime(self) -> str | None:
         """Return the container tool that was chosen; ``None`` for the first that works here."""
-        chosen = self._chosen("runtime", "container_runtime")
+        chosen = self._chosen("runtime", settings.current().container_runtime)
         return None if chosen in (None, "", "auto") else str(chosen)
 
     def limits(self, spec: Limits | None = None) -> Limits:
@@ -108,12 +107,15 @@ class container_config:
         """
         from packtivity.runtimes.resources import read_limits  # which a plain process does not need
 
-        cpus, memory, gpus = (self._chosen(name, f"container_{name}") for name in ("cpus", "memory", "gpus"))
+        chosen = settings.current()
+        cpus = self._chosen("cpus", chosen.container_cpus)
+        memory = self._chosen("memory", chosen.container_memory)
+        gpus = self._chosen("gpus", chosen.container_gpus)
         return read_limits(cpus, memory, gpus, spec)
 
     def network(self) -> str | None:
         """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""
-        chosen = self._chosen("network", "container_network")
+        chosen = self._chosen("network", settings.current().container_network)
         return None if chosen in (None, "", "default") else str(chosen)
 
     def user(self) -> str | None:
@@ -121,7 +123,7 @@ class container_config:
 
         :raises ConfigurationError: it is none of these.
         """
-        chosen = self._chosen("user", "container_user")
+        chosen = self._chosen("user", settings.current().container_user)
         if chosen in (None, ""):
             return None
         uid, colon, gid = str(chosen).partition(":")
@@ -137,44 +139,43 @@ class container_config:
         chosen = self.config.get("image_dir") or ()
         if isinstance(chosen, str) or not all(isinstance(path, str) for path in chosen):
             raise ConfigurationError(f"image_dir: expected a list of paths, not {chosen!r}")
-        return (*chosen, *settings.value("image_dirs"), self.cvmfs_location())
+        return (*chosen, *settings.current().image_dirs, self.cvmfs_location())
 
     def locked(self) -> Mapping[str, str] | None:
         """Return the digest each image must have; ``None`` when any will do."""
         return self.config.get("locked")
 
-    def _chosen(self, key: str, setting: str) -> Any:
+    def _chosen(self, key: str, setting: str | None) -> Any:
         value = self.config.get(key)
-        return settings.value(setting) if value is None else value
+        return setting if value is None else value
 
     def cvmfs_repos(self) -> list[str]:
         """Return the CVMFS repositories to mount through the volume driver."""
-        return list(settings.value("cvmfs_repos"))
+        return list(settings.current().cvmfs_repos)
 
     def cvmfs_location(self) -> str:
         """Return where CVMFS is mounted on this machine."""
-        return str(settings.value("cvmfs_location"))
+        return settings.current().cvmfs_location
 
     def cvmfs_propagation(self) -> str | None:
         """Return the mount propagation for CVMFS."""
-        found: str | None = settings.value("cvmfs_propagation")
-        return found
+        return settings.current().cvmfs_propagation
 
     def cvmfs_source(self) -> str:
         """Return ``external`` (bind mount) or ``voldriver`` (Docker volume plug-in)."""
-        return str(settings.value("cvmfs_source"))
+        return settings.current().cvmfs_source
 
     def container_runtime_modifier(self) -> str:
         """Return extra arguments for the container tool, quoted as for a shell."""
-        return str(settings.value("docker_cmd_mod"))
+        return settings.current().docker_cmd_mod
 
     def auth_location(self) -> str:
         """Return the directory with credentials here; ``config`` wins over the environment."""
-        return str(self.config.get("auth_location") or settings.value("auth_location"))
+        return str(self.config.get("auth_location") or settings.current().auth_location)
 
     def auth_targetdir(self) -> str:
         """Return where that directory appears inside; ``config`` wins over the environment."""
-        return str(self.config.get("auth_targetdir") or settings.value("auth_targetdir"))
+        return str(self.config.get("auth_targetdir") or settings.current().auth_targetdir)
 
 
 class ExecutionConfig:
@@ -236,26 +237,26 @@ class ExecutionConfig:
     def strict(self) -> bool:
         """Whether warnings are errors."""
         chosen = self.config.get("strict")
-        return bool(settings.value("strict") if chosen is None else chosen)
+        return bool(settings.current().strict if chosen is None else chosen)
 
     def disable_logging(self) -> bool:
         """Return whether no log files are to be written."""
-        disabled = settings.value("logging_disable")
+        disabled = settings.current().logging_disable
         return bool(not self.config.get("logging", True) if disabled is None else disabled)
 
     def custom_logging_handler(self) -> str | None:
         """Return ``module:function`` that adds log handlers."""
-        handler: str | None = settings.value("logging_handler")
+        handler: str | None = settings.current().logging_handler
         return handler
 
     def stream_loglevel(self) -> str:
         """Return the level from which the step log also goes to standard error."""
-        level = settings.value("logging_stream_level")
+        level = settings.current().logging_stream_level
         return str(self.config.get("logging_level", "INFO") if level is None else level)
 
     def dry_run(self) -> bool:
         """Return whether everything is planned and nothing is run; ``PACKTIVITY_DRYRUN=false`` means no."""
-        dry = settings.value("dry_run")
+        dry = settings.current().dry_run
         return bool(self.config.get("dry_run", False) if dry is None else dry)
 
     def replace(self, **changes: Any) -> ExecutionConfig:

@@ -44,7 +44,7 @@ def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
         "runtimes": [Finding …], "needs": [Finding …]}``.
     """
     caller = settings.caller_environment() if caller is None else caller
-    chosen = settings.value("container_runtime")
+    chosen = settings.current().container_runtime
     asked = None if chosen in (None, "", "auto") else str(chosen)
     kind = os.path.basename(asked or "")
     names = [asked if asked and name == kind else name for name in TOOLS]
@@ -120,7 +120,7 @@ def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _cvmfs() -> Finding:
-    place = settings.value("cvmfs_location")
+    place = settings.current().cvmfs_location
     if not os.path.isdir(place):
         return Finding(
             "CVMFS", "missing", "", f"no {place}", "Tasks with the resource CVMFS, and unpacked images, need it."
@@ -130,7 +130,7 @@ def _cvmfs() -> Finding:
 
 
 def _authentication() -> Finding:
-    place = settings.value("auth_location")
+    place = settings.current().auth_location
     if os.path.isdir(place):
         return Finding("credentials directory", "works", "", place)
     detail = f"no {place}; only tasks that ask for authentication need it"

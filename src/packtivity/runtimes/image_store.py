@@ -87,7 +87,7 @@ class Puller(Protocol):
 
 def folder(*, make: bool = False) -> str:
     """Return where notes, locks and SIF files are."""
-    return folders.cached(settings.value("cache_dir"), "images", make=make)
+    return folders.cached(settings.current().cache_dir, "images", make=make)
 
 
 def note_path(runtime: Runtime, image: str) -> str:
@@ -134,7 +134,7 @@ def local_image(
     :param allowed: folders and files besides CVMFS that a document may name; ``None`` for those of the setting.
     :raises EnvironmentUnavailable: it is not there, not to be named by a document, or nothing that the tool can run.
     """
-    allowed = settings.value("image_dirs") if allowed is None else allowed
+    allowed = settings.current().image_dirs if allowed is None else allowed
     check_archive(reference, allowed)
     if is_path(reference):
         found = existing(unpacked_candidates(reference))

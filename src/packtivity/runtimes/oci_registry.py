@@ -56,7 +56,7 @@ class Description:
 
 def describe(image: str) -> Description | None:
     """Query the registry; ``None`` when it gives no answer: unreachable, private, or no such image."""
-    limit = settings.value("download_timeout")
+    limit = settings.current().download_timeout
     try:
         described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
     except (OSError, HTTPError, PrivateAddress, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -189,7 +189,7 @@ class _Registry:
         if service == self._own:
             return True
         registry = self._reference.registry
-        chosen = [name.partition("=") for name in settings.value("registry_logins")]
+        chosen = [name.partition("=") for name in settings.current().registry_logins]
         known = [*_SERVICES.get(registry, ()), *(host for name, _, host in chosen if name == registry)]
         return service in [("https", host, 443) for host in known] + [
             ("https", name, int(port))

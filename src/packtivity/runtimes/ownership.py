@@ -93,7 +93,7 @@ def _bits(execution: Execution, host: Host, path: str) -> int:
 
 def _writable(execution: Execution) -> list[str]:
     """Return the read-write directories, as they are called in here and in the task."""
-    location = settings.value("workdir_location")
+    location = settings.current().workdir_location
     return [
         mount.destination
         for mount in execution.mounts

@@ -18,7 +18,7 @@ from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
 from packtivity.runtimes.image_lock import locked_reference
 from packtivity.runtimes.probe import probe
-from packtivity.settings import caller_environment, temporary_dir, value
+from packtivity.settings import caller_environment, current, temporary_dir
 from packtivity.types import Execution
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def with_what_is_there(execution: Execution) -> Execution:
     :raises StateError: a directory that the task is to write to is missing.
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
     """
-    location = value("workdir_location")
+    location = current().workdir_location
     missing = [
         mount
         for mount in execution.mounts

@@ -1,31 +1,32 @@
 """Specs: load, validate, explain what is wrong.
 
-:func:`load` is the straight path and imports nothing that a valid spec does not need; :func:`inspect` collects
-everything there is to say about a spec, for people and editors.
+:func:`load` is the straight path; :func:`inspect` collects everything there is to say about a spec, for people and
+editors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from packtivity import errors
+from packtivity.spec import custom_schemas, lint, schemas
+from packtivity.spec.custom_schemas import SchemaSource
+from packtivity.spec.diagnostics import LocatedParameters, arrange, locate, one_line
+from packtivity.spec.document import Document, load_document
+from packtivity.spec.explain import mistakes
+from packtivity.spec.schemas import SCHEMA_NAME
+from packtivity.types import JSON, Diagnostic, JSONValue
 
-    from packtivity.spec.diagnostics import LocatedParameters
-    from packtivity.spec.document import Document
-    from packtivity.types import JSON, Diagnostic
-
-__all__ = ["Report", "editor_schema", "inspect", "load"]
-
-SCHEMA_NAME = "packtivity/packtivity-schema"
+__all__ = ["Report", "check", "editor_schema", "inspect", "load"]
 
 
 def load(
     spec: str,
     toplevel: str | None = None,
     *,
-    schemasource: Any = None,
+    schemasource: SchemaSource = None,
     schemaname: str = SCHEMA_NAME,
     validate: bool = True,
     offline: bool | None = None,
@@ -35,7 +36,7 @@ def load(
 
     :param spec: file name, address or ``file.yml#/pointer``, relative to ``toplevel``.
     :param toplevel: directory or remote source; the current directory by default.
-    :param schemasource: directory of schemas to keep to in place of the bundled ones.
+    :param schemasource: directory of schemas to use in place of the bundled ones.
     :param schemaname: schema inside ``schemasource``, without ``.json``.
     :param validate: whether a document that is no spec is an error; defaults are filled either way.
     :param offline: take remote documents from the cache only; by default as the settings say.
@@ -43,34 +44,41 @@ def load(
     :raises LoadError: a document cannot be fetched.
     :raises InvalidSpec: a document cannot be read, or is no spec; every mistake is in its ``diagnostics``.
     """
-    from packtivity.spec.document import load_document
-    from packtivity.spec.validate import check
-
     document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
-    if validate:
-        mistakes = check(document, schemasource, schemaname, offline=offline)
-        if mistakes:
-            raise _invalid(mistakes)
+    found = arrange(check(document, schemasource, schemaname, offline=offline)) if validate else []
+    if found:
+        raise errors.InvalidSpec("\n".join(map(one_line, found)), found)
     filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
 
 
-def _filled(data: JSON, schemasource: Any, schemaname: str, offline: bool | None) -> JSON:
+def check(
+    document: Document, schemasource: SchemaSource = None, schemaname: str = SCHEMA_NAME, *, offline: bool | None = None
+) -> list[Diagnostic]:
+    """Return every mistake that makes a document no spec; nothing for a valid one.
+
+    :param schemasource: directory laid out as yadage-schemas is, or ``from-github``; ``None`` for the bundled schemas.
+    :param schemaname: schema inside ``schemasource``, without ``.json``.
+    :param offline: take ``from-github`` from the cache only; by default as the settings say.
+    :raises LoadError: a schema file cannot be read.
+    :raises ConfigurationError: a schema file is not a JSON Schema, or the bundled set has no such schema.
+    """
     if schemasource:
-        from packtivity.spec import foreign
+        return custom_schemas.check(document, schemasource, schemaname, offline=offline)
+    if schemaname != SCHEMA_NAME:
+        raise errors.ConfigurationError(
+            f"unknown bundled schema {schemaname!r}; the only one is {SCHEMA_NAME!r}",
+            hint="Name the directory that has it with -c/--schemasource DIR.",
+        )
+    if schemas.accepts(document.data):
+        return []
+    return [locate(finding, document) for finding in mistakes(document.data)]
 
-        return foreign.fill_defaults(data, schemasource, schemaname, offline=offline)
-    from packtivity.spec.validate import fill_defaults
 
-    return fill_defaults(data)
-
-
-def _invalid(mistakes: list[Diagnostic]) -> Exception:
-    from packtivity.errors import InvalidSpec
-    from packtivity.spec.diagnostics import arrange, one_line
-
-    ordered = arrange(mistakes)
-    return InvalidSpec("\n".join(one_line(mistake) for mistake in ordered), ordered)
+def _filled(data: JSONValue, schemasource: SchemaSource, schemaname: str, offline: bool | None) -> JSON:
+    if schemasource:
+        return custom_schemas.fill_defaults(data, schemasource, schemaname, offline=offline)
+    return schemas.fill_defaults(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,54 +104,35 @@ def inspect(
     spec: str,
     toplevel: str | None = None,
     *,
-    schemasource: Any = None,
+    schemasource: SchemaSource = None,
     schemaname: str = SCHEMA_NAME,
     parameters: LocatedParameters | None = None,
     state_names: Iterable[str] | None = None,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),
 ) -> Report:
-    """Read a spec and say everything there is to say about it; arguments as for :func:`load`.
+    """Read a spec and return everything there is to say about it; arguments as for :func:`load`.
 
     :param parameters: parameter document the spec is to be run with, to compare placeholders with.
     :param state_names: names of the state's directories, ``None`` when they are not known.
     :raises LoadError: a document cannot be fetched.
     :raises ConfigurationError: ``schemasource`` cannot be used.
     """
-    from packtivity.errors import InvalidSpec
-    from packtivity.spec.diagnostics import arrange
-    from packtivity.spec.document import load_document
-    from packtivity.spec.validate import accepts, check
-
     try:
         document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
-    except InvalidSpec as error:
+    except errors.InvalidSpec as error:
         return Report(None, None, tuple(arrange(error.diagnostics)))
     found = [*document.problems, *(parameters.problems if parameters else ())]
-    mistakes = check(document, schemasource, schemaname, offline=offline)
-    if mistakes:
-        return Report(None, document, tuple(arrange([*found, *mistakes])))
+    if wrong := check(document, schemasource, schemaname, offline=offline):
+        return Report(None, document, tuple(arrange([*found, *wrong])))
     filled = _filled(document.data, schemasource, schemaname, offline)
-    if accepts(document.data):
-        found += _lint(document, filled, parameters, state_names)
+    if schemas.accepts(document.data):
+        found += lint.lint_spec(document, filled, lint.names_of(parameters.data) if parameters else None)
+        if parameters:
+            found += lint.lint_parameters(filled, parameters, state_names, document=document)
     return Report(filled, document, tuple(arrange(found)))
-
-
-def _lint(
-    document: Document, filled: dict[str, Any], parameters: LocatedParameters | None, state_names: Iterable[str] | None
-) -> list[Diagnostic]:
-    from packtivity.spec import lint
-
-    if parameters is None:
-        return lint.lint_spec(document, filled)
-    return [
-        *lint.lint_spec(document, filled, lint.names_of(parameters.data)),
-        *lint.lint_parameters(filled, parameters, state_names, document=document),
-    ]
 
 
 def editor_schema() -> dict[str, Any]:
     """Return one self-contained JSON Schema of a spec for editors (yaml-language-server)."""
-    from packtivity.spec.branches import read_schema
-
-    return read_schema("editor.json")
+    return schemas.read_schema("editor.json")

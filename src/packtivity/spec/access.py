@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packtivity.connections import Guard, Origin, netrc_login, origin, sent_url
 from packtivity.errors import ConfigurationError, LoadError
-from packtivity.spec.remote import GitLabFile, WebFile, base, split_login, without_secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from packtivity.settings import Settings
-    from packtivity.spec.sources import Location
+from packtivity.settings import Settings
+from packtivity.spec.sources import (
+    GitLabFile,
+    Location,
+    WebFile,
+    is_remote_source,
+    remote_base,
+    scheme_of,
+    split_login,
+    without_secrets,
+)
 
 _PROJECT = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _API_FILE = re.compile(r"/api/v\d+/projects/([^/]+)/repository/[^/].*")
@@ -48,7 +52,7 @@ class Source:
     query: str | None = None
 
     def has(self, path: str, query: str) -> bool:
-        """Tell whether a path is the one file, or in the folder."""
+        """Return whether a path is the one file, or in the folder."""
         if self.query is not None:
             return (path, query) == (self.folder, self.query)
         return bool(self.folder) and path.startswith(_closed(self.folder))
@@ -75,7 +79,7 @@ class Access:
     # --- logins ---
 
     def covers(self, url: str) -> bool:
-        """Tell whether an address belongs to a source that the user named; one that can be read in two ways does not."""
+        """Return whether an address belongs to a source that the user named; one that can be read in two ways does not."""
         try:
             server, parts = origin(url), urlsplit(sent_url(url))
         except ValueError:
@@ -113,7 +117,7 @@ class Access:
         return _pair(login) if login and login not in self._logins else None
 
     def is_gitlab(self, url: str) -> bool:
-        """Tell whether an address is one of the GitLab server."""
+        """Return whether an address is one of the GitLab server."""
         try:
             return origin(url) == self.gitlab
         except ValueError:
@@ -181,12 +185,10 @@ def of_file(file: WebFile | GitLabFile, settings: Settings) -> Access:
 
 def _toplevel(spec: str, toplevel: str | None, settings: Settings) -> WebFile | GitLabFile | None:
     """Return a place in the toplevel if it was one over the network that the spec was looked for in."""
-    from packtivity.spec.sources import is_remote_source, scheme_of
-
     if not toplevel or scheme_of(spec) or not is_remote_source(toplevel):
         return None
     try:
-        return base(toplevel, settings)
+        return remote_base(toplevel, settings)
     except LoadError:
         return None  # the spec names its repository itself
 
@@ -218,13 +220,11 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
 
     :raises ConfigurationError: it is no source.
     """
-    from packtivity.spec.sources import is_remote_source
-
     form = "Write gitlab-cern:GROUP/REPO, github:USER/REPO or an http(s) address; several are separated by commas."
     try:
         if not is_remote_source(name):
             raise ValueError(name)
-        place = base(name, settings)
+        place = remote_base(name, settings)
         server = origin(place.url)
     except (ValueError, LoadError):
         shown = without_secrets(name)
@@ -270,7 +270,7 @@ def _holds(named: str, project: str) -> bool:
 
 
 def _is_plain(path: str) -> bool:
-    """Tell whether a path means one thing only, however often a server on the way unquotes it."""
+    """Return whether a path means one thing only, however often a server on the way unquotes it."""
     for _ in range(5):
         again = unquote(path)
         if again == path:

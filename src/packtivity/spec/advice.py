@@ -1,15 +1,16 @@
-"""What to do about mistakes that people really make, with text to paste."""
+"""What to do about mistakes that people really make, with text to paste; and the forms that old versions had.
+
+Names of retired forms come from the first releases, from handlers that upstream 0.17.1 still carries although its
+schemas admit none of them, and from forks whose specs are found in public repositories.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from packtivity.spec.words import json_type, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from packtivity.types import JSON, Path
+from packtivity.spec.diagnostics import json_type, listed
+from packtivity.types import JSONValue, Path
 
 PARTS = {
     "process": "Write, for example\nprocess:\n  process_type: string-interpolated-cmd\n  cmd: echo {name}",
@@ -63,7 +64,7 @@ def of_root_key(key: str, parts: Sequence[str] = ()) -> str:
     return "Remove it; to keep helper keys beside a spec, put the spec under a key of its own and name FILE#/KEY."
 
 
-def of_part(kind: str, part: JSON) -> str:
+def of_part(kind: str, part: JSONValue) -> str:
     """Return what to do about a part that is no mapping."""
     if isinstance(part, str) and kind == "environment":
         return f"If {part!r} is an image, write\nenvironment:\n  environment_type: docker-encapsulated\n  image: {part}"
@@ -105,7 +106,7 @@ _WRONG_TYPE = {
 }
 
 
-def of_wrong_type(kind: str, path: Path, value: JSON, wanted: str | list[str]) -> str:
+def of_wrong_type(kind: str, path: Path, value: JSONValue, wanted: str | list[str]) -> str:
     """Return what to do about a value of the wrong type at ``path`` inside a part."""
     got = json_type(value)
     known = _WRONG_TYPE.get((str(path[-1]), got))
@@ -120,3 +121,68 @@ def of_wrong_type(kind: str, path: Path, value: JSON, wanted: str | list[str]) -
     if got in {"object", "array"} and wanted == "string":
         return "Text with braces, brackets or colons must be in quotes."
     return f"See the reference of {kind} for examples."
+
+
+# --- retired forms ----------------------------------------------------------------------------------------------
+
+
+class Retired(NamedTuple):
+    """What became of a form: in words, and as text to paste."""
+
+    story: str
+    snippet: str
+
+
+_CONTAINER = """environment:
+  environment_type: docker-encapsulated
+  image: docker.io/library/debian
+  imagetag: stable-slim"""
+
+_FROMPAR = """publisher:
+  publisher_type: frompar-pub
+  outputmap:
+    published_name: parameter_name"""
+
+_MANUAL = """{kind}:
+  {kind}_type: manual-instructions-{short}
+  instructions: …"""
+
+_NOOP = """environment:
+  environment_type: noop-env"""
+
+_TYPES: dict[str, dict[str, Retired]] = {
+    "process": {
+        "test-process": Retired(
+            "was for packtivity's own tests; a spec without anything to run has no process", "process: null"
+        ),
+    },
+    "environment": {
+        "manual-env": Retired("is now manual-instructions-env", _MANUAL.format(kind="environment", short="env")),
+        "test-env": Retired("was for packtivity's own tests; noop-env runs nothing, too", _NOOP),
+        "umbrella": Retired("was a fork's; today software comes in a container image", _CONTAINER),
+        "tarball": Retired("was a fork's; today software comes in a container image", _CONTAINER),
+    },
+    "publisher": {
+        "process-attr-pub": Retired("is now frompar-pub, which takes the same outputmap", _FROMPAR),
+        "fromattr-pub": Retired("is now frompar-pub, which takes the same outputmap", _FROMPAR),
+        "dummy-pub": Retired(
+            "is now constant-pub", "publisher:\n  publisher_type: constant-pub\n  publish:\n    name: value"
+        ),
+        "manual-publishing": Retired("is now manual-instructions-pub", _MANUAL.format(kind="publisher", short="pub")),
+    },
+}
+
+
+def retired_type(kind: str, name: str) -> Retired | None:
+    """Return what became of a type, ``None`` if there never was such a type; ``_`` and ``-`` count as one."""
+    return _TYPES[kind].get(name.replace("_", "-"))
+
+
+def retired_types(kind: str) -> tuple[str, ...]:
+    """Return the names of a kind's retired types."""
+    return tuple(_TYPES[kind])
+
+
+def retired_type_key(kind: str) -> str:
+    """Return how old versions wrote a kind's type key."""
+    return f"{kind}-type"

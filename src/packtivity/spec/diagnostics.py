@@ -1,20 +1,16 @@
-"""What a mistake is called, where it stands, and how it is shown to a person.
+"""What a mistake is called, where it stands, and the wording that messages share.
 
-:data:`CODES` is the table of every code; the reference page is made from it. Formats for programs are in
+:data:`CODES` is the table of every code; the reference page is made from it. How diagnostics are shown is in
 :mod:`packtivity.spec.reporters`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from packtivity.types import JSON, Diagnostic, Path, Position, Severity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-FORMATS = ("text", "json", "sarif", "github")
+from packtivity.types import JSON, Diagnostic, JSONValue, Path, Position, Severity
 
 
 class Code(NamedTuple):
@@ -205,24 +201,9 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
     return (*place, diagnostic.code, diagnostic.message)
 
 
-def render(diagnostics: Sequence[Diagnostic], format: str = "text", *, color: bool = False) -> str:
-    """Return all diagnostics as one text without a newline at the end.
-
-    :param format: ``text`` for people, ``json``, ``sarif`` (2.1.0) or ``github`` (workflow commands).
-    :param color: whether ``text`` may have ANSI escapes.
-    :raises UsageError: there is no such format.
-    """
-    ordered = arrange(diagnostics)
-    if format == "text":
-        return render_text(ordered, color=color)
-    from packtivity.spec import reporters
-
-    return reporters.report(ordered, format)
-
-
 def one_line(diagnostic: Diagnostic) -> str:
     """Return ``file:line:col: error[code]: message``."""
-    return f"{_where(diagnostic)}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+    return f"{where(diagnostic)}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
@@ -232,7 +213,8 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
     return ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counted if count)
 
 
-def _where(diagnostic: Diagnostic) -> str:
+def where(diagnostic: Diagnostic) -> str:
+    """Return ``file:line:column``, or the path in the document when no file is known."""
     if diagnostic.position:
         return str(diagnostic.position)
     return dotted(diagnostic.path) or "document"
@@ -246,90 +228,49 @@ def dotted(path: Path) -> str:
     return text
 
 
-# --- text ------------------------------------------------------------------------------------------------------
+# --- wording ----------------------------------------------------------------------------------------------------
 
-_BOLD, _RED, _YELLOW, _BLUE, _GREEN, _RESET = ("\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[0m")
-
-
-def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
-    """Return diagnostics for a person: place, excerpt with a caret, what was expected, what to do."""
-    if not ordered:
-        return ""
-    blocks = [_block(diagnostic, _Paint(color)) for diagnostic in ordered]
-    return "\n".join([*blocks, summary(ordered)])
-
-
-class _Paint:
-    """Colours, or none."""
-
-    def __init__(self, color: bool) -> None:
-        self.color = color
-
-    def __call__(self, text: str, *codes: str) -> str:
-        return f"{''.join(codes)}{text}{_RESET}" if self.color else text
+_TYPES = {
+    "string": "a string",
+    "object": "a mapping",
+    "array": "a list",
+    "boolean": "true or false",
+    "number": "a number",
+    "null": "null",
+}
 
 
-def _block(diagnostic: Diagnostic, paint: _Paint) -> str:
-    tint = _RED if diagnostic.severity == "error" else _YELLOW
-    label = paint(f"{diagnostic.severity}[{diagnostic.code}]", _BOLD, tint)
-    lines = [f"{paint(_visible(_where(diagnostic)), _BOLD)}: {label}: {_visible(diagnostic.message)}"]
-    lines += _excerpt(diagnostic, paint, tint)
-    if diagnostic.expected:
-        lines.append(f"  {paint('expected:', _BLUE)} {_visible(diagnostic.expected)}")
-    if diagnostic.hint:
-        lines.append(f"  {paint('help:', _GREEN)} {_indented(diagnostic.hint)}")
-    return "\n".join(lines)
+def json_type(value: JSONValue) -> str:
+    """Return the JSON Schema name of a value's type; ``unknown`` for what has no form in JSON."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    for kind, name in ((str, "string"), (dict, "object"), (list, "array")):
+        if isinstance(value, kind):
+            return name
+    return "unknown"
 
 
-def _indented(text: str) -> str:
-    return "\n        ".join(_visible(line) for line in text.splitlines())
+def article(type_name: str) -> str:
+    """Return a type as the sentence *x is …* wants it."""
+    return "a boolean (true or false)" if type_name == "boolean" else _TYPES.get(type_name, "no JSON value")
 
 
-def _excerpt(diagnostic: Diagnostic, paint: _Paint, tint: str) -> list[str]:
-    if not diagnostic.position or not diagnostic.excerpt.strip():
-        return []
-    number = str(diagnostic.position.line)
-    shown, before = _window(diagnostic.excerpt, diagnostic.position.column - 1)
-    gutter = " " * len(number)
-    return [
-        f"  {paint(number + ' |', _BLUE)} {shown}",
-        f"  {paint(gutter + ' |', _BLUE)} {' ' * before}{paint('^', _BOLD, tint)}",
-    ]
+def expected_types(types: str | list[str]) -> str:
+    """Return what a schema's ``type`` asks for."""
+    names = [types] if isinstance(types, str) else types
+    return listed([_TYPES[name] for name in names], last="or")
 
 
-_WIDEST = 100
+def listed(names: Sequence[str], *, last: str = "and") -> str:
+    """Return ``a, b and c``."""
+    *most, final = names or [""]
+    return f"{', '.join(most)} {last} {final}" if most else final
 
 
-def _window(line: str, column: int) -> tuple[str, int]:
-    """Return the part of a line to show and how many cells stand before the caret."""
-    start = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
-    lead = "…" if start else ""
-    tail = "…" if len(line) > start + _WIDEST else ""
-    shown = [_cell(character) for character in line[start : start + _WIDEST]]
-    before = "".join(shown[: column - start])
-    missing = max(0, column - start - len(shown))
-    return f"{lead}{''.join(shown)}{tail}", len(lead) + display_width(before) + missing
-
-
-def _cell(character: str) -> str:
-    return "    " if character == "\t" else _visible(character)
-
-
-def _visible(text: str) -> str:
-    """Return text with control characters and lone surrogates shown as escapes, so that a file cannot play tricks."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\u00a0\u3000" else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def display_width(text: str) -> int:
-    """Return how many terminal cells a text takes: wide characters two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import category, east_asian_width
-
-    return sum(0 if category(c) in {"Mn", "Me", "Cf"} else 1 + (east_asian_width(c) in "WF") for c in text)
+def quoted(names: Sequence[str]) -> str:
+    """Return names in quotes, joined by *and*; ``nothing else`` for none."""
+    return listed([repr(name) for name in names]) or "nothing else"

@@ -1,26 +1,26 @@
 """Documents: data together with where it is written.
 
 :func:`load_document` finds a spec in any of its sources and resolves its references; :func:`parse_document` reads
-a text at hand. Whether the data is a valid spec is the business of :mod:`packtivity.spec.validate`.
+a text at hand. Whether the data is a valid spec is the business of :mod:`packtivity.spec.schemas`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from packtivity import errors
+from packtivity.settings import Settings, current
 from packtivity.spec.refs import Expansion, Place, References, Unresolvable
-from packtivity.spec.sources import LocalFile, locate, read_local
-from packtivity.spec.yamltext import BadText, Parsed, load_yaml, parse
+from packtivity.spec.source_text import BadText
+from packtivity.spec.sources import LocalFile, Location, locate, read_local
+from packtivity.spec.yamltext import Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from packtivity.errors import InvalidSpec
-    from packtivity.settings import Settings
     from packtivity.spec.access import Access
-    from packtivity.spec.sources import Location
+
 
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
@@ -47,13 +47,11 @@ class Document:
         :param key: ask for the key of the value instead, where it has one.
         :return: ``None`` for what is written nowhere, such as a default that was filled in.
         """
-        from packtivity.spec.positions import position_at
-
         place = self._place(path[:-1] if key else path)
         if place is None or self._references is None:
             return None
         at = (*place.path, *path[-1:]) if key else place.path
-        return position_at(self._references.open(place.file), at, key=key)
+        return self._references.open(place.file).position(at, key=key)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
         """Return where a character of a string is written.
@@ -61,12 +59,10 @@ class Document:
         :param offset: which character, from 0.
         :return: exact for every character that is not blank, whatever the style of the string.
         """
-        from packtivity.spec.positions import offset_position_at
-
         place = self._place(path)
         if place is None or self._references is None:
             return None
-        return offset_position_at(self._references.open(place.file), place.path, offset)
+        return self._references.open(place.file).offset_position(place.path, offset)
 
     def excerpt(self, position: Position) -> str:
         """Return the line of the source a position is on, without its newline; empty when there is none."""
@@ -108,8 +104,8 @@ def load_document(
     """
     file, fragment = locate(spec, toplevel, settings)
     try:
-        read = _Reader(lambda: _access(file, spec, toplevel, settings, trusted_sources), settings, offline)
-        return _resolved(References(read), file, fragment)
+        reader = _Reader(file, spec, toplevel, trusted_sources, settings or current(), offline)
+        return _resolved(References(reader), file, fragment)
     except BadText as error:
         raise _invalid(error) from None
 
@@ -136,35 +132,26 @@ class _Plain(References):
         return place
 
 
-def _access(
-    file: Location, spec: str, toplevel: str | None, settings: Settings | None, trusted: Sequence[str]
-) -> Access:
-    from packtivity.settings import current
-    from packtivity.spec.access import of_load
-
-    return of_load(file, spec, toplevel, settings or current(), trusted)
-
-
+@dataclass
 class _Reader:
-    """Reads the documents of one load.
+    """Reads the documents of one load: the spec at ``file``, as the user named it, and what it refers to."""
 
-    :param access: gives what the load may reach; called when the first document comes over the network.
-    """
-
-    def __init__(self, access: Callable[[], Access], settings: Settings | None, offline: bool | None) -> None:
-        self._make_access = access
-        self._access: Access | None = None
-        self._settings, self._offline = settings, offline
+    file: Location
+    spec: str
+    toplevel: str | None
+    trusted_sources: Sequence[str]
+    settings: Settings
+    offline: bool | None
+    access: Access | None = None
 
     def __call__(self, file: Location) -> Parsed:
         if isinstance(file, LocalFile):
             return parse(read_local(file), file.shown)
-        from packtivity.settings import current
-        from packtivity.spec.fetch import fetch
+        from packtivity.spec import access, fetch  # these import requests
 
-        if self._access is None:
-            self._access = self._make_access()
-        return parse(fetch(file, self._settings or current(), self._access, offline=self._offline), file.shown)
+        if self.access is None:
+            self.access = access.of_load(self.file, self.spec, self.toplevel, self.settings, self.trusted_sources)
+        return parse(fetch.fetch(file, self.settings, self.access, offline=self.offline), file.shown)
 
 
 def _resolved(references: References, file: Location, fragment: str) -> Document:
@@ -183,7 +170,5 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     return Document(data, parsed.source, problems, references, root)
 
 
-def _invalid(error: BadText) -> InvalidSpec:
-    from packtivity.errors import InvalidSpec
-
-    return InvalidSpec(error.message, error.diagnostics, hint=error.hint)
+def _invalid(error: BadText) -> errors.InvalidSpec:
+    return errors.InvalidSpec(error.message, error.diagnostics, hint=error.hint)

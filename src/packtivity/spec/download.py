@@ -5,24 +5,21 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
-from packtivity.connections import Origin, PrivateAddress, Session, netrc_login, origin
+from packtivity.connections import Origin, PrivateAddress, Session, netrc_login, origin, within
 from packtivity.errors import LoadError
-from packtivity.registry import welcome
+from packtivity.registry import note_foreign_code
 from packtivity.settings import Settings
 from packtivity.spec.access import Access
-from packtivity.spec.remote import split_login
+from packtivity.spec.sources import split_login
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-welcome("requests")  # it writes to loggers, in threads perhaps
+note_foreign_code("requests")  # it writes to loggers, in threads perhaps
 
 _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
@@ -65,27 +62,26 @@ class Answer:
     etag: str
 
 
-class _Exchange(threading.Thread):
-    """The exchange itself, apart, so that neither name lookup nor a trickling server can make it last."""
+class _Exchange:
+    """The exchange itself, in a thread, so that neither name lookup nor a trickling server can make it last."""
 
     def __init__(self, ask: Ask) -> None:
-        super().__init__(name="packtivity-download", daemon=True)
         self.ask = ask
         self.url = ask.url
         self.access = ask.access or Access(Settings())
         self.given_up = threading.Event()
-        self.outcome: Answer | LoadError | None = None
 
-    def run(self) -> None:
+    def run(self) -> Answer | LoadError:
+        """Return the answer, or the error to raise."""
         try:
-            self.outcome = self._follow()
+            return self._follow()
         except LoadError as error:
-            self.outcome = error
+            return error
         except PrivateAddress as error:
-            self.outcome = _private(error, self.url, self.ask)
+            return _private(error, self.url, self.ask)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             # No cause is kept: requests' errors hold the request, and that holds the token.
-            self.outcome = _explained(error, self.ask)
+            return _explained(error, self.ask)
 
     def _follow(self) -> Answer:
         access, named = self.access, set(self.access.guard.named)
@@ -168,14 +164,13 @@ def download(ask: Ask) -> Answer:
             why = "it cannot be read" if "@" in url else error
             raise LoadError(f"{name} is no address: {why}", hint="The form is https://HOST[:PORT]/PATH.") from None
     exchange = _Exchange(ask)
-    exchange.start()
-    exchange.join(ask.timeout)
-    if exchange.is_alive() or exchange.outcome is None:
+    answer = within(ask.timeout, exchange.run)
+    if answer is None:
         exchange.given_up.set()
         raise _too_slow(ask)
-    if isinstance(exchange.outcome, LoadError):
-        raise exchange.outcome
-    return exchange.outcome
+    if isinstance(answer, LoadError):
+        raise answer
+    return answer
 
 
 def _redirected(url: str, target: str, ask: Ask) -> str:
@@ -194,13 +189,13 @@ _TRUST = "Name the http address itself if you trust it."
 
 def _refused(response: requests.Response, ask: Ask) -> LoadError:
     status = response.status_code
-    said = f"{status} {response.reason or ''}".rstrip() + _said(response)
+    answer = f"{status} {response.reason or ''}".rstrip() + _reason_given(response)
     if ask.token:
-        said = said.replace(ask.token, "…")
-    return LoadError(f"{ask.shown}: the server answers {said}", hint=_advice(status, ask))
+        answer = answer.replace(ask.token, "…")
+    return LoadError(f"{ask.shown}: the server answers {answer}", hint=_advice(status, ask))
 
 
-def _said(response: requests.Response) -> str:
+def _reason_given(response: requests.Response) -> str:
     """Return what GitLab says in its answer, which tells a missing project from a missing file."""
     if "json" not in response.headers.get("Content-Type", ""):
         return ""

@@ -1,23 +1,28 @@
-"""Words for what is wrong with a document that is no spec: each mistake once, in terms of what was meant."""
+"""Explains what is wrong with a document that is no spec: each mistake once, in terms of what was meant."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from packtivity.registry import nearest
-from packtivity.spec import advice, retired
-from packtivity.spec.branches import KINDS, Branch, branch, branches, nullable, root_schema, type_key, type_names
-from packtivity.spec.diagnostics import Finding, dotted
-from packtivity.spec.validate import violations
-from packtivity.spec.words import article, expected_types, json_type, listed, quoted
+from packtivity.spec import advice
+from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, json_type, listed, quoted
+from packtivity.spec.schemas import (
+    KINDS,
+    Branch,
+    branch,
+    branches,
+    nullable,
+    root_schema,
+    type_key,
+    type_names,
+    violations,
+)
+from packtivity.types import JSON, JSONValue, Path
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
-    from packtivity.types import JSON, Path
-
-
-def mistakes(data: JSON) -> list[Finding]:
+def mistakes(data: JSONValue) -> list[Finding]:
     """Return what makes ``data`` no spec, at least one finding if it is none."""
     if data is None:
         return [Finding("empty-document", "the document is empty", expected=listed(KINDS), hint=advice.WHOLE_SPEC)]
@@ -89,7 +94,7 @@ def _parts_with(key: str) -> list[str]:
 # --- one part --------------------------------------------------------------------------------------------------
 
 
-def _part_mistakes(kind: str, part: JSON, path: Path) -> Iterator[Finding]:
+def _part_mistakes(kind: str, part: JSONValue, path: Path) -> Iterator[Finding]:
     if part is None and nullable(kind):
         return
     if not isinstance(part, dict):
@@ -120,7 +125,7 @@ def _find_type_key(kind: str, part: dict[str, Any], path: Path) -> tuple[str | N
     right = type_key(kind)
     if right in part:
         return right, []
-    old = retired.retired_type_key(kind)
+    old = advice.retired_type_key(kind)
     if old in part:
         message = f"{old!r} is how old versions wrote {right!r}"
         return old, [_finding_at_key("retired-form", message, (*path, old), right, f"Write {right}: {part[old]}")]
@@ -136,14 +141,14 @@ def _finding_at_key(code: str, message: str, path: Path, expected: str, hint: st
     return Finding(code, message, path, at_key=True, expected=expected, hint=hint)
 
 
-def _named_branch(kind: str, name: JSON, path: Path) -> tuple[Branch | None, list[Finding]]:
+def _named_branch(kind: str, name: JSONValue, path: Path) -> tuple[Branch | None, list[Finding]]:
     names = type_names(kind)
     if not isinstance(name, str):
         what = f"{dotted(path)} is {article(json_type(name))}, but must be a string"
         return None, [Finding("wrong-type", what, path, expected=listed(names, last="or"))]
     if name in names:
         return branch(kind, name), []
-    old = retired.retired_type(kind, name)
+    old = advice.retired_type(kind, name)
     if old:
         message = f"{kind} type {name!r} {old.story}"
         return None, [Finding("retired-form", message, path, hint=f"Write\n{old.snippet}")]
@@ -228,7 +233,7 @@ def _unknown_key(form: Branch, key: str, near: str | None, other: Branch | None,
 
 
 def _not_deep_enough(form: Branch, key: str, empty: str, path: Path) -> Finding:
-    """Return what is said of an unknown key while a key that must have a value is empty."""
+    """Return the finding for an unknown key while a key that must have a value is empty."""
     hint = f"{empty!r} is empty: if {key!r} belongs to it, indent it deeper than {empty!r}."
     return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), empty, hint)
 

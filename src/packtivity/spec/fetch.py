@@ -2,22 +2,102 @@
 
 A commit never changes, so what was fetched of one is never asked for again; anything else is asked for each time,
 at the cost of a short answer where the server knows versions (``ETag``). Nothing old is used silently.
+
+A cached document is one file: a line of JSON about it, then the document. A file that is not what its first line says
+counts as missing, and a directory that cannot be written to never prevents loading.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
 
 from packtivity import folders
-from packtivity.errors import LoadError
+from packtivity.errors import LoadError, StateError
+from packtivity.files import write_whole
+from packtivity.folders import make_private
 from packtivity.registry import nearest
+from packtivity.settings import Settings
 from packtivity.spec.access import Access, of_file
-from packtivity.spec.cache import Cache, Entry
-from packtivity.spec.remote import GitLabFile, WebFile, split_login
+from packtivity.spec.download import Ask, download
+from packtivity.spec.sources import GitLabFile, WebFile, split_login
 
-if TYPE_CHECKING:
-    from packtivity.settings import Settings
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kept document.
+
+    :ivar etag: what the server calls this version, empty if it does not say.
+    :ivar fetched: when it was last known to be current, ``2026-01-31 12:00 UTC``.
+    """
+
+    content: bytes
+    etag: str
+    fetched: str
+
+
+class Cache:
+    """The documents in one directory, which is made when something is kept.
+
+    :param directory: absolute path; documents go into a directory below it that only the user may read, because
+        some were fetched with the user's token.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = os.path.join(directory, "documents")
+
+    def find(self, url: str) -> Entry | None:
+        """Return the document of an address, ``None`` when there is none or it is damaged."""
+        try:
+            with open(self._path(url), "rb") as stream:
+                about = json.loads(stream.readline())
+                content = stream.read()
+            if about["key"] != _digest(url.encode()) or about["sha256"] != _digest(content):
+                return None
+            return Entry(content, str(about["etag"]), str(about["fetched"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def keep(self, url: str, shown: str, entry: Entry) -> None:
+        """Keep a document, if that is possible; a reader never sees half of it.
+
+        :param shown: the address without secrets, for :meth:`addresses`.
+        """
+        about = {
+            "url": shown,
+            "key": _digest(url.encode()),
+            "sha256": _digest(entry.content),
+            "etag": entry.etag,
+            "fetched": entry.fetched,
+        }
+        with suppress(OSError, StateError):
+            make_private(self.directory)
+            write_whole(self._path(url), json.dumps(about).encode() + b"\n" + entry.content, sync=True, mode=0o600)
+
+    def addresses(self) -> list[str]:
+        """Return the addresses of all kept documents, without secrets, sorted."""
+        found = set()
+        with suppress(OSError):
+            for name in os.listdir(self.directory):
+                with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                    with open(os.path.join(self.directory, name), "rb") as stream:
+                        found.add(str(json.loads(stream.readline())["url"]))
+        return sorted(found)
+
+    def _path(self, url: str) -> str:
+        return os.path.join(self.directory, _digest(url.encode()))
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+# --- fetching --------------------------------------------------------------------------------------------------
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}")
 
@@ -59,7 +139,7 @@ def _key(url: str, identity: str) -> str:
 
 
 def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
-    """Tell whether a place names a commit (40 hexadecimal digits), which never changes."""
+    """Return whether a place names a commit (40 hexadecimal digits), which never changes."""
     if isinstance(file, GitLabFile):
         return bool(_COMMIT.fullmatch(file.ref))
     host = settings.github_raw_host.rstrip("/") + "/"
@@ -71,10 +151,6 @@ def _downloaded(
     file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, access: Access
 ) -> tuple[Entry, str]:
     """Return a document, and as whom it was fetched."""
-    import time
-
-    from packtivity.spec.download import Ask, download
-
     ask = Ask(
         url=file.url,
         shown=file.shown,

@@ -1,28 +1,46 @@
 """What is allowed and yet surely not meant: misspelt parameters, shell braces in templates, doubled image tags.
 
-Everything here is a warning, because upstream 0.17.1 takes such a spec for valid; most of it fails when the task is
-run. Nothing is said that is not certain: what depends on parameters is only said when they are given. The rules
-stand in the modules ``rules_…``.
+Everything here is a warning, because upstream 0.17.1 accepts such a spec; most of it fails when the task is run.
+Only what is certain is reported: what depends on parameters only when they are given. The rules for a spec alone are
+in :mod:`packtivity.spec.rules`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from packtivity.spec.diagnostics import arrange, locate
-from packtivity.spec.rules_braces import template_findings
-from packtivity.spec.rules_environment import environment_findings, jq_findings
-from packtivity.spec.rules_parameters import ParameterCheck
-from packtivity.spec.templates import needs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from packtivity.spec.diagnostics import Located
-    from packtivity.spec.document import Document
-    from packtivity.types import JSON, Diagnostic
+from packtivity.errors import MissingParameter, ParameterError
+from packtivity.interpolate import Placeholder, interpolate
+from packtivity.registry import nearest
+from packtivity.spec.diagnostics import Finding, Located, LocatedParameters, arrange, listed, locate
+from packtivity.spec.publishers import kind_of
+from packtivity.spec.rules import (
+    brace_findings,
+    environment_findings,
+    jq_findings,
+    positional_finding,
+    template_findings,
+)
+from packtivity.spec.templates import (
+    WORKDIR,
+    Template,
+    braces,
+    is_positional,
+    is_shell,
+    jq_programs,
+    named_parameters,
+    needs,
+    strings,
+    templates,
+)
+from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
+
+_READDIR = re.compile(r"readdir\d+\Z")
+_SCALAR_NAME = "value"  # upstream 0.17.1 calls a parameter document that is one scalar so
 
 
 def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[str] | None = None) -> list[Diagnostic]:
@@ -39,7 +57,7 @@ def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[st
 
 def lint_parameters(
     spec: dict[str, Any],
-    parameters: Document | JSON,
+    parameters: LocatedParameters | JSONValue,
     state_names: Iterable[str] | None = None,
     *,
     document: Located | None = None,
@@ -58,11 +76,220 @@ def lint_parameters(
     return arrange([*of_spec, *(locate(finding, where) for finding in check.of_parameters())])
 
 
-def plain(parameters: Any) -> tuple[JSON, Located | None]:
+def plain(parameters: LocatedParameters | JSONValue) -> tuple[JSON, Located | None]:
     """Return the data of a parameter document, and the document if it knows places."""
-    return (parameters.data, parameters) if hasattr(parameters, "offset_position") else (parameters, None)
+    if parameters is None or isinstance(parameters, (bool, int, float, str, list, dict)):
+        return parameters, None
+    return parameters.data, parameters
 
 
-def names_of(data: JSON) -> tuple[str, ...]:
+def names_of(data: JSONValue) -> tuple[str, ...]:
     """Return the names of parameters: none for a list or a scalar."""
     return tuple(data) if isinstance(data, dict) else ()
+
+
+class ParameterCheck:
+    """What a spec asks for beside what its parameters give.
+
+    :ivar names: names of the given parameters; empty when they are a list.
+    """
+
+    def __init__(self, spec: dict[str, Any], parameters: JSONValue, state_names: frozenset[str] | None) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        self.state_names = state_names
+        self.values = _by_name(parameters)
+        self.names = frozenset(self.values)
+        self._wanted = list(self._placeholders())
+        wanted = [placeholder.name for placeholder, _ in self._wanted]
+        self._used = {*wanted, *(name for _, name in named_parameters(spec))}
+        self._misspelt = self._find_misspelt()
+
+    def of_spec(self) -> Iterator[Finding]:
+        """Yield what is wrong in the spec."""
+        yield from self._placeholder_findings()
+        yield from self._positional_findings()
+        yield from self._outputmap_findings()
+        yield from self._publisher_findings()
+
+    def of_parameters(self) -> Iterator[Finding]:
+        """Yield what is wrong in the parameter document."""
+        yield from self._unused_findings()
+        yield from self._empty_findings()
+        yield from self._value_findings()
+
+    def _placeholders(self) -> Iterator[tuple[Placeholder, Template]]:
+        for template in templates(self.spec):
+            if template.source != "state":
+                for placeholder in braces(template.text).names:
+                    if not is_positional(placeholder):
+                        yield placeholder, template
+
+    def _gives(self, name: str, template: Template) -> bool:
+        return name in self.names or (template.source == "publisher" and name == WORKDIR)
+
+    # --- the spec ----------------------------------------------------------------------------------------------
+
+    def _placeholder_findings(self) -> Iterator[Finding]:
+        reported = set(self._misspelt.values())
+        for placeholder, template in self._wanted:
+            name = placeholder.name
+            if name in self.names:
+                yield from self._unfillable(placeholder, template)
+            elif name not in reported and not self._gives(name, template) and not is_shell(placeholder, template.text):
+                reported.add(name)
+                yield self._unknown(placeholder, template)
+
+    def _unknown(self, placeholder: Placeholder, template: Template) -> Finding:
+        name, text = placeholder.name, template.text[placeholder.start : placeholder.end]
+        near = nearest(name, self.names)
+        hint = f"Did you mean {near!r}? " if near else ""
+        hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
+        expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
+        message = f"{text} stands for a parameter that is not given"
+        return Finding(
+            "unknown-placeholder",
+            message,
+            template.path,
+            offset=placeholder.start,
+            expected=near or expected,
+            hint=hint,
+        )
+
+    def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
+        text = template.text[placeholder.start : placeholder.end]
+        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # reported by itself
+        if empty or "._" in placeholder.field or text == f"{{{placeholder.name}}}":
+            return
+        names = {**self.values, WORKDIR: self.values.get(WORKDIR, "")}
+        try:
+            interpolate(text, (), names)
+        except MissingParameter:
+            message = f"{text}: the parameter {placeholder.name!r} has no such key"
+            yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+        except ParameterError as error:
+            message = f"{text} cannot be filled with the value given: {error.message}"
+            yield Finding("unfillable-placeholder", message, template.path, offset=placeholder.start, hint=error.hint)
+
+    def _positional_findings(self) -> Iterator[Finding]:
+        for template in templates(self.spec):
+            found = braces(template.text).names if template.source != "state" else ()
+            for number, placeholder in enumerate(one for one in found if is_positional(one)):
+                if not isinstance(self.parameters, list):
+                    yield positional_finding(placeholder, template)
+                elif int(placeholder.name or number) >= len(self.parameters):
+                    message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
+                    yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+
+    def _outputmap_findings(self) -> Iterator[Finding]:
+        reported = set(self._misspelt.values())
+        for path, name in named_parameters(self.spec):
+            if name not in self.names and name not in reported:
+                near = nearest(name, self.names)
+                hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
+                if "{" in name:
+                    hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
+                message = f"the publisher takes the parameter {name!r}, which is not given"
+                yield Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
+
+    def _publisher_findings(self) -> Iterator[Finding]:
+        publisher = self.spec["publisher"]
+        name = publisher["publisher_type"]
+        looks = kind_of(publisher).looks_for_files(publisher)
+        if looks and self.state_names is not None and WORKDIR not in self.state_names:
+            message = f"{name} looks for files, but there is no directory to write to"
+            path = ("publisher", "publisher_type")
+            yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")
+
+    # --- the parameters ----------------------------------------------------------------------------------------
+
+    def _find_misspelt(self) -> dict[str, str]:
+        """Return unused parameter → the name that is asked for and not given, each once."""
+        wanted = [name for name in self._used if name not in self.names and name != WORKDIR]
+        pairs: dict[str, str] = {}
+        for name in self._unused():
+            near = nearest(name, [one for one in wanted if one not in pairs.values()])
+            if near:
+                pairs[name] = near
+        return pairs
+
+    def _unused(self) -> list[str]:
+        process = (self.spec["process"] or {}).get("process_type")
+        anything_is_used = process == "manual-instructions-proc" or any(jq_programs(self.spec))
+        if anything_is_used or not isinstance(self.parameters, dict):
+            return []
+        return [name for name in self.parameters if name not in self._used]
+
+    def _unused_findings(self) -> Iterator[Finding]:
+        for name in self._unused():
+            meant = self._misspelt.get(name)
+            if meant:
+                message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
+                hint = f"Did you mean {meant!r}?"
+                yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
+            else:
+                message = f"nothing in the spec uses the parameter {name!r}"
+                yield Finding("unused-parameter", message, (name,), at_key=True, hint=self._use_of(name))
+
+    def _use_of(self, name: str) -> str:
+        escaped = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}")
+        if any(escaped.search(template.text) for template in templates(self.spec)):
+            return f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
+        return "Remove it, or use it."
+
+    def _empty_findings(self) -> Iterator[Finding]:
+        shown = {one.name for one, _ in self._wanted if one.field == one.name}
+        for path in _nulls(self.parameters):
+            if len(path) > 1 and self._is_directory(path[-1]):
+                message = f"the value is a mapping with the key {path[-1]!r}, because {{{path[-1]}}} is not in quotes"
+                hint = f"""Write '{{{path[-1]}}}'; with -p, -p {path[0]}='"{{{path[-1]}}}"'."""
+                yield Finding("unquoted-placeholder", message, path[:-1], hint=hint)
+            elif len(path) == 1 and path[0] in shown:
+                message = f"the parameter {path[0]!r} has no value (null)"
+                yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
+
+    def _is_directory(self, name: str | int) -> bool:
+        text = str(name)
+        return text == WORKDIR or text in (self.state_names or ()) or bool(_READDIR.match(text))
+
+    def _value_findings(self) -> Iterator[Finding]:
+        for path, text in strings(self.parameters):
+            template = Template(path, text, "state")
+            yield from brace_findings(template)
+            if self.state_names is not None:
+                yield from self._directory_findings(template, self.state_names)
+
+    def _directory_findings(self, template: Template, known: frozenset[str]) -> Iterator[Finding]:
+        for placeholder in braces(template.text).names:
+            if not is_positional(placeholder) and placeholder.name not in known:
+                yield self._unknown_directory(placeholder, template, sorted(known))
+
+    def _unknown_directory(self, placeholder: Placeholder, template: Template, known: list[str]) -> Finding:
+        text = template.text[placeholder.start : placeholder.end]
+        message = f"{text} in a parameter stands for a directory of the state, and there is none of that name"
+        near = nearest(placeholder.name, known)
+        hint = f"Did you mean {near!r}? " if near else ""
+        hint += f"Write {{{text}}} if the braces are meant as they are."
+        expected = listed(known, last="or") or "no placeholder, as there is no state"
+        return Finding(
+            "unknown-placeholder", message, template.path, offset=placeholder.start, expected=expected, hint=hint
+        )
+
+
+def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
+    """Yield where a document has null inside it."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        if value is None:
+            yield (*path, key)
+        else:
+            yield from _nulls(value, (*path, key))
+
+
+def _by_name(parameters: JSONValue) -> dict[str, Any]:
+    """Return the values placeholders are filled with; a list is joined by spaces, as upstream 0.17.1 does."""
+    if isinstance(parameters, dict):
+        return {
+            name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in parameters.items()
+        }
+    return {} if isinstance(parameters, list) else {_SCALAR_NAME: parameters}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from packtivity.spec.source_text import LINE_BREAK, locate
 from packtivity.spec.yamlnodes import joined, key_text, pairs
-from packtivity.spec.yamltext import LINE_BREAK, Parsed, locate
 from packtivity.types import Path, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from packtivity.spec.yamltext import Parsed
+
+    Entry = tuple[yaml.Node | None, yaml.Node]
+
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
@@ -30,9 +35,9 @@ def position_at(parsed: Parsed, path: Path, *, key: bool = False) -> Position | 
     return Position(parsed.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
 
 
-def _find(node: Any, path: Path) -> tuple[Any, Any] | None:
+def _find(node: yaml.Node, path: Path) -> Entry | None:
     """Return key node (or ``None``) and value node at a path."""
-    key: Any = None
+    key: yaml.Node | None = None
     for part in path:
         step = _child(node, part)
         if step is None:
@@ -41,25 +46,23 @@ def _find(node: Any, path: Path) -> tuple[Any, Any] | None:
     return key, node
 
 
-def _child(node: Any, part: str | int) -> tuple[Any, Any] | None:
+def _child(node: yaml.Node, part: str | int) -> Entry | None:
     if isinstance(node, yaml.MappingNode):
         if isinstance(part, str):
             return _by_key(node).get(part)
         entries = pairs(node)
         if part in {0, 1} and len(entries) == 1:  # an item of !!omap became a list of key and value
-            return None, entries[0][part]
+            return None, entries[0][int(part)]
         return None
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
         return None, node.value[part]
     return None
 
 
-def _by_key(node: Any) -> dict[str | None, tuple[Any, Any]]:
+@lru_cache(maxsize=1024)
+def _by_key(node: yaml.MappingNode) -> dict[str | None, Entry]:
     """Return the entries of a mapping by key, the last one of each; kept, because many places are asked for."""
-    if not hasattr(node, "entries_by_key"):
-        node.entries_by_key = {key_text(key): (key, value) for key, value in pairs(node)}
-    found: dict[str | None, tuple[Any, Any]] = node.entries_by_key
-    return found
+    return {key_text(key): (key, value) for key, value in pairs(node)}
 
 
 def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | None:
@@ -69,7 +72,10 @@ def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | No
     :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
         the beginning of the value when it is no string.
     """
-    found = _find(parsed.node(), path)
+    root = parsed.node()
+    if root is None:
+        return position_at(parsed, path)
+    found = _find(root, path)
     if found is None:
         return None
     node = found[1]
@@ -101,7 +107,7 @@ def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
     """Yield where each character of a scalar that is not blank is written."""
     start, end = node.start_mark.index, node.end_mark.index
     if node.style in {"|", ">"}:
-        start = locate_end_of_line(text, start)
+        start = _end_of_line(text, start)
     elif node.style in {"'", '"'}:
         start, end = start + 1, end - 1
     if node.style == '"':
@@ -129,7 +135,7 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
             yield match.start()
 
 
-def locate_end_of_line(text: str, start: int) -> int:
+def _end_of_line(text: str, start: int) -> int:
     """Return the offset behind the line that ``start`` is on."""
-    found = re.compile(LINE_BREAK).search(text, start)
+    found = LINE_BREAK.search(text, start)
     return found.end() if found else len(text)

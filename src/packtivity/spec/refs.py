@@ -7,18 +7,16 @@ points inside itself. Any other ``$ref`` is plain data. Only what the document r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
-from packtivity.spec.sources import NotAllowed, unquoted
-from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, Parsed
-from packtivity.types import JSON, Diagnostic, Path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from packtivity.spec.sources import Location
+from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText
+from packtivity.spec.sources import Location, NotAllowed
+from packtivity.spec.yamltext import Parsed
+from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
 _CHAIN = 50
 """How many references may stand behind each other."""
@@ -28,15 +26,13 @@ _EXPANSION = 20_000_000
 """Characters, and 16 for each value, that references may make."""
 
 
+@dataclass(slots=True, eq=False)
 class Place:
     """A value, and where it is written: which file, and the path to it there. Made for each value of a document."""
 
-    __slots__ = ("file", "path", "value")
-
-    def __init__(self, file: Location, path: Path, value: JSON) -> None:
-        self.file = file
-        self.path = path
-        self.value = value
+    file: Location
+    path: Path
+    value: JSON
 
 
 class Unresolvable(Exception):
@@ -50,8 +46,8 @@ class Unresolvable(Exception):
         self.near = near
 
 
-def is_reference(value: JSON) -> bool:
-    """Tell whether a value stands for another one."""
+def is_reference(value: JSONValue) -> bool:
+    """Return whether a value stands for another one."""
     return isinstance(value, dict) and isinstance(value.get("$ref"), str)
 
 
@@ -59,7 +55,7 @@ def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
         return []
-    return [part.replace("~1", "/").replace("~0", "~") for part in unquoted(fragment.lstrip("/")).split("/")]
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquote(fragment.lstrip("/")).split("/")]
 
 
 class References:
@@ -85,7 +81,7 @@ class References:
             found = self.files[file] = self._read(file)
         return found
 
-    def point(self, file: Location, fragment: str, origin: JSON = None) -> Place:
+    def point(self, file: Location, fragment: str, origin: JSONValue = None) -> Place:
         """Return what a fragment names in a file.
 
         :param origin: the reference that is being followed; it may point inside itself.
@@ -237,14 +233,12 @@ class Expansion:
 
     def _tell(self, *found: Diagnostic) -> None:
         self.problems.extend(found)
-        if len(self.problems) >= TOLD:
+        if len(self.problems) >= MOST_MISTAKES:
             raise BadText(self.problems)
 
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
-        from packtivity.spec.positions import position_at
-
         parsed = self._references.files[place.file]
         at = (*place.path, "$ref") if is_reference(place.value) else place.path
-        position = position_at(parsed, at)
+        position = parsed.position(at)
         excerpt = parsed.line(position.line) if position else ""
         return Diagnostic("error", error.code, error.message, path, position, excerpt, error.near, error.hint)

@@ -1,33 +1,125 @@
-"""Diagnostics for programs: JSON of our own, SARIF 2.1.0 and GitHub's workflow commands."""
+"""Diagnostics as text: for people, and for programs as JSON of our own, SARIF 2.1.0 and GitHub's workflow commands."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from unicodedata import category, east_asian_width
+from urllib.parse import quote
 
 from packtivity.errors import UsageError
 from packtivity.printable import escaped
-from packtivity.spec.diagnostics import CODES, FORMATS
+from packtivity.spec.diagnostics import CODES, arrange, summary, where
+from packtivity.types import Diagnostic, Position
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from packtivity.types import Diagnostic, Position
-
+FORMATS = ("text", "json", "sarif", "github")
 JSON_VERSION = 1
 """Version of the JSON format; it rises when a key changes its meaning or goes away, not when one is added."""
 
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def report(ordered: Sequence[Diagnostic], format: str) -> str:
-    """Return diagnostics in a format for programs, without a newline at the end.
+def render(diagnostics: Sequence[Diagnostic], format: str = "text", *, color: bool = False) -> str:
+    """Return all diagnostics as one text without a newline at the end.
 
+    :param format: ``text`` for people, ``json``, ``sarif`` (2.1.0) or ``github`` (workflow commands).
+    :param color: whether ``text`` may have ANSI escapes.
     :raises UsageError: there is no such format.
     """
+    ordered = arrange(diagnostics)
+    if format == "text":
+        return render_text(ordered, color=color)
     if format not in _REPORTERS:
-        raise UsageError(f"no format is called {format!r}", hint=f"There are: {', '.join(FORMATS)}.")
+        raise UsageError(f"unknown format {format!r}", hint=f"There are: {', '.join(FORMATS)}.")
     return _REPORTERS[format](ordered)
+
+
+# --- text ------------------------------------------------------------------------------------------------------
+
+_BOLD, _RED, _YELLOW, _BLUE, _GREEN, _RESET = ("\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[0m")
+
+
+def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
+    """Return diagnostics for a person: place, excerpt with a caret, what was expected, what to do."""
+    if not ordered:
+        return ""
+    blocks = [_block(diagnostic, _Paint(color)) for diagnostic in ordered]
+    return "\n".join([*blocks, summary(ordered)])
+
+
+class _Paint:
+    """Colours, or none."""
+
+    def __init__(self, color: bool) -> None:
+        self.color = color
+
+    def __call__(self, text: str, *codes: str) -> str:
+        return f"{''.join(codes)}{text}{_RESET}" if self.color else text
+
+
+def _block(diagnostic: Diagnostic, paint: _Paint) -> str:
+    tint = _RED if diagnostic.severity == "error" else _YELLOW
+    label = paint(f"{diagnostic.severity}[{diagnostic.code}]", _BOLD, tint)
+    lines = [f"{paint(_visible(where(diagnostic)), _BOLD)}: {label}: {_visible(diagnostic.message)}"]
+    lines += _excerpt(diagnostic, paint, tint)
+    if diagnostic.expected:
+        lines.append(f"  {paint('expected:', _BLUE)} {_visible(diagnostic.expected)}")
+    if diagnostic.hint:
+        lines.append(f"  {paint('help:', _GREEN)} {_indented(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return "\n        ".join(_visible(line) for line in text.splitlines())
+
+
+def _excerpt(diagnostic: Diagnostic, paint: _Paint, tint: str) -> list[str]:
+    if not diagnostic.position or not diagnostic.excerpt.strip():
+        return []
+    number = str(diagnostic.position.line)
+    shown, before = _window(diagnostic.excerpt, diagnostic.position.column - 1)
+    gutter = " " * len(number)
+    return [
+        f"  {paint(number + ' |', _BLUE)} {shown}",
+        f"  {paint(gutter + ' |', _BLUE)} {' ' * before}{paint('^', _BOLD, tint)}",
+    ]
+
+
+_WIDEST = 100
+
+
+def _window(line: str, column: int) -> tuple[str, int]:
+    """Return the part of a line to show and how many cells stand before the caret."""
+    start = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
+    lead = "…" if start else ""
+    tail = "…" if len(line) > start + _WIDEST else ""
+    shown = [_cell(character) for character in line[start : start + _WIDEST]]
+    before = "".join(shown[: column - start])
+    missing = max(0, column - start - len(shown))
+    return f"{lead}{''.join(shown)}{tail}", len(lead) + display_width(before) + missing
+
+
+def _cell(character: str) -> str:
+    return "    " if character == "\t" else _visible(character)
+
+
+def _visible(text: str) -> str:
+    """Return text with control characters and lone surrogates shown as escapes, so that a file cannot play tricks."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\u00a0\u3000" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def display_width(text: str) -> int:
+    """Return how many terminal cells a text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if category(c) in {"Mn", "Me", "Cf"} else 1 + (east_asian_width(c) in "WF") for c in text)
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------
@@ -117,8 +209,6 @@ def _uri(file: str) -> str:
     """Return a file name as a URI reference (RFC 3986); addresses stay as they are."""
     if "://" in file:
         return file
-    from urllib.parse import quote
-
     path = quote(file.encode("utf-8", "surrogateescape"), safe="/!$&'()*+,;=@~")
     return f"file://{path}" if path.startswith("/") else path
 
@@ -136,9 +226,9 @@ def _command(one: Diagnostic) -> str:
     if one.position:
         where = {"file": one.position.file, "line": str(one.position.line), "col": str(one.position.column)}
         properties = where | properties
-    told = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
+    shown = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
     text = "\n".join(filter(None, (one.message, f"expected: {one.expected}" if one.expected else "", one.hint)))
-    return f"::{one.severity} {told}::{_escaped(text)}"
+    return f"::{one.severity} {shown}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:

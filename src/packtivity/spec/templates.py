@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
 from packtivity.spec.publishers import kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSON, Path
+from packtivity.types import JSONValue, Path
 
 Source = Literal["process", "publisher", "state"]
 
@@ -66,7 +63,7 @@ def templates(spec: dict[str, Any]) -> Iterator[Template]:
             yield Template(path, text, "publisher")
 
 
-def strings(data: JSON, path: Path = ()) -> Iterator[tuple[Path, str]]:
+def strings(data: JSONValue, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Yield every string of a document, keys left out, with its path, which begins with ``path``."""
     for inner, leaf in iter_leaves(data):
         if isinstance(leaf, str):

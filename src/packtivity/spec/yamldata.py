@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import yaml
 
+from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText, locate
 from packtivity.spec.yamlnodes import MERGE, STRING, TAG, TEXTS, diagnostic, key_text, pairs, scalar, too_deep
-from packtivity.spec.yamltext import MAX_DEPTH, TOLD, BadText, locate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.types import JSON, Diagnostic, Path
+from packtivity.types import JSON, Diagnostic, Path
 
 _PAIR_LISTS = frozenset({TAG + "omap", TAG + "pairs"})
 _NOT_JSON = {TAG + "binary": "bytes", TAG + "set": "a set"}
@@ -53,9 +49,11 @@ class Reader:
         return tuple({(problem.code, problem.position): problem for problem in reversed(self._warnings)}.values())[::-1]
 
     def _say(self, node: yaml.Node, code: str, message: str, path: Path, *, hint: str, warn: bool = False) -> None:
-        told = self._warnings if warn else self._mistakes
-        if len(told) < TOLD:
-            told.append(diagnostic(node.start_mark, self.text, self.source, code, message, path, hint=hint, warn=warn))
+        kept = self._warnings if warn else self._mistakes
+        if len(kept) < MOST_MISTAKES:
+            kept.append(
+                diagnostic(node.start_mark.index, self.text, self.source, code, message, path, hint=hint, warn=warn)
+            )
 
     def _value(self, node: yaml.Node, path: Path) -> JSON:
         if isinstance(node, yaml.ScalarNode):
@@ -63,7 +61,7 @@ class Reader:
                 return node.value
             return self._scalar(node, path)
         if len(path) >= MAX_DEPTH:
-            raise too_deep(node.start_mark, self.text, self.source)
+            raise too_deep(node.start_mark.index, self.text, self.source)
         if node.tag == TAG + "map" and isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if node.tag == TAG + "seq" and isinstance(node, yaml.SequenceNode):
@@ -180,17 +178,21 @@ class Reader:
             children = [measures.get(id(child)) for child in _children(node)]
             if None in children:
                 message = "this contains an alias (*) to itself"
-                found = [diagnostic(node.start_mark, self.text, self.source, "circular-alias", message, hint=_ALIAS)]
+                found = [
+                    diagnostic(node.start_mark.index, self.text, self.source, "circular-alias", message, hint=_ALIAS)
+                ]
                 raise BadText(found)
             sizes = [measure for measure in children if measure]
             depth = 1 + max((measure[0] for measure in sizes), default=0)
             size = 16 + sum(measure[1] for measure in sizes) + (len(node.value) if not sizes else 0)
             if depth > MAX_DEPTH + 1:
-                raise too_deep(node.start_mark, self.text, self.source)
+                raise too_deep(node.start_mark.index, self.text, self.source)
             if size > limit:
                 message = f"aliases make more than {limit:,} characters of this text of {len(self.text):,}"
                 hint = "Does somebody mean harm (a 'billion laughs' file)? Aliases of aliases multiply."
-                raise BadText([diagnostic(node.start_mark, self.text, self.source, "too-large", message, hint=hint)])
+                raise BadText(
+                    [diagnostic(node.start_mark.index, self.text, self.source, "too-large", message, hint=hint)]
+                )
             measures[id(node)] = depth, size
 
 

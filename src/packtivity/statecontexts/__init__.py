@@ -6,17 +6,14 @@ point of the group ``packtivity.states``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from packtivity import settings
 from packtivity.errors import ConfigurationError
 from packtivity.registry import Registry, load_object, suggestion
-from packtivity.settings import value as setting
 from packtivity.statecontexts.posixfs_context import InvalidState, LocalFSState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from packtivity.types import JSON, State
+from packtivity.types import JSONValue, State
 
 __all__ = ["InvalidState", "LocalFSState", "load_state", "statehandlers", "stateloader"]
 
@@ -25,12 +22,12 @@ statehandlers = stateloader.table
 
 
 @stateloader("localfs")
-def _from_localfs(jsondata: JSON, **_options: Any) -> LocalFSState:
+def _from_localfs(jsondata: dict[str, Any], **_options: Any) -> LocalFSState:
     return LocalFSState.fromJSON(jsondata)
 
 
 @stateloader("frompython")
-def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> Any:
+def _from_python(jsondata: JSONValue, *, statestring: str = "", **_options: Any) -> Any:
     if not statestring:
         raise InvalidState(
             "a state of the type 'frompython' is made by the class that the option state names, and that is not given",
@@ -40,8 +37,8 @@ def _from_python(jsondata: JSON, *, statestring: str = "", **_options: Any) -> A
 
 
 @stateloader("fromenv")
-def _from_environment(jsondata: JSON, **_options: Any) -> Any:
-    module = setting("state_provider")
+def _from_environment(jsondata: JSONValue, **_options: Any) -> Any:
+    module = settings.current().state_provider
     if not module:
         raise ConfigurationError(
             "states of the type 'fromenv' come from the module PACKTIVITY_STATEPROVIDER names, and that is not set",
@@ -50,7 +47,7 @@ def _from_environment(jsondata: JSON, **_options: Any) -> Any:
     return load_object(f"{module}:load_state", purpose="PACKTIVITY_STATEPROVIDER")(jsondata)
 
 
-def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = None) -> State:
+def load_state(jsondata: JSONValue, deserialization_opts: Mapping[str, Any] | None = None) -> State:
     """Make a state from its JSON.
 
     Who makes it: the class that the option ``state`` names as ``py:module:Class``; else the module that
@@ -62,12 +59,12 @@ def load_state(jsondata: JSON, deserialization_opts: Mapping[str, Any] | None = 
     statestring = (deserialization_opts or {}).get("state") or ""
     if statestring.startswith("py:"):
         return statehandlers["frompython"]["default"](jsondata, statestring=statestring)  # type: ignore[no-any-return]
-    if setting("state_provider"):
+    if settings.current().state_provider:
         return statehandlers["fromenv"]["default"](jsondata)  # type: ignore[no-any-return]
     return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
 
 
-def _state_type(jsondata: JSON) -> str:
+def _state_type(jsondata: JSONValue) -> str:
     """Return the type of a state document, sure to have a loader."""
     if not isinstance(jsondata, dict) or "state_type" not in jsondata:
         raise InvalidState(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from packtivity.errors import StateError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def empty_directory(path: str, *, keep: Sequence[str] = ()) -> None:

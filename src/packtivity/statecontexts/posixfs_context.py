@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha1
+from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from packtivity.types import JSON
+from packtivity.lease import end_orphans_in
+from packtivity.statecontexts.erase import empty_directory
+from packtivity.statecontexts.treehash import tree_hash
+from packtivity.types import JSON, Parameters, State
 
 WORKDIR = "workdir"
 METADIR = "_packtivity"
@@ -118,9 +120,6 @@ class LocalFSState:
         :raises StateError: a directory is the root of the file system or a home directory, has become a link since,
             or cannot be emptied.
         """
-        from packtivity.lease import end_orphans_in
-        from packtivity.statecontexts.erase import empty_directory
-
         held = end_orphans_in(self.metadir) if self.metadir else []
         for path in self.readwrite:
             empty_directory(path, keep=[*self.readonly, *held])
@@ -131,16 +130,13 @@ class LocalFSState:
 
         :raises StateError: something in them cannot be read.
         """
-        from hashlib import sha1
-        from json import dumps
-
         readable = [_hash(path) for path in self.readonly if os.path.isdir(path)]
         writable = [_hash(entry["path"]) for entry in self._readwrite if os.path.isdir(entry["path"])]
-        return sha1(dumps([readable, writable]).encode(), usedforsecurity=False).hexdigest()
+        return sha1(json.dumps([readable, writable]).encode(), usedforsecurity=False).hexdigest()
 
     # --- parameters ---
 
-    def contextualize_value(self, value: Any) -> Any:
+    def contextualize_value(self, value: object) -> Any:
         """Fill ``{workdir}`` and the other directories' names into a string; anything else stays as it is.
 
         A string with ``{}``, ``{0}`` or an attribute that a path has not stays as it is, too (upstream 0.17.1).
@@ -157,7 +153,7 @@ class LocalFSState:
         except (LookupError, ValueError, TypeError, ArithmeticError):
             return interpolate(value, (), self.dirnames)  # again, for the error that explains
 
-    def model(self, data: Any) -> Any:
+    def model(self, data: Parameters) -> Any:
         """Return a copy of a parameter document, each leaf contextualised; ``data`` stays as it is.
 
         :raises MissingName: a leaf has a placeholder that names no directory; the message names the leaf.
@@ -170,14 +166,14 @@ class LocalFSState:
         except (MissingName, TemplateError) as error:
             raise self._located(error, data) from None
 
-    def _model_slowly(self, data: Any) -> Any:
+    def _model_slowly(self, data: Parameters) -> Any:
         """Contextualise a document of somebody else's class."""
         data = data.copy()
         for pointer, value in data.leafs():
             data.replace(pointer, self.contextualize_value(value))
         return data
 
-    def _located(self, error: MissingName | TemplateError, data: Any) -> ParameterError:
+    def _located(self, error: MissingName | TemplateError, data: Parameters) -> ParameterError:
         """Name the parameter in an error about its value."""
         path = next((pointer.path for pointer, value in data.leafs() if value == error.template), "")
         message = f"parameter {path.lstrip('/') or 'document'}: {error.template[:200]!r}: {error.message}"
@@ -241,7 +237,7 @@ def _sequence(given: Sequence[Any] | None, what: str) -> Sequence[Any]:
     return given
 
 
-def _directory(given: Any, name: str | None = None) -> dict[str, Any]:
+def _directory(given: str | os.PathLike[str] | dict[str, Any], name: str | None = None) -> dict[str, Any]:
     """Return a directory as a mapping of its own with a real path; ``name`` is for one given as a path."""
     try:
         if isinstance(given, dict):
@@ -261,7 +257,7 @@ def _path(entry: dict[str, Any]) -> str:
     return path
 
 
-def _to_read(state: Any) -> list[str]:
+def _to_read(state: State) -> list[str]:
     """Return what there is to read of a state; sorted for ours, because upstream numbers them in that order."""
     found = list(state.readwrite or state.readonly)
     return sorted(found) if isinstance(state, LocalFSState) else found
@@ -274,8 +270,6 @@ def _name_workdir(directories: list[dict[str, Any]]) -> None:
 
 
 def _hash(path: str) -> str:
-    from packtivity.statecontexts.treehash import tree_hash
-
     try:
         return tree_hash(path)
     except OSError as error:

@@ -217,7 +217,7 @@ class LocalBackend(DocumentBackend[LocalProxy]):
 
     def __init__(self, jobs: int | str | None = None, config: Mapping[str, Any] | None = None) -> None:
         examples = "local:4 or local, or a number in PACKTIVITY_LOCAL_JOBS"
-        super().__init__(LocalEngine(pool_size(jobs or settings.value("local_jobs") or "auto", examples)), config)
+        super().__init__(LocalEngine(pool_size(jobs or settings.current().local_jobs or "auto", examples)), config)
 
     def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> dict[str, Any]:
         """Return a task document; what it logs goes to its files only, because nobody sees standard error."""

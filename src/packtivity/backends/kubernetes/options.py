@@ -90,11 +90,11 @@ def read_options(given: Mapping[str, Any]) -> Options:
             raise BackendError(f"the Kubernetes backend has no option {name!r}", hint=suggestion(name, known))
     chosen = {**_from_settings(), **{name: value for name, value in given.items() if value is not None}}
     chosen["resource_opts"] = _resource_opts(given)
-    chosen["path_base"] = os.path.realpath(chosen.get("path_base") or settings.value("k8s_path_base") or os.getcwd())
+    chosen["path_base"] = os.path.realpath(chosen.get("path_base") or settings.current().k8s_path_base or os.getcwd())
     if chosen.get("state_type") == "hostPath" and "claim_name" not in chosen:
         chosen["claim_name"] = chosen["path_base"]
     chosen["secrets"] = {**_SECRETS, **(chosen.get("secrets") or {})}
-    chosen["cvmfs_repos"] = tuple(chosen.get("cvmfs_repos") or settings.value("cvmfs_repos"))
+    chosen["cvmfs_repos"] = tuple(chosen.get("cvmfs_repos") or settings.current().cvmfs_repos)
     if "run_as_user" in chosen:
         chosen["run_as_user"] = str(chosen["run_as_user"])
     made = Options(**chosen)
@@ -103,9 +103,13 @@ def read_options(given: Mapping[str, Any]) -> Options:
 
 
 def _from_settings() -> dict[str, Any]:
-    named = {"namespace": "kube_namespace", "context": "kube_context", "patience": "kube_patience"}
-    found = {name: settings.value(setting) for name, setting in named.items()}
-    state = settings.value("kube_state")
+    chosen = settings.current()
+    found: dict[str, str | float | None] = {
+        "namespace": chosen.kube_namespace,
+        "context": chosen.kube_context,
+        "patience": chosen.kube_patience,
+    }
+    state = chosen.kube_state
     if state:
         kind, colon, name = state.partition(":")
         if kind not in ("claim", "hostPath") or not (name or not colon):
@@ -121,7 +125,7 @@ def _from_settings() -> dict[str, Any]:
 
 def _resource_opts(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the option, or JSON from the environment, which wins (upstream 0.17.1)."""
-    text = settings.value("kube_resource_opts")
+    text = settings.current().kube_resource_opts
     if not text:
         return given.get("resource_opts") or _RESOURCES
     import yaml

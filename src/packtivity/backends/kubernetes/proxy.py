@@ -77,7 +77,7 @@ class KubernetesProxy(ExternalAsyncProxy):
 
 
 def _check(proxy: KubernetesProxy) -> None:
-    from packtivity.datamodel.trust import check_datamodel
+    from packtivity.datamodel.allowed_types import check_datamodel
 
     found = proxy.jobproxy
     if not isinstance(found, dict) or not is_id(found.get("task_id")):

@@ -102,7 +102,7 @@ class Settlement:
     def _record_writer(self) -> Iterator[record.RecordWriter | None]:
         """Give the writer for the record; None where no records are wanted."""
         home = record.home(self._state, self._proxy.task_id)
-        if home is None or not settings.value("record"):
+        if home is None or not settings.current().record:
             yield None
             return
         known, data = self._proxy.jobproxy, self._proxy.pardata
@@ -239,7 +239,7 @@ def _refuse_failure(seen: View, execution: Execution, completed: Completed, writ
 
     :raises PacktivityError: it failed.
     """
-    from packtivity._task_failed import TaskFailed
+    from packtivity.errors import TaskFailed
 
     where = f"\nAll output: {written}" if written else ""
     if seen.cause == "lost":

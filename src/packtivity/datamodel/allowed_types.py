@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from packtivity import settings
 from packtivity.errors import ConfigurationError
 from packtivity.registry import load_object
 
-if TYPE_CHECKING:
-    from packtivity.types import JSON
 
-
-def check_datamodel(model: JSON) -> None:
+def check_datamodel(model: object) -> None:
     """Refuse a leaf model that would have a module imported, or a function called, that nobody has configured here.
 
     Types may be of modules that ``PACKTIVITY_PLUGINS`` or ``PACKTIVITY_STATEPROVIDER`` name, or that the program has
@@ -46,5 +42,5 @@ def _origin(name: str) -> str:
 
 
 def _is_configured(module: str) -> bool:
-    known = {*settings.value("plugins"), settings.value("state_provider")}
+    known = {*settings.current().plugins, settings.current().state_provider}
     return any(module == name or module.startswith(f"{name}.") for name in known if name)

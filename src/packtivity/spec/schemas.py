@@ -1,68 +1,113 @@
-"""Whether a document is a packtivity spec, and its defaults.
+"""The bundled schemas as tables, whether a document keeps to them, and its defaults.
 
-The verdict is that of yadage-schemas 0.11.1. The type key is read first and only that one branch is checked; the
-words for what is wrong are in :mod:`packtivity.spec.explain`, somebody else's schemas in
-:mod:`packtivity.spec.foreign`. Neither is imported for a spec that keeps to the bundled schemas.
+A spec has three parts, its *kinds*; each kind has *branches*, told apart by its type key (``process_type`` …). The
+files under ``schema/`` are the only place where keys, types and defaults are written down.
+
+The verdict is that of yadage-schemas 0.11.1: the type key is read first and only that one branch is checked. What is
+wrong is explained in :mod:`packtivity.spec.explain`; other people's schemas are in :mod:`packtivity.spec.custom_schemas`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from json import loads
+from os.path import dirname, join
 from typing import TYPE_CHECKING, Any
 
-from packtivity.spec import SCHEMA_NAME
-from packtivity.spec.branches import KINDS, Branch, branch, nullable, root_schema, type_key, type_names
+from packtivity.types import JSON, JSONValue, Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from packtivity.spec.document import Document
-    from packtivity.types import JSON, Diagnostic, Path
+    from jsonschema_rs import Draft4Validator
 
 
-def check(
-    document: Document, schemasource: Any = None, schemaname: str = SCHEMA_NAME, *, offline: bool | None = None
-) -> list[Diagnostic]:
-    """Return every mistake that makes a document no spec; nothing for a valid one.
+SCHEMA_NAME = "packtivity/packtivity-schema"
+KINDS = ("process", "environment", "publisher")
+SCHEMA_DIRECTORY = join(dirname(__file__), "schema")
 
-    :param schemasource: directory laid out as yadage-schemas is, or ``from-github``; ``None`` for the bundled schemas.
-    :param schemaname: schema inside ``schemasource``, without ``.json``.
-    :param offline: take ``from-github`` from the cache only; by default as the settings say.
-    :raises LoadError: a schema file cannot be read.
-    :raises ConfigurationError: a schema file is no JSON Schema, or the bundled set has no such schema.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branch:
+    """One form that a part of a spec may have.
+
+    :ivar kind: ``process``, ``environment`` or ``publisher``.
+    :ivar name: value of the type key, such as ``frompar-pub``.
+    :ivar schema: JSON Schema, draft 4, without references.
+    :ivar properties: schema of each key, in the order of the file.
+    :ivar required: keys that must be there, the type key among them.
     """
-    if is_foreign(schemasource, schemaname):
-        from packtivity.spec import foreign
 
-        return foreign.check(document, schemasource, schemaname, offline=offline)
-    if accepts(document.data):
-        return []
-    from packtivity.spec import diagnostics, explain
+    kind: str
+    name: str
+    schema: dict[str, Any]
+    properties: dict[str, dict[str, Any]]
+    required: tuple[str, ...]
 
-    return [diagnostics.locate(finding, document) for finding in explain.mistakes(document.data)]
+    @property
+    def own_required(self) -> tuple[str, ...]:
+        """Required keys besides the type key."""
+        return tuple(key for key in self.required if key != type_key(self.kind))
+
+    @property
+    def implied(self) -> bool:
+        """Whether the type key may be left out: upstream 0.17.1 fills it from a kind's first branch only."""
+        return type_names(self.kind)[0] == self.name and "default" in self.properties[type_key(self.kind)]
+
+    def takes(self, part: dict[str, Any]) -> bool:
+        """Return whether ``part`` has no key but this branch's, and every required one besides the type key."""
+        return all(key in self.properties for key in part) and all(key in part for key in self.own_required)
 
 
-def is_foreign(schemasource: Any, schemaname: str) -> bool:
-    """Return whether the check is made with somebody else's schemas.
+def type_key(kind: str) -> str:
+    """Return the name of the key that tells a kind's branches apart."""
+    return f"{kind}_type"
 
-    :raises ConfigurationError: the bundled set is meant, but has no schema of that name.
-    """
-    if schemasource:
-        return True
-    if schemaname != SCHEMA_NAME:
-        from packtivity.errors import ConfigurationError
 
-        raise ConfigurationError(
-            f"no bundled schema is called {schemaname!r}; the only one is {SCHEMA_NAME!r}",
-            hint="Name the directory that has it with -c/--schemasource DIR.",
-        )
-    return False
+@cache
+def read_schema(name: str) -> dict[str, Any]:
+    """Return one bundled schema file; ``name`` is relative to the schema directory."""
+    with open(join(SCHEMA_DIRECTORY, name), encoding="utf-8") as file:
+        schema: dict[str, Any] = loads(file.read())
+    return schema
+
+
+def root_schema() -> dict[str, Any]:
+    """Return the schema of a whole spec; its branches are references to files."""
+    return read_schema("packtivity-schema.json")
+
+
+@cache
+def type_names(kind: str) -> tuple[str, ...]:
+    """Return the names of a kind's branches, in the order of the schema."""
+    choices = root_schema()["properties"][kind]["oneOf"]
+    return tuple(
+        reference.rpartition("/")[2].removesuffix(".json") for choice in choices if (reference := choice.get("$ref"))
+    )
+
+
+@cache
+def nullable(kind: str) -> bool:
+    """Return whether the whole part may be null."""
+    return {"type": "null"} in root_schema()["properties"][kind]["oneOf"]
+
+
+@cache
+def branch(kind: str, name: str) -> Branch:
+    """Return a branch; only its own file is read."""
+    schema = read_schema(f"{kind}/{name}.json")
+    return Branch(kind, name, schema, schema["properties"], tuple(schema["required"]))
+
+
+def branches(kind: str) -> tuple[Branch, ...]:
+    """Return every branch of a kind, in the order of the schema."""
+    return tuple(branch(kind, name) for name in type_names(kind))
 
 
 # --- verdict ---------------------------------------------------------------------------------------------------
 
 
-def accepts(data: JSON) -> bool:
+def accepts(data: JSONValue) -> bool:
     """Return whether the bundled schemas accept a document."""
     root = root_schema()
     return (
@@ -73,14 +118,14 @@ def accepts(data: JSON) -> bool:
     )
 
 
-def _accepts_part(kind: str, part: JSON) -> bool:
+def _accepts_part(kind: str, part: JSONValue) -> bool:
     if not isinstance(part, dict):
         return part is None and nullable(kind)
     form = stated_branch(kind, part)
     if form is None:
         return False
-    told = {type_key(kind): form.name, **part}
-    return _surely_keeps(told, form.schema) or next(violations(form, part), None) is None
+    typed = {type_key(kind): form.name, **part}
+    return _surely_keeps(typed, form.schema) or next(violations(form, part), None) is None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -94,16 +139,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _ANNOTATIONS = frozenset({"$schema", "default", "description", "examples", "title"})
 
 
-def _surely_keeps(value: JSON, schema: dict[str, Any]) -> bool:
+def _surely_keeps(value: JSONValue, schema: dict[str, Any]) -> bool:
     """Return True for a value that keeps to a schema of the few keywords the bundled ones use.
 
-    Importing a JSON Schema library takes longer than everything else there is to do for a valid spec. False says
-    nothing: the library decides then.
+    Importing a JSON Schema library takes longer (27 ms) than everything else there is to do for a valid spec. False
+    says nothing: the library decides then.
     """
     return all(_surely_meets(value, keyword, wanted, schema) for keyword, wanted in schema.items())
 
 
-def _surely_meets(value: JSON, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
+def _surely_meets(value: JSONValue, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
     match keyword:
         case "type":
             names = [wanted] if isinstance(wanted, str) else wanted
@@ -135,19 +180,19 @@ def stated_branch(kind: str, part: dict[str, Any]) -> Branch | None:
 
 def violations(form: Branch, part: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield the schema keyword that is violated and where, for a part taken as one branch."""
-    told = {type_key(form.kind): form.name, **part}
-    for error in _validator(form.kind, form.name).iter_errors(_outline(told, form.schema)):
+    typed = {type_key(form.kind): form.name, **part}
+    for error in _validator(form.kind, form.name).iter_errors(_outline(typed, form.schema)):
         yield str(error.schema_path[-1]), tuple(error.instance_path)
 
 
 @cache
-def _validator(kind: str, name: str) -> Any:
+def _validator(kind: str, name: str) -> Draft4Validator:
     import jsonschema_rs
 
     return jsonschema_rs.Draft4Validator(branch(kind, name).schema)
 
 
-def _outline(value: JSON, schema: dict[str, Any]) -> JSON:
+def _outline(value: JSONValue, schema: dict[str, Any]) -> JSONValue:
     """Return what the schema looks at, in values that jsonschema-rs reads as Python's jsonschema does.
 
     It takes NaN for null and refuses lone surrogates; and the size of a document should not matter to its check.
@@ -162,7 +207,7 @@ def _outline(value: JSON, schema: dict[str, Any]) -> JSON:
         return _ascii(value)
     if value is None or isinstance(value, bool):
         return value
-    return 0 if isinstance(value, (int, float)) else None
+    return 0
 
 
 def _ascii(text: str) -> str:
@@ -172,7 +217,7 @@ def _ascii(text: str) -> str:
 # --- defaults --------------------------------------------------------------------------------------------------
 
 
-def fill_defaults(data: JSON) -> JSON:
+def fill_defaults(data: JSONValue) -> JSON:
     """Return a copy of a document with defaults filled as upstream 0.17.1 does; the document stays as it is.
 
     Given keys keep their order, defaults follow. A missing type is filled where a kind's first branch takes the rest.
@@ -196,7 +241,7 @@ def _fill_part(kind: str, part: dict[str, Any]) -> None:
             part[key] = copy(schema["default"])
 
 
-def copy(data: JSON) -> JSON:
+def copy(data: JSONValue) -> JSON:
     """Return a copy of plain JSON data that shares no list or mapping with it, however it was shared inside."""
     if isinstance(data, dict):
         return {key: copy(value) for key, value in data.items()}

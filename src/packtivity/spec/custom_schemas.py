@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from json import loads
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from packtivity.errors import ConfigurationError, LoadError
-from packtivity.spec.diagnostics import Finding, dotted, locate
-from packtivity.spec.words import article, json_type
+from packtivity.settings import current
+from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
+from packtivity.spec.document import Document
+from packtivity.spec.schemas import copy
+from packtivity.spec.sources import remote_base
+from packtivity.types import JSON, Diagnostic, JSONValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from jsonschema import ValidationError
+    from jsonschema.protocols import Validator
 
-    from packtivity.spec.document import Document
-    from packtivity.types import JSON, Diagnostic
+    Schema = dict[str, Any]
+
+
+SchemaSource: TypeAlias = str | os.PathLike[str] | None
+"""A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""
 
 FROM_GITHUB = "from-github"
 _REPOSITORY = "yadage/yadage-schemas"
 _METASCHEMAS = "http://json-schema.org/"  # every jsonschema carries these
 
 
-def check(document: Document, schemasource: Any, schemaname: str, *, offline: bool | None = None) -> list[Diagnostic]:
+def check(
+    document: Document, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
+) -> list[Diagnostic]:
     """Return every mistake by the schema ``schemaname`` in ``schemasource``, where it stands.
 
     :raises LoadError: a schema file cannot be read.
@@ -42,16 +53,16 @@ def check(document: Document, schemasource: Any, schemaname: str, *, offline: bo
     return [locate(finding, document) for finding in _findings(errors)]
 
 
-def fill_defaults(data: JSON, schemasource: Any, schemaname: str, *, offline: bool | None = None) -> JSON:
+def fill_defaults(
+    data: JSONValue, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
+) -> JSON:
     """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
-    from packtivity.spec.validate import copy
-
     filled = copy(data)
     _errors(_filling_validator(*_key(schemasource, schemaname, offline)), filled)
     return copy(filled)
 
 
-def _errors(validator: Any, data: JSON) -> list[Any]:
+def _errors(validator: Validator, data: JSONValue) -> list[ValidationError]:
     try:
         return list(validator.iter_errors(data))
     except re.error as error:
@@ -60,32 +71,32 @@ def _errors(validator: Any, data: JSON) -> list[Any]:
         raise ConfigurationError("the schema refers to itself without end") from None
 
 
-def _key(schemasource: Any, schemaname: str, offline: bool | None) -> tuple[str, str, bool | None]:
+def _key(schemasource: str | os.PathLike[str], schemaname: str, offline: bool | None) -> tuple[str, str, bool | None]:
     source = os.fspath(schemasource)
     return (source, schemaname, offline) if source == FROM_GITHUB else (os.path.abspath(source), schemaname, None)
 
 
 @cache
-def _plain_validator(source: str, schemaname: str, offline: bool | None) -> Any:
-    from jsonschema import Draft4Validator
-    from jsonschema.exceptions import SchemaError
+def _plain_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
+    import jsonschema
 
     schema = bundle(source, schemaname, offline=offline)
     try:
-        Draft4Validator.check_schema(schema)
-    except SchemaError as error:
+        jsonschema.Draft4Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
         raise ConfigurationError(f"{source}: {schemaname} is not a JSON Schema: {error.message}") from None
-    return Draft4Validator(schema)
+    return jsonschema.Draft4Validator(schema)
 
 
 @cache
-def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Any:
-    from jsonschema import Draft4Validator
-    from jsonschema.validators import extend
+def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
+    import jsonschema
 
-    check_properties = Draft4Validator.VALIDATORS["properties"]
+    check_properties = jsonschema.Draft4Validator.VALIDATORS["properties"]
 
-    def fill(validator: Any, properties: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    def fill(
+        validator: Validator, properties: Mapping[str, Schema], instance: JSONValue, schema: Schema
+    ) -> Iterator[ValidationError]:
         """Fill defaults where all properties are right, which is how upstream 0.17.1 finds the branch to fill."""
         errors = list(check_properties(validator, properties, instance, schema))
         yield from errors
@@ -94,9 +105,10 @@ def _filling_validator(source: str, schemaname: str, offline: bool | None) -> An
                 if "default" in subschema:
                     instance.setdefault(key, subschema["default"])
 
-    return extend(  # type: ignore[no-untyped-call]
-        Draft4Validator, {"properties": fill}
-    )(_plain_validator(source, schemaname, offline).schema)
+    extend: Callable[..., type[Validator]] = jsonschema.validators.extend
+    return extend(jsonschema.Draft4Validator, {"properties": fill})(
+        _plain_validator(source, schemaname, offline).schema
+    )
 
 
 # --- schema files ----------------------------------------------------------------------------------------------
@@ -151,13 +163,13 @@ class _Bundle:
         """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
         from jsonpointer import JsonPointerException, resolve_pointer
 
-        for target, said in self.targets.items():
+        for target, reference in self.targets.items():
             try:
                 resolve_pointer({"definitions": self.definitions}, target)
             except JsonPointerException:
-                raise ConfigurationError(f"{said} leads nowhere") from None
+                raise ConfigurationError(f"{reference} does not resolve") from None
 
-    def _rewritten(self, schema: Any, file: str) -> Any:
+    def _rewritten(self, schema: JSONValue, file: str) -> JSONValue:
         if isinstance(schema, list):
             return [self._rewritten(item, file) for item in schema]
         if not isinstance(schema, dict):
@@ -168,17 +180,17 @@ class _Bundle:
         return {key: self._rewritten(value, file) for key, value in schema.items()}
 
     def _target(self, reference: str, file: str) -> str:
-        said = f"{_shown(self.source, file)}: $ref {reference!r}"
+        shown = f"{_shown(self.source, file)}: $ref {reference!r}"
         if "://" in reference:
-            raise ConfigurationError(f"{said} is no file of the schema directory")
+            raise ConfigurationError(f"{shown} is no file of the schema directory")
         name, _, pointer = reference.partition("#")
         other = os.path.normpath(os.path.join(os.path.dirname(file), name)) if name else file
         target = f"/definitions/{self.add(other)}{pointer}"
-        self.targets[target] = said
+        self.targets[target] = shown
         return f"#{target}"
 
 
-def _read(source: str, file: str, offline: bool | None) -> Any:
+def _read(source: str, file: str, offline: bool | None) -> JSON:
     text = _from_github(file, offline) if source == FROM_GITHUB else _from_directory(source, file)
     try:
         return loads(text)
@@ -202,19 +214,17 @@ def _from_directory(source: str, file: str) -> bytes:
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
-    from packtivity.settings import current
-    from packtivity.spec.fetch import fetch
-    from packtivity.spec.sources import locate as locate_source
+    from packtivity.spec.fetch import fetch  # imports requests
 
     settings = current()
-    location, _ = locate_source(f"schemas/{file}", f"github:{_REPOSITORY}@main", settings)
-    return fetch(location, settings, offline=offline)  # type: ignore[arg-type] # such a source is always remote
+    directory = remote_base(f"github:{_REPOSITORY}@main", settings)
+    return fetch(directory.join(f"schemas/{file}"), settings, offline=offline)
 
 
 # --- words -----------------------------------------------------------------------------------------------------
 
 
-def _findings(errors: Iterable[Any]) -> Iterator[Finding]:
+def _findings(errors: Iterable[ValidationError]) -> Iterator[Finding]:
     for error in errors:
         best = _best_branch(error)
         if best:
@@ -223,16 +233,16 @@ def _findings(errors: Iterable[Any]) -> Iterator[Finding]:
             yield _finding(error)
 
 
-def _best_branch(error: Any) -> list[Any]:
+def _best_branch(error: ValidationError) -> list[ValidationError]:
     """Return the errors of the one alternative that was meant: whose type key, an ``enum``, is right."""
-    by_branch: dict[int, list[Any]] = {}
+    by_branch: dict[object, list[ValidationError]] = {}
     for inner in error.context or ():
         by_branch.setdefault(inner.schema_path[0], []).append(inner)
     meant = [errors for errors in by_branch.values() if not any(_is_discriminator(inner) for inner in errors)]
     return meant[0] if len(meant) == 1 else []
 
 
-def _is_discriminator(error: Any) -> bool:
+def _is_discriminator(error: ValidationError) -> bool:
     """Return whether an error says that another alternative was meant: a wrong enum, or not even a mapping."""
     return error.validator == "enum" or (error.validator == "type" and not error.path)
 
@@ -240,11 +250,12 @@ def _is_discriminator(error: Any) -> bool:
 _MANY = {"oneOf": "exactly one of the forms that the schema has", "anyOf": "one of the forms that the schema has"}
 
 
-def _finding(error: Any) -> Finding:
+def _finding(error: ValidationError) -> Finding:
     path = tuple(error.absolute_path)
+    instance: JSON = error.instance
     where, keyword = dotted(path) or "the document", error.validator
     if keyword in _MANY:
-        message, expected = f"{where} is {article(json_type(error.instance))} of no known form", _MANY[keyword]
+        message, expected = f"{where} is {article(json_type(instance))} of no known form", _MANY[keyword]
     else:
         message, expected = (
             f"{where}: {_shortened(error.message)}",
