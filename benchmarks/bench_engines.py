@@ -223,7 +223,7 @@ def ipyparallel(folder: Path) -> Iterator[Engine]:
 
             _, backend = backend_from_string("ipcluster")
             yield Engine(run_bare, backend)
-            backend.cluster.close()
+            backend.engine.cluster.close()
 
 
 SECTIONS = {

@@ -232,7 +232,7 @@ def test_in_a_shared_directory_ours_is_made_for_us_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["its directory", "the file"])
 def test_a_cluster_that_any_user_can_name_is_not_connected_to(tmp_path, place):
     pytest.importorskip("ipyparallel")
-    from packtivity.backends.cluster import Cluster
+    from packtivity.backends.engines.ipyparallel_cluster import Cluster
 
     security = tmp_path / "security"
     security.mkdir()

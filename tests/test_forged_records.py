@@ -16,6 +16,7 @@ import pytest
 from waiting import until
 
 from packtivity import errors, lease, record
+from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
@@ -301,15 +302,17 @@ def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
 
 
 def test_a_task_s_document_is_not_written_through_a_link(state, other):
-    from packtivity.backends.ticket import Ticket
-
+    files = TaskFiles()
+    entry = Entry("one", "local", None, path_of(state, "one"), None, 0.0, {}, {"id": "one"})
+    files.write([], sync=False)
     (other / "victim").write_text("as it was")
-    ticket = Ticket(path_of(state, "one"))
-    os.symlink(other / "victim", ticket.task)
-    ticket.write("{}")
+    os.symlink(other / "victim", files.path("one"))
+    files.write([entry], sync=False)
     assert (other / "victim").read_text() == "as it was"
-    assert ticket.document() == {}
-    assert os.stat(ticket.task).st_mode & 0o777 == 0o600
+    files.remove("one")
+    files.write([entry], sync=False)
+    assert files.read("one") == entry
+    assert os.stat(files.path("one")).st_mode & 0o777 == 0o600
 
 
 # --- commands --------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ class Cluster:
     def backend(self) -> Any:
         from ipyparallel import Client
 
-        from packtivity.backends.ipyparallel import IPythonParallelBackend
+        from packtivity.backends.engines.ipyparallel import IPythonParallelBackend
 
         file = self.folder / "profile_default" / "security" / "ipcontroller-client.json"
         deadline = time.monotonic() + 60

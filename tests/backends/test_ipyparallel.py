@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,15 +15,21 @@ from pathlib import Path
 
 import pytest
 from arena import BIN, TASK
+from beside import TICKING, overlapping, side_by_side
 from farm import Farm, end
 from waiting import until
 
 from packtivity import record
+from packtivity.backends.engine import Envelope, Native, Submission
+from packtivity.backends.task_files import Sent, TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
-from packtivity.errors import ProxyError
+from packtivity.errors import BackendError, ProxyError
 from packtivity.statecontexts import LocalFSState
 
 pytest.importorskip("ipyparallel", reason="pip install 'packtivity[ipyparallel]'")
+
+PORTS = ("registration", "control", "mux", "task", "iopub", "notification", "broadcast")
+"""What the file of a controller has ports for."""
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +52,11 @@ def _as_the_farm(farm, monkeypatch):
     for old in farm.root.glob("*.proxy"):
         old.unlink()
     yield
-    from packtivity.backends import ipyparallel
+    from packtivity.backends.engines import ipyparallel
 
-    for cluster in ipyparallel._clusters.values():
-        cluster.close()
-    ipyparallel._clusters.clear()
+    for engine in ipyparallel._engines.values():
+        engine.cluster.close()
+    ipyparallel._engines.clear()
 
 
 def submit(farm, name, seconds=0.1, spec=TASK):
@@ -76,6 +84,11 @@ def ask(farm, *arguments):
 
 def load(proxy):
     return load_proxy(json.loads(proxy.read_text()))
+
+
+def ready(document):
+    proxy, backend = load_proxy(document)
+    return backend.ready(proxy)
 
 
 def test_a_running_task_is_cancelled_with_all_its_processes(farm):
@@ -247,17 +260,72 @@ def test_a_proxy_edited_by_hand_is_refused_or_harmless(farm, finished, edit, cod
     assert (done.returncode, text in done.stderr) == (code, True), done.stderr
 
 
-def test_the_message_of_another_task_gives_nobody_elses_result(farm):
+def test_the_message_of_another_task_gives_nobody_elses_result(farm, monkeypatch):
     _, one = submit(farm, "one")
     folder, other = submit(farm, "other")
-    assert wait(one, other) == ["succeeded"] * 2
+    assert wait(one) == ["succeeded"]
+    message, task_id = load(one)[0].handle, load(other)[0].task_id
     document = json.loads(other.read_text())
-    document["proxydetails"]["message"] = json.loads(one.read_text())["proxydetails"]["message"]
+    document["proxydetails"]["message"] = message
     other.write_text(json.dumps(document))
+    TaskFiles().note_sent(task_id, Sent(1, message, time.time()))
     for path in (folder / "_packtivity").glob("*.outcome.json"):
         path.unlink()
-    with pytest.raises(ProxyError, match="is of another task"):
+    assert wait(other) == ["succeeded"]
+    proxy, backend = load(other)
+    assert backend.result(proxy).json() == {"o": f"{folder}/out"}
+    for path in (folder / "_packtivity").glob("*.outcome.json"):
+        path.unlink()
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(farm.root / "of a stranger"))
+    with pytest.raises(ProxyError, match="no task .* is known"):
         wait(other)
+
+
+def test_a_proxy_that_is_not_one_s_own_is_looked_for_at_one_s_own_cluster_and_runs_nothing_there(farm, monkeypatch):
+    busy = [submit(farm, f"before{n}", 8) for n in range(2)]
+    _, proxy = submit(farm, "behind")
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(farm.root / "of a stranger"))
+    handle, backend = load(proxy)
+    until(lambda: handle.handle in backend.client.hub_history())
+    sent = backend.client.hub_history()
+    until(lambda: time.time() - os.stat(proxy).st_mtime > 6, 20)
+    assert backend.status(handle).status == "waiting"
+    assert backend.client.hub_history() == sent
+    with pytest.raises(BackendError, match="not known to be yours"):
+        backend.cancel(handle)
+    assert not (farm.root / "of a stranger").exists()
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", farm.settings["PACKTIVITY_STATE_DIR"])
+    assert wait(proxy, *[each for _, each in busy]) == ["succeeded"] * 3
+
+
+def test_the_cluster_that_a_proxy_names_is_not_connected_to(farm, tmp_path, monkeypatch):
+    _, proxy = submit(farm, "theirs")
+    assert wait(proxy) == ["succeeded"]
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        security = tmp_path / "profile_default" / "security"
+        security.mkdir(parents=True)
+        port = theirs.getsockname()[1]
+        known = json.loads(farm.connection.read_text())
+        file = security / "ipcontroller-client.json"
+        file.write_text(json.dumps({**known, **dict.fromkeys(PORTS, port)}))
+        document = json.loads(proxy.read_text().replace(str(farm.connection), str(file)))
+        monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "of a stranger"))
+        document = json.loads(json.dumps(document).replace(document["proxydetails"]["task_id"], "an-id"))
+        with pytest.raises(ProxyError, match="this is another one"):
+            ready(document)
+        theirs.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            theirs.accept()
+
+
+def test_one_s_own_task_of_another_cluster_is_not_given_to_this_one(farm, tmp_path):
+    busy = [submit(farm, f"here{n}", 4)[1] for n in range(2)]
+    _, proxy = submit(farm, "elsewhere")
+    asked = farm.command("packtivity-checkproxy", str(proxy), IPYTHONDIR=str(tmp_path))
+    assert (asked.returncode, "this is another one" in asked.stderr) == (12, True), asked.stderr
+    assert wait(proxy, *busy) == ["succeeded"] * 3
+    asked = farm.command("packtivity-checkproxy", str(proxy), IPYTHONDIR=str(tmp_path))
+    assert asked.returncode == 0, asked.stderr
 
 
 def test_a_task_that_is_delivered_twice_is_run_once(farm):
@@ -265,10 +333,10 @@ def test_a_task_that_is_delivered_twice_is_run_once(farm):
     state = LocalFSState([str(farm.root / "delivered")])
     state.ensure()
     proxy = backend.submit(TASK, {"seconds": 1, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
-    ticket = next(Path(state.metadir).glob("*.task.json"))
-    again = backend.cluster.give([ticket.read_text()], 0)[0]
-    assert backend.wait(proxy)["status"] == "succeeded"
-    assert json.loads(again.result(30))["status"] == "succeeded"
+    entry = TaskFiles().read(proxy.task_id)
+    (again,) = backend.engine.submit([Envelope(entry.task)])
+    assert backend.wait(proxy).status == "succeeded"
+    assert json.loads(backend.client.get_result(again).get(30))["status"] == "succeeded"
     assert not (farm.root / "delivered" / "twice").exists()
     assert record.read_outcome(proxy.record)["attempts"] == 1
     assert len(list(Path(state.metadir).glob("*.outcome.json"))) == 2
@@ -317,6 +385,18 @@ def kill_by_folder(root):
                 end(int(name))
 
 
+def test_the_harness_sees_a_task_that_runs_beside_itself(tmp_path):
+    """A test of the tests: two runs in one folder hold two locks at once, and tick at the same time."""
+    script = TICKING["process"]["script"].replace("exit 42", "true").format(seconds=1, n=1, out="out")
+    runs = [subprocess.Popen(["sh", "-c", script], cwd=tmp_path) for _ in range(2)]
+    until(lambda: side_by_side(tmp_path), 10)
+    assert [run.wait() for run in runs] == [0, 0]
+    assert len(overlapping(tmp_path)) == 1
+    assert not side_by_side(tmp_path)
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, check=False).returncode == 0
+    assert len(overlapping(tmp_path)) == 1
+
+
 ROUNDS = [
     pytest.param(1, 14, 5, id="sample"),
     pytest.param(int(os.environ.get("PACKTIVITY_SOAK_KILLS", "100")), 24, 0, id="soak", marks=pytest.mark.soak),
@@ -331,16 +411,18 @@ def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks,
     while farm.kills < kills:
         for old in farm.root.glob("*.proxy"):
             old.unlink()
-        client = farm.submitter("ipcluster", tasks, first=number, longest=1.5)
+        client = farm.submitter("ipcluster", tasks, first=number, longest=1.5, spec=TICKING)
+        farm.open = range(number, number + tasks)
         number += tasks
-        until(lambda client=client: farm.proxies() or client.poll() is not None, 60)
-        for _ in range(most or 12):
-            farm.kill_any()
-            time.sleep(farm.random.uniform(0.1, 1.5))
-            farm.tend()
-        told += farm.settle(240)
-        client.kill()
-        client.wait()
+        with farm.watched():
+            until(lambda client=client: farm.proxies() or client.poll() is not None, 60)
+            for _ in range(most or 12):
+                farm.kill_any()
+                time.sleep(farm.random.uniform(0.1, 1.5))
+                farm.tend()
+            told += farm.settle(240)
+            client.kill()
+            client.wait()
     with capsys.disabled():
         if not most:
             farm.report("ipcluster", told)
@@ -349,15 +431,25 @@ def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks,
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "3", '{"ssh": "x"}', '{"interface": 3}'])
 def test_a_damaged_file_of_a_controller_says_nothing_of_its_addresses(tmp_path, content):
-    from packtivity.backends.cluster import _addresses
+    from packtivity.backends.engines.ipyparallel_cluster import _addresses
 
     (tmp_path / "client.json").write_text(content)
     assert _addresses(str(tmp_path / "client.json")) == {}
 
 
 @pytest.mark.parametrize("found", [None, 3, "[]", "not JSON", '{"id": "two"}', b"\xff"])
-def test_what_came_back_for_somebody_else_s_message_is_refused(found):
-    from packtivity.backends.ipyparallel import IPythonParallelProxy, _answer
+def test_what_came_back_for_somebody_else_s_message_is_refused(farm, found):
+    _, backend = backend_from_string("ipcluster")
+    call = backend.client.load_balanced_view().apply_async({"": found}.get, "")
+    call.wait(20)
+    place = backend.engine.place()
+    until(lambda: backend.engine.look([Submission("one", place, call.msg_ids[0], 1)]) == [Native("ended")], 10)
 
-    with pytest.raises(ProxyError, match="of another task"):
-        _answer(found, IPythonParallelProxy("one", "m", "/nowhere/t.one.outcome.json"))
+
+def test_what_an_engine_cannot_run_is_said(farm):
+    _, backend = backend_from_string("ipcluster")
+    call = backend.client.load_balanced_view().apply_async(__import__, "nothing_of_this_name")
+    call.wait(20)
+    submission = Submission("one", backend.engine.place(), call.msg_ids[0], 1)
+    until(lambda: backend.engine.look([submission])[0].cause == "refused")
+    assert "ModuleNotFoundError: No module named 'nothing_of_this_name'" in backend.engine.look([submission])[0].reason

@@ -106,7 +106,7 @@ def test_a_cancelled_task_is_called_so(sample):
     assert files() == before
 
 
-@pytest.mark.parametrize("sample", ["local-waiting", "local-running"], indirect=True)
+@pytest.mark.parametrize("sample", ["local-waiting", "local-running", "ipyparallel-waiting"], indirect=True)
 def test_a_task_that_nobody_runs_any_more_is_not_given_away_again(sample):
     document, files, _ = sample
     before = files()

@@ -20,7 +20,7 @@ from packtivity import record
 from packtivity.backendutils import load_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 BIN = Path(sys.executable).parent
 MARK = "PACKTIVITY_TEST_ARENA"
@@ -87,9 +87,11 @@ class Arena:
         self.started.append(process)
         return process
 
-    def submitter(self, backend: str, count: int, first: int = 0, longest: float = 0.25) -> subprocess.Popen[bytes]:
+    def submitter(
+        self, backend: str, count: int, first: int = 0, longest: float = 0.25, spec: Mapping[str, object] = TASK
+    ) -> subprocess.Popen[bytes]:
         """Start a client that submits tasks which sleep for up to ``longest`` seconds, and notes their proxies."""
-        given = (str(self.root), f"{first}-{first + count}", json.dumps(TASK), str(longest))
+        given = (str(self.root), f"{first}-{first + count}", json.dumps(spec), str(longest))
         return self.start(sys.executable, "-c", SUBMIT, backend, *given)
 
     def processes(self) -> dict[int, str]:

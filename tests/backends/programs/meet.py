@@ -51,11 +51,11 @@ def celery(path: str) -> str:
 
 def engine(path: str) -> str:
     """What an engine of a cluster is given."""
-    from packtivity.backends.engine_run import RUN
+    from packtivity.backends.engines.ipyparallel import RUN
 
     with open(path, encoding="utf-8") as file:
-        errand = {"record": f"{path}.outcome.json", "task": json.load(file)}
-    return str(json.loads(RUN(json.dumps(errand)))["status"])
+        envelope = {"task": json.load(file)}
+    return str(json.loads(RUN(json.dumps(envelope)))["status"])
 
 
 def document(path: str) -> str:

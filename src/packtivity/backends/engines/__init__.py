@@ -32,7 +32,7 @@ ENGINES = (
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
     Row("celery", "celery", "CeleryBackend", "queue", "CeleryProxy", "celery"),
-    Row("ipcluster", "ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy", "ipcluster"),
+    Row("ipcluster", "engines.ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy", "ipcluster"),
     Row("kubernetes", *_KUBERNETES),
     Row("kubedirectjob", *_KUBERNETES),
 )
