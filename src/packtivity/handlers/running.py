@@ -106,9 +106,10 @@ def check(execution: Execution, completed: Completed, written: str | None) -> No
     """
     if completed.returncode == 0 and not completed.timed_out:
         return
-    last = _last_lines(completed.tail)
+    last = "\n".join(map(_printable, completed.tail.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]))
     where = f"\nAll output: {written}" if written else ""
-    shown = f"\nLast output:\n{_indented(last)}" if last else "\nIt wrote no output."
+    indented = "\n".join(f"  | {line}" for line in last.splitlines())
+    shown = f"\nLast output:\n{indented}" if last else "\nIt wrote no output."
     if completed.timed_out:
         raise TaskTimeout(
             f"the task was ended because it ran longer than {execution.timeout:g} s: {_short(execution)}{shown}{where}",
@@ -122,7 +123,7 @@ def check(execution: Execution, completed: Completed, written: str | None) -> No
         command=execution.argv,
         output=last,
         log=written,
-        hint=_advice(completed.returncode),
+        hint=_ADVICE.get(code, ""),
     )
 
 
@@ -135,16 +136,8 @@ def _short(execution: Execution) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
-def _last_lines(tail: bytes) -> str:
-    return "\n".join(map(_printable, tail.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]))
-
-
 def _printable(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in line)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  | {line}" for line in text.splitlines())
 
 
 _ADVICE = {
@@ -152,7 +145,3 @@ _ADVICE = {
     127: "The shell did not find the program: is it installed, and on the PATH?",
     -9: "Nothing but the system or a person does that; often memory ran out.",
 }
-
-
-def _advice(returncode: int) -> str:
-    return _ADVICE.get(returncode, "")

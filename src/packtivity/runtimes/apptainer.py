@@ -49,7 +49,8 @@ class Apptainer(Runtime):
         """
         gpus = execution.limits.gpus
         chosen = gpus is not None and gpus != "all" and self.host.gpu == "nvidia"
-        which = {"CUDA_VISIBLE_DEVICES": _devices(str(gpus))} if chosen else {}
+        named = ",".join(map(str, range(int(gpus)))) if gpus is not None and gpus.isdigit() else str(gpus)
+        which = {"CUDA_VISIBLE_DEVICES": named} if chosen else {}  # a number means the first so many
         return {"USER": self.host.user, **which, **execution.env}
 
     def pass_on(self, values: Mapping[str, str]) -> dict[str, str]:
@@ -117,11 +118,6 @@ def _says(switch: str, value: str) -> bool:
             return file.read().strip() == value
     except OSError:
         return False
-
-
-def _devices(gpus: str) -> str:
-    """Return the names of GPUs, of which a number means the first so many."""
-    return ",".join(map(str, range(int(gpus)))) if gpus.isdigit() else gpus
 
 
 class Singularity(Apptainer):

@@ -131,7 +131,8 @@ def find_conmon(pidfile: str) -> Conmon | None:
     monitor = text(pidfile).strip()
     if not monitor.isdigit():
         return None
-    first = next((child for child in _children(monitor) if _is_inside(child, monitor)), None)
+    children = text(f"/proc/{monitor}/task/{monitor}/children").split()
+    first = next((child for child in children if _is_inside(child, monitor)), None)
     return None if first is None else Conmon(monitor, first)
 
 
@@ -194,7 +195,3 @@ class Conmon:
         found = dict(line.split(": ") for line in text(f"/proc/{self._monitor}/io").splitlines() if ": " in line)
         read, written = found.get("read_bytes"), found.get("write_bytes")
         return int(read) if read else None, int(written) if written else None
-
-
-def _children(pid: str) -> list[str]:
-    return text(f"/proc/{pid}/task/{pid}/children").split()

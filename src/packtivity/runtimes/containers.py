@@ -35,7 +35,8 @@ def plan_container(job: Job, environment: Part, state: State | None, config: Run
     """
     containers = config.container_config
     resources = understand(environment.get("resources") or [])
-    argv, stdin = _program(job, environment)
+    interactive = job.get("interactive")
+    argv, stdin = shell_argv(job, environment) if interactive is None else (tuple(shlex.split(interactive)), None)
     files = _par_mount_files(environment, state)
     return Execution(
         argv=argv,
@@ -54,7 +55,7 @@ def plan_container(job: Job, environment: Part, state: State | None, config: Run
         user=containers.user() or (None if resources.uid is None else str(resources.uid)),
         network=containers.network(),
         limits=containers.limits(resources.limits),
-        tty="interactive" in job,
+        tty=interactive is not None,
         unpacked=resources.unpacked,
         options=options(containers),
         image_dirs=containers.image_dirs(),
@@ -70,12 +71,6 @@ def image_of(environment: Part) -> tuple[str | None, bool]:
         return None, False
     unpacked = understand(environment.get("resources") or []).unpacked
     return full_image(str(environment["image"]), environment.get("imagetag")), unpacked
-
-
-def _program(job: Job, environment: Part) -> tuple[tuple[str, ...], bytes | None]:
-    if "interactive" not in job:
-        return shell_argv(job, environment)
-    return tuple(shlex.split(str(job["interactive"]))), None
 
 
 def _workdir(environment: Part) -> str | None:
@@ -94,13 +89,9 @@ def _variables(environment: Part, resources: Resources, containers: ContainerCon
     if resources.authentication:
         variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
     for name, value in (environment.get("env") or {}).items():
-        variables[name] = _text(value)
+        variables[name] = value if isinstance(value, str) else json.dumps(value)
     check_variables(variables)
     return variables
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def outside(path: str, location: str | None) -> str:

@@ -172,24 +172,24 @@ def proxy_end(pem: bytes) -> float | None:
     return min(ends, default=None)
 
 
+_TIMES = (0x17, 0x18)
+"""Tags of UTCTime and GeneralizedTime (X.690)."""
+
+
 def _not_after(der: bytes) -> float:
     """Find the validity of a certificate: the first two times in it, of which the second is its end."""
     times: list[int] = []
     position = 0
     while len(times) < 2:
         tag, start, length = _element(der, position)
-        if tag in (0x17, 0x18):
+        if tag in _TIMES:
             text = der[start : start + length].decode("ascii")
             year = text if tag == 0x18 else ("19" if text[:2] >= "50" else "20") + text
             times.append(calendar.timegm(time.strptime(year, "%Y%m%d%H%M%SZ")))
         # Into sequences of certificate, its body and its validity; over everything else.
-        inside = tag == 0x30 and (position == 0 or position == _element(der, 0)[1] or _holds_times(der, start))
+        inside = tag == 0x30 and (position == 0 or position == _element(der, 0)[1] or der[start] in _TIMES)
         position = start if inside else start + length
     return float(times[1])
-
-
-def _holds_times(der: bytes, start: int) -> bool:
-    return der[start] in (0x17, 0x18)
 
 
 def _element(der: bytes, position: int) -> tuple[int, int, int]:

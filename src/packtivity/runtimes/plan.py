@@ -57,16 +57,17 @@ def plan_local(
     :raises ParameterError: the job cannot be run.
     """
     argv, stdin = shell_argv(job, environment)
+    kept = {
+        name: value
+        for name, value in (caller or {}).items()
+        if name in KEPT or name in config.pass_env or name.startswith("LC_")
+    }
     directories = state.readwrite if state else []
     return Execution(
         argv=argv,
         stdin=stdin,
         workdir=directories[0] if directories else None,
-        env=_clean(caller or {}, config.pass_env) if config.clean_env else {},
+        env=kept if config.clean_env else {},
         inherit_env=not config.clean_env,
         timeout=config.timeout,
     )
-
-
-def _clean(caller: Mapping[str, str], passed: tuple[str, ...]) -> dict[str, str]:
-    return {name: value for name, value in caller.items() if name in KEPT or name in passed or name.startswith("LC_")}

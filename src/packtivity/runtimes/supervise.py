@@ -168,7 +168,8 @@ def _run_again_if_gone(
 ) -> Ended:
     """Run; once more if the image was noted to be here and has been removed since."""
     ended = _run(runtime, execution, image, log, watch)
-    if _is_missing_image(runtime, ended):
+    complaint = _complaint(runtime, ended).lower()
+    if any(words in complaint for words in ("no such image", "image not known")):
         watch.say(f"the image {image.reference} was here and is no longer")
         image_store.forget(runtime, image.reference)
         ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
@@ -305,21 +306,12 @@ def write_files(execution: Execution) -> None:
 # --- what went wrong -------------------------------------------------------------------------------------------
 
 
-def _last_lines(completed: Completed, count: int = 8) -> list[str]:
-    lines = completed.tail.decode("utf-8", "replace").splitlines()
-    return [line.strip() for line in lines if line.strip()][-count:]
-
-
 def _complaint(runtime: Runtime, ended: Ended) -> str:
     """Return the tool's message that it could not start the container; empty when there is none."""
     done = ended.completed
     begins = () if done.timed_out else runtime.refusals.get(done.returncode, ())
-    return next((line for line in _last_lines(done) if line.startswith(begins)), "")
-
-
-def _is_missing_image(runtime: Runtime, ended: Ended) -> bool:
-    said = _complaint(runtime, ended).lower()
-    return any(words in said for words in ("no such image", "image not known"))
+    lines = [line.strip() for line in done.tail.decode("utf-8", "replace").splitlines() if line.strip()]
+    return next((line for line in lines[-8:] if line.startswith(begins)), "")
 
 
 _NO_GPU = "There is no GPU that containers may have (NVIDIA Container Toolkit): leave --gpus away, or run it elsewhere."
