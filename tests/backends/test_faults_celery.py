@@ -11,7 +11,7 @@ from arena import BIN, settle
 from brokers import Rabbit, Redis
 from waiting import until
 
-from packtivity.backends.celery import make_app
+from packtivity.backends.engines.celery import make_app
 
 if TYPE_CHECKING:
     import subprocess
@@ -112,7 +112,7 @@ def batter(site, kills):
     if site.client is not None:
         site.client.wait(120)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("packtivity.backends.celery.default_celeryapp", make_app())
+        patch.setattr("packtivity.backends.engines.celery.default_celeryapp", make_app())
         told = settle(here, 240, site.tend)
     here.report("celery", told)
     return told

@@ -26,6 +26,7 @@ from packtivity.errors import (
     TaskTimeout,
     WorkerLost,
 )
+from packtivity.record import is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
@@ -210,6 +211,8 @@ class Keeper:
         """
         known = self._known(proxy, files)
         entry, sent = known.entry, known.submission
+        if known.record is None and is_record_path(native.record, proxy.task_id):
+            known.record = native.record
         if native.answer is not None:
             self._end(proxy, observe.from_answer(native.answer), files)
             return None
@@ -382,7 +385,7 @@ def _submission(entry: Entry, sent: Sent) -> Submission:
 def _envelope(entry: Entry) -> Envelope:
     if entry.task is None:
         raise StateError(f"the document of the task {entry.id} is not there any more")
-    return Envelope(entry.task, entry.record)
+    return Envelope(entry.task, entry.record, entry.place)
 
 
 def _error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:
