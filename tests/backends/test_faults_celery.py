@@ -134,7 +134,7 @@ def test_nothing_is_lost_when_redis_and_workers_are_killed(arena, tmp_path, wave
 
 
 @pytest.mark.parametrize(
-    ("wave", "kills"), [pytest.param(20, 4, id=SAMPLE), pytest.param(40, 80, id="soak", marks=SOAK)]
+    ("wave", "kills"), [pytest.param(20, 4, id=SAMPLE), pytest.param(40, 120, id="soak", marks=SOAK)]
 )
 def test_nothing_is_lost_when_rabbitmq_redis_and_workers_are_killed(arena, tmp_path, wave, kills):
     with Rabbit(tmp_path / "rabbit") as rabbit, Redis(tmp_path / "redis") as redis:
