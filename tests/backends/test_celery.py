@@ -283,7 +283,7 @@ def test_what_a_client_of_the_version_before_has_sent_is_run(redis, workers, bac
     backend = backend_for(chosen)
     document = backend.document(SHELL, {"cmd": "true"}, state_in(tmp_path / "t"), {"name": "task"})
     backend.engine.store.mark({document["id"]: None})
-    send(backend.app, document, document["id"], None)
+    send(backend.app, document, document["id"], chosen["PACKTIVITY_CELERY_QUEUE"])
     workers(chosen).wait_ready()
     proxy, _ = load_proxy({"proxyname": "CeleryProxy", "proxydetails": {"task_id": document["id"]}})
     assert backend.result(proxy).json() == {"a": 1}

@@ -92,7 +92,7 @@ def test_a_task_that_redis_lost_on_the_way_to_a_worker_is_submitted_again(
     workers(chosen).wait_ready()
     until(lambda: all(backend.ready(proxy) for proxy in proxies))
     assert all(backend.successful(proxy) for proxy in proxies)
-    assert not client.keys("packtivity-*")
+    until(lambda: not client.keys("packtivity-*"))
 
 
 def test_a_full_result_store_delays_a_task_and_does_not_fail_it(chosen, client, workers, backend_for, tmp_path):
