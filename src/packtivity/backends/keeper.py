@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from packtivity.backends.proxies import TaskProxy
     from packtivity.backends.status import Decision, Lock
     from packtivity.backends.task_files import Entry
-    from packtivity.types import JSON
 
 Answer = TaskStatus | PacktivityError
 
@@ -184,6 +183,7 @@ class Keeper:
         natives = self.engine.look([each.submission for each in asked]) if asked else []
         for each, native in zip(asked, natives, strict=True):
             each.native, each.looked = native, now
+            each.record = each.record or (native.record if is_record_path(native.record, each.submission.id) else None)
         if asked:
             away = any(native.said == "away" for native in natives)
             self._away_since = (self._away_since or now) if away else None
@@ -211,8 +211,6 @@ class Keeper:
         """
         known = self._known(proxy, files)
         entry, sent = known.entry, known.submission
-        if known.record is None and is_record_path(native.record, proxy.task_id):
-            known.record = native.record
         if native.answer is not None:
             self._end(proxy, observe.from_answer(native.answer), files)
             return None
@@ -324,7 +322,8 @@ class Keeper:
                 Task.from_json(_envelope(entry).task), _error(decision, attempts, began=lock == "left")
             )
         finally:
-            if taken is not None and _id_in(taken.left) not in (None, entry.id):
+            left = taken.left if taken is not None and isinstance(taken.left, dict) else {}
+            if taken is not None and (left.get("id") or entry.id) != entry.id:  # of another submission
                 taken.leave()
             elif taken is not None:
                 taken.give_back()
@@ -371,11 +370,6 @@ class Keeper:
             lease.end_orphans(claim)
         known.looked = float("-inf")
         return None
-
-
-def _id_in(left: JSON) -> JSON:
-    """Return the submission that a claim was left by; None where it does not say."""
-    return left.get("id") if isinstance(left, dict) else None
 
 
 def _submission(entry: Entry, sent: Sent) -> Submission:
