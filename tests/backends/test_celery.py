@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from arena import BIN, free_port
@@ -19,7 +20,10 @@ from packtivity.errors import BackendError, ProxyError
 from packtivity.runtimes.cancellation import CancelFile
 
 pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
-from packtivity.backends.engines.celery_worker import send
+from celery import Celery
+from kombu.asynchronous.timer import Timer
+
+from packtivity.backends.engines.celery_worker import SignsOfLife, send
 
 
 @pytest.fixture(params=["redis", "rabbit"])
@@ -276,6 +280,17 @@ def test_a_task_of_another_broker_is_not_given_to_this_one(redis, backend_for, t
     stranger, _ = load_proxy(proxy.json())
     status = other.status(stranger)
     assert (status.status, f"given to the broker {redis}/5" in status.reason) == ("unclear", True)
+
+
+def test_a_worker_says_that_it_lives_once_at_a_time_however_often_it_connects() -> None:
+    app = Celery("alive", broker="memory://", backend="cache+memory://")
+    consumer = SimpleNamespace(timer=Timer(), task_consumer=None, app=app, connection_errors=())
+    step = SignsOfLife(consumer)
+    for _ in range(3):
+        step.start(consumer)
+        step.stop(consumer)
+    assert [entry.entry.canceled for entry in consumer.timer.queue] == [True, True, False]
+    step._tick(consumer)  # between two connections
 
 
 def test_what_a_client_of_the_version_before_has_sent_is_run(redis, workers, backend_for, tmp_path):

@@ -159,11 +159,6 @@ class Store:
                 pipe.set(key, value, **how)
             pipe.execute()
 
-    def begin(self, task_id: str) -> bool:
-        """Note that a worker begins a task; false when it is over."""
-        self.note_alive([task_id])
-        return not self.is_shared or answer_in(self.read([task_id])[0][0]) is None
-
     def _keys(self, task_id: str) -> tuple[bytes, str]:
         """Return under which keys a Redis has what is known of a task, and a worker's sign of life."""
         return self._app.backend.get_key_for_task(task_id), f"packtivity-alive-{task_id}"
@@ -179,15 +174,19 @@ class SignsOfLife(bootsteps.StartStopStep):  # type: ignore[misc]
     """Says which tasks this worker has, in its main process: Redis delivers those again of which nobody says so."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    _entry: Any = None
 
     def start(self, consumer: Consumer) -> None:
-        """Begin; called whenever there is a connection to the broker, after Celery has emptied the timer."""
-        consumer.timer.call_repeatedly(interval(), self._tick, (consumer,))
+        """Begin; called whenever there is a connection to the broker."""
+        if self._entry is not None:
+            self._entry.cancel()
+        self._entry = consumer.timer.call_repeatedly(interval(), self._tick, (consumer,))
 
     def _tick(self, consumer: Consumer) -> None:
         from celery.worker import state
 
-        channel, requests = consumer.task_consumer.channel, {*state.reserved_requests, *state.active_requests}
+        channel: Any = getattr(consumer.task_consumer, "channel", None)  # there is none while the connection is lost
+        requests = {*state.reserved_requests, *state.active_requests}
         try:
             if hasattr(channel, "unacked_index_key"):
                 with channel.conn_or_acquire() as client:
@@ -210,7 +209,8 @@ def run_nullary(self: Task, envelope: dict[str, Any]) -> None:
     """Run an envelope on a worker and put its answer into the result store (upstream 0.17.1: run a pickle)."""
     store, task_id = Store(self.app), str(self.request.id)
     try:
-        if not patiently(lambda: store.begin(task_id)):
+        patiently(lambda: store.note_alive([task_id]))
+        if store.is_shared and answer_in(patiently(lambda: store.read([task_id]))[0][0]) is not None:
             return
         answer = _answer(envelope, task_id)
         if answer["status"] == "waiting":  # another run of it goes on, whose runner may die
