@@ -21,6 +21,7 @@ from packtivity.runtimes.cancellation import CancelFile
 
 pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
 from celery import Celery
+from celery.exceptions import NotRegistered
 from kombu.asynchronous.timer import Timer
 
 from packtivity.backends.engines.celery_worker import SignsOfLife, send
@@ -280,6 +281,16 @@ def test_a_task_of_another_broker_is_not_given_to_this_one(redis, backend_for, t
     stranger, _ = load_proxy(proxy.json())
     status = other.status(stranger)
     assert (status.status, f"given to the broker {redis}/5" in status.reason) == ("unclear", True)
+
+
+def test_a_task_that_celery_calls_failed_because_its_workers_do_not_know_it_says_so(redis, backend_for, tmp_path):
+    backend = backend_for(environment_of(f"{redis}/5", f"{redis}/6"))
+    proxy = submit(backend, tmp_path / "t", 0)
+    backend.app.backend.store_result(proxy.task_id, NotRegistered("nobody"), "FAILURE")
+    assert backend.status(proxy).status == "lost"
+    until(lambda: backend.ready(proxy))
+    said = ("EnvironmentUnavailable", "the engine does not run the task: Celery: FAILURE NotRegistered")
+    assert backend.fail_info(proxy) == said
 
 
 def test_a_worker_says_that_it_lives_once_at_a_time_however_often_it_connects() -> None:

@@ -86,7 +86,7 @@ class CeleryEngine(Engine):
                 self.store.mark({each.id: each.record for each in envelopes})
             with _reaching("broker", self.app.conf.broker_url), self.app.producer_pool.acquire(block=True) as producer:
                 for each in envelopes:
-                    celery_worker.send(self.app, each.to_json(), each.id, self._queue(each.place), producer)
+                    celery_worker.send(self.app, each.to_json(), each.id, self._queue(each.place), producer=producer)
                     taken.append("")
         except BackendError as error:
             taken += [error] * (len(envelopes) - len(taken))

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from celery.app.task import Task
     from celery.worker.consumer import Consumer
-    from kombu.messaging import Producer
 
 _PATIENCE = 2.0
 """Seconds that a task delivered twice waits for its other run to end, before it goes to the end of the queue."""
@@ -76,16 +75,16 @@ def make_app() -> Celery:
     return app
 
 
-def send(app: Celery, envelope: Mapping[str, Any], task_id: str, queue: str, producer: Producer | None = None) -> None:
-    """Put a task into a queue."""
-    if not Store(app).is_shared:
-        with app.producer_or_acquire(producer) as given:
-            app.backend.on_task_call(given, task_id)  # declares the queue for the answer
-    more: dict[str, Any] = {"argsrepr": "(…)", "kwargsrepr": "{}"}  # the document is not for Celery's lists
+def send(app: Celery, envelope: Mapping[str, Any], task_id: str, queue: str, **more: Any) -> None:
+    """Put a task into a queue; ``reply_to`` says who is to be answered, by default this process."""
+    if not Store(app).is_shared and "reply_to" not in more:
+        with app.producer_or_acquire(more.get("producer")) as producer:
+            app.backend.on_task_call(producer, task_id)  # declares the queue for the answer
+    more |= {"argsrepr": "(…)", "kwargsrepr": "{}"}  # the document is not for Celery's lists
     if str(app.conf.broker_url).startswith(("amqp", "pyamqp")):
         more["confirm_timeout"] = 30.0
     task = app.tasks[run_nullary.name]  # run_nullary itself belongs to whichever application was made last
-    task.apply_async((envelope,), task_id=task_id, queue=queue, producer=producer, **more)
+    task.apply_async((envelope,), task_id=task_id, queue=queue, **more)
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -214,7 +213,8 @@ def run_nullary(self: Task, envelope: dict[str, Any]) -> None:
             return
         answer = _answer(envelope, task_id)
         if answer["status"] == "waiting":  # another run of it goes on, whose runner may die
-            patiently(lambda: send(self.app, envelope, task_id, self.request.delivery_info["routing_key"]))
+            queue, who = self.request.delivery_info["routing_key"], self.request.reply_to
+            patiently(lambda: send(self.app, envelope, task_id, queue, reply_to=who))
         else:
             patiently(lambda: self.app.backend.store_result(task_id, answer, "SUCCESS", request=self.request))
     except AWAY as error:
