@@ -154,7 +154,7 @@ def celery(folder: Path, broker: str, results: str) -> Iterator[Engine]:
         PYTHONPATH=str(folder),
     )
     sys.path.insert(0, str(folder))
-    from packtivity.backends.celery import CeleryBackend, make_app
+    from packtivity.backends.engines.celery import CeleryBackend, make_app
 
     app = make_app()
     app.set_default()

@@ -77,10 +77,10 @@ def images(_):
 
 
 def celery(tmp_path):
-    pytest.importorskip("celery")
-    from packtivity.backends.celery import _ticket
+    app = pytest.importorskip("celery").Celery("folders", broker="memory://", backend="cache+memory://")
+    from packtivity.backends.engines.celery import CeleryBackend
 
-    _ticket("one", make=True)
+    CeleryBackend(app).submit(SPEC, {}, LocalFSState([str(tmp_path / "work")]))
 
 
 USES = [local, multiproc, no_work_directory, documents, images, celery]
@@ -273,7 +273,7 @@ def test_a_group_may_share_the_cache_that_it_has_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("part", "use"), [("images", images), ("tasks", local), ("tasks", no_work_directory), ("tickets", celery)]
+    ("part", "use"), [("images", images), ("tasks", local), ("tasks", no_work_directory), ("tasks", celery)]
 )
 def test_a_directory_inside_that_all_may_write_to_is_refused(place, tmp_path, part, use):
     (place / part).mkdir()

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from packtivity.types import JSON
 
 
-def run_envelope(envelope: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
+def run_envelope(
+    envelope: Mapping[str, Any], cancel: Cancellation | None = None, patience: float | None = None
+) -> dict[str, Any]:
     """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
 
     :param cancel: what else ends the task, and obeys its cancel file, too; by default that file alone.
+    :param patience: seconds to wait for another run of the same task to end before ``waiting`` is returned; for ever by
+        default.
     :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
     :raises ConfigurationError: there is no task document in it.
     """
@@ -39,7 +43,7 @@ def run_envelope(envelope: Mapping[str, Any], cancel: Cancellation | None = None
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
         path = None
-    with CancelFile(path and record.cancel_path(path)) as asked:
+    with CancelFile(path and record.cancel_path(path), patience) as asked:
         return answer(envelope["task"], asked)
 
 

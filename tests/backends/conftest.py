@@ -92,7 +92,7 @@ def celery_backend(environment: dict[str, str]) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        from packtivity.backends.celery import CeleryBackend, make_app
+        from packtivity.backends.engines.celery import CeleryBackend, make_app
 
         return CeleryBackend(make_app())
 
@@ -232,7 +232,7 @@ def backend_for(monkeypatch):
     def make(environment, **options):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        from packtivity.backends.celery import CeleryBackend, make_app
+        from packtivity.backends.engines.celery import CeleryBackend, make_app
 
         return CeleryBackend(make_app(), **options)  # its connections are those of every application here
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from arena import BIN, free_port
@@ -16,8 +17,14 @@ from waiting import until
 from packtivity import record
 from packtivity.backendutils import load_proxy
 from packtivity.errors import BackendError, ProxyError
+from packtivity.runtimes.cancellation import CancelFile
 
 pytest.importorskip("celery", reason="pip install 'packtivity[celery]'")
+from celery import Celery
+from celery.exceptions import NotRegistered
+from kombu.asynchronous.timer import Timer
+
+from packtivity.backends.engines.celery_worker import SignsOfLife, send
 
 
 @pytest.fixture(params=["redis", "rabbit"])
@@ -212,9 +219,7 @@ def test_a_broker_that_is_not_there_is_told_in_seconds_and_without_its_password(
 
 
 def test_cancelling_what_has_just_ended_writes_to_nobody_else_s_descriptor() -> None:
-    from packtivity.backends.celery_app import Delivery
-
-    delivery = Delivery("one")
+    delivery = CancelFile(None, 2.0)
     delivery.close()
     reading, writing = os.pipe()
     try:
@@ -228,10 +233,83 @@ def test_cancelling_what_has_just_ended_writes_to_nobody_else_s_descriptor() -> 
 
 
 def test_a_running_delivery_hears_that_it_is_cancelled() -> None:
-    from packtivity.backends.celery_app import Delivery
-
-    with Delivery("one") as delivery:
+    with CancelFile(None, 2.0) as delivery:
         for _ in range(2):
             delivery.cancel()
-        assert (os.read(delivery.fileno(), 9), delivery.cancelled) == (b"\n", True)
-    assert "one" not in Delivery.running
+        assert (os.read(delivery.fileno(), 9), delivery.cancelled) == (b"", True)
+
+
+def test_a_delivery_waits_two_seconds_for_another_run_and_one_that_is_cancelled_does_not() -> None:
+    with CancelFile(None, 2.0) as delivery:
+        assert (delivery.gives_up(1.9), delivery.abandoned) == (False, False)
+        assert (delivery.gives_up(2.1), delivery.abandoned) == (True, True)
+        delivery.cancel()
+        assert (delivery.gives_up(2.1), delivery.abandoned) == (True, False)
+    with CancelFile(None) as patient:
+        assert not patient.gives_up(1e9)
+
+
+def test_a_task_whose_queue_was_emptied_is_given_away_again(brokered, workers, backend_for, tmp_path):
+    backend = backend_for(brokered)
+    proxy = submit(backend, tmp_path / "t", 0)
+    with backend.app.connection_for_write() as connection, connection.channel() as channel:
+        assert channel.queue_purge(brokered["PACKTIVITY_CELERY_QUEUE"]) == 1
+    workers(brokered).wait_ready()
+    until(lambda: backend.ready(proxy))
+    assert backend.successful(proxy)
+    assert record.read_outcome(backend.record_of(proxy))["attempts"] == 1
+
+
+def test_a_task_that_waits_behind_a_long_one_is_given_away_once(brokered, workers, backend_for, tmp_path):
+    backend = backend_for({**brokered, "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT": "1"})
+    workers({**brokered, "PACKTIVITY_CELERY_VISIBILITY_TIMEOUT": "1"}).wait_ready()
+    first, second = submit(backend, tmp_path / "first", 8), submit(backend, tmp_path / "second", 0)
+    until((tmp_path / "first" / "busy").exists)
+    until(lambda: "tasks in the queue" in backend.status(second).reason)
+    until(lambda: {answer.is_over for answer in backend.statuses([first, second])} == {True})
+    assert backend.successful(first)
+    assert backend.successful(second)
+    assert [each.known.submission.deliveries for each in (first, second)] == [1, 1]
+
+
+def test_a_task_of_another_broker_is_not_given_to_this_one(redis, backend_for, tmp_path):
+    chosen = environment_of(f"{redis}/5", f"{redis}/6", PACKTIVITY_CELERY_VISIBILITY_TIMEOUT="1")
+    backend = backend_for(chosen)
+    proxy = submit(backend, tmp_path / "t", 0)
+    other = backend_for({**chosen, "PACKTIVITY_CELERY_REDIS_BROKER": f"{redis}/8"})
+    other.app.backend.client.delete(f"celery-task-meta-{proxy.task_id}")
+    stranger, _ = load_proxy(proxy.json())
+    status = other.status(stranger)
+    assert (status.status, f"given to the broker {redis}/5" in status.reason) == ("unclear", True)
+
+
+def test_a_task_that_celery_calls_failed_because_its_workers_do_not_know_it_says_so(redis, backend_for, tmp_path):
+    backend = backend_for(environment_of(f"{redis}/5", f"{redis}/6"))
+    proxy = submit(backend, tmp_path / "t", 0)
+    backend.app.backend.store_result(proxy.task_id, NotRegistered("nobody"), "FAILURE")
+    assert backend.status(proxy).status == "lost"
+    until(lambda: backend.ready(proxy))
+    said = ("EnvironmentUnavailable", "the engine does not run the task: Celery: FAILURE NotRegistered")
+    assert backend.fail_info(proxy) == said
+
+
+def test_a_worker_says_that_it_lives_once_at_a_time_however_often_it_connects() -> None:
+    app = Celery("alive", broker="memory://", backend="cache+memory://")
+    consumer = SimpleNamespace(timer=Timer(), task_consumer=None, app=app, connection_errors=())
+    step = SignsOfLife(consumer)
+    for _ in range(3):
+        step.start(consumer)
+        step.stop(consumer)
+    assert [entry.entry.canceled for entry in consumer.timer.queue] == [True, True, False]
+    step._tick(consumer)  # between two connections
+
+
+def test_what_a_client_of_the_version_before_has_sent_is_run(redis, workers, backend_for, tmp_path):
+    chosen = environment_of(f"{redis}/5", f"{redis}/6")
+    backend = backend_for(chosen)
+    document = backend.document(SHELL, {"cmd": "true"}, state_in(tmp_path / "t"), {"name": "task"})
+    backend.engine.store.mark({document["id"]: None})
+    send(backend.app, document, document["id"], chosen["PACKTIVITY_CELERY_QUEUE"])
+    workers(chosen).wait_ready()
+    proxy, _ = load_proxy({"proxyname": "CeleryProxy", "proxydetails": {"task_id": document["id"]}})
+    assert backend.result(proxy).json() == {"a": 1}

@@ -6,11 +6,21 @@ import shutil
 import time
 
 import pytest
-from arena import MARK, TASK, settle
+from arena import MARK, TASK, overlap, settle
 from waiting import until
 
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.statecontexts import LocalFSState
+
+
+def test_runs_side_by_side_are_seen_by_what_they_wrote(tmp_path):
+    ticks = tmp_path / "ticks"
+    assert not overlap(ticks)
+    ticks.write_text("one\none\ntwo\ntwo\n")
+    assert not overlap(ticks)
+    ticks.write_text("one\ntwo\none\n")
+    assert overlap(ticks)
+
 
 ROUNDS = [pytest.param(20, 12, id="sample"), pytest.param(150, 150, id="soak", marks=pytest.mark.soak)]
 

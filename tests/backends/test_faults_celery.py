@@ -11,7 +11,7 @@ from arena import BIN, settle
 from brokers import Rabbit, Redis
 from waiting import until
 
-from packtivity.backends.celery import make_app
+from packtivity.backends.engines.celery import make_app
 
 if TYPE_CHECKING:
     import subprocess
@@ -112,7 +112,7 @@ def batter(site, kills):
     if site.client is not None:
         site.client.wait(120)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("packtivity.backends.celery.default_celeryapp", make_app())
+        patch.setattr("packtivity.backends.engines.celery.default_celeryapp", make_app())
         told = settle(here, 240, site.tend)
     here.report("celery", told)
     return told
@@ -134,7 +134,7 @@ def test_nothing_is_lost_when_redis_and_workers_are_killed(arena, tmp_path, wave
 
 
 @pytest.mark.parametrize(
-    ("wave", "kills"), [pytest.param(20, 4, id=SAMPLE), pytest.param(40, 80, id="soak", marks=SOAK)]
+    ("wave", "kills"), [pytest.param(20, 4, id=SAMPLE), pytest.param(40, 120, id="soak", marks=SOAK)]
 )
 def test_nothing_is_lost_when_rabbitmq_redis_and_workers_are_killed(arena, tmp_path, wave, kills):
     with Rabbit(tmp_path / "rabbit") as rabbit, Redis(tmp_path / "redis") as redis:

@@ -366,7 +366,7 @@ def test_messages_with_pickles_are_refused_by_a_worker():
     from kombu.exceptions import ContentDisallowed
     from kombu.serialization import loads, prepare_accept_content
 
-    from packtivity.backends.celery import make_app
+    from packtivity.backends.engines.celery import make_app
 
     accepted = prepare_accept_content(make_app().conf.accept_content)
     assert accepted == {"application/json"}

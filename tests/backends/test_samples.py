@@ -118,6 +118,28 @@ def test_a_task_that_nobody_runs_any_more_is_not_given_away_again(sample):
     assert files() == before
 
 
+@pytest.mark.parametrize("sample", ["celery-waiting"], indirect=True)
+def test_a_task_that_waits_for_celery_is_not_given_away_again(sample):
+    document, files, _ = sample
+    proxy = load_proxy(document, best_effort_backend=False)
+    assert proxy.json() == document
+    from celery import Celery
+
+    from packtivity.backends.engines.celery import CeleryBackend
+
+    away = CeleryBackend(Celery("away", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/0"))
+    before = files()
+    assert away.status(proxy).status == "unclear"
+    there = CeleryBackend(Celery("there", broker="memory://", backend="cache+memory://"))
+    with pytest.raises(ProxyError, match="earlier version"):
+        there.status(load_proxy(document, best_effort_backend=False))
+    there.engine.store.mark({proxy.task_id: None})
+    assert there.status(load_proxy(document, best_effort_backend=False)).status == "waiting"
+    with pytest.raises(BackendError, match="not known to be yours"):
+        there.cancel(load_proxy(document, best_effort_backend=False))
+    assert files() == before
+
+
 @pytest.mark.parametrize("sample", ["kubernetes-open", "kubernetes-succeeded"], indirect=True)
 def test_a_proxy_of_a_cluster_is_loaded(sample):
     document, _, _ = sample

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 MARK = "PACKTIVITY_TEST_ARENA"
 
-# The lock goes with the process, so what finds it taken runs beside another run of the same task.
+# The lock goes with the process, so what finds it taken runs beside another run of the same task. A run also writes its
+# name every 50 ms while it lives, so that who reads these afterwards sees runs side by side even where the lock failed.
 TASK = {
     "process": {
         "process_type": "interpolated-script-cmd",
-        "script": "exec 9>busy; flock -n 9 || {{ echo >> twice; exit 42; }}\nsleep {seconds}\necho {n} > {out}\n",
+        "script": "read -r run < /proc/sys/kernel/random/uuid; echo $run >> ticks\n"
+        "exec 9>busy; flock -n 9 || {{ echo >> twice; exit 42; }}\n"
+        "sleep {seconds} &\nwhile kill -0 $! 2> /dev/null; do echo $run >> ticks; sleep 0.05; done\n"
+        "echo $run >> ticks\necho {n} > {out}\n",
         "interpreter": "sh",
     },
     "environment": {"environment_type": "localproc-env"},
@@ -153,6 +158,7 @@ class Arena:
         """Hold what is said of a task against what it left."""
         folder = self.root / str(number)
         assert not (folder / "twice").exists(), f"task {number} ran beside itself"
+        assert not overlap(folder / "ticks"), f"runs of task {number} wrote in turns"
         assert status in ("succeeded", "failed")
         if status == "succeeded":
             assert (folder / "out").read_text() == f"{number}\n"
@@ -161,6 +167,12 @@ class Arena:
         else:
             # a child that has not yet become the task's shell looks like the worker it comes from, and is hit as well
             assert error["type"] == "WorkerLost" or error.get("returncode") == -9, error  # type: ignore[index,attr-defined]
+
+
+def overlap(ticks: Path) -> bool:
+    """Return whether of two runs that wrote into a file each wrote after the other had."""
+    runs = [run for run, _ in groupby(ticks.read_text().splitlines())] if ticks.exists() else []
+    return len(runs) != len(set(runs))
 
 
 def settle(arena: Arena, seconds: float = 90.0, tend: Callable[[], object] = bool) -> dict[str, int]:

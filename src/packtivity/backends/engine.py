@@ -49,10 +49,12 @@ class Envelope:
 
     :ivar task: the task document; its ``id`` is the task's.
     :ivar record: path of its record as seen from here; not carried, because a worker finds it by itself.
+    :ivar place: what :meth:`Engine.place` said when it was submitted: a task that is given away again goes there.
     """
 
     task: dict[str, Any]
     record: str | None = None
+    place: JSON = None
 
     @property
     def id(self) -> str:

@@ -26,6 +26,7 @@ from packtivity.errors import (
     TaskTimeout,
     WorkerLost,
 )
+from packtivity.record import is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from packtivity.backends.proxies import TaskProxy
     from packtivity.backends.status import Decision, Lock
     from packtivity.backends.task_files import Entry
-    from packtivity.types import JSON
 
 Answer = TaskStatus | PacktivityError
 
@@ -183,6 +183,7 @@ class Keeper:
         natives = self.engine.look([each.submission for each in asked]) if asked else []
         for each, native in zip(asked, natives, strict=True):
             each.native, each.looked = native, now
+            each.record = each.record or (native.record if is_record_path(native.record, each.submission.id) else None)
         if asked:
             away = any(native.said == "away" for native in natives)
             self._away_since = (self._away_since or now) if away else None
@@ -321,7 +322,8 @@ class Keeper:
                 Task.from_json(_envelope(entry).task), _error(decision, attempts, began=lock == "left")
             )
         finally:
-            if taken is not None and _id_in(taken.left) not in (None, entry.id):
+            left = taken.left if taken is not None and isinstance(taken.left, dict) else {}
+            if taken is not None and (left.get("id") or entry.id) != entry.id:  # of another submission
                 taken.leave()
             elif taken is not None:
                 taken.give_back()
@@ -370,11 +372,6 @@ class Keeper:
         return None
 
 
-def _id_in(left: JSON) -> JSON:
-    """Return the submission that a claim was left by; None where it does not say."""
-    return left.get("id") if isinstance(left, dict) else None
-
-
 def _submission(entry: Entry, sent: Sent) -> Submission:
     return Submission(entry.id, entry.place, sent.handle, sent.deliveries, sent.time)
 
@@ -382,7 +379,7 @@ def _submission(entry: Entry, sent: Sent) -> Submission:
 def _envelope(entry: Entry) -> Envelope:
     if entry.task is None:
         raise StateError(f"the document of the task {entry.id} is not there any more")
-    return Envelope(entry.task, entry.record)
+    return Envelope(entry.task, entry.record, entry.place)
 
 
 def _error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:

@@ -24,8 +24,7 @@ def record_of(proxy: TaskProxy) -> str | None:
     """Return where the record of a task is that is not known to be the asker's own; None where nobody knows."""
     if proxy.record is not None:
         return proxy.record
-    found = _mapping(read_json(f"{settings.state_dir()}/tickets/{proxy.task_id}.json"))  # Celery
-    path = found.get("record") or _spooled(proxy, "done").get("record")
+    path = _celery_ticket(proxy).get("record") or _spooled(proxy, "done").get("record")
     return path if isinstance(path, str) and path.endswith(f".{proxy.task_id}.outcome.json") else None
 
 
@@ -39,7 +38,7 @@ def ending_of(proxy: TaskProxy) -> TaskStatus | None:
         return from_answer(found)
     path = record_of(proxy)
     ticket = path is not None and read_json(path.removesuffix(".outcome.json") + ".task.json") is not None
-    if ticket or any(_spooled(proxy, folder) for folder in _FOLDERS):
+    if ticket or _celery_ticket(proxy) or any(_spooled(proxy, folder) for folder in _FOLDERS):
         raise ProxyError(
             f"the task {proxy.task_id} was given to an earlier version of packtivity, which had not run it to its end",
             hint="Submit it again.",
@@ -52,6 +51,11 @@ def _spooled(proxy: TaskProxy, folder: str) -> dict[str, Any]:
     if proxy.place_name != "host":
         return {}
     return _mapping(read_json(f"{settings.state_dir()}/local/{proxy.place}/{folder}/{proxy.task_id}"))
+
+
+def _celery_ticket(proxy: TaskProxy) -> dict[str, Any]:
+    """Return what the client of a Celery task noted of it."""
+    return _mapping(read_json(f"{settings.state_dir()}/tickets/{proxy.task_id}.json"))
 
 
 def _mapping(found: Any) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Native:
     :ivar hint: what the reader can do about it.
     :ivar cause: why it ended, for those that an engine ends by itself; None for all others, whose record tells.
     :ivar answer: what the worker has answered, where that came through the engine's own channel: it counts as a record.
+    :ivar record: path of the task's record, where the engine carries that, for who is not the task's owner.
     """
 
     said: Said
@@ -74,6 +75,7 @@ class Native:
     hint: str = ""
     cause: Cause | None = None
     answer: Mapping[str, Any] | None = None
+    record: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

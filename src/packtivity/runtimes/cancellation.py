@@ -100,11 +100,12 @@ class CancelFile(Cancellation):
     """A file whose appearance cancels a task; use as a context.
 
     :param path: the file; None for a task that nobody else can cancel.
+    :param patience: seconds to wait for another run of the same task to end; for ever by default.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, patience: float | None = None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self._patience = path, patience
 
     @property
     def cancelled(self) -> bool:
@@ -114,6 +115,11 @@ class CancelFile(Cancellation):
     @cancelled.setter
     def cancelled(self, asked: bool) -> None:
         self._asked = asked
+
+    def gives_up(self, waited: float) -> bool:
+        """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
+        self.abandoned = not self.cancelled and self._patience is not None and waited > self._patience
+        return self.cancelled or self.abandoned
 
     def cancel(self) -> None:
         """Cancel every run that watches this."""

@@ -39,7 +39,7 @@ def task(path: str) -> str:
 def celery(path: str) -> str:
     """A message, run as a worker does, with the result store in memory."""
     os.environ |= {"PACKTIVITY_CELERY_REDIS_BROKER": "memory://", "PACKTIVITY_CELERY_RESULTS": "cache+memory://"}
-    from packtivity.backends.celery import default_celeryapp, run_nullary
+    from packtivity.backends.engines.celery import default_celeryapp, run_nullary
 
     with open(path, encoding="utf-8") as file:
         document = json.load(file)

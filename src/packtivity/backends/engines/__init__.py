@@ -31,14 +31,14 @@ _KUBERNETES = ("kubernetes.backend", "DirectExternalKubernetesBackend", "namespa
 ENGINES = (
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
-    Row("celery", "celery", "CeleryBackend", "queue", "CeleryProxy", "celery"),
+    Row("celery", "engines.celery", "CeleryBackend", "queue", "CeleryProxy", "celery"),
     Row("ipcluster", "engines.ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy", "ipcluster"),
     Row("kubernetes", *_KUBERNETES),
     Row("kubedirectjob", *_KUBERNETES),
 )
 
 _HOMES = {name: row.home for row in ENGINES for name in (row.backend, row.proxy)}
-_HOMES |= {"default_celeryapp": "celery", "run_nullary": "celery", "DefaultExternalJobBackend": "jobs"}
+_HOMES |= {"default_celeryapp": "engines.celery", "run_nullary": "engines.celery", "DefaultExternalJobBackend": "jobs"}
 
 
 class MissingLibrary(BackendError, ImportError):
