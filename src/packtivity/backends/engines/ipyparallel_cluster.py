@@ -206,14 +206,15 @@ class Cluster:
         """
         before = self.ask(lambda: client.queue_status(verbose=True))
         known = {*client.ids} & {*before}
-        silent = known - _answered({n: client.abort(["none"], targets=n, block=False) for n in known}, _PING)
+        few = [number for number in known if len(before[number]["queue"]) < _PINGS]
+        idle = _answered({number: client.direct_view(number).apply_async(_NOTHING) for number in few}, _IDLE)
+        busy = known - idle  # or dead; an engine whose nanny alone has died answers nothing while it is busy
+        silent = busy - _answered({n: client.abort(["none"], targets=n, block=False) for n in busy}, _PING)
         doubt, last = frozenset(silent | ({*before} - {"unassigned"} ^ {*client.ids})), self._doubt
         self._doubt = doubt
         if doubt - last:  # a new controller may have given the numbers to other engines
             self._drop()
             return
-        few = [number for number in known - silent if len(before[number]["queue"]) < _PINGS]
-        idle = _answered({number: client.direct_view(number).apply_async(_NOTHING) for number in few}, _IDLE)
         after = self.ask(lambda: client.queue_status(verbose=True))
         if living := known - silent:  # else there is nobody who could run anything
             stuck = {*silent, *idle, *({*before} - known if idle == living else ())}
