@@ -443,7 +443,7 @@ def test_what_came_back_for_somebody_else_s_message_is_refused(farm, found):
     call = backend.client.load_balanced_view().apply_async({"": found}.get, "")
     call.wait(20)
     place = backend.engine.place()
-    until(lambda: backend.engine.look([Submission("one", place, call.msg_ids[0], 1)]) == [Native("ended")], 10)
+    until(lambda: backend.engine.look([Submission("one", place, call.msg_ids[0], 1, 0.0)]) == [Native("ended")], 10)
 
 
 def test_what_an_engine_cannot_run_is_said(farm):
