@@ -284,7 +284,7 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
         os.symlink(other, state.metadir)
     else:
         os.symlink(other / "task.run.log", f"{state.metadir}/task.run.log")
-    program = "import sys; from packtivity.cli.asking import _print_from; _print_from(sys.argv[1], 0, sys.stdout)"
+    program = "import sys; from packtivity.cli.proxy_files import print_from; print_from(sys.argv[1], 0, sys.stdout)"
     argv = [sys.executable, "-c", program, f"{state.metadir}/task.run.log"]
     assert subprocess.run(argv, capture_output=True, check=True).stdout == b""
 

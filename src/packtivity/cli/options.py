@@ -1,136 +1,16 @@
-"""Every option and argument that commands share, each written once, and the types of their values."""
+"""Every option and argument of the commands, each written once."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from packtivity.cli.command import print_version, remember_debug
+from packtivity.cli.command import remember_debug
+from packtivity.cli.option_types import BackendString, Directory, Duration, File, Verbosity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from click.shell_completion import CompletionItem
-
-    ParamType = click.ParamType[Any]
-else:
-    ParamType = click.ParamType  # generic only from click 8.4 on
-
-_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str) -> float:
-    """Read a duration: ``90``, ``90s``, ``5m``, ``2h``, ``1d``, ``1h30m``, ``0.5h``.
-
-    :returns: seconds, above 0 and finite.
-    :raises ValueError: the text is none of these.
-    """
-    total, number, unit = 0.0, "", ""
-    for character in text.strip().lower() + "\0":
-        if character == "\0" or (unit and not character.isalpha()):
-            if number.strip("0123456789. "):
-                raise ValueError(text)
-            total += float(number) * _UNITS[unit]
-            number, unit = "", ""
-        if character.isalpha():
-            unit += character
-        else:
-            number += character
-    if not 0 < total < float("inf"):
-        raise ValueError(text)
-    return total
-
-
-class Duration(ParamType):
-    """A duration in seconds, or with a unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        if isinstance(value, (int, float)):
-            return float(value)
-        try:
-            return seconds(value)
-        except (ValueError, KeyError):
-            self.fail(f"{value!r} is not a duration; write seconds (90) or 90s, 5m, 2h, 1h30m.", param, ctx)
-
-
-class Verbosity(ParamType):
-    """A level of the ``logging`` module, in any case, as upstream 0.17.1 takes it."""
-
-    name = "level"
-    shown = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    understood = (*shown, "WARN", "FATAL", "NOTSET")
-
-    def get_metavar(self, *_: Any, **__: Any) -> str:
-        """Return what stands for the value in the help."""
-        return f"[{'|'.join(self.shown)}]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the level's name in capitals."""
-        level = str(value).upper()
-        if level not in self.understood:
-            self.fail(f"{value!r} is not one of {', '.join(self.shown)}.", param, ctx)
-        return level
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Complete the names of levels."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(level) for level in self.shown if level.startswith(incomplete.upper())]
-
-
-class BackendString(ParamType):
-    """A backend string; any text is passed on, as plug-ins may add backends."""
-
-    name = "backend"
-    known = ("defaultsync", "foregroundasync", "multiproc:auto", "ipcluster", "celery", "fromenv")
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Complete the backends that are always there."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(name) for name in self.known if name.startswith(incomplete)]
-
-
-class File(ParamType):
-    """A file to read or write, which need not exist: a spec may be an address, and a missing file has a better message.
-
-    :class:`click.Path` asks for translations of its name as soon as it is made, which takes longer than parsing.
-
-    :param directory: whether a directory, too, is taken.
-    :param nameless: whether no name at all is taken, for no file; elsewhere it is a slip, such as an unset variable.
-    """
-
-    name, completes = "path", "file"
-
-    def __init__(self, *, directory: bool = True, nameless: bool = False) -> None:
-        self.directory = directory
-        self.nameless = nameless
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path as it is given."""
-        if not (value or self.nameless):
-            self.fail("'' names no file; leave the option out, or write a name.", param, ctx)
-        if not self.directory and os.path.isdir(value):
-            self.fail(f"File {os.fsdecode(value)!r} is a directory.", param, ctx)
-        return value
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Let the shell complete names."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type=self.completes)]
-
-
-class Directory(File):
-    """A directory, which need not exist; whether what is there will do is for the state to say."""
-
-    name, completes = "directory", "dir"
-
 
 _FILE = File(nameless=True)  # what reads it has a message of its own
 _NO_DIRECTORY = File(directory=False)
@@ -347,13 +227,8 @@ debug = click.option(
     callback=remember_debug,
     help="Show where in the program an error comes from (a traceback).",
 )
-version = click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=print_version,
-    help="Print the version and exit.",
+version = click.version_option(
+    package_name="packtivity", message="packtivity %(version)s", help="Print the version and exit."
 )
 show = click.option(
     "--show/--no-show",
@@ -375,6 +250,71 @@ document_format = click.option(
     show_default=True,
     help="Print for people or for programs.",
 )
+
+
+# --- options of one command only ---
+
+over = click.option(
+    "--over",
+    type=_NO_DIRECTORY,
+    default=None,
+    help="File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
+)
+scan = click.option(
+    "-p",
+    "--parameter",
+    multiple=True,
+    metavar="NAME=YAML",
+    help="Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. "
+    "Repeatable.",
+)
+mapwrite = click.option(
+    "-w",
+    "--write",
+    default="map",
+    show_default=True,
+    type=Directory(nameless=True),
+    help="Directory that has a work directory for each parameter set.",
+)
+mapbackend = click.option(
+    "-b",
+    "--backend",
+    default="multiproc:auto",
+    show_default=True,
+    type=BackendString(),
+    help="Where the tasks run; see packtivity-run.",
+)
+table = click.option(
+    "--table",
+    default=None,
+    type=_NO_DIRECTORY,
+    help="Write the table of results here: .csv or .json. By default it is results.csv in --write.",
+)
+wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")
+wait_timeout = click.option(
+    "--timeout",
+    type=Duration(),
+    default=None,
+    help="Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.",
+)
+logs = click.option("--logs", is_flag=True, help="Print what the task printed, too.")
+follow = click.option("--follow", is_flag=True, help="Print what the task prints until it is over.")
+cancel = click.option("--cancel", is_flag=True, help="End tasks that are not over.")
+
+jsonfiles = click.argument(
+    "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
+)
+everything = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
+example_output = click.option(
+    "-o",
+    "--output",
+    default=None,
+    type=_NO_DIRECTORY,
+    help="Write to this file in place of standard output; one that exists is left alone.",
+)
+force = click.option("--force", is_flag=True, help="Overwrite the file of --output.")
+task_document = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
+shell = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 
 
 def document(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,31 +1,74 @@
-"""What ``packtivity-checkproxy`` does: read proxies, ask their backends, wait, follow, cancel, tell."""
+"""The command ``packtivity-checkproxy``: read proxy files, ask their backends, wait, follow, cancel, report.
+
+Not called checkproxy, because ``packtivity.cli.checkproxy`` is the command itself, as in upstream 0.17.1.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from codecs import getincrementaldecoder
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TextIO
 
 from packtivity import errors, record_fields
+from packtivity.backends.registry import load_proxy
+from packtivity.backends.status import TaskStatus
+from packtivity.cli import start
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
-from packtivity.cli.printing import say, say_json
-from packtivity.cli.terminal import is_terminal
+from packtivity.cli.printing import plain, say, say_json
+from packtivity.cli.terminal import Progress, is_terminal
 from packtivity.files import open_to_read
+from packtivity.plugins import enable_plugins
 from packtivity.printable import escaped, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from packtivity.backends.status import TaskStatus
+    from packtivity.types import Backend
 
 _POLL = (0.01, 1.0)
 """Seconds between questions: at first, and at most."""
 
 
-class Question:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CheckOptions:
+    """The options of ``packtivity-checkproxy``."""
+
+    jsonfiles: tuple[str, ...]
+    wait: bool
+    timeout: float | None
+    logs: bool
+    follow: bool
+    cancel: bool
+    format: str
+
+
+def check(options: CheckOptions) -> int:
+    """Carry out ``packtivity-checkproxy`` and return its exit code.
+
+    :raises PacktivityError: the only file is no proxy, a task cannot be cancelled, or an engine is away.
+    """
+    as_json = options.format == "json"
+    start.allow_interrupts()
+    files = ProxyFiles(options.jsonfiles)
+    if options.cancel:
+        files.cancel()
+    if options.follow:
+        files.follow(options.timeout, sys.stderr if as_json else sys.stdout)
+    elif options.wait or options.timeout is not None:
+        files.wait(options.timeout)
+    files.update()
+    files.report(as_json=as_json, logs=options.logs)
+    return files.exit_code()
+
+
+class ProxyFile:
     """One proxy file and what is known about its task.
 
-    :ivar status: how it is; None for one that nobody knows.
+    :ivar status: its status; None for a task that is not known.
     :ivar error: ``type`` and ``message`` of what has gone wrong with the task or with asking for it.
     """
 
@@ -48,8 +91,6 @@ class Question:
             raise errors.ProxyError(f"proxy file {self.name}: {error.message}", hint=error.hint) from None
 
     def _find(self, document: dict[str, Any], backends: dict[str, Any]) -> None:
-        from packtivity.backends.registry import load_proxy
-
         kind = document["proxyname"]
         if kind in backends:
             self.proxy = load_proxy(document, best_effort_backend=False, raise_on_unknown=True)
@@ -62,12 +103,12 @@ class Question:
                 hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
             )
 
-    def is_open(self) -> bool:
+    def is_pending(self) -> bool:
         """Return whether there is something to wait for."""
         return self.status is not None and not self.status.is_over
 
-    def is_asked(self) -> bool:
-        """Return whether there may be something to be found out."""
+    def may_change(self) -> bool:
+        """Return whether it makes sense to ask for the status."""
         return self.proxy is not None and (self.status is None or not self.status.is_over)
 
     @property
@@ -75,12 +116,12 @@ class Question:
         """Return the status in one word."""
         return "unknown" if self.status is None else self.status.status
 
-    def note(self, answer: TaskStatus | errors.PacktivityError) -> None:
-        """Note how the task is, or that nobody knows it."""
-        if isinstance(answer, errors.PacktivityError):
-            self.status, self.error = None, {"type": type(answer).__name__, "message": str(answer)}
+    def set_status(self, status: TaskStatus | errors.PacktivityError) -> None:
+        """Keep the status, or why it is not known."""
+        if isinstance(status, errors.PacktivityError):
+            self.status, self.error = None, {"type": type(status).__name__, "message": str(status)}
         else:
-            self.status, self.error = answer, answer.error
+            self.status, self.error = status, status.error
 
     def log(self) -> str | None:
         """Return the path of the run log."""
@@ -92,207 +133,191 @@ class Question:
         task_id = getattr(self.proxy, "task_id", None) or stem.rpartition(".")[2]
         return f"{stem.removesuffix(f'.{task_id}')}.run.log"
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``--format json`` prints."""
+        result = None if self.status is None else self.status.result
+        return {"file": self.name, "status": self.word, "result": result, "error": self.error, "log": self.log()}
 
-class Questions:
+    def report(self, where: str) -> None:
+        """Print the status.
+
+        :param where: what warnings begin with.
+        """
+        status, error = self.status, self.error or {}
+        if status is None:
+            say("unknown: True")
+        elif not status.is_over:
+            say("ready: False")
+        else:
+            say("ready: True")
+            say(f"successful: {status.status == 'succeeded'}")
+        if status is not None and status.status == "succeeded":
+            say(f"result: {json.dumps(status.result)}")
+        elif error:
+            what = "the task is not known" if status is None else "the task failed"
+            text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
+            warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
+        elif status is not None and status.status == "unclear":
+            warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
+
+    def follow(self, update: Callable[[], None], deadline: float | None, stream: TextIO | None) -> None:
+        """Print what the task prints until it is over, or the time is."""
+        idle, place = Event(), 0
+        as_written = self.is_pending()  # what a task that is over has written is not for the terminal to obey
+        while True:
+            update()
+            is_over = not self.is_pending()
+            place = print_from(self.log(), place, stream, as_written=as_written) or place
+            if is_over or (deadline is not None and monotonic() >= deadline):
+                return
+            idle.wait(0.1)
+
+
+class ProxyFiles:
     """Several proxy files.
 
     :raises ProxyError: there is one file only, and it is none.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        from packtivity.plugins import enable_plugins
-
         enable_plugins()
-        self._all = [Question(name) for name in names]
+        self._all = [ProxyFile(name) for name in names]
         backends: dict[str, Any] = {}
-        for question in self._all:
+        for file in self._all:
             try:
-                question.load(backends)
+                file.load(backends)
             except (errors.ProxyError, errors.ConfigurationError) as error:
                 if len(self._all) == 1:
                     raise
-                question.note(error)
+                file.set_status(error)
 
-    def ask(self) -> None:
-        """Ask for every task that may not be over."""
-        for questions in self._by_backend(lambda question: question.is_asked()):
-            _ask(questions[0].backend, questions)
+    def update(self) -> None:
+        """Ask for the status of every task that may not be over."""
+        for files in self._by_backend(ProxyFile.may_change):
+            statuses = _statuses(files[0].backend, [file.proxy for file in files])
+            for file, status in zip(files, statuses, strict=True):
+                file.set_status(status)
 
-    def _by_backend(self, wanted: Callable[[Question], bool]) -> list[list[Question]]:
+    def _by_backend(self, wanted: Callable[[ProxyFile], bool]) -> list[list[ProxyFile]]:
         """Return those that are wanted, each list for one backend."""
-        found: dict[int, list[Question]] = {}
-        for question in self._all:
-            if wanted(question):
-                found.setdefault(id(question.backend), []).append(question)
-        return [*found.values()]
+        groups: dict[int, list[ProxyFile]] = {}
+        for file in filter(wanted, self._all):
+            groups.setdefault(id(file.backend), []).append(file)
+        return [*groups.values()]
 
     def cancel(self) -> None:
         """Ask for the end of every task that is not over.
 
         :raises PacktivityError: that of one cannot be asked for.
         """
-        self.ask()
+        self.update()
         refused: list[errors.PacktivityError | None] = []
-        for questions in self._by_backend(lambda question: question.is_open()):
-            refused += _cancel(questions[0].backend, [question.proxy for question in questions])
+        for files in self._by_backend(ProxyFile.is_pending):
+            refused += _cancel(files[0].backend, [file.proxy for file in files])
         for error in filter(None, refused):  # of one task; the others are cancelled all the same
             raise error
 
     def wait(self, timeout: float | None) -> None:
         """Ask until all are over, or the time is."""
-        from threading import Event
-        from time import monotonic
-
-        from packtivity.cli.progress import Progress
-
         deadline = None if timeout is None else monotonic() + timeout
         pause, idle = _POLL[0], Event()
         with Progress(len(self._all), "tasks") as progress:
-            self.ask()
+            self.update()
             while True:
-                over = [question for question in self._all if not question.is_open()]
-                failed = [question for question in over if question.word != "succeeded"]
-                progress.show(len(over), len(failed))
+                over = [file for file in self._all if not file.is_pending()]
+                progress.show(len(over), sum(file.word != "succeeded" for file in over))
                 if len(over) == len(self._all) or (deadline is not None and monotonic() >= deadline):
                     return
                 idle.wait(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
                 pause = min(pause * 1.3, _POLL[1])
-                self.ask()
+                self.update()
 
-    def follow(self, timeout: float | None, stream: Any) -> None:
+    def follow(self, timeout: float | None, stream: TextIO | None) -> None:
         """Print what the tasks print, one after the other, until they are over."""
-        from time import monotonic
-
         deadline = None if timeout is None else monotonic() + timeout
-        self.ask()
-        for question in self._all:
-            _follow(question, self.ask, deadline, stream)
+        self.update()
+        for file in self._all:
+            file.follow(self.update, deadline, stream)
 
-    def tell(self, *, as_json: bool, logs: bool) -> None:
+    def report(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
         if as_json:
-            say_json([_document(question) for question in self._all], default=str)
+            say_json([file.as_json() for file in self._all], default=str)
             return
-        for question in self._all:
-            several = len(self._all) > 1
+        several = len(self._all) > 1
+        for file in self._all:
             if several:
-                say(f"{printable(question.name)}:")
-            _tell(question, f"{question.name}: " if several else "")
-            if logs:
-                _print_log(question)
+                say(f"{printable(file.name)}:")
+            file.report(f"{file.name}: " if several else "")
+            if logs and print_from(file.log(), 0, sys.stdout) is None:
+                warn(f"{file.name}: there is no run log that can be read")
 
     def exit_code(self) -> int:
         """Return what the command ends with."""
-        found = {question.word for question in self._all}
-        if "unknown" in found:
+        words = {file.word for file in self._all}
+        if "unknown" in words:
             return errors.ProxyError.exit_code
-        if "unclear" in found:
+        if "unclear" in words:
             return errors.BackendError.exit_code
-        if found & {"failed", "cancelled"}:
+        if words & {"failed", "cancelled"}:
             return FAILED
-        return 0 if found == {"succeeded"} else STILL_RUNNING
+        return 0 if words == {"succeeded"} else STILL_RUNNING
 
 
-def _ask(backend: Any, questions: list[Question]) -> None:
-    many = getattr(backend, "statuses", None)
-    if many is not None:
-        for question, answer in zip(questions, many([question.proxy for question in questions]), strict=True):
-            question.note(answer)
-        return
-    for question in questions:
+def _statuses(backend: Any, proxies: list[Any]) -> list[TaskStatus | errors.PacktivityError]:
+    """Return the status of each task, or why it is not known.
+
+    :raises BackendError: the engine is away.
+    """
+    at_once = getattr(backend, "statuses", None)
+    if at_once is not None:
+        return list(at_once(proxies))
+    statuses: list[TaskStatus | errors.PacktivityError] = []
+    for proxy in proxies:
         try:
-            question.note(by_verbs(backend, question.proxy))
+            statuses.append(status_from_verbs(backend, proxy))
         except errors.BackendError:
             raise
         except errors.PacktivityError as error:  # of this one task; the others are asked for all the same
-            question.note(error)
+            statuses.append(error)
+    return statuses
 
 
 def _cancel(backend: Any, proxies: list[Any]) -> list[errors.PacktivityError | None]:
     """Ask for the end of tasks; for each None, or why that cannot be done."""
-    many = getattr(backend, "cancel_many", None)
-    if many is not None:
-        return list(many(proxies))
-    end = getattr(backend, "cancel", None)
-    if end is None:
+    at_once = getattr(backend, "cancel_many", None)
+    if at_once is not None:
+        return list(at_once(proxies))
+    cancel = getattr(backend, "cancel", None)
+    if cancel is None:
         return [errors.BackendError(f"a {type(backend).__name__} cannot cancel tasks")]
     refused: list[errors.PacktivityError | None] = []
     for proxy in proxies:
         try:
-            end(proxy)
+            cancel(proxy)
         except errors.PacktivityError as error:
             refused.append(error)
     return refused
 
 
-def by_verbs(backend: Any, proxy: Any) -> TaskStatus:
-    """Ask a backend that has only the five verbs."""
-    from packtivity.backends.status import TaskStatus
-
+def status_from_verbs(backend: Backend, proxy: object) -> TaskStatus:
+    """Return the status of a task at a backend that has only the five verbs."""
     if not backend.ready(proxy):
         return TaskStatus("running")
     if backend.successful(proxy):
         try:
-            result = backend.result(proxy)
+            return TaskStatus("succeeded", plain(backend.result(proxy)))
         except (errors.ProxyError, errors.BackendError):
             raise
         except errors.PacktivityError as error:  # the job went well, and what it left cannot be published
             return TaskStatus("failed", None, record_fields.failure(error))
-        return TaskStatus("succeeded", result.json() if hasattr(result, "json") else result)
     reason = backend.fail_info(proxy)
     if isinstance(reason, tuple) and len(reason) > 1:
         return TaskStatus("failed", None, {"type": str(reason[0]), "message": str(reason[1])})
     return TaskStatus("failed", None, {"type": "TaskFailed", "message": str(reason)} if reason else None)
 
 
-def _document(question: Question) -> dict[str, Any]:
-    status = question.status
-    found = {"file": question.name, "status": question.word, "result": None if status is None else status.result}
-    return {**found, "error": question.error, "log": question.log()}
-
-
-def _tell(question: Question, where: str) -> None:
-    import json
-
-    status, error = question.status, question.error or {}
-    if status is None:
-        say("unknown: True")
-    elif not status.is_over:
-        say("ready: False")
-    else:
-        say("ready: True")
-        say(f"successful: {status.status == 'succeeded'}")
-    if status is not None and status.status == "succeeded":
-        say(f"result: {json.dumps(status.result)}")
-    elif error:
-        what = "the task is not known" if status is None else "the task failed"
-        text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
-        warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
-    elif status is not None and status.status == "unclear":
-        warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
-
-
-def _print_log(question: Question) -> None:
-    if _print_from(question.log(), 0, sys.stdout) is None:
-        warn(f"{question.name}: there is no run log that can be read")
-
-
-def _follow(question: Question, ask: Any, deadline: float | None, stream: Any) -> None:
-    from threading import Event
-    from time import monotonic
-
-    idle, place = Event(), 0
-    as_written = question.is_open()  # what a task that is over has written is not for the terminal to obey
-    while True:
-        ask()
-        is_over = not question.is_open()
-        place = _print_from(question.log(), place, stream, as_written=as_written) or place
-        if is_over or (deadline is not None and monotonic() >= deadline):
-            return
-        idle.wait(0.1)
-
-
-def _print_from(path: str | None, place: int, stream: Any, *, as_written: bool = False) -> int | None:
+def print_from(path: str | None, place: int, stream: TextIO | None, *, as_written: bool = False) -> int | None:
     """Print a file from a place on and return where it ends; None when there is none that can be read.
 
     :param as_written: print its bytes also on a terminal, where they are escaped otherwise.
@@ -319,21 +344,19 @@ def _print_from(path: str | None, place: int, stream: Any, *, as_written: bool =
     return place
 
 
-def _for_terminal(text: str, stream: Any) -> bytes:
+def _for_terminal(text: str, stream: TextIO) -> bytes:
     return escaped(text).encode(stream.encoding or "ascii", "backslashreplace")
 
 
-def _read(name: str) -> Any:
-    import json
-
+def _read(name: str) -> dict[str, Any]:
     hint = "Give the file that packtivity-run --async wrote (--proxyfile)."
     try:
         with open(name, encoding="utf-8") as file:
-            found = json.load(file)
+            document = json.load(file)
     except OSError as error:
         raise errors.ProxyError(f"proxy file {name}: {error.strerror}", hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise errors.ProxyError(f"proxy file {name}: not JSON: {error}", hint=hint) from None
-    if not (isinstance(found, dict) and isinstance(found.get("proxyname"), str)):
+    if not (isinstance(document, dict) and isinstance(document.get("proxyname"), str)):
         raise errors.ProxyError(f"proxy file {name}: has no 'proxyname', so it is not a proxy", hint=hint)
-    return found
+    return document
