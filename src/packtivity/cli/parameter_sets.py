@@ -14,6 +14,8 @@ from packtivity.spec.yamltext import MAX_DEPTH, encodable, load_yaml, too_deep
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from packtivity.types import JSONValue
+
 
 _MOST = 1_000_000
 """Parameter sets that one command takes."""
@@ -133,7 +135,7 @@ def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _check_text(line: str, row: object) -> None:
+def _check_text(line: str, row: JSONValue) -> None:
     """Refuse what is refused in parameter files, too.
 
     :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
