@@ -12,6 +12,16 @@ from packtivity.cli.option_types import BackendString, Directory, Duration, File
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+def _option(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
+    """Declare an option; a default is shown in its help."""
+    return click.option(*names.split(), help=help, **{"show_default": bool(attributes.get("default")), **attributes})
+
+
+def _flag(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
+    return click.option(*names.split(), help=help, is_flag=True, **attributes)
+
+
 _FILE = File(nameless=True)  # what reads it has a message of its own
 _NO_DIRECTORY = File(directory=False)
 _DIRECTORY = Directory(nameless=True)
@@ -19,300 +29,188 @@ _DIRECTORY = Directory(nameless=True)
 spec = click.argument("spec", type=_FILE)
 parfiles = click.argument("parfiles", nargs=-1, type=_FILE)
 
-parameter = click.option(
-    "-p",
-    "--parameter",
+parameter = _option(
+    "-p --parameter",
+    "Give one parameter; the value is read as YAML. Wins over parameter files. Repeatable.",
     multiple=True,
     metavar="NAME=YAML",
-    help="Give one parameter; the value is read as YAML. Wins over parameter files. Repeatable.",
 )
-read = click.option(
-    "-r",
-    "--read",
+read = _option(
+    "-r --read",
+    "Directory the task may read: {readdir0}, {readdir1} ... in parameters. Repeatable.",
     multiple=True,
     type=_DIRECTORY,
-    help="Directory the task may read: {readdir0}, {readdir1} ... in parameters. Repeatable.",
 )
-write = click.option(
-    "-w",
-    "--write",
+write = _option(
+    "-w --write",
+    "Directory the task may write, made if missing: the first is {workdir}. Repeatable.",
     multiple=True,
     default=["."],
-    show_default=True,
     type=_DIRECTORY,
-    help="Directory the task may write, made if missing: the first is {workdir}. Repeatable.",
 )
-state = click.option(
-    "-s",
-    "--state",
+state = _option(
+    "-s --state",
+    "YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
     default="",
     type=File(directory=False, nameless=True),
-    help="YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
 )
-toplevel = click.option(
-    "-t",
-    "--toplevel",
-    default=None,
-    help="Where SPEC and what it refers to are found: a directory (by default this one), an http(s) address, "
+toplevel = _option(
+    "-t --toplevel",
+    "Where SPEC and what it refers to are found: a directory (by default this one), an http(s) address, "
     "github:USER/REPO[@REF][:SUBPATH], gitlab-cern:GROUP/REPO[@REF][:SUBPATH] or from-github/PATH.",
 )
-schemasource = click.option(
-    "-c", "--schemasource", default=None, help="Directory or address of other JSON Schemas to check SPEC against."
+schemasource = _option("-c --schemasource", "Directory or address of other JSON Schemas to check SPEC against.")
+schemaname = _option(
+    "-n --schemaname", "Which schema of --schemasource SPEC must keep to.", default="packtivity/packtivity-schema"
 )
-schemaname = click.option(
-    "-n",
-    "--schemaname",
-    default="packtivity/packtivity-schema",
-    show_default=True,
-    help="Which schema of --schemasource SPEC must keep to.",
+verbosity = _option(
+    "-v --verbosity", "Print log lines of this level and above on standard error.", default="ERROR", type=Verbosity()
 )
-verbosity = click.option(
-    "-v",
-    "--verbosity",
-    default="ERROR",
-    show_default=True,
-    type=Verbosity(),
-    help="Print log lines of this level and above on standard error.",
-)
-validate = click.option(
-    "--validate/--no-validate",
-    default=True,
-    show_default=True,
-    help="Check SPEC before using it.",
-)
-backend = click.option(
-    "-b",
-    "--backend",
-    default="defaultsync",
-    show_default=True,
-    type=BackendString(),
-    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
+validate = _option("--validate/--no-validate", "Check SPEC before using it.", default=True)
+backend = _option(
+    "-b --backend",
+    "Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
     "externalasync:default, ipcluster, celery, fromenv, py:MODULE:CLASS or the name of a plug-in.",
+    default="defaultsync",
+    type=BackendString(),
 )
-asyncwait = click.option(
+asyncwait = _option(
     "--asyncwait/--async",
+    "With a backend that runs elsewhere: wait for the result, or submit, print the proxy and end.",
     default=True,
-    show_default=True,
-    help="With a backend that runs elsewhere: wait for the result, or submit, print the proxy and end.",
 )
-proxyfile = click.option(
-    "-x",
-    "--proxyfile",
-    default="proxy.json",
-    show_default=True,
-    type=_NO_DIRECTORY,
-    help="File that --async writes the proxy to.",
+proxyfile = _option(
+    "-x --proxyfile", "File that --async writes the proxy to.", default="proxy.json", type=_NO_DIRECTORY
 )
-outfile = click.option(
-    "-o",
-    "--outfile",
-    default=None,
-    type=_NO_DIRECTORY,
-    help="Write the result to this file, as one line of JSON.",
+outfile = _option("-o --outfile", "Write the result to this file, as one line of JSON.", type=_NO_DIRECTORY)
+strict = _flag(
+    "--strict", "Treat warnings (unused parameters, missing outputs ...) as errors. [env: PACKTIVITY_STRICT]"
 )
-strict = click.option(
-    "--strict",
-    is_flag=True,
-    help="Treat warnings (unused parameters, missing outputs ...) as errors. [env: PACKTIVITY_STRICT]",
-)
-offline = click.option(
-    "--offline",
-    is_flag=True,
-    help="Take remote documents from the local cache only. [env: PACKTIVITY_OFFLINE]",
-)
-trust_source = click.option(
+offline = _flag("--offline", "Take remote documents from the local cache only. [env: PACKTIVITY_OFFLINE]")
+trust_source = _option(
     "--trust-source",
-    multiple=True,
-    help="Let documents use SOURCE (an address, gitlab-cern:GROUP/REPO ...) as if you had named it, with your token or "
+    "Let documents use SOURCE (an address, gitlab-cern:GROUP/REPO ...) as if you had named it, with your token or "
     "login and in a private network. Repeatable. [env: PACKTIVITY_TRUSTED_SOURCES]",
+    multiple=True,
 )
-timeout = click.option(
-    "--timeout",
-    type=Duration(),
-    default=None,
-    help="End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.",
-)
-retries = click.option(
+timeout = _option("--timeout", "End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.", type=Duration())
+retries = _option(
     "--retries",
+    "Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
 )
-clean_env = click.option(
-    "--clean-env",
-    is_flag=True,
-    help="Run without the caller's environment variables, except a few basic ones (PATH, HOME ...).",
+clean_env = _flag(
+    "--clean-env", "Run without the caller's environment variables, except a few basic ones (PATH, HOME ...)."
 )
-pass_env = click.option(
-    "--pass-env",
-    multiple=True,
-    metavar="NAME",
-    help="With --clean-env, pass this variable on. Repeatable.",
-)
-runtime = click.option(
+pass_env = _option("--pass-env", "With --clean-env, pass this variable on. Repeatable.", multiple=True, metavar="NAME")
+runtime = _option(
     "--runtime",
-    default=None,
-    metavar="TOOL",
-    help="Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
+    "Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
     "first that works. [env: PACKTIVITY_CONTAINER_RUNTIME]",
+    metavar="TOOL",
 )
-pull = click.option(
+pull = _option(
     "--pull",
+    "When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
     type=click.Choice(["missing", "always", "never"]),
-    default=None,
-    help="When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
 )
-cpus = click.option(
-    "--cpus",
-    default=None,
-    metavar="N",
-    help="CPUs a container may use; spec: as the spec says for Kubernetes. [env: PACKTIVITY_CPUS]",
+cpus = _option(
+    "--cpus", "CPUs a container may use; spec: as the spec says for Kubernetes. [env: PACKTIVITY_CPUS]", metavar="N"
 )
-memory = click.option(
-    "--memory",
-    default=None,
-    metavar="SIZE",
-    help="Memory a container may use: 512M, 2G ... or spec. [env: PACKTIVITY_MEMORY]",
+memory = _option(
+    "--memory", "Memory a container may use: 512M, 2G ... or spec. [env: PACKTIVITY_MEMORY]", metavar="SIZE"
 )
-gpus = click.option(
-    "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"
-)
-network = click.option(
-    "--network", metavar="NET", help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]"
-)
-user = click.option(
+gpus = _option("--gpus", "GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]", metavar="WHICH")
+network = _option("--network", "Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]", metavar="NET")
+user = _option(
     "--user",
-    default=None,
+    "User inside a container, or 'image' for the image's own; by default the caller. [env: PACKTIVITY_CONTAINER_USER]",
     metavar="UID[:GID]",
-    help="User inside a container, or 'image' for the image's own; by default the caller. "
-    "[env: PACKTIVITY_CONTAINER_USER]",
 )
-image_dir = click.option(
-    "--image-dir", multiple=True, type=Directory(), help="Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]"
+image_dir = _option(
+    "--image-dir", "Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]", multiple=True, type=Directory()
 )
-locked = click.option(
-    "--locked",
-    is_flag=True,
-    help="Refuse container images that are not the ones in the lock file (see packtivity lock).",
+locked = _flag("--locked", "Refuse container images that are not the ones in the lock file (see packtivity lock).")
+lockfile = _option(
+    "--lockfile", "File with the digest of each container image.", default="packtivity.lock", type=_NO_DIRECTORY
 )
-lockfile = click.option(
-    "--lockfile",
-    default="packtivity.lock",
-    show_default=True,
-    type=_NO_DIRECTORY,
-    help="File with the digest of each container image.",
+print_command = _flag("--print-command", "Print the exact command as one shell line, run nothing.")
+dry_run = _flag(
+    "--dry-run", "Check everything, print what would run and what would be published; run and write nothing."
 )
-print_command = click.option(
-    "--print-command",
-    is_flag=True,
-    help="Print the exact command as one shell line, run nothing.",
-)
-dry_run = click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Check everything, print what would run and what would be published; run and write nothing.",
-)
-quiet = click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    help="Print no result and no progress; errors are still printed.",
-)
-debug = click.option(
+quiet = _flag("-q --quiet", "Print no result and no progress; errors are still printed.")
+debug = _flag(
     "--debug",
-    is_flag=True,
+    "Show where in the program an error comes from (a traceback).",
     is_eager=True,
     expose_value=False,
     callback=remember_debug,
-    help="Show where in the program an error comes from (a traceback).",
 )
 version = click.version_option(
     package_name="packtivity", message="packtivity %(version)s", help="Print the version and exit."
 )
-show = click.option(
+show = _option(
     "--show/--no-show",
+    "Print SPEC as one line of JSON, references resolved and defaults filled.",
     default=False,
     show_default=True,
-    help="Print SPEC as one line of JSON, references resolved and defaults filled.",
 )
-diagnostics_format = click.option(
+diagnostics_format = _option(
     "--format",
+    "How mistakes are told: text goes to standard error, the other forms to standard output.",
     type=click.Choice(["text", "json", "sarif", "github"]),
     default="text",
-    show_default=True,
-    help="How mistakes are told: text goes to standard error, the other forms to standard output.",
 )
-document_format = click.option(
-    "--format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Print for people or for programs.",
+document_format = _option(
+    "--format", "Print for people or for programs.", type=click.Choice(["text", "json"]), default="text"
 )
 
 
 # --- options of one command only ---
 
-over = click.option(
+over = _option(
     "--over",
+    "File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
     type=_NO_DIRECTORY,
-    default=None,
-    help="File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
 )
-scan = click.option(
-    "-p",
-    "--parameter",
+scan = _option(
+    "-p --parameter",
+    "Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. Repeatable.",
     multiple=True,
     metavar="NAME=YAML",
-    help="Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. "
-    "Repeatable.",
 )
-mapwrite = click.option(
-    "-w",
-    "--write",
+mapwrite = _option(
+    "-w --write",
+    "Directory that has a work directory for each parameter set.",
     default="map",
-    show_default=True,
     type=Directory(nameless=True),
-    help="Directory that has a work directory for each parameter set.",
 )
-mapbackend = click.option(
-    "-b",
-    "--backend",
-    default="multiproc:auto",
-    show_default=True,
-    type=BackendString(),
-    help="Where the tasks run; see packtivity-run.",
+mapbackend = _option(
+    "-b --backend", "Where the tasks run; see packtivity-run.", default="multiproc:auto", type=BackendString()
 )
-table = click.option(
+table = _option(
     "--table",
-    default=None,
+    "Write the table of results here: .csv or .json. By default it is results.csv in --write.",
     type=_NO_DIRECTORY,
-    help="Write the table of results here: .csv or .json. By default it is results.csv in --write.",
 )
-wait = click.option("--wait", is_flag=True, help="Wait until every task is over.")
-wait_timeout = click.option(
-    "--timeout",
-    type=Duration(),
-    default=None,
-    help="Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.",
+wait = _flag("--wait", "Wait until every task is over.")
+wait_timeout = _option(
+    "--timeout", "Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.", type=Duration()
 )
-logs = click.option("--logs", is_flag=True, help="Print what the task printed, too.")
-follow = click.option("--follow", is_flag=True, help="Print what the task prints until it is over.")
-cancel = click.option("--cancel", is_flag=True, help="End tasks that are not over.")
+logs = _flag("--logs", "Print what the task printed, too.")
+follow = _flag("--follow", "Print what the task prints until it is over.")
+cancel = _flag("--cancel", "End tasks that are not over.")
 
 jsonfiles = click.argument(
     "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
 )
-everything = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
-example_output = click.option(
-    "-o",
-    "--output",
-    default=None,
-    type=_NO_DIRECTORY,
-    help="Write to this file in place of standard output; one that exists is left alone.",
+everything = _flag("-a --all everything", "List tasks that are over, too.")
+example_output = _option(
+    "-o --output", "Write to this file in place of standard output; one that exists is left alone.", type=_NO_DIRECTORY
 )
-force = click.option("--force", is_flag=True, help="Overwrite the file of --output.")
+force = _flag("--force", "Overwrite the file of --output.")
 task_document = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
 shell = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 
