@@ -74,12 +74,14 @@ class Command(_Program, click.Command):
         super().__init__(*args, **kwargs)
         self.prepares = prepares
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> None:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
         try:
             if not self.prepares:
                 start.allow_interrupts()
-            return super().invoke(ctx)
+            code = super().invoke(ctx)
+            if code:
+                ctx.exit(code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BaseException as error:  # noqa: BLE001 - the outermost frame: every end gets its exit code here
@@ -118,14 +120,20 @@ def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool)
         ctx.meta[DEBUG] = True
 
 
-def command(name: str, *decorators: Callable[[Any], Any], **attributes: Any) -> Callable[[Any], Command]:
-    """Declare a command: its name, its options and arguments in the order its help shows them."""
+def command(
+    group: click.Group, name: str, *decorators: Callable[[Any], Any], **attributes: Any
+) -> Callable[[Callable[..., int | None]], Command]:
+    """Declare a command: its name, its options and arguments in the order its help shows them.
 
-    def declare(function: Callable[..., None]) -> Command:
+    The function may return an exit code. In its group, ``packtivity-run`` is called ``run``.
+    """
+
+    def declare(function: Callable[..., int | None]) -> Command:
         decorated: Any = function
         for decorator in reversed(decorators):
             decorated = decorator(decorated)
         made: Command = click.command(name, cls=Command, **attributes)(decorated)
+        group.add_command(made, name.removeprefix("packtivity-"))
         return made
 
     return declare

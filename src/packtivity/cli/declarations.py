@@ -22,13 +22,8 @@ def main() -> None:
     """
 
 
-@options.version
-@click.group("packtivity-util", cls=Group, short_help="Try out parts of a task: pubtest, shell.")
-def util() -> None:
-    """Try out parts of a task without running it."""
-
-
 @command(
+    main,
     "packtivity-run",
     options.task,
     options.backend,
@@ -70,6 +65,7 @@ def runcli(**given: Any) -> None:
 
 
 @command(
+    main,
     "packtivity-map",
     options.scan,
     options.over,
@@ -90,7 +86,7 @@ def runcli(**given: Any) -> None:
     prepares=True,
     short_help="Run a task for many parameter sets.",
 )
-def map_(**given: Any) -> None:
+def map_(**given: Any) -> int:
     """Run the task that SPEC describes once for each parameter set.
 
     Sets come from --over, from ranges given with -p, or from both: each with each. Each runs in a directory of its
@@ -101,10 +97,11 @@ def map_(**given: Any) -> None:
     """
     from packtivity.cli.map import MapOptions, run_map
 
-    _exit(run_map(MapOptions(**given)))
+    return run_map(MapOptions(**given))
 
 
 @command(
+    main,
     "packtivity-validate",
     options.spec,
     options.parfiles,
@@ -131,6 +128,7 @@ def validatecli(**given: Any) -> None:
 
 
 @command(
+    main,
     "describe",
     options.spec,
     options.document,
@@ -149,6 +147,7 @@ def describe(format: str, **given: Any) -> None:
 
 
 @command(
+    main,
     "example",
     options.spec,
     options.document,
@@ -164,8 +163,8 @@ def example(output: str | None, force: bool, **given: Any) -> None:
     write_example(SpecOptions(**given), output, force=force)
 
 
-@command("shell", options.task, options.container, short_help="Open a shell where and how a task would run.")
-def shell(**given: Any) -> None:
+@command(main, "shell", options.task, options.container, short_help="Open a shell where and how a task would run.")
+def shell(**given: Any) -> int:
     """Open the task's own interpreter where and how the task would run.
 
     Everything is as in the run: image, directories, variables, user. The exit code is that of the interpreter, or 128 and
@@ -173,10 +172,11 @@ def shell(**given: Any) -> None:
     """
     from packtivity.cli.shell import ShellOptions, open_shell
 
-    _exit(open_shell(ShellOptions(**given)))
+    return open_shell(ShellOptions(**given))
 
 
 @command(
+    main,
     "lock",
     options.document,
     options.spec,
@@ -196,18 +196,19 @@ def lock(**given: Any) -> None:
     lock_image(LockOptions(**given))
 
 
-@command("doctor", options.document_format, short_help="Say which container tools work here.")
-def doctor(format: str) -> None:
+@command(main, "doctor", options.document_format, short_help="Say which container tools work here.")
+def doctor(format: str) -> int:
     """Say which container tools work here, and what to do about those that do not.
 
     The exit code is 10 if no tool works, or if not the one that PACKTIVITY_CONTAINER_RUNTIME asks for.
     """
     from packtivity.cli.doctor import report
 
-    _exit(report(as_json=format == "json"))
+    return report(as_json=format == "json")
 
 
 @command(
+    main,
     "packtivity-checkproxy",
     options.jsonfiles,
     options.wait,
@@ -221,7 +222,7 @@ def doctor(format: str) -> None:
     prepares=True,
     short_help="Ask how submitted tasks went.",
 )
-def checkproxy(**given: Any) -> None:
+def checkproxy(**given: Any) -> int:
     """Ask how submitted tasks went, from any process and as often as you like.
 
     JSONFILE is what packtivity-run --async wrote (proxy.json). Printed are the lines "ready: True|False", when it is
@@ -237,10 +238,11 @@ def checkproxy(**given: Any) -> None:
     """
     from packtivity.cli.proxy_files import CheckOptions, check
 
-    _exit(check(CheckOptions(**given)))
+    return check(CheckOptions(**given))
 
 
 @command(
+    main,
     "packtivity-ps",
     options.everything,
     options.document_format,
@@ -256,6 +258,7 @@ def ps(everything: bool, format: str) -> None:
 
 
 @command(
+    main,
     "packtivity-worker",
     options.task_document,
     options.verbosity,
@@ -264,7 +267,7 @@ def ps(everything: bool, format: str) -> None:
     prepares=True,
     short_help="Run a task that comes as one JSON document.",
 )
-def worker(document: str, verbosity: str) -> None:
+def worker(document: str, verbosity: str) -> int:
     """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
 
     DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
@@ -274,10 +277,21 @@ def worker(document: str, verbosity: str) -> None:
     """
     from packtivity.cli.worker import work
 
-    _exit(work(document, verbosity))
+    return work(document, verbosity)
 
 
-@command("pubtest", options.task, options.backend, short_help="Print what a task would publish, without running it.")
+@options.version
+@click.group("packtivity-util", cls=Group, short_help="Try out parts of a task: pubtest, shell.")
+def util() -> None:
+    """Try out parts of a task without running it."""
+
+
+main.add_command(util, "util")
+
+
+@command(
+    util, "pubtest", options.task, options.backend, short_help="Print what a task would publish, without running it."
+)
 def pubtest(backend: str, **given: Any) -> None:
     """Print what the task would publish, as far as that is known before running it.
 
@@ -290,6 +304,7 @@ def pubtest(backend: str, **given: Any) -> None:
 
 
 @command(
+    util,
     "shell",
     options.task,
     options.backend,
@@ -306,7 +321,9 @@ def util_shell(backend: str, **given: Any) -> None:  # noqa: ARG001 - upstream 0
     show_shell_line(ShellOptions(**given))
 
 
-@command("completion", options.shell, options.debug, short_help="Print the completion script for bash, zsh or fish.")
+@command(
+    main, "completion", options.shell, options.debug, short_help="Print the completion script for bash, zsh or fish."
+)
 def completion(shell: str) -> None:
     """Print the completion script for a shell.
 
@@ -320,28 +337,3 @@ def completion(shell: str) -> None:
     from packtivity.cli.completion import show_script
 
     show_script(shell)
-
-
-def _exit(code: int) -> None:
-    if code:
-        raise click.exceptions.Exit(code)
-
-
-util.add_command(pubtest, "pubtest")
-util.add_command(util_shell, "shell")
-for name, declared in (
-    ("run", runcli),
-    ("map", map_),
-    ("validate", validatecli),
-    ("describe", describe),
-    ("example", example),
-    ("shell", shell),
-    ("lock", lock),
-    ("doctor", doctor),
-    ("checkproxy", checkproxy),
-    ("ps", ps),
-    ("worker", worker),
-    ("util", util),
-    ("completion", completion),
-):
-    main.add_command(declared, name)

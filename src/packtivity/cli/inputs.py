@@ -5,8 +5,10 @@ Values of options are neither compared nor printed: an address may have a passwo
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from packtivity.statecontexts.posixfs_context import LocalFSState
 from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from packtivity.types import Diagnostic, State
 
@@ -295,6 +297,23 @@ class Target:
             return False
         self._engine.cancel_all()
         return True
+
+
+def read_json(name: str, fail: Callable[[str], errors.PacktivityError], stdin: str | None = None) -> object:
+    """Return the document in a JSON file that the user has named.
+
+    :param fail: makes the error for what is wrong with it.
+    :param stdin: the name that stands for standard input.
+    """
+    try:
+        if name == stdin:
+            return json.load(sys.stdin)
+        with open(name, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise fail(str(error.strerror)) from None
+    except (ValueError, RecursionError) as error:
+        raise fail(f"not JSON: {error}") from None
 
 
 def start_logging(level: str) -> None:

@@ -12,7 +12,7 @@ from packtivity.registry import nearest
 from packtivity.spec.yamltext import BadText, load_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from packtivity.spec.document import Document
     from packtivity.types import Diagnostic, Path, Position
@@ -101,11 +101,13 @@ def _mapping(found: object, where: str) -> dict[str, Any]:
     return found
 
 
-def parameter_document(initfiles: Iterable[str], parameters: Iterable[str]) -> Merged:
-    """Return the same parameters as :func:`getinit_data`, with the place each one comes from.
+def parameter_document(initfiles: Sequence[str], parameters: Sequence[str]) -> Merged | None:
+    """Return the same parameters as :func:`getinit_data`, with the place each one comes from; None if none are given.
 
     :raises ParameterError: as there.
     """
+    if not (initfiles or parameters):
+        return None
     merged = Merged()
     for name in initfiles:
         _mapping(merged.add(read_text(name), name), f"parameter file {name}")

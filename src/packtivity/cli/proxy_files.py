@@ -18,6 +18,7 @@ from packtivity.backends.registry import load_proxy
 from packtivity.backends.status import TaskStatus
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
+from packtivity.cli.inputs import read_json
 from packtivity.cli.printing import plain, say, say_json
 from packtivity.cli.terminal import Progress, is_terminal
 from packtivity.files import open_to_read
@@ -84,24 +85,27 @@ class ProxyFile:
 
         :raises ProxyError: it is no proxy, or nobody knows its backend; the message names the file.
         """
-        document = _read(self.name)
+        document = read_json(self.name, self._no_proxy)
+        kind = document.get("proxyname") if isinstance(document, dict) else None
+        if not isinstance(kind, str):
+            raise self._no_proxy("has no 'proxyname', so it is not a proxy")
+        wanted, backend = kind not in backends, backends.get(kind)
         try:
-            self._find(document, backends)
+            loaded = load_proxy(document, best_effort_backend=wanted, raise_on_unknown=True)
         except errors.ProxyError as error:
-            raise errors.ProxyError(f"proxy file {self.name}: {error.message}", hint=error.hint) from None
-
-    def _find(self, document: dict[str, Any], backends: dict[str, Any]) -> None:
-        kind = document["proxyname"]
-        if kind in backends:
-            self.proxy = load_proxy(document, best_effort_backend=False, raise_on_unknown=True)
-        else:
-            self.proxy, backends[kind] = load_proxy(document, best_effort_backend=True, raise_on_unknown=True)
-        self.backend = backends[kind]
+            raise self._no_proxy(error.message, error.hint) from None
+        self.proxy, self.backend = loaded if wanted else (loaded, backend)
+        backends[kind] = self.backend
         if self.backend is None:
-            raise errors.ProxyError(
+            raise self._no_proxy(
                 f"nobody here knows the backend of a {type(self.proxy).__name__}",
-                hint="Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
+                "Set PACKTIVITY_ASYNCBACKEND=module:backendclass:proxyclass as when the task was submitted.",
             )
+
+    def _no_proxy(
+        self, what: str, hint: str = "Give the file that packtivity-run --async wrote (--proxyfile)."
+    ) -> errors.ProxyError:
+        return errors.ProxyError(f"proxy file {self.name}: {what}", hint=hint)
 
     def is_pending(self) -> bool:
         """Return whether there is something to wait for."""
@@ -346,17 +350,3 @@ def print_from(path: str | None, place: int, stream: TextIO | None, *, as_writte
 
 def _for_terminal(text: str, stream: TextIO) -> bytes:
     return escaped(text).encode(stream.encoding or "ascii", "backslashreplace")
-
-
-def _read(name: str) -> dict[str, Any]:
-    hint = "Give the file that packtivity-run --async wrote (--proxyfile)."
-    try:
-        with open(name, encoding="utf-8") as file:
-            document = json.load(file)
-    except OSError as error:
-        raise errors.ProxyError(f"proxy file {name}: {error.strerror}", hint=hint) from None
-    except (ValueError, RecursionError) as error:
-        raise errors.ProxyError(f"proxy file {name}: not JSON: {error}", hint=hint) from None
-    if not (isinstance(document, dict) and isinstance(document.get("proxyname"), str)):
-        raise errors.ProxyError(f"proxy file {name}: has no 'proxyname', so it is not a proxy", hint=hint)
-    return document

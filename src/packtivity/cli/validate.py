@@ -49,7 +49,7 @@ def validate(options: ValidateOptions) -> None:
     """
     if options.show and options.format != "text":
         raise UsageError("--show and --format cannot be used together", hint="Both print a document; ask twice.")
-    report = _inspected(options)
+    report = _inspect(options)
     diagnostics = as_errors(report.diagnostics) if is_strict(options.strict) else report.diagnostics
     _print(diagnostics, options.format)
     _judge(report, diagnostics)
@@ -60,30 +60,23 @@ def validate(options: ValidateOptions) -> None:
         click.secho("packtivity definition is valid", fg=green)
 
 
-def _inspected(options: ValidateOptions) -> Report:
+def _inspect(options: ValidateOptions) -> Report:
     """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
     try:
-        return _inspect(options)
+        return spec.inspect(
+            options.spec,
+            options.toplevel,
+            schemasource=options.schemasource,
+            schemaname=options.schemaname,
+            parameters=parameter_document(options.parfiles, options.parameter),
+            offline=options.offline or None,
+            trusted_sources=options.trust_source,
+        )
     except PacktivityError as error:
         if options.format != "text":
             whole = Diagnostic("error", "unreadable", error.message, hint=error.hint)
             _print(getattr(error, "diagnostics", ()) or [whole], options.format)
         raise
-
-
-def _inspect(options: ValidateOptions) -> Report:
-    parameters = None
-    if options.parfiles or options.parameter:
-        parameters = parameter_document(options.parfiles, options.parameter)
-    return spec.inspect(
-        options.spec,
-        options.toplevel,
-        schemasource=options.schemasource,
-        schemaname=options.schemaname,
-        parameters=parameters,
-        offline=options.offline or None,
-        trusted_sources=options.trust_source,
-    )
 
 
 def _print(diagnostics: Sequence[Diagnostic], form: str) -> None:

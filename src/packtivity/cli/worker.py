@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 from packtivity import errors
 from packtivity.cli import start
 from packtivity.cli.errors import INTERNAL, complain
-from packtivity.cli.inputs import start_logging
+from packtivity.cli.inputs import read_json, start_logging
 from packtivity.cli.printing import say_json
 from packtivity.plugins import enable_plugins
 from packtivity.worker import answer, run_envelope
@@ -63,16 +61,11 @@ def read_document(name: str) -> dict[str, Any]:
 
     :raises ConfigurationError: there is none.
     """
-    try:
-        if name == "-":
-            document = json.load(sys.stdin)
-        else:
-            with open(name, encoding="utf-8") as file:
-                document = json.load(file)
-    except OSError as error:
-        raise errors.ConfigurationError(f"task document {name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise errors.ConfigurationError(f"task document {name}: not JSON: {error}") from None
+
+    def fail(what: str) -> errors.ConfigurationError:
+        return errors.ConfigurationError(f"task document {name}: {what}")
+
+    document = read_json(name, fail, stdin="-")
     if not isinstance(document, dict):
-        raise errors.ConfigurationError(f"task document {name}: not a mapping")
+        raise fail("not a mapping")
     return document
