@@ -120,8 +120,19 @@ def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool)
         ctx.meta[DEBUG] = True
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds several options and arguments, in the order the help shows them."""
+
+    def add(function: Any) -> Any:  # what click decorates: a function, or one with options
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
 def command(
-    group: click.Group, name: str, *decorators: Callable[[Any], Any], **attributes: Any
+    group: click.Group, name: str, *options: Callable[[Any], Any], **attributes: Any
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Declare a command: its name, its options and arguments in the order its help shows them.
 
@@ -129,10 +140,7 @@ def command(
     """
 
     def declare(function: Callable[..., int | None]) -> Command:
-        decorated: Any = function
-        for decorator in reversed(decorators):
-            decorated = decorator(decorated)
-        made: Command = click.command(name, cls=Command, **attributes)(decorated)
+        made: Command = click.command(name, cls=Command, **attributes)(together(*options)(function))
         group.add_command(made, name.removeprefix("packtivity-"))
         return made
 

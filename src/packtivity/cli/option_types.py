@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,7 @@ def _completions(words: Iterable[str], kind: str = "plain") -> list[CompletionIt
 
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile("([0-9. ]+)([a-z]*)")
 
 
 def seconds(text: str) -> float:
@@ -32,17 +34,10 @@ def seconds(text: str) -> float:
     :returns: seconds, above 0 and finite.
     :raises ValueError: the text is none of these.
     """
-    total, number, unit = 0.0, "", ""
-    for character in text.strip().lower() + "\0":
-        if character == "\0" or (unit and not character.isalpha()):
-            if number.strip("0123456789. "):
-                raise ValueError(text)
-            total += float(number) * _UNITS[unit]
-            number, unit = "", ""
-        if character.isalpha():
-            unit += character
-        else:
-            number += character
+    text = text.lower()
+    if _PART.sub("", text).strip():
+        raise ValueError(text)
+    total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if not 0 < total < float("inf"):
         raise ValueError(text)
     return total

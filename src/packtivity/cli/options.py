@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from packtivity.cli.command import remember_debug
+from packtivity.cli.command import remember_debug, together
 from packtivity.cli.option_types import BackendString, Directory, Duration, File, Verbosity
 
 if TYPE_CHECKING:
@@ -214,23 +214,12 @@ force = _flag("--force", "Overwrite the file of --output.")
 task_document = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
 shell = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 
+# --- groups of options, in the order the help shows them ---
 
-def document(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says which spec is meant and how it is checked."""
-    for add in (debug, offline, trust_source, schemasource, toplevel):
-        function = add(function)
-    return function
-
-
-def container(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how containers are run."""
-    for add in (image_dir, user, network, gpus, memory, cpus, pull, runtime):
-        function = add(function)
-    return function
-
-
-def task(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says which task is meant: spec, parameters, state."""
-    for add in (parfiles, spec, verbosity, validate, strict, document, state, write, read, parameter):
-        function = add(function)
-    return function
+document = together(toplevel, schemasource, trust_source, offline, debug)
+task = together(parameter, read, write, state, document, strict, validate, verbosity, spec, parfiles)
+container = together(runtime, pull, cpus, memory, gpus, network, user, image_dir)
+execution = together(backend, asyncwait, proxyfile, outfile, timeout, retries, clean_env, pass_env)
+lock = together(locked, lockfile)
+sets = together(scan, over, read, mapwrite, mapbackend, table, timeout, retries)
+proxies = together(jsonfiles, wait, wait_timeout, logs, follow, cancel, document_format)

@@ -6,16 +6,17 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from io import TextIOWrapper
 from stat import S_ISFIFO, S_ISREG
 from threading import Event
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel, errors
 from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
 from packtivity.cli.inputs import ContainerOptions, Target, Task, TaskOptions, start_logging
 from packtivity.cli.printing import plain, say, show, show_error
-from packtivity.cli.terminal import LiveLine, can_steer, table, wants_colour
+from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, table, wants_colour
 from packtivity.files import put, replacing
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.logfiles import log_path
@@ -144,13 +145,15 @@ def show_warning(diagnostic: Diagnostic) -> None:
 
 
 def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str]) -> None:
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A result must not be lost because the terminal cannot show one of its characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     task.state.ensure()
     backend = target.backend
-    output = Output(sys.stdout, quiet=options.quiet)
     known = backend.prepublish(task.spec, task.parameters, task.state)
     prepublished = known is not None and plain(known) not in ({}, [], "")  # as in upstream 0.17.1
-    if prepublished:
-        output.prepublished(known)
+    if prepublished and not (options.quiet or is_terminal(sys.stdout)):  # a person waits for the final one
+        say(f"{known} (prepublished)")
     parameters = datamodel.create(task.parameters, task.state.datamodel)
     live = None if options.quiet else _live_line(target)
     try:
@@ -159,58 +162,31 @@ def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str
         else:
             proxy = backend.submit(task.spec, parameters, task.state, metadata={"name": ASYNC_NAME})
             if not options.asyncwait:
-                _submitted(proxy, backend, output, options.proxyfile, streams)
+                _submitted(proxy, backend, options, streams)
                 return
             result = _wait(proxy, target, task.state, live)
     finally:
         if live is not None:
             live.clear()
     try:
-        output.result(result, task.state, suffix=prepublished)
+        if not options.quiet:
+            _print_result(result, task.state, suffix=prepublished)
     finally:  # also when nobody reads what is printed
         if options.outfile:
             _write_json(options.outfile, plain(result), streams)
 
 
-class Output:
-    """Standard output of ``packtivity-run``: a table for a person, lines for programs.
+def _print_result(result: object, state: State, *, suffix: bool) -> None:
+    """Print a table for a person; for programs, the line of upstream 0.17.1 word for word.
 
-    When it is no terminal, the lines are word for word those of upstream 0.17.1.
-
-    :param stream: None for one that is closed.
+    :param suffix: whether it was prepublished, too.
     """
-
-    def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._person = stream is not None and stream.isatty()
-        self._stream = stream
-        if stream is not None and stream.errors == "strict" and hasattr(stream, "reconfigure"):
-            # A result must not be lost because the terminal cannot show one of its characters.
-            stream.reconfigure(errors="backslashreplace")
-
-    def prepublished(self, result: object) -> None:
-        """Print the result that is known before the run; a person waits for the final one."""
-        if not (self._quiet or self._person):
-            say(f"{result} (prepublished)")
-
-    def result(self, result: object, state: State, *, suffix: bool) -> None:
-        """Print the result.
-
-        :param suffix: whether it was prepublished, too.
-        """
-        if self._quiet:
-            return
-        if not self._person:
-            say(f"{result} (post-run)" if suffix else str(result))
-            return
-        lines = table(plain(result), colour=wants_colour(self._stream))
-        logs = [f"logs: {printable(state.metadir)}"] if state.metadir else []
-        show("\n".join(["published:", *lines, *logs]))
-
-    def proxy(self, document: dict[str, Any]) -> None:
-        """Print the handle of a submitted task."""
-        if not self._quiet:
-            say(f"proxy-json {json.dumps(document)}")
+    if not is_terminal(sys.stdout):
+        say(f"{result} (post-run)" if suffix else str(result))
+        return
+    lines = table(plain(result), colour=wants_colour(sys.stdout))
+    logs = [f"logs: {printable(state.metadir)}"] if state.metadir else []
+    show("\n".join(["published:", *lines, *logs]))
 
 
 def _live_line(target: Target) -> LiveLine | None:
@@ -251,12 +227,13 @@ def _wait(proxy: Any, target: Target, state: State, live: LiveLine | None) -> An
         raise
 
 
-def _submitted(proxy: Any, backend: Backend, output: Output, proxyfile: str, streams: frozenset[str]) -> None:
+def _submitted(proxy: Any, backend: Backend, options: RunOptions, streams: frozenset[str]) -> None:
     document = proxy.json()
     try:
-        output.proxy(document)
+        if not options.quiet:
+            say(f"proxy-json {json.dumps(document)}")
     finally:  # without it the task would be lost
-        _write_json(proxyfile, document, streams)
+        _write_json(options.proxyfile, document, streams)
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
         warn(f"the task has run and failed: {message}")
