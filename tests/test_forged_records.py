@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity import errors, lease, record
@@ -31,11 +32,9 @@ FORGED = {"status": "succeeded", "result": {"o": "forged"}, "error": None}
 def spec(script):
     """Return a spec, and parameters with the script that it runs, which has a forged record in FORGED."""
     forged = shlex.quote(json.dumps({**FORGED, "id": "one", "key": None}))
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": "{script}"},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "constant-pub", "publish": {"o": "real"}},
-    }, {"script": f"FORGED={forged}; {script}".replace("{", "{{").replace("}", "}}")}
+    return command_spec("{script}", constant({"o": "real"})), {
+        "script": f"FORGED={forged}; {script}".replace("{", "{{").replace("}", "}}")
+    }
 
 
 def run(state, script, task_id=None, **execution):
@@ -284,7 +283,7 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
         os.symlink(other, state.metadir)
     else:
         os.symlink(other / "task.run.log", f"{state.metadir}/task.run.log")
-    program = "import sys; from packtivity.cli.asking import _print_from; _print_from(sys.argv[1], 0, sys.stdout)"
+    program = "import sys; from packtivity.cli.proxy_files import print_from; print_from(sys.argv[1], 0, sys.stdout)"
     argv = [sys.executable, "-c", program, f"{state.metadir}/task.run.log"]
     assert subprocess.run(argv, capture_output=True, check=True).stdout == b""
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from specs import command_spec, from_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +44,7 @@ def row(path: str, name: str, *who: str, needs: str | None = None) -> Callable[[
 
 
 def spec(cmd: str = "echo {word} > {out}") -> dict[str, Any]:
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "frompar-pub", "outputmap": {"out": "out"}},
-    }
+    return command_spec(cmd, from_parameters({"out": "out"}))
 
 
 PARAMETERS = {"word": "hello", "out": "{workdir}/out.txt"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from specs import command_spec, from_parameters
 from waiting import until
 
 from packtivity import errors, holders, lease, record, seal
@@ -29,11 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_records")
 
 
 def spec(cmd, publish=None):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": publish or {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
-    }
+    return command_spec(cmd, publish or from_parameters({"o": "out"}))
 
 
 PARAMETERS = {"out": "{workdir}/file"}

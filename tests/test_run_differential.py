@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from specs import command_spec
 
 from packtivity.asyncbackends import ExternalAsyncProxy
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -26,31 +27,23 @@ def _quiet(monkeypatch):
     monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
 
 
-def spec(cmd, publisher, environment="localproc-env"):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": environment},
-        "publisher": publisher,
-    }
-
-
 FROMPAR = {"publisher_type": "frompar-pub", "outputmap": {"a": "out", "b": ["n", None]}}
 INTERPOLATED = {"publisher_type": "interpolated-pub", "glob": True, "relative_paths": False}
 JQ = {"publisher_type": "fromparjq-pub", "script": "{o: .out}", "tryExact": True, "glob": False}
 CASES = {
-    "frompar": spec("echo {n} '{text}' > {out}", FROMPAR),
-    "quotes and shell": spec('for i in 1 2; do echo $i "a  b"; done > {out}; echo {list}', FROMPAR),
-    "constant": spec("true", {"publisher_type": "constant-pub", "publish": {"a": [1, "{workdir}", {}]}}),
-    "glob": spec("touch a1 b2", {**INTERPOLATED, "publish": {"f": "{workdir}/a*", "none": "{workdir}/z*"}}),
-    "yaml": spec("echo 'a: [1, 2.5, x]' > r.yml", {"publisher_type": "fromyaml-pub", "yamlfile": "r.yml"}),
-    "one file found": spec(
+    "frompar": command_spec("echo {n} '{text}' > {out}", FROMPAR),
+    "quotes and shell": command_spec('for i in 1 2; do echo $i "a  b"; done > {out}; echo {list}', FROMPAR),
+    "constant": command_spec("true", {"publisher_type": "constant-pub", "publish": {"a": [1, "{workdir}", {}]}}),
+    "glob": command_spec("touch a1 b2", {**INTERPOLATED, "publish": {"f": "{workdir}/a*", "none": "{workdir}/z*"}}),
+    "yaml": command_spec("echo 'a: [1, 2.5, x]' > r.yml", {"publisher_type": "fromyaml-pub", "yamlfile": "r.yml"}),
+    "one file found": command_spec(
         "mkdir sub; touch sub/x.root",
         {"publisher_type": "fromglob-pub", "globexpression": "sub/*.root", "outputkey": "f"},
     ),
-    "jq": spec("touch {out}", {**JQ, "relative_paths": False}),
-    "nothing runs": spec("exit 1", FROMPAR, "noop-env"),
-    "failure": spec("exit 3", FROMPAR),
-    "unknown parameter": spec("echo {nope}", FROMPAR),
+    "jq": command_spec("touch {out}", {**JQ, "relative_paths": False}),
+    "nothing runs": command_spec("exit 1", FROMPAR, "noop-env"),
+    "failure": command_spec("exit 3", FROMPAR),
+    "unknown parameter": command_spec("echo {nope}", FROMPAR),
 }
 PARAMETERS = {"n": 5, "text": "größe", "out": "{workdir}/out", "list": ["x", "y"]}
 

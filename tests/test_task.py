@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+from specs import command_spec, from_parameters
 
 from packtivity import datamodel, errors, task
 from packtivity.handlers.config import ExecutionConfig, packconfig
@@ -17,11 +18,8 @@ NAME = {"name": "t"}
 
 
 def spec(cmd="echo {x} > {out}", publisher=None, environment="localproc-env", process=True):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd} if process else None,
-        "environment": {"environment_type": environment} if environment else None,
-        "publisher": publisher or {"publisher_type": "frompar-pub", "outputmap": {"result": "out"}},
-    }
+    made = command_spec(cmd, publisher or from_parameters({"result": "out"}), environment)
+    return made if process else {**made, "process": None}
 
 
 def interpolated(publish, **more):

@@ -23,12 +23,12 @@ DOCS = Path(__file__).resolve().parent.parent
 GENERATED = DOCS / "_generated"
 
 COMMANDS = {
-    "packtivity": "packtivity.cli.main:main",
-    "packtivity-run": "packtivity.cli.run:runcli",
-    "packtivity-validate": "packtivity.cli.validate:validatecli",
-    "packtivity-checkproxy": "packtivity.cli.check:checkproxy",
-    "packtivity-util": "packtivity.cli.main:util",
-    "packtivity-worker": "packtivity.cli.worker:worker",
+    "packtivity": "packtivity.cli.declarations:main",
+    "packtivity-run": "packtivity.cli.declarations:runcli",
+    "packtivity-validate": "packtivity.cli.declarations:validatecli",
+    "packtivity-checkproxy": "packtivity.cli.declarations:checkproxy",
+    "packtivity-util": "packtivity.cli.declarations:util",
+    "packtivity-worker": "packtivity.cli.declarations:worker",
 }
 
 

@@ -15,8 +15,6 @@ from packtivity.errors import ConfigurationError, PacktivityError
 
 foreign_code: dict[str, str] = {}
 """Modules and backends, not part of packtivity itself, that this process uses, and what each is for."""
-before_foreign_code: list[Callable[[], None]] = []
-"""What a program put off until code of others runs: done once, and taken off the list."""
 
 T = TypeVar("T")
 Table = dict[str, dict[str, T]]
@@ -79,13 +77,11 @@ def load_module(name: str, *, purpose: str) -> Any:
 
 
 def note_foreign_code(name: str, purpose: str = "") -> None:
-    """Note that code of others is about to run, and do first what was put off until then.
+    """Note that code of others is about to run.
 
     :param purpose: what it is for, named when it fails; empty where its errors are for us to understand.
     """
     foreign_code.setdefault(name, purpose)
-    while before_foreign_code:
-        before_foreign_code.pop(0)()
 
 
 class Registry(Generic[T]):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from specs import command_spec, constant
 
 from packtivity import errors, record_fields
 from packtivity.backends.base import PythonCallableAsyncBackend, defaultsyncbackend
@@ -15,11 +16,7 @@ QUIET = {"exec": {"logging_level": "CRITICAL"}}
 
 
 def spec(cmd="echo {x} > {out}", publish=None):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1} if publish is None else publish},
-    }
+    return command_spec(cmd, constant({"a": 1} if publish is None else publish))
 
 
 @pytest.fixture

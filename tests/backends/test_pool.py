@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity import record
@@ -27,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def spec(cmd):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-    }
+    return command_spec(cmd, constant({"a": 1}))
 
 
 TRIVIAL = "echo >> ran"

@@ -80,7 +80,7 @@ class Commands:
     def inside(self, program: str, *arguments: str, **options: Any) -> Any:
         """Run one of our commands in this process, which saves the time of starting one."""
         from packtivity.cli import checkproxy, runcli, utilcli, validatecli
-        from packtivity.cli.main import main
+        from packtivity.cli.declarations import main
 
         known: dict[str | None, click.Command] = {
             command.name: command for command in (checkproxy, runcli, utilcli, validatecli, main)

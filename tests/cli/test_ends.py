@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from packtivity import errors
 from packtivity.cli.errors import conclude, exit_codes, printable
@@ -256,12 +256,8 @@ def prepared_program(name: str) -> Path:
 
 
 def wait_for(path: Path) -> str:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if path.exists() and (text := path.read_text().strip()):
-            return text
-        time.sleep(0.02)
-    raise AssertionError(f"{path} has not come")
+    until(lambda: path.exists() and path.read_text().strip())
+    return path.read_text().strip()
 
 
 def is_running(pid: int) -> bool:

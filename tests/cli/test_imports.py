@@ -69,27 +69,3 @@ def test_verbosity_is_for_the_loggers_of_others_too(commands: Any) -> None:
         for more in ((), ("-v", "WARNING"), ("-v", "INFO"))
     ]
     assert [re.findall("somebody:(quiet|loud)", text) for text in said] == [[], ["loud"], ["quiet", "loud"]]
-
-
-COLLECTOR = """
-import gc
-from packtivity.handlers.process_handlers import process
-
-@process("string-interpolated-cmd")
-def asked(*arguments):
-    class Loop: pass
-    kept = []
-    class Closing:
-        def __del__(self): print("collected", flush=True)
-    loop = Loop(); loop.self, loop.end = loop, Closing()
-    assert gc.isenabled()
-    return {"command": "true"}
-"""
-
-
-def test_garbage_of_code_that_is_not_ours_is_collected_at_the_end(commands: Any) -> None:
-    commands.write("plug.py", COLLECTOR)
-    commands.spec("'true'")
-    environment = {"PACKTIVITY_PLUGINS": "plug", "PYTHONPATH": str(commands.directory)}
-    done = commands("packtivity-run", "-q", "spec.yml", "-p", "outputfile=o", env=environment)
-    assert (done.stdout, done.returncode) == ("collected\n", 0)

@@ -10,10 +10,10 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 OUT = ("-p", 'out="{workdir}/o"')
 SPEC = """\
@@ -226,10 +226,7 @@ def test_it_goes_on_with_another_backend_without_running_anything_again(backends
     state = {"PACKTIVITY_STATE_DIR": os.environ["PACKTIVITY_STATE_DIR"]}
     first = commands.start("packtivity", "map", "spec.yml", *arguments, "-b", backends[0], env=state)
     proxies, records = ([place / f"scan/{n:04}/_packtivity/{name}.json" for n in range(12)] for name in NAMES)
-    until = time.monotonic() + 30
-    while not (all(path.exists() for path in proxies) and records[1].exists()):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: all(path.exists() for path in proxies) and records[1].exists())
     first.send_signal(signal.SIGINT if backends[0].startswith("multiproc") else signal.SIGKILL)
     first.wait()
     done = sweep(*arguments, "-b", backends[1])
@@ -260,8 +257,7 @@ def test_a_task_of_another_spec_that_still_runs_is_not_taken_for_this_one(comman
     state = {"PACKTIVITY_STATE_DIR": os.environ["PACKTIVITY_STATE_DIR"]}
     first = commands.start("packtivity", "map", "spec.yml", *arguments, env=state)
     proxies = [place / "scan" / folder / "_packtivity" / "map.proxy.json" for folder in ("0000", "0001")]
-    while not all(path.exists() for path in proxies):
-        time.sleep(0.02)
+    until(lambda: all(path.exists() for path in proxies))
     first.kill()
     first.wait()
     (place / "spec.yml").write_text(SLOW)
@@ -274,16 +270,16 @@ def test_a_task_of_another_spec_that_still_runs_is_not_taken_for_this_one(comman
     assert ran(place / "scan") == [2, 2]
 
 
+# A signal between a shell's fork and the start of its command is lost on the command: who writes the file is the command.
+HANGS = "(echo >> ran; exec sleep 60)"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_running_tasks_and_the_command_at_once(number, commands, place):
-    (place / "spec.yml").write_text(SPEC.replace("echo >> ran", "echo >> ran; sleep 60"))
+    (place / "spec.yml").write_text(SPEC.replace("echo >> ran", HANGS))
     arguments = ("-p", "x=1..50", "-p", "name=a", *OUT, "-w", "scan", "-b", "multiproc:2")
     running = commands.start("packtivity", "map", "spec.yml", *arguments)
-    deadline = time.monotonic() + 20
-    while len(list(place.glob("scan/*/ran"))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)  # a signal between a shell's fork and the start of its command is lost on the command
+    until(lambda: len(list(place.glob("scan/*/ran"))) == 2)
     running.send_signal(number)
     assert running.wait(20) == 128 + number
     assert len(list(place.glob("scan/*/ran"))) <= 2
@@ -292,13 +288,9 @@ def test_a_signal_ends_the_running_tasks_and_the_command_at_once(number, command
 
 
 def test_a_signal_ends_a_single_task_of_a_pool_at_once(commands, place):
-    (place / "spec.yml").write_text(SPEC.replace("echo >> ran", "echo >> ran; sleep 60"))
+    (place / "spec.yml").write_text(SPEC.replace("echo >> ran", HANGS))
     running = commands.start("packtivity-run", "spec.yml", "-p", "x=1", "-p", "name=a", *OUT, "-b", "multiproc:1")
-    deadline = time.monotonic() + 20
-    while not (place / "ran").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)  # a signal between a shell's fork and the start of its command is lost on the command
+    until((place / "ran").exists)
     running.send_signal(signal.SIGINT)
     assert running.wait(20) == 130
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packtivity.cli import checkproxy, runcli, utilcli, validatecli
-from packtivity.cli.main import main
-from packtivity.cli.options import seconds
+from packtivity.cli.declarations import main
+from packtivity.cli.option_types import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

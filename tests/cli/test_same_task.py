@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from waiting import until
+
 BACKENDS = ("defaultsync", "multiproc:1", "local:2")
 TRIES = 6
 CHANCE = 4.0
@@ -32,10 +34,7 @@ def test_the_same_task_through_several_backends_never_runs_beside_itself(command
         for backend in BACKENDS
     ]
     try:
-        until = time.monotonic() + 60
-        while not all((commands.directory / f"try{number}" / "busy").exists() for number in range(TRIES)):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: all((commands.directory / f"try{number}" / "busy").exists() for number in range(TRIES)), 60)
         time.sleep(CHANCE)
         (commands.directory / "go").touch()
         codes = [process.wait(90) for process in started]

@@ -141,7 +141,7 @@ def test_the_digest_is_recorded_and_can_be_locked(lab: Any) -> None:
     lock = lab.folder / "packtivity.lock"
     spec_file = lab.folder / "lock.json"
     spec_file.write_text(json.dumps(spec))
-    code = "from packtivity.cli.containers import lock; lock()"
+    code = "from packtivity.cli.declarations import lock; lock()"
     written = lab.program(code, "--runtime", lab.tool, "--lockfile", str(lock), str(spec_file))
     assert written.returncode == 0, written.stderr
     assert json.loads(lock.read_text())["images"] == {lab.image: digest}

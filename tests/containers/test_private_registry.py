@@ -105,7 +105,7 @@ def test_a_private_image_is_had_after_logging_in_with_the_tool(lab: Any, private
     assert done.note["digest"].startswith("sha256:")
     spec_file = lab.folder / "spec.json"
     spec_file.write_text(json.dumps(spec))
-    code = "from packtivity.cli.containers import lock; lock()"
+    code = "from packtivity.cli.declarations import lock; lock()"
     written = lab.program(code, "--runtime", lab.tool, "--lockfile", lock, str(spec_file))
     assert written.returncode == 0, written.stderr
     assert lab.run(spec, OUT, workdir, "--locked", "--lockfile", lock).code == 0

@@ -46,7 +46,7 @@ def test_the_shell_is_the_task_s_own(lab: Any) -> None:
     workdir = lab.workdir()
     spec = lab.spec("true", env={"WORD": "a b"}, workdir="{workdir}")
     argv = lab.argv(spec, OUT, workdir)
-    argv[2] = "from packtivity.cli.containers import shell; shell()"
+    argv[2] = "from packtivity.cli.declarations import shell; shell()"
     code, shown = typed(lab, argv, 'echo "$WORD" > typed; id -u >> typed; exit 7\n')
     assert code == 7, shown
     assert (workdir / "typed").read_text() == f"a b\n{lab.person.uid}\n"
@@ -55,7 +55,7 @@ def test_the_shell_is_the_task_s_own(lab: Any) -> None:
 
 def test_the_line_for_a_shell_is_one_ascii_line_that_can_be_run_again(lab: Any) -> None:
     workdir = lab.workdir(" é'x")
-    code = f"from packtivity.cli.main import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
+    code = f"from packtivity.cli.declarations import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
     lines = []
     for _ in range(2):
         done = lab.program(code)
@@ -80,21 +80,21 @@ def test_docker_s_line_begins_as_it_always_has(lab: Any) -> None:
     if lab.tool != "docker":
         pytest.skip("the line is Docker's")
     workdir = lab.workdir()
-    code = f"from packtivity.cli.main import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
+    code = f"from packtivity.cli.declarations import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
     line = lab.program(code).stdout.decode("ascii").strip()
     assert line.startswith(f"docker run --rm -i -t --cidfile {workdir}/_packtivity/test")
     assert line.endswith(f" {lab.image} sh")
 
 
 def test_the_doctor_finds_the_tool(lab: Any) -> None:
-    done = lab.program("from packtivity.cli.containers import doctor; doctor(['--format', 'json'])")
+    done = lab.program("from packtivity.cli.declarations import doctor; doctor(['--format', 'json'])")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     (mine,) = [finding for finding in found["runtimes"] if finding["subject"] == lab.tool]
     assert mine["status"] == "works"
     assert mine["version"][0].isdigit()
     assert {need["subject"] for need in found["needs"]} >= {"CVMFS", "Kerberos ticket", "grid proxy", "bearer token"}
-    assert b"Containers run with:" in lab.program("from packtivity.cli.containers import doctor; doctor()").stdout
+    assert b"Containers run with:" in lab.program("from packtivity.cli.declarations import doctor; doctor()").stdout
 
 
 def test_ctrl_c_ends_task_and_container(lab: Any) -> None:

@@ -524,7 +524,7 @@ SPEC = {
 def command(usual, monkeypatch, tmp_path, lab):
     from click.testing import CliRunner
 
-    from packtivity.cli.main import main
+    from packtivity.cli.declarations import main
 
     chosen = usual()
     monkeypatch.setenv("YADAGE_SCHEMA_LOAD_TOKEN", TOKEN)

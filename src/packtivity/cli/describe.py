@@ -2,66 +2,161 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
+from packtivity.cli.errors import CannotWrite
+from packtivity.cli.printing import named_leaves, say, say_json, show
+from packtivity.cli.terminal import wants_colour
+from packtivity.errors import UsageError
+from packtivity.printable import printable
+from packtivity.spec.diagnostics import dotted
+from packtivity.spec.publishers import kind_of
+from packtivity.spec.sources import without_secrets
+from packtivity.spec.templates import needs
 
-from packtivity.cli import options
-from packtivity.cli.command import command
-from packtivity.cli.printing import say, say_json, show
-
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    default=None,
-    type=options.File(directory=False),
-    help="Write to this file in place of standard output; one that exists is left alone.",
-)
-_FORCE = click.option("--force", is_flag=True, help="Overwrite the file of --output.")
+if TYPE_CHECKING:
+    from packtivity.cli.inputs import SpecOptions
 
 
-@command("describe", options.spec, options.document, options.document_format)
-def describe(**given: Any) -> None:
-    """Print what the task of SPEC needs and what it publishes.
-
-    Its parameters with the places where each is used, the image and resources, and the outputs.
-    """
-    from packtivity.cli.inputs import load_spec
-    from packtivity.cli.summary import as_text, summarise
-
-    found = summarise(load_spec(given))
-    if given["format"] == "json":
-        say_json(found, indent=2)
+def describe_spec(options: SpecOptions, *, as_json: bool) -> None:
+    """Carry out ``packtivity describe``."""
+    summary = summarise(options.load_spec())
+    if as_json:
+        say_json(summary, indent=2)
         return
-    from packtivity.cli.terminal import wants_colour
-    from packtivity.spec.sources import without_secrets
-
-    show("\n".join(as_text(found, without_secrets(given["spec"]), colour=wants_colour(sys.stdout))))
+    show("\n".join(as_text(summary, without_secrets(options.spec), colour=wants_colour(sys.stdout))))
 
 
-@command("example", options.spec, options.document, _OUTPUT, _FORCE)
-def example(**given: Any) -> None:
-    """Write a parameter file for SPEC to fill in (YAML), with comments that say where each parameter is used."""
-    from packtivity.cli.inputs import load_spec
-    from packtivity.cli.summary import as_example, summarise
-    from packtivity.errors import UsageError
-    from packtivity.spec.sources import without_secrets
+def write_example(options: SpecOptions, output: str | None, *, force: bool) -> None:
+    """Carry out ``packtivity example``.
 
-    words = ["packtivity-run", *(["-t", given["toplevel"]] if given["toplevel"] else []), given["spec"]]
+    :raises UsageError: the file is there already.
+    :raises CannotWrite: it cannot be written.
+    """
+    words = ["packtivity-run", *(["-t", options.toplevel] if options.toplevel else []), options.spec]
     words = [without_secrets(word) for word in words]
-    text = as_example(summarise(load_spec(given)), shlex.join([*words, given["output"] or "parameters.yml"]))
-    output = given["output"]
+    text = as_example(summarise(options.load_spec()), shlex.join([*words, output or "parameters.yml"]))
     if output is None:
         say(text, end=False)
         return
     try:
-        with open(output, "w" if given["force"] else "x", encoding="utf-8") as file:
+        with open(output, "w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UsageError(f"{output} exists already", hint="Use another name, or --force to overwrite it.") from None
     except OSError as error:
-        from packtivity.cli.errors import CannotWrite
-
         raise CannotWrite(f"{output} cannot be written: {error.strerror}") from None
+
+
+def summarise(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``describe --format json`` prints.
+
+    :param spec: valid, defaults filled.
+    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``resources``, ``parameters``
+        (name → ``used``: list of places, ``published_as``: list of output names) and ``outputs`` (name → what it
+        will be; ``None`` when names are only known after the run).
+    """
+    process, environment, publisher = spec["process"] or {}, spec["environment"] or {}, spec["publisher"]
+    return {
+        "process_type": process.get("process_type"),
+        "environment_type": environment.get("environment_type"),
+        "publisher_type": publisher.get("publisher_type"),
+        "image": _image(environment),
+        "resources": environment.get("resources", []),
+        "parameters": {
+            name: {"used": [dotted(path) for path in paths], "published_as": _published_as(name, publisher)}
+            for name, paths in needs(spec).items()
+        },
+        "outputs": _outputs(publisher),
+    }
+
+
+def _image(environment: dict[str, Any]) -> str | None:
+    if "image" not in environment:
+        return None
+    return f"{environment['image']}:{environment['imagetag']}"
+
+
+def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:
+    key = kind_of(publisher).names
+    return [output for output, value in named_leaves(publisher[key]) if value == name] if key else []
+
+
+def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
+    kind = kind_of(publisher)
+    if kind.names:
+        return {
+            name: f"value of parameter {value}" if isinstance(value, str) and value else _literal(value)
+            for name, value in named_leaves(publisher[kind.names])
+            if name
+        }
+    if kind.outputs:
+        found = {name: _literal(value) for name, value in named_leaves(publisher[kind.outputs])}
+        return {name or "(document)": text for name, text in found.items() if name or text != "{}"}
+    if kind.pattern:
+        return {publisher["outputkey"]: f"files matching {publisher[kind.pattern]}"}
+    return None
+
+
+def _literal(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[str]:
+    """Return the lines that ``describe`` prints for people."""
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    lines = [f"{bold}{printable(name)}{plain}"]
+    facts = [("process", found["process_type"]), ("environment", found["environment_type"]), ("image", found["image"])]
+    facts += [("resources", ", ".join(_literal(resource) for resource in found["resources"]))]
+    lines += _columns([(key, str(value)) for key, value in facts if value])
+    lines += ["", f"{bold}parameters{plain}"]
+    lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
+    lines += ["", f"{bold}outputs{plain} ({printable(str(found['publisher_type']))})"]
+    if found["outputs"] is None:
+        return [*lines, f"  {kind_of(found).description}"]
+    return lines + (_columns(list(found["outputs"].items())) or ["  (none)"])
+
+
+def _uses(parameter: dict[str, Any]) -> str:
+    used = ", ".join(dict.fromkeys(parameter["used"]))
+    published = ", ".join(parameter["published_as"])
+    return f"{used}; published as {published}" if published else used
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = max((len(key) for key, _ in rows), default=0)
+    return [f"  {printable(key):{width}}  {printable(_one_line(text))}".rstrip() for key, text in rows]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def as_example(found: dict[str, Any], use: str) -> str:
+    """Return the text of a parameter file to fill in.
+
+    :param use: the command that takes it when it is filled in.
+    """
+    lines = [
+        f"# Fill in, then: {printable(_one_line(use))}",
+        "# In values, {workdir} stands for the first --write directory, {readdir0} for the first --read directory.",
+    ]
+    for name, parameter in found["parameters"].items():
+        lines += ["", f"# {printable(_one_line(_uses(parameter)))}", _entry(name, parameter)]
+    if not found["parameters"]:
+        lines += ["", "# This task needs no parameters.", "{}"]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, parameter: dict[str, Any]) -> str:
+    key = name if name.isidentifier() and name.isascii() and name.lower() not in _NOT_PLAIN else json.dumps(name)
+    if not parameter["published_as"]:
+        return f"{key}:"
+    # What is published is nearly always a file that the task makes; a list of them is for the user to write.
+    return f"{key}: {json.dumps('{workdir}/' + name)}"
+
+
+_NOT_PLAIN = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from packtivity import errors
-from packtivity.cli import signals
+from packtivity.cli import start
 from packtivity.cli.printing import show_error
+from packtivity.cli.terminal import wants_colour
 from packtivity.printable import escaped, printable, readable
+from packtivity.registry import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import CodeType, TracebackType
 
     from packtivity.types import Diagnostic
 
@@ -84,8 +88,6 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
     if isinstance(error, OSError):
         _drop_unwritable()
     if debug:
-        import traceback
-
         complain("".join(traceback.format_exception(error)).rstrip("\n"))
     text, code = _explain(error)
     if code == INTERNAL and not validated and not isinstance(error, errors.PacktivityError):
@@ -104,7 +106,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, errors.PacktivityError):
         return explain(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        number = signals.received or _INTERRUPT
+        number = start.received or _INTERRUPT
         text = "\n  ".join((f"error: {_ENDS.get(number, 'ended by a signal')}", *getattr(error, "__notes__", ())))
         return readable(text), SIGNALLED + number
     if isinstance(error, MemoryError):
@@ -115,13 +117,28 @@ def _explain(error: BaseException) -> tuple[str, int]:
         shown = ascii(error.object[error.start])
         hint = "Set PYTHONIOENCODING=utf-8."
         return f"error: the output cannot be written as {error.encoding}: it has {shown}\n  {hint}", OPERATING_SYSTEM
-    from packtivity.cli.guests import blame
-
     what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-    if guest := blame(error):
+    if guest := _blame(error):
         hint = "It is not part of packtivity: tell those who wrote it. Run again with --debug to see where."
         return f"error: {printable(guest)}: {what}\n  {hint}", GuestFailed.exit_code
     return f"error: internal error: {what} (please report this; run again with --debug to see where)", INTERNAL
+
+
+def _blame(error: BaseException) -> str:
+    """Say what somebody else's code was asked to be and which function of it failed; empty when none did."""
+    for module, code in reversed(list(_calls(error.__traceback__))):
+        for guest, purpose in foreign_code.items():
+            if purpose and (module == guest or module.startswith(f"{guest}.")):
+                return f"{purpose}: {module}:{code.co_qualname} failed"
+    return ""
+
+
+def _calls(traceback: TracebackType | None) -> Iterator[tuple[str, CodeType]]:
+    """Give module and code of every call that an error came through, the outermost first."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        yield str(frame.f_globals.get("__name__", "")), frame.f_code
+        traceback = traceback.tb_next
 
 
 def _refused(error: OSError) -> str:
@@ -142,17 +159,16 @@ def explain(error: errors.PacktivityError) -> str:
     if not diagnostics:
         return f"error: {readable(str(error))}"
     # The message of an invalid document is made of its diagnostics.
-    told_already = diagnostics[0].message in str(error)
-    summary = _SUMMARY.get(error.exit_code, "not valid") if told_already else readable(str(error))
-    return f"{told(diagnostics)}\nerror: {summary}"
+    is_told = diagnostics[0].message in str(error)
+    summary = _SUMMARY.get(error.exit_code, "not valid") if is_told else readable(str(error))
+    return f"{render_diagnostics(diagnostics)}\nerror: {summary}"
 
 
 _SUMMARY = {1: "the spec is not valid", 4: "the parameters cannot be read", 5: "the state file cannot be read"}
 
 
-def told(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
+def render_diagnostics(diagnostics: Iterable[Diagnostic], form: str = "text") -> str:
     """Return diagnostics as text for standard error, coloured if that is a terminal that wants it."""
-    from packtivity.cli.terminal import wants_colour
     from packtivity.spec.reporters import render
 
     color = form == "text" and wants_colour(sys.stderr)

@@ -1,50 +1,49 @@
-"""What the options say about a task, made into spec, parameters and state."""
+"""What the options say about a task, made into spec, parameters, state and backend.
+
+Values of options are neither compared nor printed: an address may have a password in it.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors, settings
+from packtivity.backends.registry import backend_from_string
+from packtivity.cli import start
+from packtivity.cli.errors import render_diagnostics, warn
+from packtivity.cli.parameters import getinit_data
+from packtivity.cli.printing import show_error
+from packtivity.datamodel import iter_leaves
+from packtivity.handlers.config import ExecutionConfig
+from packtivity.plugins import enable_plugins
+from packtivity.registry import note_foreign_code
+from packtivity.spec import load
+from packtivity.spec.yamltext import BadText, load_yaml
+from packtivity.statecontexts import load_state
+from packtivity.statecontexts.posixfs_context import LocalFSState
+from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from packtivity.spec.yamltext import BadText
-    from packtivity.types import Diagnostic
-
-
-def load_spec(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the spec that the options of a command name, defaults filled.
-
-    :raises LoadError: it cannot be fetched.
-    :raises InvalidSpec: it is not valid.
-    """
-    from packtivity.spec import load
-
-    return load(
-        given["spec"],
-        given["toplevel"],
-        schemasource=given["schemasource"],
-        validate=given.get("validate", True),
-        offline=given["offline"] or None,
-        trusted_sources=given["trust_source"],
-    )
+    from packtivity.types import Diagnostic, State
 
 
-class TaskOptions:
-    """The values of the options that every command on a task has; see :mod:`packtivity.cli.options`."""
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SpecOptions:
+    """The options that say which spec is meant and how it is checked."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-        self.parfiles: tuple[str, ...] = given["parfiles"]
-        self.parameter: tuple[str, ...] = given["parameter"]
-        self.read: tuple[str, ...] = given["read"]
-        self.write: tuple[str, ...] = given["write"]
-        self.state: str = given["state"]
-        self.strict: bool = given["strict"]
-        self.verbosity: str = given["verbosity"]
+    spec: str
+    toplevel: str | None
+    schemasource: str | None
+    offline: bool
+    trust_source: tuple[str, ...]
+    validate: bool = True
 
     def load_spec(self) -> dict[str, Any]:
         """Return the spec, defaults filled.
@@ -52,37 +51,90 @@ class TaskOptions:
         :raises LoadError: it cannot be fetched.
         :raises InvalidSpec: it is not valid.
         """
-        return load_spec(self._given)
+        return load(
+            self.spec,
+            self.toplevel,
+            schemasource=self.schemasource,
+            validate=self.validate,
+            offline=self.offline or None,
+            trusted_sources=self.trust_source,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ContainerOptions:
+    """The options that say how containers are run; None is for the settings to say."""
+
+    runtime: str | None = None
+    pull: str | None = None
+    cpus: str | None = None
+    memory: str | None = None
+    gpus: str | None = None
+    network: str | None = None
+    user: str | None = None
+    image_dir: tuple[str, ...] = ()
+
+    def container_choices(self) -> dict[str, Any]:
+        """Return what :class:`~packtivity.handlers.config.container_config` takes."""
+        names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.image_dir:
+            chosen["image_dir"] = [os.path.abspath(path) for path in self.image_dir]
+        return chosen
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Task:
+    """A task as it is given to a backend."""
+
+    spec: dict[str, Any]
+    parameters: dict[str, Any]
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TaskOptions(SpecOptions):
+    """The options of every command on a task."""
+
+    parfiles: tuple[str, ...]
+    parameter: tuple[str, ...]
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    state: str
+    strict: bool
+    verbosity: str
 
     def load_parameters(self) -> dict[str, Any]:
         """Return the parameters, ``-p`` over files.
 
         :raises ParameterError: they cannot be read.
         """
-        from packtivity.cli.parameters import getinit_data
-
         return getinit_data(self.parfiles, self.parameter)
 
-    def load_state(self) -> Any:
+    def load_state(self) -> State:
         """Return the state; nothing is created.
 
         :raises StateError: the state file cannot be used.
         """
-        from packtivity.statecontexts.posixfs_context import LocalFSState
-
         described = _read_state(self.state) if self.state else {}
         if not described:
             return LocalFSState([os.path.realpath(p) for p in self.write], [os.path.realpath(p) for p in self.read])
         if "state_type" in described:
-            from packtivity.statecontexts import load_state
-
-            return load_state(described)
+            state: State = load_state(described)
+            return state
         return LocalFSState(described.get("readwrite") or [], described.get("readonly") or [])
+
+    def load(self) -> Task:
+        """Return spec, parameters and state, and warn about what is doubtful.
+
+        :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
+        """
+        task = Task(self.load_spec(), self.load_parameters(), self.load_state())
+        warn_of_doubts(task, strict=is_strict(self.strict))
+        return task
 
 
 def _read_state(name: str) -> dict[str, Any]:
-    from packtivity.spec.yamltext import BadText, load_yaml
-
     where = f"state file {name}"
     hint = "Write the lists readwrite and readonly, of paths or of {path, name}."
     try:
@@ -114,7 +166,7 @@ class UnreadableState(errors.StateError):
         self.diagnostics = cause.diagnostics
 
 
-def _check_directories(where: str, key: str, value: Any, hint: str) -> None:
+def _check_directories(where: str, key: str, value: object, hint: str) -> None:
     if value is None:
         return
     if not isinstance(value, list):
@@ -129,33 +181,19 @@ _TOLD_BY_THE_RUN = frozenset({"unknown-placeholder", "unknown-parameter"})
 """Warnings about what will be an error as soon as the task is rendered."""
 
 
-def checked(task: TaskOptions) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """Return spec, parameters and state of a task, and say what is doubtful about them.
+def warn_of_doubts(task: Task, *, strict: bool) -> None:
+    """Warn about doubtful parameters.
 
-    :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
-    """
-    spec, parameters, state = task.load_spec(), task.load_parameters(), task.load_state()
-    strict = is_strict(task.strict)
-    tell_doubts(spec, parameters, state, strict=strict)
-    return spec, parameters, state
-
-
-def tell_doubts(spec: dict[str, Any], parameters: dict[str, Any], state: Any, *, strict: bool) -> None:
-    """Say what is doubtful about parameters.
-
-    :raises DoubtfulTask: something is, under strict.
+    :raises DoubtfulTask: there are some, under strict.
     :raises StateError: a directory to read is not there, under strict.
     """
-    _check_directories_to_read(state, strict=strict)
-    found = [] if not strict and _all_used(spec, parameters) else _lint(spec, parameters, state)
-    if strict and found:
-        raise DoubtfulTask(promoted(found))
-    found = [diagnostic for diagnostic in found if diagnostic.code not in _TOLD_BY_THE_RUN]
-    if found:
-        from packtivity.cli.errors import told
-        from packtivity.cli.printing import show_error
-
-        show_error(told(found))
+    _check_directories_to_read(task.state, strict=strict)
+    diagnostics = [] if not strict and _all_used(task.spec, task.parameters) else _lint(task)
+    if strict and diagnostics:
+        raise DoubtfulTask(as_errors(diagnostics))
+    diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.code not in _TOLD_BY_THE_RUN]
+    if diagnostics:
+        show_error(render_diagnostics(diagnostics))
 
 
 class DoubtfulTask(errors.ParameterError):
@@ -171,20 +209,16 @@ def is_strict(option: bool) -> bool:
     return option or bool(settings.current().strict)
 
 
-def promoted(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return the diagnostics as errors, which they are under ``--strict``."""
-    from dataclasses import replace
-
     return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
     """Return True when every parameter has a value and is plainly used, as a placeholder or in an output map.
 
-    Then none is superfluous or misspelt, and the rules that say how it was meant need not be imported.
+    Then none is superfluous or misspelt, and the rules need not be imported, which takes a tenth of a short run.
     """
-    from packtivity.datamodel import iter_leaves
-
     if any(value is None or (type(value) is dict and None in value.values()) for value in parameters.values()):
         return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
@@ -192,71 +226,100 @@ def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
 
 
-def _lint(spec: dict[str, Any], parameters: dict[str, Any], state: Any) -> list[Diagnostic]:
+def _lint(task: Task) -> list[Diagnostic]:
     from packtivity.spec.lint import lint_parameters
 
-    return lint_parameters(spec, parameters, getattr(state, "dirnames", None))
+    return lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
 
 
-def _check_directories_to_read(state: Any, *, strict: bool) -> None:
+def _check_directories_to_read(state: State, *, strict: bool) -> None:
     for path in state.readonly:
         if os.path.isdir(path):
             continue
         problem = f"directory to read {path} {'is not a directory' if os.path.exists(path) else 'does not exist'}"
         if strict:
             raise errors.StateError(problem, hint="Correct --read, or readonly in the state file.")
-        from packtivity.cli.errors import warn
-
         warn(problem)
 
 
 _OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
 
 
-def find_backend(name: str) -> tuple[bool, Any]:
-    """Return whether a backend is synchronous, and the backend, plug-ins considered.
+@dataclass(frozen=True, eq=False, repr=False)
+class Target:
+    """Where tasks run: the backend that an option names.
 
-    :raises BackendError: there is none of that name, or it cannot be started.
+    :ivar synchronous: whether it runs tasks here and now.
     """
-    from packtivity.backends.registry import backend_from_string
 
-    if name not in _OWN_BACKENDS or settings.current().plugins:
-        from packtivity.cli import start
-        from packtivity.plugins import enable_plugins
-        from packtivity.registry import note_foreign_code
+    name: str
+    synchronous: bool
+    backend: Any
 
-        start.hand_over()
-        note_foreign_code(name)
-        enable_plugins()
-    synchronous, backend = backend_from_string(name)
-    for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
-        if not callable(getattr(backend, method, None)):
-            raise errors.BackendError(
-                f"what the backend {name!r} names is no backend: {type(backend).__name__} has no method {method!r}"
-            )
-    return synchronous, backend
+    @classmethod
+    def named(cls, name: str) -> Target:
+        """Find a backend, plug-ins included.
+
+        :raises BackendError: there is none of that name, or it cannot be started.
+        """
+        if name not in _OWN_BACKENDS or settings.current().plugins:
+            start.allow_interrupts()
+            note_foreign_code(name)
+            enable_plugins()
+        synchronous, backend = backend_from_string(name)
+        for method in ("prepublish", *(("run",) if synchronous else ("submit", "ready", "result"))):
+            if not callable(getattr(backend, method, None)):
+                raise errors.BackendError(
+                    f"what the backend {name!r} names is no backend: {type(backend).__name__} has no method {method!r}"
+                )
+        return cls(name, synchronous, backend)
+
+    @property
+    def _engine(self) -> Any:
+        """The backend, or what it gives its jobs to."""
+        return (
+            self.backend if hasattr(self.backend, "exec_config") else getattr(self.backend, "job_backend", self.backend)
+        )
+
+    @property
+    def config(self) -> ExecutionConfig | None:
+        """How it runs tasks; None for a backend of others that has no such configuration."""
+        config = getattr(self._engine, "exec_config", None)
+        return config if isinstance(config, ExecutionConfig) else None
+
+    def configure(self, config: ExecutionConfig) -> None:
+        """Set how it runs tasks."""
+        self._engine.exec_config = config
+
+    def cancel_all(self) -> bool:
+        """End the tasks of a backend whose workers end with this program; false when there is no such way."""
+        if not hasattr(self._engine, "cancel_all"):
+            return False
+        self._engine.cancel_all()
+        return True
+
+
+def read_json(name: str, fail: Callable[[str], errors.PacktivityError], stdin: str | None = None) -> object:
+    """Return the document in a JSON file that the user has named.
+
+    :param fail: makes the error for what is wrong with it.
+    :param stdin: the name that stands for standard input.
+    """
+    try:
+        if name == stdin:
+            return json.load(sys.stdin)
+        with open(name, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise fail(str(error.strerror)) from None
+    except (ValueError, RecursionError) as error:
+        raise fail(f"not JSON: {error}") from None
 
 
 def start_logging(level: str) -> None:
-    """Print log lines of ``level`` and above on standard error (upstream 0.17.1's ``--verbosity``).
-
-    Our own code writes none but those of the step log, so this waits until code of others runs.
-    """
-
-    def start() -> None:
-        import logging
-
-        from packtivity.tasklog import ShownFormatter
-
-        there = logging.getLogger().handlers[:]
-        logging.basicConfig(level=getattr(logging, level))
-        for handler in logging.getLogger().handlers:
-            if handler not in there:
-                handler.setFormatter(ShownFormatter(logging.BASIC_FORMAT))
-
-    if "logging" in sys.modules:
-        start()
-    else:
-        from packtivity.registry import before_foreign_code
-
-        before_foreign_code.append(start)
+    """Print log lines of ``level`` and above on standard error (upstream 0.17.1's ``--verbosity``)."""
+    known = logging.getLogger().handlers[:]
+    logging.basicConfig(level=getattr(logging, level))
+    for handler in logging.getLogger().handlers:
+        if handler not in known:
+            handler.setFormatter(ShownFormatter(logging.BASIC_FORMAT))

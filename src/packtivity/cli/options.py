@@ -1,135 +1,25 @@
-"""Every option and argument that commands share, each written once, and the types of their values."""
+"""Every option and argument of the commands, each written once."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from packtivity.cli.command import print_version, remember_debug
+from packtivity.cli.command import remember_debug, together
+from packtivity.cli.option_types import BackendString, Directory, Duration, File, Verbosity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from click.shell_completion import CompletionItem
 
-    ParamType = click.ParamType[Any]
-else:
-    ParamType = click.ParamType  # generic only from click 8.4 on
-
-_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+def _option(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
+    """Declare an option; a default is shown in its help."""
+    return click.option(*names.split(), help=help, **{"show_default": bool(attributes.get("default")), **attributes})
 
 
-def seconds(text: str) -> float:
-    """Read a duration: ``90``, ``90s``, ``5m``, ``2h``, ``1d``, ``1h30m``, ``0.5h``.
-
-    :returns: seconds, above 0 and finite.
-    :raises ValueError: the text is none of these.
-    """
-    total, number, unit = 0.0, "", ""
-    for character in text.strip().lower() + "\0":
-        if character == "\0" or (unit and not character.isalpha()):
-            if number.strip("0123456789. "):
-                raise ValueError(text)
-            total += float(number) * _UNITS[unit]
-            number, unit = "", ""
-        if character.isalpha():
-            unit += character
-        else:
-            number += character
-    if not 0 < total < float("inf"):
-        raise ValueError(text)
-    return total
-
-
-class Duration(ParamType):
-    """A duration in seconds, or with a unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        if isinstance(value, (int, float)):
-            return float(value)
-        try:
-            return seconds(value)
-        except (ValueError, KeyError):
-            self.fail(f"{value!r} is not a duration; write seconds (90) or 90s, 5m, 2h, 1h30m.", param, ctx)
-
-
-class Verbosity(ParamType):
-    """A level of the ``logging`` module, in any case, as upstream 0.17.1 takes it."""
-
-    name = "level"
-    shown = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    understood = (*shown, "WARN", "FATAL", "NOTSET")
-
-    def get_metavar(self, *_: Any, **__: Any) -> str:
-        """Return what stands for the value in the help."""
-        return f"[{'|'.join(self.shown)}]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the level's name in capitals."""
-        level = str(value).upper()
-        if level not in self.understood:
-            self.fail(f"{value!r} is not one of {', '.join(self.shown)}.", param, ctx)
-        return level
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Complete the names of levels."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(level) for level in self.shown if level.startswith(incomplete.upper())]
-
-
-class BackendString(ParamType):
-    """A backend string; any text is passed on, as plug-ins may add backends."""
-
-    name = "backend"
-    known = ("defaultsync", "foregroundasync", "multiproc:auto", "ipcluster", "celery", "fromenv")
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Complete the backends that are always there."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(name) for name in self.known if name.startswith(incomplete)]
-
-
-class File(ParamType):
-    """A file to read or write, which need not exist: a spec may be an address, and a missing file has a better message.
-
-    :class:`click.Path` asks for translations of its name as soon as it is made, which takes longer than parsing.
-
-    :param directory: whether a directory, too, is taken.
-    :param nameless: whether no name at all is taken, for no file; elsewhere it is a slip, such as an unset variable.
-    """
-
-    name, completes = "path", "file"
-
-    def __init__(self, *, directory: bool = True, nameless: bool = False) -> None:
-        self.directory = directory
-        self.nameless = nameless
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path as it is given."""
-        if not (value or self.nameless):
-            self.fail("'' names no file; leave the option out, or write a name.", param, ctx)
-        if not self.directory and os.path.isdir(value):
-            self.fail(f"File {os.fsdecode(value)!r} is a directory.", param, ctx)
-        return value
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Let the shell complete names."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type=self.completes)]
-
-
-class Directory(File):
-    """A directory, which need not exist; whether what is there will do is for the state to say."""
-
-    name, completes = "directory", "dir"
+def _flag(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
+    return click.option(*names.split(), help=help, is_flag=True, **attributes)
 
 
 _FILE = File(nameless=True)  # what reads it has a message of its own
@@ -139,260 +29,197 @@ _DIRECTORY = Directory(nameless=True)
 spec = click.argument("spec", type=_FILE)
 parfiles = click.argument("parfiles", nargs=-1, type=_FILE)
 
-parameter = click.option(
-    "-p",
-    "--parameter",
+parameter = _option(
+    "-p --parameter",
+    "Give one parameter; the value is read as YAML. Wins over parameter files. Repeatable.",
     multiple=True,
     metavar="NAME=YAML",
-    help="Give one parameter; the value is read as YAML. Wins over parameter files. Repeatable.",
 )
-read = click.option(
-    "-r",
-    "--read",
+read = _option(
+    "-r --read",
+    "Directory the task may read: {readdir0}, {readdir1} ... in parameters. Repeatable.",
     multiple=True,
     type=_DIRECTORY,
-    help="Directory the task may read: {readdir0}, {readdir1} ... in parameters. Repeatable.",
 )
-write = click.option(
-    "-w",
-    "--write",
+write = _option(
+    "-w --write",
+    "Directory the task may write, made if missing: the first is {workdir}. Repeatable.",
     multiple=True,
     default=["."],
-    show_default=True,
     type=_DIRECTORY,
-    help="Directory the task may write, made if missing: the first is {workdir}. Repeatable.",
 )
-state = click.option(
-    "-s",
-    "--state",
+state = _option(
+    "-s --state",
+    "YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
     default="",
     type=File(directory=False, nameless=True),
-    help="YAML file with the lists readwrite and readonly; takes the place of --read and --write.",
 )
-toplevel = click.option(
-    "-t",
-    "--toplevel",
-    default=None,
-    help="Where SPEC and what it refers to are found: a directory (by default this one), an http(s) address, "
+toplevel = _option(
+    "-t --toplevel",
+    "Where SPEC and what it refers to are found: a directory (by default this one), an http(s) address, "
     "github:USER/REPO[@REF][:SUBPATH], gitlab-cern:GROUP/REPO[@REF][:SUBPATH] or from-github/PATH.",
 )
-schemasource = click.option(
-    "-c", "--schemasource", default=None, help="Directory or address of other JSON Schemas to check SPEC against."
+schemasource = _option("-c --schemasource", "Directory or address of other JSON Schemas to check SPEC against.")
+schemaname = _option(
+    "-n --schemaname", "Which schema of --schemasource SPEC must keep to.", default="packtivity/packtivity-schema"
 )
-schemaname = click.option(
-    "-n",
-    "--schemaname",
-    default="packtivity/packtivity-schema",
-    show_default=True,
-    help="Which schema of --schemasource SPEC must keep to.",
+verbosity = _option(
+    "-v --verbosity", "Print log lines of this level and above on standard error.", default="ERROR", type=Verbosity()
 )
-verbosity = click.option(
-    "-v",
-    "--verbosity",
-    default="ERROR",
-    show_default=True,
-    type=Verbosity(),
-    help="Print log lines of this level and above on standard error.",
-)
-validate = click.option(
-    "--validate/--no-validate",
-    default=True,
-    show_default=True,
-    help="Check SPEC before using it.",
-)
-backend = click.option(
-    "-b",
-    "--backend",
-    default="defaultsync",
-    show_default=True,
-    type=BackendString(),
-    help="Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
+validate = _option("--validate/--no-validate", "Check SPEC before using it.", default=True)
+backend = _option(
+    "-b --backend",
+    "Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
     "externalasync:default, ipcluster, celery, fromenv, py:MODULE:CLASS or the name of a plug-in.",
+    default="defaultsync",
+    type=BackendString(),
 )
-asyncwait = click.option(
+asyncwait = _option(
     "--asyncwait/--async",
+    "With a backend that runs elsewhere: wait for the result, or submit, print the proxy and end.",
     default=True,
-    show_default=True,
-    help="With a backend that runs elsewhere: wait for the result, or submit, print the proxy and end.",
 )
-proxyfile = click.option(
-    "-x",
-    "--proxyfile",
-    default="proxy.json",
-    show_default=True,
-    type=_NO_DIRECTORY,
-    help="File that --async writes the proxy to.",
+proxyfile = _option(
+    "-x --proxyfile", "File that --async writes the proxy to.", default="proxy.json", type=_NO_DIRECTORY
 )
-outfile = click.option(
-    "-o",
-    "--outfile",
-    default=None,
-    type=_NO_DIRECTORY,
-    help="Write the result to this file, as one line of JSON.",
+outfile = _option("-o --outfile", "Write the result to this file, as one line of JSON.", type=_NO_DIRECTORY)
+strict = _flag(
+    "--strict", "Treat warnings (unused parameters, missing outputs ...) as errors. [env: PACKTIVITY_STRICT]"
 )
-strict = click.option(
-    "--strict",
-    is_flag=True,
-    help="Treat warnings (unused parameters, missing outputs ...) as errors. [env: PACKTIVITY_STRICT]",
-)
-offline = click.option(
-    "--offline",
-    is_flag=True,
-    help="Take remote documents from the local cache only. [env: PACKTIVITY_OFFLINE]",
-)
-trust_source = click.option(
+offline = _flag("--offline", "Take remote documents from the local cache only. [env: PACKTIVITY_OFFLINE]")
+trust_source = _option(
     "--trust-source",
-    multiple=True,
-    help="Let documents use SOURCE (an address, gitlab-cern:GROUP/REPO ...) as if you had named it, with your token or "
+    "Let documents use SOURCE (an address, gitlab-cern:GROUP/REPO ...) as if you had named it, with your token or "
     "login and in a private network. Repeatable. [env: PACKTIVITY_TRUSTED_SOURCES]",
+    multiple=True,
 )
-timeout = click.option(
-    "--timeout",
-    type=Duration(),
-    default=None,
-    help="End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.",
-)
-retries = click.option(
+timeout = _option("--timeout", "End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.", type=Duration())
+retries = _option(
     "--retries",
+    "Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Try again up to N times if the task fails for a reason that may pass: an exit code, a signal, an image.",
 )
-clean_env = click.option(
-    "--clean-env",
-    is_flag=True,
-    help="Run without the caller's environment variables, except a few basic ones (PATH, HOME ...).",
+clean_env = _flag(
+    "--clean-env", "Run without the caller's environment variables, except a few basic ones (PATH, HOME ...)."
 )
-pass_env = click.option(
-    "--pass-env",
-    multiple=True,
-    metavar="NAME",
-    help="With --clean-env, pass this variable on. Repeatable.",
-)
-runtime = click.option(
+pass_env = _option("--pass-env", "With --clean-env, pass this variable on. Repeatable.", multiple=True, metavar="NAME")
+runtime = _option(
     "--runtime",
-    default=None,
-    metavar="TOOL",
-    help="Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
+    "Container tool: docker, podman, podman-hpc, apptainer, singularity, udocker or shifter; by default the "
     "first that works. [env: PACKTIVITY_CONTAINER_RUNTIME]",
+    metavar="TOOL",
 )
-pull = click.option(
+pull = _option(
     "--pull",
+    "When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
     type=click.Choice(["missing", "always", "never"]),
-    default=None,
-    help="When to pull the container image: if it is missing (default), always, never. [env: PACKTIVITY_PULL]",
 )
-cpus = click.option(
-    "--cpus",
-    default=None,
-    metavar="N",
-    help="CPUs a container may use; spec: as the spec says for Kubernetes. [env: PACKTIVITY_CPUS]",
+cpus = _option(
+    "--cpus", "CPUs a container may use; spec: as the spec says for Kubernetes. [env: PACKTIVITY_CPUS]", metavar="N"
 )
-memory = click.option(
-    "--memory",
-    default=None,
-    metavar="SIZE",
-    help="Memory a container may use: 512M, 2G ... or spec. [env: PACKTIVITY_MEMORY]",
+memory = _option(
+    "--memory", "Memory a container may use: 512M, 2G ... or spec. [env: PACKTIVITY_MEMORY]", metavar="SIZE"
 )
-gpus = click.option(
-    "--gpus", default=None, metavar="WHICH", help="GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]"
-)
-network = click.option(
-    "--network", metavar="NET", help="Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]"
-)
-user = click.option(
+gpus = _option("--gpus", "GPUs for a container: all, a number, names. [env: PACKTIVITY_GPUS]", metavar="WHICH")
+network = _option("--network", "Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]", metavar="NET")
+user = _option(
     "--user",
-    default=None,
+    "User inside a container, or 'image' for the image's own; by default the caller. [env: PACKTIVITY_CONTAINER_USER]",
     metavar="UID[:GID]",
-    help="User inside a container, or 'image' for the image's own; by default the caller. "
-    "[env: PACKTIVITY_CONTAINER_USER]",
 )
-image_dir = click.option(
-    "--image-dir", multiple=True, type=Directory(), help="Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]"
+image_dir = _option(
+    "--image-dir", "Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]", multiple=True, type=Directory()
 )
-locked = click.option(
-    "--locked",
-    is_flag=True,
-    help="Refuse container images that are not the ones in the lock file (see packtivity lock).",
+locked = _flag("--locked", "Refuse container images that are not the ones in the lock file (see packtivity lock).")
+lockfile = _option(
+    "--lockfile", "File with the digest of each container image.", default="packtivity.lock", type=_NO_DIRECTORY
 )
-lockfile = click.option(
-    "--lockfile",
-    default="packtivity.lock",
-    show_default=True,
-    type=_NO_DIRECTORY,
-    help="File with the digest of each container image.",
+print_command = _flag("--print-command", "Print the exact command as one shell line, run nothing.")
+dry_run = _flag(
+    "--dry-run", "Check everything, print what would run and what would be published; run and write nothing."
 )
-print_command = click.option(
-    "--print-command",
-    is_flag=True,
-    help="Print the exact command as one shell line, run nothing.",
-)
-dry_run = click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Check everything, print what would run and what would be published; run and write nothing.",
-)
-quiet = click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    help="Print no result and no progress; errors are still printed.",
-)
-debug = click.option(
+quiet = _flag("-q --quiet", "Print no result and no progress; errors are still printed.")
+debug = _flag(
     "--debug",
-    is_flag=True,
+    "Show where in the program an error comes from (a traceback).",
     is_eager=True,
     expose_value=False,
     callback=remember_debug,
-    help="Show where in the program an error comes from (a traceback).",
 )
-version = click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=print_version,
-    help="Print the version and exit.",
+version = click.version_option(
+    package_name="packtivity", message="packtivity %(version)s", help="Print the version and exit."
 )
-show = click.option(
+show = _option(
     "--show/--no-show",
+    "Print SPEC as one line of JSON, references resolved and defaults filled.",
     default=False,
     show_default=True,
-    help="Print SPEC as one line of JSON, references resolved and defaults filled.",
 )
-diagnostics_format = click.option(
+diagnostics_format = _option(
     "--format",
+    "How mistakes are told: text goes to standard error, the other forms to standard output.",
     type=click.Choice(["text", "json", "sarif", "github"]),
     default="text",
-    show_default=True,
-    help="How mistakes are told: text goes to standard error, the other forms to standard output.",
 )
-document_format = click.option(
-    "--format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Print for people or for programs.",
+document_format = _option(
+    "--format", "Print for people or for programs.", type=click.Choice(["text", "json"]), default="text"
 )
 
 
-def document(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says which spec is meant and how it is checked."""
-    for add in (debug, offline, trust_source, schemasource, toplevel):
-        function = add(function)
-    return function
+# --- options of one command only ---
 
+over = _option(
+    "--over",
+    "File of parameter sets: JSON lines (.jsonl), or CSV with a line of names and values read as YAML.",
+    type=_NO_DIRECTORY,
+)
+scan = _option(
+    "-p --parameter",
+    "Give one parameter; NAME=1..100 or NAME=0..1..0.1 (with a step) gives each value of a range in turn. Repeatable.",
+    multiple=True,
+    metavar="NAME=YAML",
+)
+mapwrite = _option(
+    "-w --write",
+    "Directory that has a work directory for each parameter set.",
+    default="map",
+    type=Directory(nameless=True),
+)
+mapbackend = _option(
+    "-b --backend", "Where the tasks run; see packtivity-run.", default="multiproc:auto", type=BackendString()
+)
+table = _option(
+    "--table",
+    "Write the table of results here: .csv or .json. By default it is results.csv in --write.",
+    type=_NO_DIRECTORY,
+)
+wait = _flag("--wait", "Wait until every task is over.")
+wait_timeout = _option(
+    "--timeout", "Wait no longer than this: seconds, or 90s, 5m, 2h, 1h30m. The tasks go on.", type=Duration()
+)
+logs = _flag("--logs", "Print what the task printed, too.")
+follow = _flag("--follow", "Print what the task prints until it is over.")
+cancel = _flag("--cancel", "End tasks that are not over.")
 
-def container(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how containers are run."""
-    for add in (image_dir, user, network, gpus, memory, cpus, pull, runtime):
-        function = add(function)
-    return function
+jsonfiles = click.argument(
+    "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
+)
+everything = _flag("-a --all everything", "List tasks that are over, too.")
+example_output = _option(
+    "-o --output", "Write to this file in place of standard output; one that exists is left alone.", type=_NO_DIRECTORY
+)
+force = _flag("--force", "Overwrite the file of --output.")
+task_document = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
+shell = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 
+# --- groups of options, in the order the help shows them ---
 
-def task(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says which task is meant: spec, parameters, state."""
-    for add in (parfiles, spec, verbosity, validate, strict, document, state, write, read, parameter):
-        function = add(function)
-    return function
+document = together(toplevel, schemasource, trust_source, offline, debug)
+task = together(parameter, read, write, state, document, strict, validate, verbosity, spec, parfiles)
+container = together(runtime, pull, cpus, memory, gpus, network, user, image_dir)
+execution = together(backend, asyncwait, proxyfile, outfile, timeout, retries, clean_env, pass_env)
+lock = together(locked, lockfile)
+sets = together(scan, over, read, mapwrite, mapbackend, table, timeout, retries)
+proxies = together(jsonfiles, wait, wait_timeout, logs, follow, cancel, document_format)

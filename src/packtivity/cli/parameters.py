@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from packtivity import errors
 from packtivity.errors import ParameterError
+from packtivity.registry import nearest
+from packtivity.spec.yamltext import BadText, load_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from packtivity.cli.merged import Merged
+    from packtivity.spec.document import Document
+    from packtivity.types import Diagnostic, Path, Position
 
 STDIN = "-"
 """Stands for standard input where a parameter file is expected."""
@@ -36,7 +41,7 @@ def getinit_data(initfiles: Iterable[str], parameters: Iterable[str]) -> dict[st
 def assignment(text: str) -> tuple[str, Any]:
     """Read one ``NAME=YAML``."""
     name, value = _split(text)
-    return name, _yaml(value, f"-p {name}")
+    return name, load_yaml(value, f"-p {name}")
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -74,10 +79,6 @@ def read_text(name: str) -> str:
 
 def _near(name: str) -> str:
     """Return a hint at the file that was meant, empty if there is none of nearly this name."""
-    import os
-
-    from packtivity.registry import nearest
-
     directory, file = os.path.split(name)
     try:
         there = os.listdir(directory or ".")
@@ -88,10 +89,10 @@ def _near(name: str) -> str:
 
 
 def _from_file(name: str) -> dict[str, Any]:
-    return _mapping(_yaml(read_text(name), name), f"parameter file {name}")
+    return _mapping(load_yaml(read_text(name), name), f"parameter file {name}")
 
 
-def _mapping(found: Any, where: str) -> dict[str, Any]:
+def _mapping(found: object, where: str) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -100,19 +101,13 @@ def _mapping(found: Any, where: str) -> dict[str, Any]:
     return found
 
 
-def _yaml(text: str, source: str) -> Any:
-    from packtivity.spec.yamltext import load_yaml
-
-    return load_yaml(text, source)
-
-
-def parameter_document(initfiles: Iterable[str], parameters: Iterable[str]) -> Merged:
-    """Return the same parameters as :func:`getinit_data`, with the place each one comes from.
+def parameter_document(initfiles: Sequence[str], parameters: Sequence[str]) -> Merged | None:
+    """Return the same parameters as :func:`getinit_data`, with the place each one comes from; None if none are given.
 
     :raises ParameterError: as there.
     """
-    from packtivity.cli.merged import Merged
-
+    if not (initfiles or parameters):
+        return None
     merged = Merged()
     for name in initfiles:
         _mapping(merged.add(read_text(name), name), f"parameter file {name}")
@@ -120,3 +115,66 @@ def parameter_document(initfiles: Iterable[str], parameters: Iterable[str]) -> M
         key, value = _split(text)
         merged.add_one(key, value, f"-p {key}")
     return merged
+
+
+class Merged:
+    """What :class:`packtivity.spec.document.Document` offers, for a mapping put together from several texts."""
+
+    source = "parameters"
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+        self.problems: tuple[Diagnostic, ...] = ()
+        self._origin: dict[str, tuple[Document, Path]] = {}
+        self._documents: list[Document] = []
+
+    def add(self, text: str, source: str) -> Any:
+        """Take the keys of a mapping; later ones win. What is not YAML is a ``BadText``, as everywhere.
+
+        :returns: what the text says, for the caller to refuse if it is no mapping.
+        """
+        document = self._read(text, source)
+        if isinstance(document.data, dict):
+            self.data.update(document.data)
+            self._origin.update({name: (document, (name,)) for name in document.data})
+        return document.data
+
+    def add_one(self, name: str, text: str, source: str) -> None:
+        """Take one value."""
+        document = self._read(text, source)
+        self.data[name] = document.data
+        self._origin[name] = (document, ())
+
+    def _read(self, text: str, source: str) -> Document:
+        from packtivity.spec.document import parse_document  # which only validation needs
+
+        try:
+            document = parse_document(text, source)
+        except errors.InvalidSpec as error:
+            raise BadText(error.diagnostics) from None
+        self._documents.append(document)
+        self.problems += document.problems
+        return document
+
+    def position(self, path: Path, *, key: bool = False) -> Position | None:
+        """Return where the value (or its key) stands."""
+        found = self._find(path)
+        return found and found[0].position(found[1], key=key)
+
+    def offset_position(self, path: Path, offset: int) -> Position | None:
+        """Return where a character of the string at ``path`` stands."""
+        found = self._find(path)
+        return found and found[0].offset_position(found[1], offset)
+
+    def excerpt(self, position: Position) -> str:
+        """Return the line of text that a position is in."""
+        for document in self._documents:
+            if document.source == position.file:
+                return document.excerpt(position)
+        return ""
+
+    def _find(self, path: Path) -> tuple[Document, Path] | None:
+        if not path or path[0] not in self._origin:
+            return None
+        document, start = self._origin[str(path[0])]
+        return document, (*start, *path[1:])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from packtivity.printable import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def say(text: str, *, err: bool = False, end: bool = True) -> None:
@@ -19,13 +23,11 @@ def say(text: str, *, err: bool = False, end: bool = True) -> None:
     click.echo(escaped(text), err=err, nl=end)
 
 
-def say_json(document: Any, **how: Any) -> None:
+def say_json(document: object, **how: Any) -> None:
     """Print a document as JSON, which is ASCII with everything else escaped.
 
     :param how: keyword arguments of :func:`json.dumps`.
     """
-    import json
-
     click.echo(json.dumps(document, **how))
 
 
@@ -43,3 +45,20 @@ def show_error(text: str) -> None:
         sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
     except (OSError, ValueError, AttributeError):
         pass
+
+
+def plain(result: Any) -> Any:
+    """Return a result as JSON; backends of others may give it so already."""
+    return result.json() if hasattr(result, "json") else result
+
+
+def named_leaves(document: object, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each value with its name, ``null``, ``false`` and empty containers too; no name if it is all there is."""
+    if isinstance(document, dict) and document:
+        for key, value in document.items():
+            yield from named_leaves(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(document, list) and document:
+        for position, value in enumerate(document):
+            yield from named_leaves(value, f"{name}[{position}]")
+    else:
+        yield name, document

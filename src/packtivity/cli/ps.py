@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from packtivity.cli import options
-from packtivity.cli.command import command
+from packtivity.backends.engines.local import ACTIVE, QUEUE, LocalBackend, LocalProxy, Queue
+from packtivity.backends.task_files import TaskFiles
 from packtivity.cli.printing import say, say_json
 from packtivity.printable import printable
 
 if TYPE_CHECKING:
+    from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
+    from packtivity.errors import PacktivityError
 
-_ALL = click.option("-a", "--all", "everything", is_flag=True, help="List tasks that are over, too.")
+_ORDER = {"running": 0, "waiting": 1, "lost": 1, "unclear": 1}
 
 
-@command("packtivity-ps", _ALL, options.document_format, options.debug, options.version)
-def ps(everything: bool, format: str) -> None:
-    """List the tasks that the backend local runs for you on this machine, and those that wait."""
-    found = _tasks(everything=everything)
-    if format == "json":
+def list_tasks(*, everything: bool, as_json: bool) -> None:
+    """Carry out ``packtivity ps``."""
+    found = tasks(everything=everything)
+    if as_json:
         say_json(found)
         return
     for task in found:
@@ -29,11 +29,8 @@ def ps(everything: bool, format: str) -> None:
         say(printable(line))
 
 
-def _tasks(*, everything: bool) -> list[dict[str, Any]]:
+def tasks(*, everything: bool) -> list[dict[str, Any]]:
     """Return the tasks that run, those that wait and, if wanted, those that are over."""
-    from packtivity.backends.engines.local import ACTIVE, QUEUE, LocalBackend, LocalProxy, Queue
-    from packtivity.backends.task_files import TaskFiles
-
     files, queue = TaskFiles(), Queue()
     ids = files.ids() if everything else [*queue.names(ACTIVE), *queue.names(QUEUE)]
     entries = {task_id: files.read(task_id) for task_id in ids}
@@ -43,25 +40,22 @@ def _tasks(*, everything: bool) -> list[dict[str, Any]]:
         for task_id in listed
         if (entry := entries[task_id]) is not None and entry.ending is None
     }
-    answers = dict(zip(proxies, LocalBackend().statuses([*proxies.values()]), strict=True))
-    found = [_task(task_id, entries[task_id], answers.get(task_id)) for task_id in listed]
-    order = {"running": 0, "waiting": 1, "lost": 1, "unclear": 1}
-    return sorted(found, key=lambda task: order.get(task["status"], 2))
+    statuses = dict(zip(proxies, LocalBackend().statuses([*proxies.values()]), strict=True))
+    found = [_task(task_id, entries[task_id], statuses.get(task_id)) for task_id in listed]
+    return sorted(found, key=lambda task: _ORDER.get(task["status"], 2))
 
 
-def _task(task_id: str, entry: Entry | None, answer: Any) -> dict[str, Any]:
+def _task(task_id: str, entry: Entry | None, status: TaskStatus | PacktivityError | None) -> dict[str, Any]:
     ending = entry.ending if entry is not None else None
     about = entry.about if entry is not None else {}
     return {
         "id": task_id,
-        "status": getattr(ending or answer, "status", "unknown"),
+        "status": getattr(ending or status, "status", "unknown"),
         "submitted": entry.submitted if entry is not None else None,
         "name": about.get("name") or "",
         "workdir": about.get("workdir") or "",
     }
 
 
-def _time(seconds: Any) -> str:
-    from time import localtime, strftime
-
+def _time(seconds: object) -> str:
     return strftime("%Y-%m-%d %H:%M:%S", localtime(seconds)) if isinstance(seconds, (int, float)) else "-"

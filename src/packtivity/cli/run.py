@@ -1,48 +1,268 @@
-"""The command ``packtivity-run``: its options. What it does is in :mod:`packtivity.cli.running`."""
+"""The command ``packtivity-run``: prepare, look at what may be wrong, run or submit, print."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import os
+import sys
+from dataclasses import dataclass
+from io import TextIOWrapper
+from stat import S_ISFIFO, S_ISREG
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
-from packtivity.cli import options
-from packtivity.cli.command import command
+from packtivity import datamodel, errors
+from packtivity.cli import start
+from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
+from packtivity.cli.inputs import ContainerOptions, Target, Task, TaskOptions, start_logging
+from packtivity.cli.printing import plain, say, show, show_error
+from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, table, wants_colour
+from packtivity.files import put, replacing
+from packtivity.handlers.config import ExecutionConfig
+from packtivity.logfiles import log_path
+from packtivity.printable import printable
+from packtivity.runtimes.cancellation import note_end
+from packtivity.task import ASYNC_NAME
+
+if TYPE_CHECKING:
+    from packtivity.types import Backend, Diagnostic, State
+
+_POLL = (0.005, 0.5)
+"""Seconds between questions to an asynchronous backend: at first, and at most."""
 
 
-@command(
-    "packtivity-run",
-    options.task,
-    options.backend,
-    options.asyncwait,
-    options.proxyfile,
-    options.outfile,
-    options.timeout,
-    options.retries,
-    options.clean_env,
-    options.pass_env,
-    options.container,
-    options.locked,
-    options.lockfile,
-    options.print_command,
-    options.dry_run,
-    options.quiet,
-    options.version,
-    prepares=True,
-)
-def runcli(**given: Any) -> None:
-    """Run the task that SPEC describes and print what it publishes.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RunOptions(TaskOptions, ContainerOptions):
+    """The options of ``packtivity-run``."""
 
-    Parameters come from PARFILES (YAML or JSON mappings, later ones win; - is standard input) and from -p.
-    The task's output goes to _packtivity/packtivity_syncbackend.run.log in the work directory.
+    backend: str
+    asyncwait: bool
+    proxyfile: str
+    outfile: str | None
+    timeout: float | None
+    retries: int
+    clean_env: bool
+    pass_env: tuple[str, ...]
+    locked: bool
+    lockfile: str
+    print_command: bool
+    dry_run: bool
+    quiet: bool
 
-    \b
-    Printed on standard output when it is not a terminal:
-      <TypedLeafs: {...}> (prepublished)  if the result is known before running
-      <TypedLeafs: {...}> (post-run)      the result then
-      <TypedLeafs: {...}>                 the result otherwise
-      proxy-json {...}                    with --async, in place of the result
+    def container_choices(self) -> dict[str, Any]:
+        """Return what :class:`~packtivity.handlers.config.container_config` takes.
 
-    With --async the exit code says whether the task was submitted, not how it goes; packtivity-checkproxy does.
+        :raises LoadError: ``--locked`` was given and the lock file cannot be read.
+        """
+        chosen = super().container_choices()
+        if not self.locked:
+            return chosen
+        from packtivity.runtimes.image_lock import read_lock  # containers only
+
+        return {**chosen, "locked": read_lock(self.lockfile)}
+
+
+def run(options: RunOptions) -> None:
+    """Carry out ``packtivity-run``.
+
+    :raises PacktivityError: whatever went wrong.
     """
-    from packtivity.cli.running import run
+    # Observed before the task runs, which could put a pipe in the place of a file.
+    streams = frozenset(name for name in (options.outfile, options.proxyfile) if name and is_stream(name))
+    containers = options.container_choices()
+    _check(options)
+    start_logging(options.verbosity)
+    task = options.load()
+    target = Target.named(options.backend)
+    _configure(target, options, containers)
+    if target.synchronous and not options.asyncwait:
+        warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
+    if options.print_command or options.dry_run:
+        from packtivity.cli.dry_run import show_plan  # with what names container tools
 
-    run(given)
+        show_plan(task, target, brief=options.print_command)
+        return
+    start.allow_interrupts()
+    with start.like_interrupts():
+        _run(task, target, options, streams)
+
+
+def _check(options: RunOptions) -> None:
+    """Refuse before the run what would only fail after it."""
+    if options.pass_env and not options.clean_env:
+        raise errors.UsageError("--pass-env has no meaning without --clean-env")
+    if options.print_command and options.dry_run:
+        raise errors.UsageError("--print-command and --dry-run cannot be used together")
+    for name in (options.outfile, None if options.asyncwait else options.proxyfile):
+        if name:
+            check_writable(name)
+    if options.outfile and not options.asyncwait:
+        warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
+
+
+def check_writable(name: str) -> None:
+    """Refuse a file that could not be written when the work is done.
+
+    :raises CannotWrite: it is a directory, or it may not be written, or be made where it is.
+    """
+    try:
+        os.stat(name)
+    except FileNotFoundError:
+        directory = os.path.dirname(name) or "."
+        if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
+            hint = f"Is {directory} a directory that you may write to?"
+            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
+    except OSError as error:
+        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+    else:
+        if os.path.isdir(name) or not os.access(name, os.W_OK):
+            raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")
+
+
+def _configure(target: Target, options: RunOptions, containers: dict[str, Any]) -> None:
+    """Pass on what the options say about how the task is run."""
+    changes = {name: value for name in ("timeout", "retries", "clean_env") if (value := getattr(options, name))}
+    config = target.config
+    if config is None:
+        for name in (*changes, *containers):
+            warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
+        return
+    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
+    level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
+    chosen = {"logging_level": level, **config.config}
+    if containers:
+        chosen["containers"] = {**(config.config.get("containers") or {}), **containers}
+    pass_env, strict = options.pass_env or None, options.strict or None
+    target.configure(ExecutionConfig(chosen, warn=show_warning, pass_env=pass_env, strict=strict, **changes))
+
+
+def show_warning(diagnostic: Diagnostic) -> None:
+    """Print a warning that came up while the task ran."""
+    show_error(render_diagnostics([diagnostic]))
+
+
+# --- running and printing --------------------------------------------------------------------------------------
+
+
+def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str]) -> None:
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A result must not be lost because the terminal cannot show one of its characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    task.state.ensure()
+    backend = target.backend
+    known = backend.prepublish(task.spec, task.parameters, task.state)
+    prepublished = known is not None and plain(known) not in ({}, [], "")  # as in upstream 0.17.1
+    if prepublished and not (options.quiet or is_terminal(sys.stdout)):  # a person waits for the final one
+        say(f"{known} (prepublished)")
+    parameters = datamodel.create(task.parameters, task.state.datamodel)
+    live = None if options.quiet else _live_line(target)
+    try:
+        if target.synchronous:
+            result = backend.run(task.spec, parameters, task.state)
+        else:
+            proxy = backend.submit(task.spec, parameters, task.state, metadata={"name": ASYNC_NAME})
+            if not options.asyncwait:
+                _submitted(proxy, backend, options, streams)
+                return
+            result = _wait(proxy, target, task.state, live)
+    finally:
+        if live is not None:
+            live.clear()
+    try:
+        if not options.quiet:
+            _print_result(result, task.state, suffix=prepublished)
+    finally:  # also when nobody reads what is printed
+        if options.outfile:
+            _write_json(options.outfile, plain(result), streams)
+
+
+def _print_result(result: object, state: State, *, suffix: bool) -> None:
+    """Print a table for a person; for programs, the line of upstream 0.17.1 word for word.
+
+    :param suffix: whether it was prepublished, too.
+    """
+    if not is_terminal(sys.stdout):
+        say(f"{result} (post-run)" if suffix else str(result))
+        return
+    lines = table(plain(result), colour=wants_colour(sys.stdout))
+    logs = [f"logs: {printable(state.metadir)}"] if state.metadir else []
+    show("\n".join(["published:", *lines, *logs]))
+
+
+def _live_line(target: Target) -> LiveLine | None:
+    """Put a live line on the terminal, if a person is there to see it."""
+    stream = next((stream for stream in (sys.stderr, sys.stdout) if can_steer(stream)), None)
+    if stream is None:
+        return None
+    live = LiveLine(stream, "running")
+    config = getattr(target.backend, "exec_config", None)
+    if config is not None:
+        config.reporter = live
+        config.warn = live.around(config.warn)
+    live.guard_logging()
+    return live
+
+
+def _wait(proxy: Any, target: Target, state: State, live: LiveLine | None) -> Any:
+    """Return the result of a submitted task.
+
+    :raises KeyboardInterrupt: its notes say what becomes of the task.
+    """
+    from packtivity.api import wait_for  # which no synchronous run needs
+
+    first, longest = _POLL
+    backend = target.backend
+    try:
+        return wait_for(backend, proxy, first, None, longest=longest, tick=None if live is None else live.tick)
+    except KeyboardInterrupt as interrupt:
+        if target.cancel_all():
+            while not backend.ready(proxy):
+                Event().wait(first)
+            note_end(interrupt, log_path({"name": ASYNC_NAME}, state, "run"))
+        else:
+            document = json.dumps(proxy.json(), default=str)
+            interrupt.add_note(
+                f"The task goes on where it was submitted. For packtivity-checkproxy, in a file: {document}"
+            )
+        raise
+
+
+def _submitted(proxy: Any, backend: Backend, options: RunOptions, streams: frozenset[str]) -> None:
+    document = proxy.json()
+    try:
+        if not options.quiet:
+            say(f"proxy-json {json.dumps(document)}")
+    finally:  # without it the task would be lost
+        _write_json(options.proxyfile, document, streams)
+    if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
+        _, message = backend.fail_info(proxy)
+        warn(f"the task has run and failed: {message}")
+
+
+def _write_json(name: str, document: object, streams: frozenset[str]) -> None:
+    """Write a file that a task may have had its hands on: a link in its place is replaced, not followed.
+
+    :param streams: names that stand for a pipe or terminal, which cannot be replaced.
+    """
+    text = json.dumps(document)  # before what the file had is gone
+    folder, base = os.path.split(name)
+    try:
+        if name in streams:
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:  # whoever reads the file finds all of it or nothing
+            with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
+                put(temporary, text.encode())
+    except OSError as error:
+        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+
+
+def is_stream(name: str) -> bool:
+    """Return whether a file is written to as it is: a pipe, or what the system has in ``/dev``."""
+    path = os.path.abspath(name)
+    try:
+        mode = os.lstat(path).st_mode
+        of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
+        return S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
+    except OSError:
+        return False

@@ -1,98 +1,109 @@
-"""Where the installed programs begin, and what holds until there is something that may be disturbed.
+"""Where the installed programs begin, and what signals do to them.
 
-Until code that is not ours runs, the garbage collector is off, and an interrupt ends the process at once: a command
-lives for a tenth of a second, half of which are imports. They make no garbage, yet the collector would go through all
-of it several times; and in the midst of one there is nobody yet who could make a message of ``KeyboardInterrupt``.
+SIGINT ends a program with exit code 130 and without a word until there is something to undo or to report, and again
+after that. In between it is ``KeyboardInterrupt``, and SIGTERM, SIGHUP and SIGQUIT end a task the way SIGINT does: the
+task first, then the command.
 """
 
 from __future__ import annotations
 
-import gc
-import os
+import signal
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# Built in; importing signal would take time in which an interrupt is still a traceback.
-from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
-_begun = False
+received: int | None = None
+"""The signal that is ending this command, when it is not SIGINT."""
 
-
-def _end(*_: object) -> None:
-    os._exit(130)
-
-
-def listen() -> None:
-    """Let an interrupt be ``KeyboardInterrupt`` from now on: there is something to be undone, or told."""
-    if getsignal(SIGINT) is _end:
-        signal(SIGINT, default_int_handler)
+_is_program = False
 
 
-def hand_over() -> None:
-    """Let code of tasks, plug-ins and backends follow: it may make garbage, and has to hear of interrupts.
+def _exit_silently(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGINT)
 
-    Does nothing in a program of somebody else's that calls a command.
+
+def allow_interrupts() -> None:
+    """Let SIGINT be ``KeyboardInterrupt`` from now on: there is something to undo or to report."""
+    if signal.getsignal(signal.SIGINT) is _exit_silently:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def exit_on_interrupt() -> None:
+    """Let SIGINT end the program silently: nothing has begun, or everything is done and reported.
+
+    Does nothing in somebody else's program that calls a command.
     """
-    if _begun and not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-        listen()
+    if _is_program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit_silently)
 
 
-def finish() -> None:
-    """Let an interrupt end the process at once: nothing has begun, or everything is done and told."""
-    if _begun and getsignal(SIGINT) is default_int_handler:
-        signal(SIGINT, _end)
+@contextmanager
+def like_interrupts() -> Iterator[None]:
+    """Inside the block, the first SIGTERM, SIGHUP or SIGQUIT does what SIGINT does; the ones after it do nothing.
+
+    All of them would end this program alone: the task is in a session of its own, out of the terminal's reach.
+    A signal that was ignored stays ignored (nohup).
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _begin() -> None:
-    global _begun  # noqa: PLW0603 - collector and signals are state of the process
-    _begun = True
-    finish()
-    gc.disable()
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Call the handler of SIGINT, which the code that starts processes replaces while one could be lost."""
+    global received  # noqa: PLW0603 - signals are state of the process
+    if received is not None:
+        return
+    received = number
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
+
+
+def _start(name: str) -> None:
+    """Import the declarations only when an interrupt is no traceback any more, and call one."""
+    global _is_program  # noqa: PLW0603 - signals are state of the process
+    _is_program = True
+    exit_on_interrupt()
+    getattr(import_module("packtivity.cli.declarations"), name)()
 
 
 def run() -> None:
     """Be ``packtivity-run``."""
-    _begin()
-    from packtivity.cli import runcli
-
-    runcli()
+    _start("runcli")
 
 
 def validate() -> None:
     """Be ``packtivity-validate``."""
-    _begin()
-    from packtivity.cli import validatecli
-
-    validatecli()
+    _start("validatecli")
 
 
 def checkproxy() -> None:
     """Be ``packtivity-checkproxy``."""
-    _begin()
-    from packtivity.cli import checkproxy as command
-
-    command()
+    _start("checkproxy")
 
 
 def util() -> None:
     """Be ``packtivity-util``."""
-    _begin()
-    from packtivity.cli import utilcli
-
-    utilcli()
+    _start("util")
 
 
 def worker() -> None:
     """Be ``packtivity-worker``."""
-    _begin()
-    from packtivity.cli.worker import worker as command
-
-    command()
+    _start("worker")
 
 
 def main() -> None:
     """Be ``packtivity``."""
-    _begin()
-    from packtivity.cli.main import main as command
-
-    command()
+    _start("main")

@@ -1,46 +1,63 @@
-"""What a person at a terminal sees: a live line while a task runs, the result as a table."""
+"""What a person at a terminal sees: a live line while a task runs, a bar for many tasks, the result as a table.
+
+The lines are our own, because those of click and rich show neither what a task printed last nor how many tasks failed,
+and would draw on terminals that cannot move their cursor.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO, TypeVar
+from unicodedata import combining, east_asian_width
+
+from packtivity.cli.printing import named_leaves
+from packtivity.settings import caller_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
-    from packtivity.types import JSON, Completed, Execution
+    from packtivity.types import Completed, Execution
+
+T = TypeVar("T")
 
 _KEPT = 8192
 _UNICODE_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _CLEAR = "\r\x1b[K"
+_BAR = 24
+"""Characters."""
+_REDRAWN = 0.1
+"""Seconds between two drawings of the bar at least."""
 
 
 def _environment(name: str) -> str:
-    from packtivity.settings import caller_environment
-
     return caller_environment().get(name, "")
 
 
-def is_terminal(stream: Any) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a person watches the stream; one that is closed is nobody's."""
     try:
-        return bool(stream.isatty())
+        return stream is not None and stream.isatty()
     except (AttributeError, ValueError):
         return False
 
 
-def can_steer(stream: Any) -> bool:
+def can_steer(stream: TextIO | None) -> bool:
     """Tell whether the cursor of the stream can be moved."""
     return is_terminal(stream) and _environment("TERM") not in ("", "dumb")
 
 
-def wants_colour(stream: Any) -> bool:
+def wants_colour(stream: TextIO | None) -> bool:
     """Tell whether the stream is a terminal whose user has not set ``NO_COLOR`` (no-color.org)."""
     return can_steer(stream) and not _environment("NO_COLOR")
 
 
-def columns(stream: Any = None) -> int:
+def columns(stream: TextIO | None = None) -> int:
     """Return the width of the terminal: ``COLUMNS``, what the terminal says, or 80."""
     told = _environment("COLUMNS")
     if len(told) < 10 and told.isascii() and told.isdigit() and int(told) > 0:
@@ -78,8 +95,6 @@ def fitted(text: str, width: int) -> str:
         return ""
     if text.isascii():
         return text[:width]
-    from unicodedata import combining, east_asian_width
-
     used = 0
     for position, character in enumerate(text):
         used += 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
@@ -108,8 +123,6 @@ class LiveLine:
 
     def started(self, execution: Execution) -> None:  # noqa: ARG002 - the reporter protocol
         """Begin to count."""
-        from time import monotonic
-
         self._began = monotonic()
         self._draw()
 
@@ -132,10 +145,10 @@ class LiveLine:
             self._shown = False
             self._write(_CLEAR)
 
-    def around(self, function: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    def around(self, function: Callable[[T], None] | None) -> Callable[[T], None]:
         """Return ``function`` such that what it prints does not run into the line."""
 
-        def printing(argument: Any) -> None:
+        def printing(argument: T) -> None:
             self.clear()
             if function is not None:
                 function(argument)
@@ -144,17 +157,14 @@ class LiveLine:
 
     def guard_logging(self) -> None:
         """Keep log lines on the same terminal apart from the line."""
-        logging = sys.modules.get("logging")  # whose import is not ours to pay for
-        for handler in logging.getLogger().handlers if logging else ():
+        for handler in logging.getLogger().handlers:
             handler.addFilter(self._make_room)
 
-    def _make_room(self, _record: Any) -> bool:
+    def _make_room(self, _record: logging.LogRecord) -> bool:
         self.clear()
         return True
 
     def _draw(self) -> None:
-        from time import monotonic
-
         text = f"{self._frames[self._frame % len(self._frames)]} {self._label} {duration(monotonic() - self._began)}"
         said = last_line(self._tail)
         if said:
@@ -175,6 +185,56 @@ class LiveLine:
             self.interval = None  # the terminal has gone; the task goes on
 
 
+class Progress:
+    """A progress bar on standard error, if a person is there to see it; a context manager.
+
+    :param total: how many tasks there are.
+    :param what: what they are called.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total, self._what = total, what
+        self._shown = can_steer(sys.stderr)
+        self._began, self._drawn = monotonic(), 0.0
+        self._before: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown and self._drawn:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
+
+    def show(self, over: int, failed: int) -> None:
+        """Draw the bar anew.
+
+        :param over: how many are over, failed ones included.
+        """
+        now = monotonic()
+        if self._before is None:
+            self._before = over
+        if not self._shown or (now - self._drawn < _REDRAWN and over < self._total):
+            return
+        self._drawn = now
+        line = bar(self._total, over, failed, self._what, self._left(now, over))
+        sys.stderr.write(_CLEAR + fitted(line, columns(sys.stderr) - 1))
+        sys.stderr.flush()
+
+    def _left(self, now: float, over: int) -> float | None:
+        done = over - (self._before or 0)
+        return (now - self._began) / done * (self._total - over) if done > 0 else None
+
+
+def bar(total: int, over: int, failed: int, what: str, left: float | None) -> str:
+    """Return the line: bar, numbers, failures, estimated time left in seconds."""
+    filled = _BAR * over // total if total else _BAR
+    line = f"[{'#' * filled}{'.' * (_BAR - filled)}] {over}/{total} {what}"
+    if failed:
+        line += f", {failed} failed"
+    return line if left is None or over >= total else f"{line}, {duration(left)} left"
+
+
 def last_line(data: bytes) -> str:
     """Return the last line with something in it, cleaned of control sequences; progress bars use ``\\r``."""
     for line in reversed(data.replace(b"\r", b"\n").split(b"\n")):
@@ -187,27 +247,21 @@ def last_line(data: bytes) -> str:
 def clean(text: str) -> str:
     """Return text without escape sequences (ECMA-48) and other characters that do not print."""
     if "\x1b" in text:
-        import re
-
         text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]?|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
     text = text.replace("\t", " ")
     return text if text.isprintable() else "".join(c for c in text if c.isprintable())
 
 
-def _shown(value: JSON) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, str) and value and value.isprintable():
         return value
-    import json
-
     return json.dumps(value)
 
 
-def table(result: JSON, *, colour: bool = False) -> list[str]:
+def table(result: object, *, colour: bool = False) -> list[str]:
     """Return the lines of a table of the result's leaves; values are never cut, they are there to be copied."""
     if result in ({}, None):
         return ["  (nothing was published)"]
-    from packtivity.cli.leaves import named_leaves
-
     found = [(clean(name), _shown(value)) for name, value in named_leaves(result)]
     width = max((len(name) for name, _ in found if len(name) <= 32), default=0)
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from packtivity.cli import options
-from packtivity.cli.command import command
+from packtivity import spec
+from packtivity.cli.errors import render_diagnostics
+from packtivity.cli.inputs import SpecOptions, as_errors, is_strict
+from packtivity.cli.parameters import parameter_document
+from packtivity.cli.printing import say, say_json, show_error
+from packtivity.cli.terminal import wants_colour
+from packtivity.errors import PacktivityError, UsageError
+from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from packtivity.spec import Report
-    from packtivity.types import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ValidateOptions(SpecOptions):
+    """The options of ``packtivity-validate``."""
+
+    parfiles: tuple[str, ...]
+    parameter: tuple[str, ...]
+    schemaname: str
+    show: bool
+    strict: bool
+    format: str
 
 
 class UnfitParameters(click.ClickException):
@@ -23,95 +41,57 @@ class UnfitParameters(click.ClickException):
     exit_code = 4
 
 
-@command(
-    "packtivity-validate",
-    options.spec,
-    options.parfiles,
-    options.parameter,
-    options.document,
-    options.schemaname,
-    options.show,
-    options.strict,
-    options.diagnostics_format,
-    options.version,
-    prepares=True,
-)
-def validatecli(**given: Any) -> None:
-    """Check SPEC, and with PARFILES or -p the parameters it is to be run with.
+def validate(options: ValidateOptions) -> None:
+    """Carry out ``packtivity-validate``.
 
-    Every mistake is told once, with its place and how to mend it. A valid SPEC gives the line "packtivity definition
-    is valid" and exit code 0; an invalid one gives exit code 1, parameters that do not fit give 4. Warnings change
-    the exit code only with --strict.
+    :raises PacktivityError: something cannot be read.
+    :raises click.ClickException: something is not valid.
     """
-    from packtivity.cli.inputs import is_strict, promoted
-    from packtivity.errors import UsageError
-
-    if given["show"] and given["format"] != "text":
+    if options.show and options.format != "text":
         raise UsageError("--show and --format cannot be used together", hint="Both print a document; ask twice.")
-    report = _inspected(given)
-    diagnostics = promoted(report.diagnostics) if is_strict(given["strict"]) else report.diagnostics
-    _tell(diagnostics, given["format"])
+    report = _inspect(options)
+    diagnostics = as_errors(report.diagnostics) if is_strict(options.strict) else report.diagnostics
+    _print(diagnostics, options.format)
     _judge(report, diagnostics)
-    if given["show"]:
-        from packtivity.cli.printing import say_json
-
+    if options.show:
         say_json(report.spec)
-    elif given["format"] == "text":
-        from packtivity.cli.terminal import wants_colour
-
+    elif options.format == "text":
         green = "green" if wants_colour(sys.stdout) else None
         click.secho("packtivity definition is valid", fg=green)
 
 
-def _inspected(given: dict[str, Any]) -> Report:
-    """Inspect; a program that reads diagnostics is also told in them what cannot be read at all."""
-    from packtivity.errors import PacktivityError
-
+def _inspect(options: ValidateOptions) -> Report:
+    """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
     try:
-        return _inspect(given)
+        return spec.inspect(
+            options.spec,
+            options.toplevel,
+            schemasource=options.schemasource,
+            schemaname=options.schemaname,
+            parameters=parameter_document(options.parfiles, options.parameter),
+            offline=options.offline or None,
+            trusted_sources=options.trust_source,
+        )
     except PacktivityError as error:
-        if given["format"] != "text":
-            from packtivity.types import Diagnostic
-
+        if options.format != "text":
             whole = Diagnostic("error", "unreadable", error.message, hint=error.hint)
-            told = getattr(error, "diagnostics", ()) or [whole]
-            _tell(told, given["format"])
+            _print(getattr(error, "diagnostics", ()) or [whole], options.format)
         raise
 
 
-def _inspect(given: dict[str, Any]) -> Report:
-    from packtivity import spec
-    from packtivity.cli.parameters import parameter_document
-
-    parameters = None
-    if given["parfiles"] or given["parameter"]:
-        parameters = parameter_document(given["parfiles"], given["parameter"])
-    return spec.inspect(
-        given["spec"],
-        given["toplevel"],
-        schemasource=given["schemasource"],
-        schemaname=given["schemaname"],
-        parameters=parameters,
-        offline=given["offline"] or None,
-        trusted_sources=given["trust_source"],
-    )
-
-
-def _tell(diagnostics: Sequence[Diagnostic], form: str) -> None:
-    from packtivity.cli.errors import told
-    from packtivity.cli.printing import say, show_error
-
+def _print(diagnostics: Sequence[Diagnostic], form: str) -> None:
     if form != "text":
-        say(told(diagnostics, form))
+        say(render_diagnostics(diagnostics, form))
     elif diagnostics:
-        show_error(told(diagnostics))
+        show_error(render_diagnostics(diagnostics))
 
 
 def _judge(report: Report, diagnostics: Sequence[Diagnostic]) -> None:
     """End the command if something is wrong."""
-    if not any(diagnostic.severity == "error" for diagnostic in diagnostics) and report.valid:
+    wrong = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    if report.valid and not wrong:
         return
-    if report.valid and all(_about_parameters(report, d) for d in diagnostics if d.severity == "error"):
+    if report.valid and all(_about_parameters(report, diagnostic) for diagnostic in wrong):
         raise UnfitParameters("parameters not valid")
     raise click.ClickException("packtivity definition not valid")
 

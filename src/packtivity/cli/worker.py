@@ -2,86 +2,70 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import click
+from packtivity import errors
+from packtivity.cli import start
+from packtivity.cli.errors import INTERNAL, complain
+from packtivity.cli.inputs import read_json, start_logging
+from packtivity.cli.printing import say_json
+from packtivity.plugins import enable_plugins
+from packtivity.worker import answer, run_envelope
 
-from packtivity.cli import options, start
-from packtivity.cli.command import command
 
-_DOCUMENT = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
+def work(document: str, verbosity: str) -> int:
+    """Carry out ``packtivity-worker`` and return its exit code.
 
-
-@command("packtivity-worker", _DOCUMENT, options.verbosity, options.debug, options.version, prepares=True)
-def worker(document: str, verbosity: str) -> None:
-    """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
-
-    DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
-
-    The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
-    record is there already is not run again. The exit code is that of packtivity-run.
+    :param document: path of the task document; ``-`` is standard input.
+    :raises ConfigurationError: it cannot be read, or a plug-in cannot be imported.
     """
-    from packtivity.cli.errors import complain
-    from packtivity.cli.inputs import start_logging
-    from packtivity.cli.printing import say_json
-    from packtivity.cli.signals import like_interrupts
-    from packtivity.plugins import enable_plugins
-    from packtivity.worker import answer, run_envelope
-
     start_logging(verbosity)
-    start.hand_over()
+    start.allow_interrupts()
     enable_plugins()
-    found = _read(document)
-    with like_interrupts():
-        if isinstance(found.get("task"), dict) and "spec" not in found:
-            said = run_envelope({**found, "task": _heard(found["task"], verbosity)})
+    task = read_document(document)
+    with start.like_interrupts():
+        if isinstance(task.get("task"), dict) and "spec" not in task:
+            ending = run_envelope({**task, "task": _with_level(task["task"], verbosity)})
         else:
-            said = answer(_heard(found, verbosity))
-    if said["status"] == "succeeded":
-        say_json(said["result"])
-        return
-    complain(f"error: {said['error']['message']}")
-    raise click.exceptions.Exit(_exit_code(said))
+            ending = answer(_with_level(task, verbosity))
+    if ending["status"] == "succeeded":
+        say_json(ending["result"])
+        return 0
+    complain(f"error: {ending['error']['message']}")
+    return exit_code(ending)
 
 
-def _heard(document: dict[str, Any], verbosity: str) -> dict[str, Any]:
-    """Return the document with the level that was asked for: what goes wrong is printed by the command itself, once."""
+def _with_level(document: dict[str, Any], verbosity: str) -> dict[str, Any]:
+    """Return the document with a level for the step log: what goes wrong is printed by the command itself, once."""
     config = document.get("config", {})
     execution = config.get("exec") or {} if isinstance(config, dict) else None
     if not isinstance(execution, dict):
         return document  # whoever runs it refuses it
-    told = (
-        {"logging_level": "CRITICAL", **execution}
-        if verbosity == "ERROR"
-        else {**execution, "logging_level": verbosity}
-    )
-    return {**document, "config": {**config, "exec": told}}
+    if verbosity == "ERROR":
+        execution = {"logging_level": "CRITICAL", **execution}
+    else:
+        execution = {**execution, "logging_level": verbosity}
+    return {**document, "config": {**config, "exec": execution}}
 
 
-def _exit_code(said: dict[str, Any]) -> int:
-    from packtivity import errors
-
-    error = getattr(errors, str(said["error"]["type"]), None)
-    code: int = getattr(error, "exit_code", errors.TaskCancelled.exit_code if said["status"] == "cancelled" else 70)
+def exit_code(ending: dict[str, Any]) -> int:
+    """Return the exit code of the error that a task has ended with."""
+    error = getattr(errors, str(ending["error"]["type"]), None)
+    unknown = errors.TaskCancelled.exit_code if ending["status"] == "cancelled" else INTERNAL
+    code: int = getattr(error, "exit_code", unknown)
     return code
 
 
-def _read(name: str) -> Any:
-    import json
+def read_document(name: str) -> dict[str, Any]:
+    """Return a JSON mapping.
 
-    from packtivity.errors import ConfigurationError
+    :raises ConfigurationError: there is none.
+    """
 
-    try:
-        if name == "-":
-            found = json.load(sys.stdin)
-        else:
-            with open(name, encoding="utf-8") as file:
-                found = json.load(file)
-    except OSError as error:
-        raise ConfigurationError(f"task document {name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"task document {name}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"task document {name}: not a mapping")
-    return found
+    def fail(what: str) -> errors.ConfigurationError:
+        return errors.ConfigurationError(f"task document {name}: {what}")
+
+    document = read_json(name, fail, stdin="-")
+    if not isinstance(document, dict):
+        raise fail("not a mapping")
+    return document

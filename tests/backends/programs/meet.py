@@ -17,22 +17,22 @@ from packtivity.errors import PacktivityError
 
 
 def proxy(path: str) -> str:
-    from packtivity.cli.asking import Questions
+    from packtivity.cli.proxy_files import ProxyFiles
 
-    questions = Questions([path])
-    questions.ask()
-    questions.tell(as_json=True, logs=False)
-    questions.tell(as_json=False, logs=True)
-    return f"exit code {questions.exit_code()}"
+    files = ProxyFiles([path])
+    files.update()
+    files.report(as_json=True, logs=False)
+    files.report(as_json=False, logs=True)
+    return f"exit code {files.exit_code()}"
 
 
 def task(path: str) -> str:
-    from packtivity.cli.worker import _exit_code, _read
+    from packtivity.cli.worker import exit_code, read_document
     from packtivity.worker import answer
 
-    said = answer(_read(path))
+    said = answer(read_document(path))
     if said["status"] != "succeeded":
-        _exit_code(said)
+        exit_code(said)
     return str(said["status"])
 
 
@@ -63,7 +63,7 @@ def document(path: str) -> str:
     from packtivity.backends.engines import local
     from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
     from packtivity.backends.task_files import TaskFiles
-    from packtivity.cli.ps import _tasks
+    from packtivity.cli.ps import tasks
 
     files, queue = TaskFiles(), Queue()
     os.makedirs(files.folder, exist_ok=True)
@@ -79,7 +79,7 @@ def document(path: str) -> str:
             proxy = LocalProxy.fromJSON({"proxydetails": {"task_id": name, "host": queue.host}})
             told.append(backend.status(proxy).status)
             backend.record_of(proxy)
-            _tasks(everything=True)
+            tasks(everything=True)
             backend.cancel(proxy)
         except PacktivityError as error:
             told.append(type(error).__name__)

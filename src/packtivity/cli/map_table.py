@@ -2,71 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import csv
+import json
+from typing import TYPE_CHECKING, Any, TextIO
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.leaves import named_leaves
+from packtivity.cli.printing import named_leaves
 from packtivity.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from packtivity.cli.mapping import Sweep
+    Entry = dict[str, Any]
 
 _FIRST = ("number", "directory", "status")
 _LAST = ("seconds", "attempts", "error")
 
 
-def entries(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Give what is known of each set: number, directory, status, what differs, the result, seconds, error."""
-    for number, row in enumerate(sweep.rows):
-        found = sweep.outcome(number) or {"status": "unknown"}
-        yield {
-            "number": number,
-            "directory": sweep.folder(number),
-            "status": found["status"],
-            "parameters": row,
-            "result": found.get("result"),
-            "seconds": found.get("seconds"),
-            "attempts": found.get("attempts"),
-            "error": (found.get("error") or {}).get("message"),
-        }
-
-
-def write_table(sweep: Sweep, path: str) -> None:
+def write_table(entries: Callable[[], Iterator[Entry]], rows: Sequence[dict[str, Any]], path: str) -> None:
     """Write the table as JSON when the name says so, else as CSV; an older one stays until it is complete.
 
+    :param entries: gives number, directory, status, parameters, result, seconds, attempts and error of each set.
+    :param rows: the parameters of the sets.
     :raises CannotWrite: it cannot be written.
     """
     try:
         # A file's name need not be UTF-8; JSON writes what is not as an escape, and so does the CSV.
         how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
         with replacing(path) as temporary, open(temporary, "x", **how) as file:
-            (_write_json if path.lower().endswith(".json") else _write_csv)(sweep, file)
+            if path.lower().endswith(".json"):
+                _write_json(entries(), file)
+            else:
+                _write_csv(entries, {name for row in rows for name, _ in named_leaves(row)}, file)
     except OSError as error:
         raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _write_json(sweep: Sweep, file: Any) -> None:
-    import json
-
+def _write_json(entries: Iterator[Entry], file: TextIO) -> None:
     file.write("[")
-    for number, entry in enumerate(entries(sweep)):
-        file.write((",\n" if number else "\n") + json.dumps(entry))
+    file.writelines((",\n" if number else "\n") + json.dumps(entry) for number, entry in enumerate(entries))
     file.write("\n]\n")
 
 
-def _write_csv(sweep: Sweep, file: Any) -> None:
-    """Write twice over the records, because the columns are only known after the last one."""
-    import csv
-
-    given = {name for row in sweep.rows for name, _ in named_leaves(row)}
+def _write_csv(entries: Callable[[], Iterator[Entry]], given: set[str], file: TextIO) -> None:
+    """Write after a first pass over the records, because the columns are only known after the last one."""
     columns: dict[str, None] = {}
-    for entry in entries(sweep):
+    for entry in entries():
         columns.update(dict.fromkeys(_cells(entry, given)))
     writer = csv.DictWriter(file, [*_FIRST, *columns, *_LAST])
     writer.writeheader()
-    for entry in entries(sweep):
+    for entry in entries():
         writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry, given)})
 
 
@@ -84,7 +69,5 @@ def _cells(entry: dict[str, Any], given: set[str]) -> dict[str, str]:
     return cells
 
 
-def _cell(value: Any) -> str:
-    import json
-
+def _cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import csv
+import json
+from fractions import Fraction
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any, TextIO
 
 from packtivity.errors import LoadError, ParameterError
+from packtivity.spec.yamltext import MAX_DEPTH, encodable, load_yaml, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from packtivity.types import JSONValue
 
 
 _MOST = 1_000_000
@@ -34,8 +41,6 @@ class Sets:
 
     def repeated(self) -> list[tuple[int, int]]:
         """Return the numbers of sets that are there before, and of the first of their like."""
-        import json
-
         seen: dict[str, int] = {}
         first = [seen.setdefault(json.dumps(row, sort_keys=True), number) for number, row in enumerate(self.rows)]
         return [(number, before) for number, before in enumerate(first) if before != number]
@@ -77,8 +82,6 @@ def span(text: str) -> list[Any] | None:
     numbers = [_number(part) for part in parts]
     if len(parts) not in (2, 3) or None in numbers:
         return None
-    from fractions import Fraction
-
     first, last = Fraction(parts[0]), Fraction(parts[1])
     step = Fraction(parts[2]) if len(parts) == 3 else Fraction(1 if last >= first else -1)
     if step == 0 or (last - first) / step < 0:
@@ -117,9 +120,7 @@ def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise ParameterError(f"parameter sets {name}: not UTF-8") from None
 
 
-def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    import json
-
+def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
     hint = "Write one mapping a line."
     for number, line in enumerate(file, start=1):
         if not line.strip():
@@ -128,28 +129,24 @@ def _json_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
             _check_text(line, row)
         except (ValueError, RecursionError) as error:
-            raise ParameterError(f"{name}:{number}: {_said(error)}", hint=hint) from None
+            raise ParameterError(f"{name}:{number}: {_reason(error)}", hint=hint) from None
         if not isinstance(row, dict):
             raise ParameterError(f"{name}:{number}: not a mapping", hint=hint)
         yield number, row
 
 
-def _check_text(line: str, row: Any) -> None:
+def _check_text(line: str, row: JSONValue) -> None:
     """Refuse what is refused in parameter files, too.
 
     :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
     """
-    from packtivity.spec.yamltext import MAX_DEPTH, encodable, too_deep
-
     if too_deep(row, MAX_DEPTH):
         raise ValueError(_TOO_DEEP)
     if "\\u" in line and not encodable(row):
         raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
 
 
-def _said(error: ValueError | RecursionError) -> str:
-    from json import JSONDecodeError
-
+def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return _TOO_DEEP
     return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
@@ -166,11 +163,7 @@ def _twice(names: Sequence[str]) -> str:
     return next(name for position, name in enumerate(names) if name in names[:position])
 
 
-def _csv_rows(name: str, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    import csv
-
-    from packtivity.spec.yamltext import load_yaml
-
+def _csv_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(file, strict=True)
     try:
         columns = reader.fieldnames or []
