@@ -85,28 +85,41 @@ class Lease:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
-    def become(self, content: bytes, path: str, also: str | None = None, *, sync: bool, renew: bool = True) -> None:
+    def become(
+        self,
+        content: bytes,
+        path: str,
+        also: str | None = None,
+        *,
+        sync: bool,
+        renew: bool = True,
+        stays: Callable[[], bool] | None = None,
+    ) -> bool:
         """Put another file in the place of the state file, which is there as a whole or not at all; the lock is kept.
 
         It is a new file, which no process but this one has ever had open. Only after a short task (neither ``sync`` nor
-        ``renew``) it may be the state file itself, if nobody else can have a way to it: a file that is renamed costs a
-        fraction of one that is made and another one that is taken away, because ext4 looks through all that were
-        taken away in the last minutes before it makes a new one.
+        ``renew``) it may be the state file itself, if nobody else can have a way to it: that costs a fraction.
 
         :param path: in the directory of the state file.
         :param also: a name of its own that it gets first.
         :param sync: force it to disk before it gets a name; see :func:`packtivity.files.write_whole`.
         :param renew: make a new file in any case.
+        :param stays: asked whether what has the first of the names is to keep it; nothing is written then.
+        :returns: whether it was written.
         :raises StateError: it cannot be written, or it could not be found by its path.
         """
         names = tuple(os.path.basename(name) for name in (also, path) if name)
         try:
             self._keep_place()
-            if renew or sync or not self._is_ours_alone() or not self._renamed(content, names):
-                write_at(self._folder, names, content, sync=sync)
+            new = renew or sync or (stays is not None and stays()) or not self._is_ours_alone()
+            if new or not self._renamed(content, names):
+                write_at(self._folder, names, content, sync=sync, stays=stays)
+        except files.Stays:
+            return False
         except OSError as error:
             raise unwritable(path, error) from error
         self._take_away()
+        return True
 
     def _keep_place(self) -> None:
         """See that the directory is where it was. One that the task has removed with everything else is made again.

@@ -285,6 +285,7 @@ class Task:
     :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
     :ivar id: what a backend calls it; two submissions of the same task have different ones.
+    :ivar seal: the key by which its record is sealed; see :mod:`packtivity.seal`. No task may see it.
     """
 
     spec: JSON
@@ -294,6 +295,7 @@ class Task:
     config: JSON = field(default_factory=dict)
     datamodel: JSON = None
     id: str | None = None
+    seal: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -318,8 +320,9 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the task document."""
-        document = {name: getattr(self, name) for name in self.__slots__ if name != "id" or self.id is not None}
-        return {"version": VERSION, **document}
+        document = {name: getattr(self, name) for name in self.__slots__}
+        given = {name: value for name, value in document.items() if name not in ("id", "seal") or value is not None}
+        return {"version": VERSION, **given}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Task:
@@ -361,6 +364,8 @@ class Task:
                 raise ConfigurationError(f"task document: {name} is not a mapping")
         if self.id is not None and not is_id(self.id):
             raise ConfigurationError(f"task document: id {self.id!r} is none: letters, digits, - and _, at most 64")
+        if self.seal is not None and not is_id(self.seal):
+            raise ConfigurationError("task document: seal is none: letters and digits, at most 64")
         if not isinstance(self.config.get("exec") or {}, dict):
             raise ConfigurationError("task document: config.exec is not a mapping")
 
@@ -396,5 +401,5 @@ def run_task(
     config = dict(task.config)
     config["exec"] = {**(config.get("exec") or {}), "task_id": task.id}
     pack_config, exec_config = configure(config)
-    exec_config.cancel = cancel
+    exec_config.cancel, exec_config.seal = cancel, task.seal
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)

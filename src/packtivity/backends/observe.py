@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, record, worker
+from packtivity import lease, record, seal, worker
 from packtivity.backends.status import TaskStatus
 from packtivity.files import NO_LOCKS, closing_fd, is_file, open_to_read, write_whole
 
@@ -46,11 +47,18 @@ def _is_held(descriptor: int) -> bool:
 def ending_of(path: str | None, task_id: str, *, own: bool = False) -> TaskStatus | None:
     """Return how a task went that has a record; None for one that has none.
 
-    :param own: whether it is the asker's own, who may mend what a killed runner has left half done.
+    :param own: whether it is the asker's own, who may mend what a killed runner has left half done, and for whom a
+        record that somebody has forged is none: the task's runner replaces it.
     :raises StateError: it is there and cannot be read.
     """
-    answer = worker.final(path, task_id, mend=own) if path else None
-    return None if answer is None else from_answer(answer)
+    if not path:
+        return None
+    key = seal.own_record_key(task_id)
+    answer = worker.final(path, task_id, key, mend=own) if key else None
+    if answer is not None:
+        return from_answer(answer)
+    answer = None if own and key else worker.final(path, task_id)
+    return None if answer is None else replace(from_answer(answer), verified=False)
 
 
 def from_answer(answer: Mapping[str, Any]) -> TaskStatus:

@@ -248,7 +248,8 @@ def by_verbs(backend: Any, proxy: Any) -> TaskStatus:
 def _document(question: Question) -> dict[str, Any]:
     status = question.status
     found = {"file": question.name, "status": question.word, "result": None if status is None else status.result}
-    return {**found, "error": question.error, "log": question.log()}
+    verified = status.verified if status is not None and status.is_over else None
+    return {**found, "error": question.error, "log": question.log(), "verified": verified}
 
 
 def _tell(question: Question, where: str) -> None:
@@ -270,6 +271,8 @@ def _tell(question: Question, where: str) -> None:
         warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
     elif status is not None and status.status == "unclear":
         warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
+    if status is not None and not status.verified:
+        warn(f"{printable(where)}verified: False; who submitted the task can say whether its record was forged")
 
 
 def _print_log(question: Question) -> None:

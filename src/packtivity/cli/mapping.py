@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import errors, record
+from packtivity import errors, record, seal
 from packtivity.cli import start
 from packtivity.cli.asking import by_verbs
 from packtivity.cli.errors import FAILED, warn
 from packtivity.cli.inputs import find_backend, is_strict, load_spec, start_logging, tell_doubts
 from packtivity.cli.printing import say
 from packtivity.cli.progress import Progress
-from packtivity.files import read_json, write_json
+from packtivity.files import read_json, write_json, write_whole
 from packtivity.printable import printable
 
 if TYPE_CHECKING:
@@ -115,15 +116,18 @@ class Sweep:
         except errors.MissingParameter as error:
             raise errors.ParameterError(f"{where}: {error.message}", hint=error.hint) from None
 
-    def outcome(self, number: int) -> Any:
-        """Return the record of a set, or what a backend without records has said; None when there is none of it."""
-        state = self.state(number)
-        key = self._key(number)
-        note = record.read_outcome(f"{state.metadir}/{_NOTE}")
-        if note is not None and note.get("key") == key:
-            return note
-        found = record.read_outcome(record.record_path(str(state.metadir), {"name": NAME}))
-        return found if found is not None and found.get("key") in (key, None) else None
+    def outcome(self, number: int, *, verified: bool = False) -> Any:
+        """Return the record of a set, or what a backend without records has said; None when there is none of it.
+
+        :param verified: leave out one that a task may have forged.
+        """
+        folder, key = str(self.state(number).metadir), self._key(number)
+        for path, keys in ((f"{folder}/{_NOTE}", (key,)), (record.record_path(folder, {"name": NAME}), (key, None))):
+            found = record.read_outcome(path)
+            if found is not None and found.get("key") in keys:
+                sealed_by = seal.record_key(str(found.get("id"))) if verified else None
+                return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else None
+        return None
 
     def _key(self, number: int) -> str:
         return record.task_key(self.spec, self.parameters(number), self.state(number))
@@ -161,7 +165,7 @@ class Sweep:
             yield item
 
     def _has_succeeded(self, number: int) -> bool:
-        return (self.outcome(number) or {}).get("status") == "succeeded"
+        return (self.outcome(number, verified=True) or {}).get("status") == "succeeded"
 
     def _submit(self, item: Item) -> bool:
         """Give a task away, unless an engine has it from before; false when it has succeeded meanwhile."""
@@ -186,7 +190,7 @@ class Sweep:
         :raises StateError: it is another one, and would be in the way of this one.
         """
         document = read_json(path)
-        if not isinstance(document, dict) or self.outcome(number) is not None:
+        if not isinstance(document, dict) or self.outcome(number, verified=True) is not None:
             return None, None
         (proxy, backend), wanted = self._held(document), document.get("key") == self._key(number)
         if proxy is not None and not wanted:
@@ -247,8 +251,10 @@ class Sweep:
         """Return why a task failed, None when it has not, and see that the next command and the table know."""
         answer = by_verbs(item.backend, item.proxy)
         if (self.outcome(item.number) or {}).get("status") != answer.status:
-            note = {"status": answer.status, "result": answer.result, "error": answer.error}
-            write_json(f"{item.state.metadir}/{_NOTE}", {**note, "key": self._key(item.number)})
+            key = self._key(item.number)
+            note = {"id": key, "key": key, "status": answer.status, "result": answer.result, "error": answer.error}
+            content = seal.sealed(json.dumps(note).encode(), seal.record_key(key, make=True))
+            write_whole(f"{item.state.metadir}/{_NOTE}", content)
         return _failure(answer)
 
 
