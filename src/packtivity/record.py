@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from packtivity.lease import Lease
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON
 
 VERSION = 1
 ATTEMPTS = 3
 """How often a task whose runner dies is started before it is called failed."""
+
+STARTS = 8
+"""How often a task is started whose runner dies or is told to stop: a task may be what ends its runner's parent."""
 
 _WORTH_SYNC = 1.0
 """Seconds from which a record is forced to disk: what took less is done again sooner than a disk is waited for."""
@@ -188,6 +192,11 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
         return book
 
 
+def is_abandoned(error: BaseException, cancel: Cancellation | None) -> bool:
+    """Return whether a run has ended because its runner was told to stop, and is to be run again by another one."""
+    return isinstance(error, (TaskCancelled, KeyboardInterrupt)) and cancel is not None and cancel.abandoned
+
+
 class TaskOver(Exception):
     """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
 
@@ -225,8 +234,8 @@ class RecordWriter:
         self._ended: float | None = None
         self._contained = False
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
-        attempts = left.get("attempts")
-        self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
+        attempts, starts = (each if isinstance(each, int) else 0 for each in map(left.get, ("attempts", "starts")))
+        self.attempts, self._starts = attempts + 1, max(attempts, starts) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
         self._token: Token[RunNotes | None] | None
         self._open_notes()
@@ -241,8 +250,10 @@ class RecordWriter:
         self._token = open_notes(self._notes)
 
     def _running(self, **more: JSON) -> None:
-        started = {"status": "running", "started": record_fields.moment(self._began), "attempts": self.attempts}
-        self._lease.write({**self._about, **started, **more})
+        counts = {"attempts": self.attempts, "starts": self._starts}
+        self._lease.write(
+            {**self._about, "status": "running", "started": record_fields.moment(self._began), **counts, **more}
+        )
 
     def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
         """Say when a task ran that an engine has run, seconds since the epoch, and how often it was started."""
@@ -263,16 +274,20 @@ class RecordWriter:
             raise TaskCancelled("the task was cancelled before it began")
 
     def check_attempts(self) -> None:
-        """Refuse a task from a backend that its runners have died with too often.
+        """Refuse a task from a backend that its runners have died with, or were told to stop in, too often.
 
         :raises WorkerLost: it has been started often enough.
         """
-        if self._given and self.attempts > ATTEMPTS:
-            self.attempts -= 1
-            raise WorkerLost(
-                f"whoever ran this task died with it, {ATTEMPTS} times",
-                hint="Does it use up the memory, or kill its parent? Its run log may tell.",
-            )
+        if not self._given or (self.attempts <= ATTEMPTS and self._starts <= STARTS):
+            return
+        self.attempts -= 1
+        many = f"died with it, {ATTEMPTS} times"
+        if self.attempts < ATTEMPTS:
+            many = f"had to stop before it was over, {STARTS} times"
+        raise WorkerLost(
+            f"whoever ran this task {many}",
+            hint="Does it use up the memory, or kill its parent? Its run log may tell.",
+        )
 
     def again(self) -> None:
         """Count another attempt."""
@@ -293,9 +308,12 @@ class RecordWriter:
     def failed(self, error: BaseException) -> None:
         """Write the record of a failure; when it cannot be written, ``error`` stays what is raised.
 
-        A task that is abandoned has none: its state file stays, as if its runner had been killed.
+        A task that is abandoned has none: its state file stays, as if its runner had been killed, and does not count
+        the attempt.
         """
-        if isinstance(error, TaskCancelled) and self._cancel is not None and self._cancel.abandoned:
+        if is_abandoned(error, self._cancel):
+            with suppress(StateError):
+                self._running(attempts=self.attempts - 1)
             self._lease.leave()
             return
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"

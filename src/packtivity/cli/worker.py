@@ -20,9 +20,10 @@ def worker(document: str, verbosity: str) -> None:
     DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
 
     The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
-    record is there already is not run again. The exit code is that of packtivity-run.
+    record is there already is not run again. The exit code is that of packtivity-run; 75 for a task of an engine that
+    was ended because this command was, and is to be run again.
     """
-    from packtivity.cli.errors import complain
+    from packtivity.cli.errors import STILL_RUNNING, complain
     from packtivity.cli.inputs import start_logging
     from packtivity.cli.printing import say_json
     from packtivity.cli.signals import like_interrupts
@@ -41,6 +42,9 @@ def worker(document: str, verbosity: str) -> None:
     if said["status"] == "succeeded":
         say_json(said["result"])
         return
+    if said["status"] == "waiting":
+        complain("error: the task was ended before it was over, because this program was; it is to be run again")
+        raise click.exceptions.Exit(STILL_RUNNING)
     complain(f"error: {said['error']['message']}")
     raise click.exceptions.Exit(_exit_code(said))
 
