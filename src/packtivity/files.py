@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -49,6 +50,7 @@ __all__ = [
     "read_json",
     "read_whole",
     "replacing",
+    "try_lock",
     "unwritable",
     "write_at",
     "write_json",
@@ -306,13 +308,21 @@ def lock(descriptor: int) -> bool:
 
     :raises OSError: it cannot be locked for another reason.
     """
-    import fcntl
+    return try_lock(descriptor, fcntl.LOCK_EX) is not False
 
+
+def try_lock(descriptor: int, how: int) -> bool | None:
+    """Lock an open file; false when somebody else has, None where there are no locks.
+
+    :param how: ``LOCK_EX`` or ``LOCK_SH``.
+    :raises OSError: it cannot be locked for another reason.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        return None
     return True

@@ -19,13 +19,16 @@ from packtivity import folders, record_fields, seal, settings
 from packtivity.digests import hasher
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
+from packtivity.heartbeat import Heartbeat
 from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes, close_notes, open_notes
+from packtivity.runtimes.claim_lost import ClaimLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Token
 
+    from packtivity.handlers.config import ExecutionConfig
     from packtivity.lease import Lease
     from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON
@@ -233,6 +236,7 @@ class RecordWriter:
         self._began = time.time()
         self._ended: float | None = None
         self._contained = False
+        self._heartbeat: Heartbeat | None = None
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
         attempts, starts = (each if isinstance(each, int) else 0 for each in map(left.get, ("attempts", "starts")))
         self.attempts, self._starts = attempts + 1, max(attempts, starts) + 1
@@ -260,6 +264,14 @@ class RecordWriter:
         self._began = self._began if began is None else began
         self._ended = ended
         self.attempts = attempts
+
+    def watched(self, exec_config: ExecutionConfig) -> ExecutionConfig:
+        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost."""
+        if self._lease.token is None:
+            return exec_config
+        self._heartbeat = Heartbeat(self._lease.beat)
+        self._cancel = ClaimLost(self._heartbeat, exec_config.cancel)
+        return exec_config.replace(cancel=self._cancel)
 
     def check_still_wanted(self) -> None:
         """Look for what may have come while the lease was waited for; who decides later sees whose it is now.
@@ -375,7 +387,7 @@ class RecordWriter:
             "result": result,
             "published": record_fields.files(result, self._folders, checksums=checksums) if succeeded else [],
             "versions": record_fields.versions(),
-            **(_where() if settings.current().record_host else {}),
+            **(record_fields.where() if settings.current().record_host else {}),
         }
 
     def close(self) -> None:
@@ -383,14 +395,6 @@ class RecordWriter:
         if self._token is not None:
             close_notes(self._token)
             self._token = None
+            if self._heartbeat is not None:
+                self._heartbeat.close()
             self._lease.give_back()
-
-
-def _where() -> dict[str, str]:
-    import getpass
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return {"host": os.uname().nodename, "user": user}

@@ -86,6 +86,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def where() -> dict[str, str]:
+    """Return the machine and the user that the task was run by."""
+    import getpass  # which takes longer to import than a short task runs, and few ask for it
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return {"host": os.uname().nodename, "user": user}
+
+
 # --- files -----------------------------------------------------------------------------------------------------
 
 

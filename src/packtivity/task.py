@@ -224,7 +224,7 @@ def run_packtivity(
         return _attempts(run, None)
     try:
         writer.check_attempts()
-        result = _attempts(run, writer)
+        result = _attempts(replace(run, exec_config=writer.watched(exec_config)), writer)
         writer.succeeded(result.json())
     except BaseException as error:
         writer.failed(error)

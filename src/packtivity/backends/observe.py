@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import lease, record, seal, worker
 from packtivity.backends.status import TaskStatus
-from packtivity.files import NO_LOCKS, closing_fd, is_file, open_to_read, write_whole
+from packtivity.files import closing_fd, is_file, open_to_read, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,21 +26,11 @@ def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     except OSError:
         return "unseen", 0
     with closing_fd(descriptor):
-        held, state = _is_held(descriptor), lease.said(descriptor)
+        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")
     return ("mine" if held else "left"), attempts if isinstance(attempts, int) else 0
-
-
-def _is_held(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        return error.errno in NO_LOCKS  # where there are no locks, a claim is there as long as its runner
-    return False
 
 
 def ending_of(path: str | None, task_id: str, *, own: bool = False) -> TaskStatus | None:
