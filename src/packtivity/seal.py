@@ -64,7 +64,8 @@ def _made(path: str) -> bytes | None:
         folders.state()
         with suppress(FileExistsError):  # whoever is first has made the key of all
             put(path, os.urandom(_SIZE), mode=0o600)
-        if (key := _read(path, is_chosen=False)) is None:  # the machine stopped before it was on the disk
+        key, found = _read(path, is_chosen=False), os.lstat(path)
+        if key is None and found.st_uid == os.getuid() and found.st_size < _SIZE:  # the machine stopped too early
             write_whole(path, os.urandom(_SIZE), sync=True, mode=0o600)
     except (OSError, StateError):
         return None

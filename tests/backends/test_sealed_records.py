@@ -10,50 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from drawer import Backend, Drawer, again, spec
 from waiting import until
 
 from packtivity import lease, record, seal
-from packtivity.backends.document import DocumentBackend
-from packtivity.backends.engine import Engine, Limits, Native
-from packtivity.backends.proxies import TaskProxy
+from packtivity.backends.engine import Native
 from packtivity.statecontexts import LocalFSState
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
 from packtivity.worker import answer, run_envelope
 
 NAME = {"name": "task"}
-
-
-class Drawer(Engine):
-    """Keeps what it is given until a test runs it."""
-
-    name, place_name, interval = "drawer", "where", 0.0
-    limits = Limits(arrival=0.0, lag=0.05, begin=0.2)
-
-    def __init__(self):
-        self.said = Native("waiting")
-        self.given = []
-
-    def place(self):
-        return "here"
-
-    def submit(self, envelopes):
-        self.given += [json.loads(json.dumps(each.to_json())) for each in envelopes]
-        return [""] * len(envelopes)
-
-    def look(self, submissions):
-        return [self.said] * len(submissions)
-
-    def kill(self, submissions):
-        pass
-
-
-class Proxy(TaskProxy):
-    name, place_name = "DrawerProxy", "where"
-
-
-class Backend(DocumentBackend[Proxy]):
-    proxy_class = Proxy
 
 
 @pytest.fixture(autouse=True)
@@ -73,19 +40,6 @@ def state(tmp_path):
     made = LocalFSState([str(tmp_path / "work")])
     made.ensure()
     return made
-
-
-def spec(cmd="echo >> ran"):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "constant-pub", "publish": {"o": "real"}},
-    }
-
-
-def again(proxy):
-    """The same proxy in another program."""
-    return Proxy.fromJSON(json.loads(json.dumps(proxy.json())))
 
 
 def forge(proxy, **changes):
