@@ -397,7 +397,7 @@ def test_a_runner_that_is_stopped_because_the_task_is_cancelled_says_so(tmp_path
     (tmp_path / "task.json").write_text(json.dumps(document))
     runner = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path / "task.json")], stdout=subprocess.PIPE)
     until(Path(state.readwrite[0], "file").exists)
-    Path(record.cancel_path(record.outcome_path(state.metadir, {"name": "task"}, "told"))).touch()
+    Path(record.cancel_path(record.record_path(state.metadir, {"name": "task"}, "told"))).touch()
     assert json.loads(runner.communicate()[0])["status"] == "cancelled"
 
 

@@ -255,23 +255,14 @@ class RecordWriter:
 
     def _running(self, **more: JSON) -> None:
         counts = {"attempts": self.attempts, "starts": self._starts}
-        self._lease.write(
-            {**self._about, "status": "running", "started": record_fields.moment(self._began), **counts, **more}
-        )
+        started = {"status": "running", "started": record_fields.moment(self._began)}
+        self._lease.write({**self._about, **started, **counts, **more})
 
     def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
         """Say when a task ran that an engine has run, seconds since the epoch, and how often it was started."""
         self._began = self._began if began is None else began
         self._ended = ended
         self.attempts = attempts
-
-    def watched(self, exec_config: ExecutionConfig) -> ExecutionConfig:
-        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost."""
-        if self._lease.token is None:
-            return exec_config
-        self._heartbeat = Heartbeat(self._lease.beat)
-        self._cancel = ClaimLost(self._heartbeat, exec_config.cancel)
-        return exec_config.replace(cancel=self._cancel)
 
     def check_still_wanted(self) -> None:
         """Look for what may have come while the lease was waited for; who decides later sees whose it is now.
@@ -285,19 +276,27 @@ class RecordWriter:
         if told or (self._cancel is not None and self._cancel.cancelled and not self._cancel.abandoned):
             raise TaskCancelled("the task was cancelled before it began")
 
-    def check_attempts(self) -> None:
-        """Refuse a task from a backend that its runners have died with, or were told to stop in, too often.
+    def begin(self, exec_config: ExecutionConfig) -> ExecutionConfig:
+        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost.
 
         :raises WorkerLost: it has been started often enough.
         """
-        if not self._given or (self.attempts <= ATTEMPTS and self._starts <= STARTS):
+        if self._given:
+            self._check_attempts()
+        if self._lease.token is None:
+            return exec_config
+        self._heartbeat = Heartbeat(self._lease.beat)
+        self._cancel = ClaimLost(self._heartbeat, exec_config.cancel)
+        return exec_config.replace(cancel=self._cancel)
+
+    def _check_attempts(self) -> None:
+        """Refuse a task that its runners have died with, or were told to stop in, too often."""
+        if self.attempts <= ATTEMPTS and self._starts <= STARTS:
             return
         self.attempts -= 1
-        many = f"died with it, {ATTEMPTS} times"
-        if self.attempts < ATTEMPTS:
-            many = f"had to stop before it was over, {STARTS} times"
+        died, stopped = f"died with it, {ATTEMPTS} times", f"had to stop before it was over, {STARTS} times"
         raise WorkerLost(
-            f"whoever ran this task {many}",
+            f"whoever ran this task {died if self.attempts >= ATTEMPTS else stopped}",
             hint="Does it use up the memory, or kill its parent? Its run log may tell.",
         )
 

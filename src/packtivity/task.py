@@ -223,8 +223,7 @@ def run_packtivity(
     if writer is None:
         return _attempts(run, None)
     try:
-        writer.check_attempts()
-        result = _attempts(replace(run, exec_config=writer.watched(exec_config)), writer)
+        result = _attempts(replace(run, exec_config=writer.begin(exec_config)), writer)
         writer.succeeded(result.json())
     except BaseException as error:
         writer.failed(error)
@@ -320,9 +319,8 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the task document."""
-        document = {name: getattr(self, name) for name in self.__slots__}
-        given = {name: value for name, value in document.items() if name not in ("id", "seal") or value is not None}
-        return {"version": VERSION, **given}
+        given = {name: getattr(self, name) for name in self.__slots__}
+        return {"version": VERSION} | {key: value for key, value in given.items() if value or key not in ("id", "seal")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Task:
@@ -362,10 +360,9 @@ class Task:
         for name, form in forms:
             if not isinstance(getattr(self, name), form):
                 raise ConfigurationError(f"task document: {name} is not a mapping")
-        if self.id is not None and not is_id(self.id):
-            raise ConfigurationError(f"task document: id {self.id!r} is none: letters, digits, - and _, at most 64")
-        if self.seal is not None and not is_id(self.seal):
-            raise ConfigurationError("task document: seal is none: letters and digits, at most 64")
+        for name, given in (("id", self.id), ("seal", self.seal)):
+            if given is not None and not is_id(given):
+                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
         if not isinstance(self.config.get("exec") or {}, dict):
             raise ConfigurationError("task document: config.exec is not a mapping")
 
@@ -398,8 +395,8 @@ def run_task(
     """
     task = document if isinstance(document, Task) else Task.from_json(document)
     state = task.load_state() if state is None else state
-    config = dict(task.config)
-    config["exec"] = {**(config.get("exec") or {}), "task_id": task.id}
-    pack_config, exec_config = configure(config)
+    pack_config, exec_config = configure(
+        {**task.config, "exec": {**(task.config.get("exec") or {}), "task_id": task.id}}
+    )
     exec_config.cancel, exec_config.seal = cancel, task.seal
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)

@@ -90,7 +90,7 @@ class Place:
         return found
 
     def record(self, task_id: str):
-        return record.read_outcome(record.outcome_path(self.state.metadir, {"name": "task"}, task_id))
+        return record.read_outcome(record.record_path(self.state.metadir, {"name": "task"}, task_id))
 
 
 @pytest.fixture
