@@ -284,7 +284,7 @@ class Task:
     :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
     :ivar id: what a backend calls it; two submissions of the same task have different ones.
-    :ivar seal: the key by which its record is sealed; see :mod:`packtivity.seal`. No task may see it.
+    :ivar seal: key of its record (:mod:`packtivity.seal`), which no task may see.
     """
 
     spec: JSON
@@ -395,8 +395,7 @@ def run_task(
     """
     task = document if isinstance(document, Task) else Task.from_json(document)
     state = task.load_state() if state is None else state
-    pack_config, exec_config = configure(
-        {**task.config, "exec": {**(task.config.get("exec") or {}), "task_id": task.id}}
-    )
+    execution = {**(task.config.get("exec") or {}), "task_id": task.id}
+    pack_config, exec_config = configure({**task.config, "exec": execution})
     exec_config.cancel, exec_config.seal = cancel, task.seal
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)

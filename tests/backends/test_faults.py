@@ -45,6 +45,7 @@ def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kil
             break
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
+    here.report("local", told)
     assert sum(told.values()) == len(here.proxies())
 
 
@@ -57,6 +58,7 @@ def test_a_pool_survives_killed_workers(arena, tasks, kills):
         here.kill_one("packtivity.backends.pool_worker")
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
+    here.report("multiproc", told)
     assert sum(told.values()) == tasks
     assert client.wait(30) == 0
 

@@ -13,7 +13,7 @@ import pytest
 from arena import TASK, Arena
 from waiting import until
 
-from packtivity import lease, record
+from packtivity import lease, record, runners
 from packtivity.backends.engines.local import Queue
 from packtivity.backends.task_files import TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -92,9 +92,9 @@ def multiproc_proxy(tmp_path, runner):
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(tmp_path, stranger):
     genuine = lease.runner(stranger.pid)
-    assert lease.is_alive(genuine) is True
+    assert runners.is_alive(genuine) is True
     for change in ({"began": "1"}, {"boot": "another"}):
-        assert lease.is_alive({**genuine, **change}) is False
+        assert runners.is_alive({**genuine, **change}) is False
         proxy, backend = load_proxy(multiproc_proxy(tmp_path, {**genuine, **change}))
         with suppress(ProxyError):  # where nothing at all is left of it
             assert backend.ready(proxy)
