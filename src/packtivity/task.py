@@ -283,8 +283,7 @@ class Task:
     :ivar state: ``state.json()``; None for a task that only publishes.
     :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
-    :ivar id: what a backend calls it; two submissions of the same task have different ones.
-    :ivar seal: key of its record (:mod:`packtivity.seal`), which no task may see.
+    :ivar id: what a backend calls it, different for each submission; ``seal``, the key of its record, no task may see.
     """
 
     spec: JSON
