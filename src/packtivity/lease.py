@@ -47,7 +47,7 @@ from packtivity.files import (
     write_at,
 )
 from packtivity.holders import MARK
-from packtivity.runners import runner
+from packtivity.runners import is_alive, runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +61,7 @@ __all__ = [
     "end_holders",
     "end_orphans",
     "end_orphans_in",
+    "is_alive",
     "is_held",
     "is_held_by",
     "of_task",

@@ -13,7 +13,7 @@ import pytest
 from arena import TASK, Arena
 from waiting import until
 
-from packtivity import lease, record, runners
+from packtivity import lease, record
 from packtivity.backends.engines.local import Queue
 from packtivity.backends.task_files import TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -92,9 +92,9 @@ def multiproc_proxy(tmp_path, runner):
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(tmp_path, stranger):
     genuine = lease.runner(stranger.pid)
-    assert runners.is_alive(genuine) is True
+    assert lease.is_alive(genuine) is True
     for change in ({"began": "1"}, {"boot": "another"}):
-        assert runners.is_alive({**genuine, **change}) is False
+        assert lease.is_alive({**genuine, **change}) is False
         proxy, backend = load_proxy(multiproc_proxy(tmp_path, {**genuine, **change}))
         with suppress(ProxyError):  # where nothing at all is left of it
             assert backend.ready(proxy)
@@ -136,7 +136,6 @@ def test_a_supervisor_s_number_given_to_somebody_else_does_not_hold_up_its_tasks
     entry = backend.entry(TASK, {"seconds": 0, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
     files.write([entry], sync=True)
     queue.add(entry.id)
-    queue.move(entry.id, "queue", "active")
     Path(queue.root, "supervisor").write_text(str(stranger.pid))
     proxy, backend = load_proxy({"proxyname": "LocalProxy", "proxydetails": {"task_id": entry.id, "host": queue.host}})
     until(lambda: backend.ready(proxy))

@@ -31,11 +31,11 @@ def ps(everything: bool, format: str) -> None:
 
 def _tasks(*, everything: bool) -> list[dict[str, Any]]:
     """Return the tasks that run, those that wait and, if wanted, those that are over."""
-    from packtivity.backends.engines.local import ACTIVE, QUEUE, LocalBackend, LocalProxy, Queue
+    from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
     from packtivity.backends.task_files import TaskFiles
 
     files, queue = TaskFiles(), Queue()
-    ids = files.ids() if everything else [*queue.names(ACTIVE), *queue.names(QUEUE)]
+    ids = files.ids() if everything else queue.names()
     entries = {task_id: files.read(task_id) for task_id in ids}
     listed = [task_id for task_id, entry in entries.items() if entry is None or entry.engine == "local"]
     proxies = {

@@ -84,7 +84,7 @@ def document(path: str) -> str:
         except PacktivityError as error:
             told.append(type(error).__name__)
         finally:
-            queue.drop(name, "queue")
+            queue.drop(name)
             files.remove(name)
     return " ".join(told)
 
