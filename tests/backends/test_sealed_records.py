@@ -286,8 +286,12 @@ def test_map_reuses_what_it_can_verify_and_runs_the_rest_again(tmp_path, backend
     (tmp_path / "sets.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
     argv = ["map", tmp_path / "step.yml", "--over", tmp_path / "sets.jsonl", "-w", tmp_path / "out", "-b", backend_name]
 
+    warned = []
+
     def runs():
-        assert command(*argv, state_dir=tmp_path / "state").returncode == 0
+        done = command(*argv, state_dir=tmp_path / "state")
+        assert done.returncode == 0
+        warned.append("run again: 1 record that cannot be verified here" in done.stderr)
         return [(tmp_path / "out" / number / "ran").read_text().count("\n") for number in ("0000", "0001")]
 
     assert runs() == [1, 1]
@@ -295,3 +299,4 @@ def test_map_reuses_what_it_can_verify_and_runs_the_rest_again(tmp_path, backend
     path = tmp_path / "out" / "0001" / "_packtivity" / "packtivity.outcome.json"
     path.write_text(path.read_text().replace("real", "forged"))
     assert runs() == [1, 2]
+    assert warned == [False, False, True]

@@ -68,6 +68,7 @@ class Sweep:
         self.root, self.readonly, self.backend = root, readonly, backend
         self._width = max(4, len(str(len(rows) - 1)))
         self.failed: dict[int, str] = {}
+        self.unverified = 0
         self._others: dict[str, Any] = {}
 
     def folder(self, number: int) -> str:
@@ -160,6 +161,7 @@ class Sweep:
         for number in range(len(self.rows)):
             item = Item(number)
             if not self._has_succeeded(number):
+                self.unverified += (self.outcome(number) or {}).get("status") == "succeeded"
                 item.state = self.state(number)
                 item.state.ensure()
             yield item
@@ -321,6 +323,9 @@ def run_map(given: Mapping[str, Any]) -> int:
     write_table(sweep, table)
     if not given["quiet"]:
         say(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
+    if sweep.unverified:
+        count = f"{sweep.unverified} record{'s' if sweep.unverified > 1 else ''}"
+        warn(f"run again: {count} that cannot be verified here (no seal, or another PACKTIVITY_STATE_DIR)")
     _tell_failures(sweep)
     return FAILED if sweep.failed else 0
 
