@@ -16,11 +16,12 @@ import pytest
 from waiting import until
 
 from packtivity import errors, lease, record
+from packtivity.backends import observe
 from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
-from packtivity.worker import answer, left_behind
+from packtivity.worker import answer
 
 pytestmark = pytest.mark.usefixtures("own_records")
 
@@ -273,7 +274,8 @@ def test_who_asks_follows_no_link_out_of_the_directory(state, other, link):
     else:
         os.symlink(other / "task.one.outcome.json", path_of(state, "one"))
     assert record.read_outcome(path_of(state, "one")) is None
-    assert left_behind(path_of(state, "one"), "one") is None
+    assert observe.ending_of(path_of(state, "one"), "one") is None
+    assert lease.of_task(path_of(state, "one"), "one") is None
 
 
 @pytest.mark.parametrize("link", ["file", "directory"])
@@ -290,7 +292,6 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
 
 
 def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
-    from packtivity.backends import observe
     from packtivity.runtimes.cancellation import CancelFile
 
     (other / "there").touch()
