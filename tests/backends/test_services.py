@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -191,14 +193,20 @@ print(json.dumps([status.status, status.result, status.verified]))
 """
 
 
+@pytest.fixture
+def node():
+    """A directory that other user ids can reach, which those of pytest are not for."""
+    made = Path(tempfile.mkdtemp(prefix="packtivity-node-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may take other user ids")
 @pytest.mark.parametrize("shared", [True, False], ids=["shared key", "no shared key"])
-def test_pods_with_user_ids_of_the_moment_share_a_volume_through_their_group(tmp_path, shared):
+def test_pods_with_user_ids_of_the_moment_share_a_volume_through_their_group(node, shared):
     """As OpenShift starts them: any uid, always the same group, and volumes that the group may write to."""
-    for folder in (*reversed(tmp_path.parents[:3]), tmp_path):
-        if str(folder).startswith("/tmp/pytest"):
-            folder.chmod(0o755)
-    volume = tmp_path / "volume"
+    volume = node / "volume"
     for folder in (volume, volume / "state"):
         folder.mkdir()
         os.chown(folder, 0, 4242)
@@ -209,7 +217,7 @@ def test_pods_with_user_ids_of_the_moment_share_a_volume_through_their_group(tmp
         environ["PACKTIVITY_SEAL_KEY_FILE"] = str(volume / "key")
     told = []
     for action, uid, state in (("submit", 100042, volume / "state"), ("ask", 100043, volume / "state")):
-        argv = [sys.executable, "-c", POD, str(tmp_path), str(state), action, str(uid)]
+        argv = [sys.executable, "-c", POD, str(node), str(state), action, str(uid)]
         done = subprocess.run(argv, capture_output=True, text=True, env=environ, check=False)
         assert done.returncode == 0, done.stderr
         told.append(json.loads(done.stdout))
