@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from packtivity import files
+from packtivity import opening
 from packtivity.errors import StateError
 from packtivity.files import put, read_json, write_whole
 
@@ -78,7 +78,7 @@ def test_programs_that_write_the_same_file_at_the_same_time_do_not_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, by_name: bool
 ) -> None:
     if by_name:
-        monkeypatch.setattr(files, "_has_descriptor_names", lambda: False)
+        monkeypatch.setattr(opening, "has_descriptor_names", lambda: False)
     path, failures = tmp_path / "a", []
 
     def write(number: int) -> None:

@@ -17,11 +17,12 @@ from specs import command_spec, constant
 from waiting import until
 
 from packtivity import errors, lease, record
+from packtivity.backends import observe
 from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
-from packtivity.worker import answer, left_behind
+from packtivity.worker import answer
 
 pytestmark = pytest.mark.usefixtures("own_records")
 
@@ -272,7 +273,8 @@ def test_who_asks_follows_no_link_out_of_the_directory(state, other, link):
     else:
         os.symlink(other / "task.one.outcome.json", path_of(state, "one"))
     assert record.read_outcome(path_of(state, "one")) is None
-    assert left_behind(path_of(state, "one"), "one") is None
+    assert observe.ending_of(path_of(state, "one"), "one") is None
+    assert lease.of_task(path_of(state, "one"), "one") is None
 
 
 @pytest.mark.parametrize("link", ["file", "directory"])
@@ -289,7 +291,6 @@ def test_a_log_that_is_a_link_is_not_printed(state, other, link):
 
 
 def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
-    from packtivity.backends import observe
     from packtivity.runtimes.cancellation import CancelFile
 
     (other / "there").touch()
@@ -484,13 +485,13 @@ def test_what_is_left_of_a_task_is_ended_also_when_it_has_moved_its_state_file(t
 def test_records_are_written_where_the_system_has_less(state, monkeypatch, lacks):
     import fcntl
 
-    from packtivity import files
+    from packtivity import opening
 
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
 
     if lacks == "names of descriptors":
-        monkeypatch.setattr(files, "_has_descriptor_names", lambda: False)
+        monkeypatch.setattr(opening, "has_descriptor_names", lambda: False)
     elif lacks == "hard links":
         monkeypatch.setattr(os, "link", refuse)
     else:

@@ -359,6 +359,45 @@ def test_a_task_that_kills_its_runner_ends_as_failed(tmp_path, state):
     assert record.read_outcome(said["record"])["attempts"] == record.ATTEMPTS
 
 
+STOPPED = """
+import json, os, signal, sys
+from packtivity.cli.signals import like_interrupts
+from packtivity.worker import run_envelope
+with open(sys.argv[1]) as file, like_interrupts():
+    print(json.dumps(run_envelope({"task": json.load(file)})))
+"""
+
+
+def stopped_runner(tmp_path, document):
+    """Run a task whose command tells its runner to stop."""
+    (tmp_path / "task.json").write_text(json.dumps(document))
+    argv = [sys.executable, "-c", STOPPED, str(tmp_path / "task.json")]
+    return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+def test_an_attempt_is_given_back_when_its_runner_was_told_to_stop_and_a_start_is_not(tmp_path, state):
+    """As when a batch system ends its job for another one's sake."""
+    cmd = "kill $PPID; sleep 9"
+    document = Task.of(spec(cmd), PARAMETERS, state, {"name": "task"}, id="stopped").to_json()
+    for number in range(1, record.STARTS + 1):
+        assert stopped_runner(tmp_path, document) == {"status": "waiting"}
+        (name,) = [each for each in os.listdir(state.metadir) if each.endswith("state.json")]
+        claim = lease.read(f"{state.metadir}/{name}")
+        assert (claim["attempts"], claim["starts"]) == (0, number)
+    said = answer(document)
+    assert (said["status"], said["error"]["type"]) == ("failed", "WorkerLost")
+    assert f"had to stop before it was over, {record.STARTS} times" in said["error"]["message"]
+
+
+def test_a_runner_that_is_stopped_because_the_task_is_cancelled_says_so(tmp_path, state):
+    document = Task.of(spec("touch {out}; sleep 60"), PARAMETERS, state, {"name": "task"}, id="told").to_json()
+    (tmp_path / "task.json").write_text(json.dumps(document))
+    runner = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path / "task.json")], stdout=subprocess.PIPE)
+    until(Path(state.readwrite[0], "file").exists)
+    Path(record.cancel_path(record.record_path(state.metadir, {"name": "task"}, "told"))).touch()
+    assert json.loads(runner.communicate()[0])["status"] == "cancelled"
+
+
 def test_a_delivered_task_that_has_run_is_not_run_again(state):
     document = Task.of(spec("echo x >> {out}"), PARAMETERS, state, {"name": "task"}, id="once").to_json()
     first = answer(document)

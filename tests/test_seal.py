@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import subprocess
 import sys
 
 import pytest
 
-from packtivity import seal
+from packtivity import digests, seal
+from packtivity.errors import ConfigurationError
 from packtivity.files import is_id
 
 
@@ -57,3 +59,53 @@ def test_without_a_place_for_a_key_ids_are_given_and_nobody_s(tmp_path, monkeypa
     first, second = (seal.own_id("18ec3a48ea0e43e4-b059f1ad") for _ in range(2))
     assert first != second
     assert not seal.is_own(first)
+
+
+# --- a key that replicas share ----------------------------------------------------------------------------------
+
+
+def test_a_shared_key_may_be_a_link_as_secrets_of_kubernetes_are(tmp_path, monkeypatch):
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "key").write_bytes(b"k" * 40)
+    (tmp_path / "key").symlink_to("..data/key")
+    monkeypatch.setenv("PACKTIVITY_SEAL_KEY_FILE", str(tmp_path / "key"))
+    assert seal.user_key() == b"k" * 40
+
+
+@pytest.mark.parametrize("folder_mode", [0o770, 0o700])
+def test_a_group_that_may_write_beside_it_may_read_a_shared_key(tmp_path, monkeypatch, folder_mode):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(folder_mode)
+    monkeypatch.setenv("PACKTIVITY_SEAL_KEY_FILE", str(tmp_path / "shared" / "key"))
+    assert seal.is_own(seal.own_id("18ec3a48ea0e43e4-b059f1ad"))
+    mode = (tmp_path / "shared" / "key").stat().st_mode & 0o777
+    assert mode == (0o640 if folder_mode == 0o770 else 0o600)
+
+
+@pytest.mark.parametrize("fault", ["too short", "for everybody to write", "in no directory", "a directory"])
+def test_a_shared_key_that_cannot_be_used_is_an_error_for_who_needs_it(tmp_path, monkeypatch, fault):
+    path = tmp_path / "key"
+    if fault == "in no directory":
+        path = tmp_path / "missing" / "key"
+    elif fault == "a directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"k" * (31 if fault == "too short" else 32))
+        path.chmod(0o600 if fault == "too short" else 0o602)
+    monkeypatch.setenv("PACKTIVITY_SEAL_KEY_FILE", str(path))
+    with pytest.raises(ConfigurationError, match=f"PACKTIVITY_SEAL_KEY_FILE: {path} "):
+        seal.own_id("18ec3a48ea0e43e4-b059f1ad")
+    assert not seal.is_own("18ec3a48ea0e43e4-b059f1ad00000000")
+
+
+def test_a_key_where_everybody_may_write_is_not_believed(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "seal.key").write_bytes(b"k" * 32)
+    (tmp_path / "state").chmod(0o777)
+    assert seal.user_key() is None
+
+
+def test_codes_are_those_of_the_standard_library():
+    for size in (0, 1, 63, 64, 65, 5000, 1 << 20):
+        content = bytes(index % 251 for index in range(size))
+        assert digests.hmac(b"key" * 11, content) == hmac.digest(b"key" * 11, content, "sha256").hex()

@@ -32,21 +32,25 @@ class Holder(NamedTuple):
     taker: int | None
 
 
+MARK = os.O_RDONLY | os.O_APPEND
+"""How the descriptor is opened that tasks inherit where there are no locks, and no other descriptor of a claim."""
+
 _NO_FILES = ("/dev/", "/proc/", "/sys/", "/memfd:")
 
 
-def end(descriptor: int, runner: Mapping[str, Any], grace: float) -> int:
+def end(descriptor: int, runner: Mapping[str, Any], grace: float, *, locked: bool = True) -> int:
     """End the processes that have inherited a lock.
 
     :param descriptor: of the locked file.
     :param runner: who took it, as the file says.
     :param grace: seconds between ``TERM`` and ``KILL``, and to wait after that.
+    :param locked: false where there are no locks: then all count that have inherited a descriptor with :data:`MARK`.
     :returns: how many there were.
     """
     status = os.fstat(descriptor)
 
     def heirs() -> list[int]:
-        found = _holders(status)
+        found = _holders(status, locked)
         if any(holder.taker == holder.pid for holder in found):
             return []
         return [holder.pid for holder in found if _is_heir(holder, runner)]
@@ -107,17 +111,17 @@ def _user(pid: int) -> int | None:
     return None
 
 
-def _holders(status: os.stat_result) -> list[Holder]:
+def _holders(status: os.stat_result, locked: bool) -> list[Holder]:
     try:
         numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
     own = os.getpid()
-    found = (_holder(number, status) for number in numbers if number != own)
+    found = (_holder(number, status, locked) for number in numbers if number != own)
     return [holder for holder in found if holder is not None]
 
 
-def _holder(pid: int, status: os.stat_result) -> Holder | None:
+def _holder(pid: int, status: os.stat_result, locked: bool) -> Holder | None:
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -125,10 +129,18 @@ def _holder(pid: int, status: os.stat_result) -> Holder | None:
                 place = os.readlink(f"{folder}/{name}")
                 if not place.startswith("/") or place.startswith(_NO_FILES):
                     continue
-                taker = _taker(f"/proc/{pid}/fdinfo/{name}", status.st_ino)
+                described = f"/proc/{pid}/fdinfo/{name}"
+                taker = _taker(described, status.st_ino) if locked else _marked(described)
                 if taker != -1 and os.path.samestat(os.stat(f"{folder}/{name}"), status):
                     return Holder(pid, taker)
     return None
+
+
+def _marked(described: str) -> int | None:
+    """Return None for a descriptor that was opened with :data:`MARK`, else -1."""
+    with open(described, "rb") as file:
+        flags = next((int(line.split()[1], 8) for line in file if line.startswith(b"flags:")), 0)
+    return None if flags & (MARK | os.O_ACCMODE) == MARK else -1
 
 
 def _taker(described: str, inode: int) -> int | None:

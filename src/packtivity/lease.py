@@ -18,21 +18,35 @@ import json
 import os
 import select
 from contextlib import suppress
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from packtivity import files
-from packtivity.errors import StateError, TaskCancelled
+from packtivity import files, heartbeat
+from packtivity.claims import (
+    SUFFIX,
+    content,
+    content_of,
+    end_holders,
+    end_orphans,
+    end_orphans_in,
+    is_held,
+    is_held_by,
+    is_orphan,
+    of_task,
+    read,
+    said,
+)
+from packtivity.errors import TaskCancelled
 from packtivity.files import (
-    closing_fd,
     is_named,
-    lock,
     open_file,
     open_folder,
-    open_to_read,
-    read_json,
+    parsed,
+    try_lock,
     unwritable,
     write_at,
 )
+from packtivity.holders import MARK
 from packtivity.runners import is_alive, runner
 
 if TYPE_CHECKING:
@@ -40,14 +54,25 @@ if TYPE_CHECKING:
 
     from packtivity.types import JSON
 
-SUFFIX = ".state.json"
-"""What names of state files end with."""
+__all__ = [
+    "SUFFIX",
+    "Lease",
+    "attempt",
+    "end_holders",
+    "end_orphans",
+    "end_orphans_in",
+    "is_alive",
+    "is_held",
+    "is_held_by",
+    "of_task",
+    "read",
+    "runner",
+    "said",
+    "take",
+]
 
 _POLL = (0.01, 0.5)
 """Seconds between looks at a lock that somebody has: at first, and at most."""
-
-_LARGEST = 1 << 16
-"""Bytes of a state file; ours have a few hundred."""
 
 
 class Lease:
@@ -56,17 +81,18 @@ class Lease:
     :ivar descriptor: what the lock hangs on, for reading only where locks can be had so.
     :ivar held: what every process of the task has to inherit.
     :ivar left: what the file said when it was found, None unless a runner died with it.
+    :ivar token: where there are no locks, what the file says as long as it is ours; see :mod:`packtivity.heartbeat`.
     """
 
-    def __init__(self, path: str, folder: int, descriptor: int, writer: int) -> None:
-        self.path = path
+    def __init__(self, path: str, folder: int, descriptor: int, writer: int, token: str | None) -> None:
+        self.path, self.token = path, token
         self.descriptor = descriptor
         self._folder, self._writer = folder, writer
         self._parent = os.lstat(os.path.dirname(os.path.dirname(path)) or ".")
         self._gone = False
         self._name = os.path.basename(path)
         self._size = os.fstat(writer).st_size
-        self.left = _parsed(_content(writer, self._size))
+        self.left = parsed(content(writer, self._size))
         self._all_gone, self._somebody = os.pipe()
 
     @property
@@ -79,34 +105,69 @@ class Lease:
 
         :raises StateError: it cannot be written.
         """
-        content = json.dumps({**state, "runner": runner()}).encode()
+        said = {**state, "runner": runner(), **({"token": self.token} if self.token else {})}
         try:
-            self._fill(content)
+            if not self.is_ours():
+                raise FileExistsError(errno.EEXIST, "another runner has taken the task over")
+            self._fill(json.dumps(said).encode())
         except OSError as error:
             raise unwritable(self.path, error) from error
 
-    def become(self, content: bytes, path: str, also: str | None = None, *, sync: bool, renew: bool = True) -> None:
+    def is_ours(self) -> bool:
+        """Return whether nobody else has taken it over, which only happens where there are no locks."""
+        if self.token is None:
+            return True
+        with suppress(OSError):
+            return heartbeat.token_in(content_of(self.path)) in (self.token, None)
+        return True
+
+    def beat(self) -> bool:
+        """Say that its runner lives; false when somebody else has taken it over.
+
+        :raises OSError: that cannot be said, because the file is not there, for example.
+        """
+        found = heartbeat.token_in(content_of(self.path))
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "the claim says nothing", self.path)
+        if found == self.token:
+            os.utime(self._writer)
+        return found == self.token
+
+    def become(
+        self,
+        content: bytes,
+        path: str,
+        also: str | None = None,
+        *,
+        sync: bool,
+        renew: bool = True,
+        stays: Callable[[], bool] | None = None,
+    ) -> bool:
         """Put another file in the place of the state file, which is there as a whole or not at all; the lock is kept.
 
         It is a new file, which no process but this one has ever had open. Only after a short task (neither ``sync`` nor
-        ``renew``) it may be the state file itself, if nobody else can have a way to it: a file that is renamed costs a
-        fraction of one that is made and another one that is taken away, because ext4 looks through all that were
-        taken away in the last minutes before it makes a new one.
+        ``renew``) it may be the state file itself, if nobody else can have a way to it: that costs a fraction.
 
         :param path: in the directory of the state file.
         :param also: a name of its own that it gets first.
         :param sync: force it to disk before it gets a name; see :func:`packtivity.files.write_whole`.
         :param renew: make a new file in any case.
+        :param stays: asked whether what has the first of the names is to keep it; nothing is written then.
+        :returns: whether it was written.
         :raises StateError: it cannot be written, or it could not be found by its path.
         """
         names = tuple(os.path.basename(name) for name in (also, path) if name)
         try:
             self._keep_place()
-            if renew or sync or not self._is_ours_alone() or not self._renamed(content, names):
-                write_at(self._folder, names, content, sync=sync)
+            new = renew or sync or self.token or (stays is not None and stays()) or not self._is_ours_alone()
+            if new or not self._renamed(content, names):
+                write_at(self._folder, names, content, sync=sync, stays=stays)
+        except files.Stays:
+            return False
         except OSError as error:
             raise unwritable(path, error) from error
         self._take_away()
+        return True
 
     def _keep_place(self) -> None:
         """See that the directory is where it was. One that the task has removed with everything else is made again.
@@ -172,7 +233,7 @@ class Lease:
 
     def _take_away(self) -> None:
         """Take the file away, or what the task has put in its place; not another one that somebody runs the task by."""
-        if self._gone:
+        if self._gone or not self.is_ours():
             return
         self._gone = True
         with suppress(OSError):
@@ -206,15 +267,13 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[
     lease = attempt(path)
     if lease is not None:
         return lease
-    from threading import Event
-
     pause, idle, seen = _POLL[0], Event(), 0
     while True:
         state = read(path)
         if waiting is not None:
             waiting(state)
             waiting = None
-        seen = seen + 1 if _is_orphan(state) else 0
+        seen = seen + 1 if is_orphan(state) else 0
         if seen >= 4:  # who has just got the lock has not said so yet
             end_holders(path)
         if cancelled():
@@ -235,12 +294,17 @@ def attempt(path: str) -> Lease | None:
     opened: list[int] = []
     try:
         opened.append(open_folder(os.path.dirname(path)))
-        opened.append(_open(name, opened[0]))
-        folder, writer = opened
-        descriptor = _locked(writer, opened)
+        writer, is_new = _open(name, opened[0])
+        opened.append(writer)
+        descriptor, left, token = _locked(writer, opened), None, None
+        if descriptor is None:
+            left, token = said(writer), heartbeat.new_token()
+            descriptor = _claimed(path, writer, token, opened, is_new=is_new)
         # else the one who had it took the file away in between
-        if descriptor >= 0 and is_named(writer, name, folder):
-            return Lease(path, folder, descriptor, writer)
+        if descriptor >= 0 and is_named(writer, name, opened[0]):
+            lease = Lease(path, opened[0], descriptor, writer, token)
+            lease.left = left or lease.left
+            return lease
     except OSError as error:
         _close(opened)
         raise unwritable(path, error) from error
@@ -253,139 +317,51 @@ def _close(opened: list[int]) -> None:
         os.close(descriptor)
 
 
-def _open(name: str, folder: int) -> int:
+def _open(name: str, folder: int) -> tuple[int, bool]:
+    """Open a state file, and say whether it was made for that."""
     for _ in range(9):  # whoever had it may take it away in between
         try:
-            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder), True
         except FileExistsError:
             with suppress(FileNotFoundError):
-                return open_file(name, os.O_RDWR, folder)  # a task may have made a link to another file
+                return open_file(name, os.O_RDWR, folder), False  # a task may have made a link to another file
     raise FileNotFoundError(errno.ENOENT, "other programs keep creating and deleting it")
 
 
-def _locked(writer: int, opened: list[int]) -> int:
-    """Lock a file by a descriptor for reading, which goes to the list; -1 when somebody else has it.
+def _locked(writer: int, opened: list[int]) -> int | None:
+    """Lock a file by a descriptor for reading, which goes to the list; -1 when somebody else has it, None without locks.
 
     NFS gives locks only to who may write.
     """
     with suppress(OSError):
         reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            is_ours = lock(reader)
-        except OSError:
-            os.close(reader)
-        else:
-            opened.append(reader)
-            return reader if is_ours else -1
-    return writer if lock(writer) else -1
+        opened.append(reader)
+        with suppress(OSError):
+            return _reading(try_lock(reader, fcntl.LOCK_EX), reader)
+        os.close(opened.pop())
+    return _reading(try_lock(writer, fcntl.LOCK_EX), writer)
 
 
-def _content(descriptor: int, size: int) -> bytes:
-    return os.pread(descriptor, size, 0) if 0 < size <= _LARGEST else b""
+def _reading(is_ours: bool | None, descriptor: int) -> int | None:
+    return None if is_ours is None else descriptor if is_ours else -1
 
 
-def _parsed(content: bytes) -> JSON:
-    try:
-        return json.loads(content) if content else None
-    except (ValueError, RecursionError):
-        return None  # its writer died in the middle
+def _claimed(path: str, writer: int, token: str, opened: list[int], *, is_new: bool) -> int:
+    """Have a claim where there are no locks, and return what tasks inherit; -1 when somebody else has it."""
+    while len(opened) > 2:
+        os.close(opened.pop())
+    if not is_new and not _taken_over(path, writer, token):
+        return -1
+    with suppress(OSError):
+        opened.append(os.open(f"/proc/self/fd/{writer}", MARK | os.O_CLOEXEC))
+    return opened[-1]
 
 
-def said(descriptor: int) -> dict[str, Any]:
-    """Return what an open state file says; nothing when it says nothing."""
-    found = _parsed(_content(descriptor, os.fstat(descriptor).st_size))
-    return found if isinstance(found, dict) else {}
-
-
-def read(path: str) -> JSON:
-    """Return what a state file says; None when there is none, or it says nothing."""
-    try:
-        found = read_json(path)
-    except StateError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def is_held(path: str) -> bool:
-    """Return whether somebody, a runner or what is left of its task, has the lock of a state file."""
-    try:
-        descriptor = open_to_read(path)
-    except OSError:
+def _taken_over(path: str, writer: int, token: str) -> bool:
+    """Take over the claim of a runner that does not live any more, where there are no locks; takes seconds."""
+    if not heartbeat.is_stale(path, writer):
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _names_in(folder: str) -> list[str]:
-    """Return what is in a directory; nothing when it is not there, or a link."""
-    try:
-        with closing_fd(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
-            return os.listdir(descriptor)
-    except OSError:
-        return []
-
-
-def of_task(record: str, task_id: str) -> str | None:
-    """Return the path of the state file of a task, which lies where its record belongs; None when there is none."""
-    folder = os.path.dirname(record)
-    for name in _names_in(folder) if folder else ():
-        if name.endswith(SUFFIX) and (read(f"{folder}/{name}") or {}).get("id") == task_id:
-            return f"{folder}/{name}"
-    return None
-
-
-# --- what is left of it ----------------------------------------------------------------------------------------
-
-
-def _is_orphan(state: JSON) -> bool:
-    return isinstance(state, dict) and is_alive(state.get("runner")) is False
-
-
-def end_orphans(path: str) -> None:
-    """End what is left of a task whose runner was killed; one whose runner lives, or is elsewhere, goes on."""
-    if _is_orphan(read(path)):
-        end_holders(path)
-
-
-def end_orphans_in(folder: str) -> list[str]:
-    """End what is left of tasks whose runners were killed, by the state files of a folder.
-
-    :returns: the state files that are held all the same: of tasks that somebody still runs.
-    """
-    held = [path for name in _names_in(folder) if name.endswith(SUFFIX) and is_held(path := f"{folder}/{name}")]
-    for path in held:
-        if all(_is_still_an_orphan(path, pause) for pause in (0, 0.01, 0.02)):
-            end_holders(path)
-    return [path for path in held if is_held(path)]
-
-
-def _is_still_an_orphan(path: str, pause: float) -> bool:
-    from threading import Event
-
-    Event().wait(pause)  # who has just got the lock has not said so yet
-    return _is_orphan(read(path))
-
-
-def end_holders(path: str, grace: float = 1.0) -> int:
-    """End every process but this one that has the lock of ``path``: what is left of a task whose runner was killed.
-
-    Who has the file open without its lock, because he asks how the task is or waits for it, is left alone. So is
-    everybody when the one who took the lock still has it: what the file says of its runner may be forged.
-
-    :returns: how many there were.
-    """
-    from packtivity import holders
-
-    try:
-        descriptor = open_to_read(path)
-    except OSError:
-        return 0
-    with closing_fd(descriptor):
-        found = said(descriptor).get("runner")
-        return holders.end(descriptor, found if isinstance(found, dict) else {}, grace)
+    claim = json.dumps({**said(writer), "runner": runner(), "token": token}).encode()
+    os.ftruncate(writer, os.pwrite(writer, claim, 0))
+    Event().wait(heartbeat.SETTLE)
+    return heartbeat.token_in(content_of(path)) == token

@@ -12,25 +12,33 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, record_fields, settings
+from packtivity import folders, record_fields, seal, settings
+from packtivity.digests import hasher
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
-from packtivity.files import is_file, read_json, write_json, write_whole
+from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
+from packtivity.heartbeat import Heartbeat
 from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes, close_notes, open_notes
+from packtivity.runtimes.claim_lost import ClaimLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Token
 
+    from packtivity.handlers.config import ExecutionConfig
     from packtivity.lease import Lease
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON
 
 VERSION = 1
 ATTEMPTS = 3
 """How often a task whose runner dies is started before it is called failed."""
+
+STARTS = 8
+"""How often a task is started whose runner dies or is told to stop: a task may be what ends its runner's parent."""
 
 _WORTH_SYNC = 1.0
 """Seconds from which a record is forced to disk: what took less is done again sooner than a disk is waited for."""
@@ -87,14 +95,28 @@ def read_outcome(path: str) -> JSON:
 
     :raises StateError: it is there and cannot be read.
     """
+    return read_sealed(path, None)[0]
+
+
+def read_sealed(path: str, key: str | None) -> tuple[Any, bool]:
+    """Return a record, and whether it was sealed with a key; see :func:`read_outcome` and :mod:`packtivity.seal`."""
     try:
         os.lstat(path)  # it is mostly not there, and to find that out takes a third of what it takes to open it safely
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+        return None, False
     except OSError:
         pass  # which is said below
-    found = read_json(path)
-    return found if is_outcome(found) else None
+    content = read_whole(path)
+    found = None if content is None else parsed(content)
+    if content is None or not is_outcome(found):
+        return None, False
+    return found, key is not None and seal.is_sealed(content, key)
+
+
+def is_over(path: str | None, key: str | None) -> bool:
+    """Return whether there is a record of a task, and where there is a key, one that was sealed with it."""
+    found, sealed = read_sealed(path, key) if path else (None, False)
+    return found is not None and (sealed or key is None)
 
 
 def give_second_name(path: str, task_id: str, found: Mapping[str, Any]) -> None:
@@ -113,7 +135,7 @@ def give_second_name(path: str, task_id: str, found: Mapping[str, Any]) -> None:
         with suppress(FileNotFoundError):
             if os.stat(second, follow_symlinks=False).st_mtime_ns >= written:
                 return
-        write_json(second, found)
+        write_whole(second, read_whole(path) or b"")
     except (OSError, StateError):
         return
 
@@ -133,7 +155,7 @@ def task_key(spec: Any, parameters: JSON, state: Any) -> str:
     import json
 
     text = json.dumps([spec, parameters, state.json() if state else None], default=str)
-    digest: str = record_fields.hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest: str = hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:16]
 
 
@@ -163,13 +185,19 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
         state_path(metadir, key),
         cancelled=lambda: bool(cancel is not None and cancel.gives_up(time.monotonic() - began)),
     )
-    try:
+    with ExitStack() as undone:
+        undone.callback(taken.give_back)
         _await_end(taken.left)
-        _check_still_wanted(task_id and record_path(metadir, metadata, task_id), cancel)
-    except BaseException:
-        taken.give_back()
-        raise
-    return RecordWriter(taken, metadir, metadata, key, data, state, exec_config)
+        book = RecordWriter(taken, metadir, metadata, key, data, state, exec_config)
+        undone.callback(book.close)
+        book.check_still_wanted()
+        undone.pop_all()
+        return book
+
+
+def is_abandoned(error: BaseException, cancel: Cancellation | None) -> bool:
+    """Return whether a run has ended because its runner was told to stop, and is to be run again by another one."""
+    return isinstance(error, (TaskCancelled, KeyboardInterrupt)) and cancel is not None and cancel.abandoned
 
 
 class TaskOver(Exception):
@@ -188,15 +216,6 @@ def _await_end(left: JSON) -> None:
         await_end(folder)
 
 
-def _check_still_wanted(path: str | None, cancel: Any) -> None:
-    """Look again for what may have come while the lease was waited for; who decides later sees the lease."""
-    if path and read_outcome(path):
-        raise TaskOver
-    told = path is not None and is_file(cancel_path(path))
-    if told or (cancel is not None and cancel.cancelled and not cancel.abandoned):
-        raise TaskCancelled("the task was cancelled before it began")
-
-
 class RecordWriter:
     """Keeps the notes on a running task and writes its record; to be closed in any case."""
 
@@ -207,6 +226,9 @@ class RecordWriter:
         self._cancel = exec_config.cancel
         self._given = exec_config.config.get("task_id")
         task_id = self._given or key
+        self._seal = exec_config.seal or (
+            seal.own_record_key(task_id) if self._given else seal.record_key(key, make=True)
+        )
         self.path = record_path(metadir, metadata)
         self._also = record_path(metadir, metadata, self._given) if self._given else None
         self._parameters = parameters
@@ -214,9 +236,10 @@ class RecordWriter:
         self._began = time.time()
         self._ended: float | None = None
         self._contained = False
+        self._heartbeat: Heartbeat | None = None
         left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
-        attempts = left.get("attempts")
-        self.attempts = (attempts if isinstance(attempts, int) else 0) + 1
+        attempts, starts = (each if isinstance(each, int) else 0 for each in map(left.get, ("attempts", "starts")))
+        self.attempts, self._starts = attempts + 1, max(attempts, starts) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
         self._token: Token[RunNotes | None] | None
         self._open_notes()
@@ -231,8 +254,9 @@ class RecordWriter:
         self._token = open_notes(self._notes)
 
     def _running(self, **more: JSON) -> None:
-        started = {"status": "running", "started": record_fields.moment(self._began), "attempts": self.attempts}
-        self._lease.write({**self._about, **started, **more})
+        counts = {"attempts": self.attempts, "starts": self._starts}
+        started = {"status": "running", "started": record_fields.moment(self._began)}
+        self._lease.write({**self._about, **started, **counts, **more})
 
     def ran(self, began: float | None, ended: float | None, attempts: int) -> None:
         """Say when a task ran that an engine has run, seconds since the epoch, and how often it was started."""
@@ -240,17 +264,41 @@ class RecordWriter:
         self._ended = ended
         self.attempts = attempts
 
-    def check_attempts(self) -> None:
-        """Refuse a task from a backend that its runners have died with too often.
+    def check_still_wanted(self) -> None:
+        """Look for what may have come while the lease was waited for; who decides later sees whose it is now.
+
+        :raises TaskCancelled: its end was asked for.
+        :raises TaskOver: there is a record of it.
+        """
+        if is_over(self._also, self._seal):
+            raise TaskOver
+        told = self._also is not None and is_file(cancel_path(self._also))
+        if told or (self._cancel is not None and self._cancel.cancelled and not self._cancel.abandoned):
+            raise TaskCancelled("the task was cancelled before it began")
+
+    def begin(self, exec_config: ExecutionConfig) -> ExecutionConfig:
+        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost.
 
         :raises WorkerLost: it has been started often enough.
         """
-        if self._given and self.attempts > ATTEMPTS:
-            self.attempts -= 1
-            raise WorkerLost(
-                f"whoever ran this task died with it, {ATTEMPTS} times",
-                hint="Does it use up the memory, or kill its parent? Its run log may tell.",
-            )
+        if self._given:
+            self._check_attempts()
+        if self._lease.token is None:
+            return exec_config
+        self._heartbeat = Heartbeat(self._lease.beat)
+        self._cancel = ClaimLost(self._heartbeat, exec_config.cancel)
+        return exec_config.replace(cancel=self._cancel)
+
+    def _check_attempts(self) -> None:
+        """Refuse a task that its runners have died with, or were told to stop in, too often."""
+        if self.attempts <= ATTEMPTS and self._starts <= STARTS:
+            return
+        self.attempts -= 1
+        died, stopped = f"died with it, {ATTEMPTS} times", f"had to stop before it was over, {STARTS} times"
+        raise WorkerLost(
+            f"whoever ran this task {died if self.attempts >= ATTEMPTS else stopped}",
+            hint="Does it use up the memory, or kill its parent? Its run log may tell.",
+        )
 
     def again(self) -> None:
         """Count another attempt."""
@@ -271,9 +319,12 @@ class RecordWriter:
     def failed(self, error: BaseException) -> None:
         """Write the record of a failure; when it cannot be written, ``error`` stays what is raised.
 
-        A task that is abandoned has none: its state file stays, as if its runner had been killed.
+        A task that is abandoned has none: its state file stays, as if its runner had been killed, and does not count
+        the attempt.
         """
-        if isinstance(error, TaskCancelled) and self._cancel is not None and self._cancel.abandoned:
+        if is_abandoned(error, self._cancel):
+            with suppress(StateError):
+                self._running(attempts=self.attempts - 1)
             self._lease.leave()
             return
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
@@ -289,7 +340,17 @@ class RecordWriter:
         document = self._document(status, result, error, ended)
         content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
         slow = ended - self._began >= _WORTH_SYNC
-        self._lease.become(content, self.path, self._also, sync=slow, renew=self._was_container())
+        also, key = self._also, self._seal
+        written = self._lease.become(
+            seal.sealed(content, key),
+            self.path,
+            also,
+            sync=slow,
+            renew=self._was_container(),
+            stays=(lambda: is_over(also, key)) if also and key else None,
+        )
+        if not written:
+            raise TaskOver
 
     def _was_container(self) -> bool:
         """Return whether an attempt at the task was a container, which may have had more rights here than it has outside."""
@@ -325,7 +386,7 @@ class RecordWriter:
             "result": result,
             "published": record_fields.files(result, self._folders, checksums=checksums) if succeeded else [],
             "versions": record_fields.versions(),
-            **(_where() if settings.current().record_host else {}),
+            **(record_fields.where() if settings.current().record_host else {}),
         }
 
     def close(self) -> None:
@@ -333,48 +394,6 @@ class RecordWriter:
         if self._token is not None:
             close_notes(self._token)
             self._token = None
+            if self._heartbeat is not None:
+                self._heartbeat.close()
             self._lease.give_back()
-
-
-def _where() -> dict[str, str]:
-    import getpass
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return {"host": os.uname().nodename, "user": user}
-
-
-def failed_before(path: str, about: Mapping[str, Any], error: BaseException) -> None:
-    """Write the record of a task that could not even begin; nothing happens when that cannot be written.
-
-    :param about: ``id``, ``name`` and ``parameters``.
-    """
-    import json
-
-    now = record_fields.moment(time.time())
-    hidden = record_fields.secrets(settings.environment(), about.get("parameters"))
-    document = {
-        "version": VERSION,
-        "key": None,
-        "status": "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed",
-        "started": now,
-        "ended": now,
-        "seconds": 0.0,
-        **record_fields.ending(RunNotes()),
-        "attempts": 0,
-        "error": record_fields.masked(record_fields.failure(error), hidden),
-        **dict.fromkeys(("job", "command", "workdir", "image", "result")),
-        **record_fields.masked(dict(about), hidden),
-        "missing": [],
-        "warnings": [],
-        "published": [],
-        "versions": record_fields.versions(),
-    }
-    try:
-        if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
-            folders.state("tasks")
-        write_whole(path, json.dumps(document, default=str).encode("utf-8", "backslashreplace"), sync=True)
-    except StateError:
-        return

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from functools import cache, lru_cache
+from functools import lru_cache
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from packtivity import errors
+from packtivity import digests, errors
 from packtivity.handlers.running import signal_name
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from packtivity.notes import RunNotes
     from packtivity.types import JSON
@@ -32,7 +32,6 @@ _SECRET_NAMES = (
     "private_key",
 )
 _SHORTEST_SECRET = 6
-_PIECE = 1 << 20
 
 
 def moment(seconds: float) -> str:
@@ -87,6 +86,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def where() -> dict[str, str]:
+    """Return the machine and the user that the task was run by."""
+    import getpass  # which takes longer to import than a short task runs, and few ask for it
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return {"host": os.uname().nodename, "user": user}
+
+
 # --- files -----------------------------------------------------------------------------------------------------
 
 
@@ -126,44 +136,10 @@ def _described(path: str, checksums: bool) -> dict[str, Any] | None:
             return {"path": path, "type": "directory"}
         if not S_ISREG(status.st_mode):
             return {"path": path, "type": "other"}
-        digest = {"sha256": sha256(path, status.st_size)} if checksums else {}
+        digest = {"sha256": digests.sha256(path, status.st_size)} if checksums else {}
     except OSError:
         return None  # not there, or not ours to read
     return {"path": path, "type": "file", "size": status.st_size, **digest}
-
-
-def sha256(path: str, size: int) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits.
-
-    :raises OSError: it cannot be read.
-    """
-    digest = hasher(size)()
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    found: str = digest.hexdigest()
-    return found
-
-
-@cache
-def _small_hasher() -> Callable[..., Any]:
-    try:
-        from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]  # Python 3.12
-    except ImportError:
-        try:
-            from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore,no-redef]  # Python 3.11
-        except ImportError:
-            from hashlib import sha256
-    return sha256  # type: ignore[no-any-return,unused-ignore]
-
-
-def hasher(size: int) -> Callable[..., Any]:
-    """Return SHA-256: for little data the one that is there at once, for much the faster one that is dear to import."""
-    if size < _PIECE:
-        return _small_hasher()
-    from hashlib import sha256
-
-    return sha256
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------

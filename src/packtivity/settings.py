@@ -297,7 +297,9 @@ class Settings:
         None,
         "Directory for what is known of this user's submitted tasks (`$XDG_STATE_HOME/packtivity`).",
     )
-    seal_key = Setting[str | None]("PACKTIVITY_SEAL_KEY_FILE", None, "Key of this user's tasks (`seal.key` there).")
+    seal_key = Setting[str | None](
+        "PACKTIVITY_SEAL_KEY_FILE", None, "File with the key of this user's tasks, for replicas of a service to share."
+    )
 
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(one for one in vars(Settings).values() if isinstance(one, Setting))

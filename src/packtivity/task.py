@@ -223,8 +223,7 @@ def run_packtivity(
     if writer is None:
         return _attempts(run, None)
     try:
-        writer.check_attempts()
-        result = _attempts(run, writer)
+        result = _attempts(replace(run, exec_config=writer.begin(exec_config)), writer)
         writer.succeeded(result.json())
     except BaseException as error:
         writer.failed(error)
@@ -284,7 +283,7 @@ class Task:
     :ivar state: ``state.json()``; None for a task that only publishes.
     :ivar datamodel: leaf types, where the state has them; classes by name, ``module:Class``.
     :ivar config: as a backend takes it: ``{"exec": {…}, category: {type: implementation}}``.
-    :ivar id: what a backend calls it; two submissions of the same task have different ones.
+    :ivar id: what a backend calls it, different for each submission; ``seal``, the key of its record, no task may see.
     """
 
     spec: JSON
@@ -294,6 +293,7 @@ class Task:
     config: JSON = field(default_factory=dict)
     datamodel: JSON = None
     id: str | None = None
+    seal: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -318,8 +318,8 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """Return the task document."""
-        document = {name: getattr(self, name) for name in self.__slots__ if name != "id" or self.id is not None}
-        return {"version": VERSION, **document}
+        given = {name: getattr(self, name) for name in self.__slots__}
+        return {"version": VERSION} | {key: value for key, value in given.items() if value or key not in ("id", "seal")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Task:
@@ -359,8 +359,9 @@ class Task:
         for name, form in forms:
             if not isinstance(getattr(self, name), form):
                 raise ConfigurationError(f"task document: {name} is not a mapping")
-        if self.id is not None and not is_id(self.id):
-            raise ConfigurationError(f"task document: id {self.id!r} is none: letters, digits, - and _, at most 64")
+        for name, given in (("id", self.id), ("seal", self.seal)):
+            if given is not None and not is_id(given):
+                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
         if not isinstance(self.config.get("exec") or {}, dict):
             raise ConfigurationError("task document: config.exec is not a mapping")
 
@@ -393,8 +394,7 @@ def run_task(
     """
     task = document if isinstance(document, Task) else Task.from_json(document)
     state = task.load_state() if state is None else state
-    config = dict(task.config)
-    config["exec"] = {**(config.get("exec") or {}), "task_id": task.id}
-    pack_config, exec_config = configure(config)
-    exec_config.cancel = cancel
+    execution = {**(task.config.get("exec") or {}), "task_id": task.id}
+    pack_config, exec_config = configure({**task.config, "exec": execution})
+    exec_config.cancel, exec_config.seal = cancel, task.seal
     return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)

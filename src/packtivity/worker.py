@@ -6,13 +6,17 @@ configured: leaf types have to be of modules that ``PACKTIVITY_PLUGINS`` names.
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from packtivity import record, record_fields, settings
+from packtivity import folders, record, record_fields, seal, settings
 from packtivity.datamodel.allowed_types import check_datamodel
-from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
+from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
+from packtivity.files import write_whole
+from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import CancelFile
 from packtivity.task import Task, run_task
@@ -68,16 +72,15 @@ def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[st
         check_datamodel(task.datamodel)
         state = task.load_state()
         path = record_place(state, task.metadata, task.id)
-        told = path and final(path, task.id, mend=True)
+        told = path and final(path, task.id, key_of(task), mend=True)
         if told:
             return told
         result = run_task(task, cancel, state)
     except record.TaskOver:
-        return (final(path, task.id, mend=True) if path else None) or failed(
-            task, WorkerLost("its record has vanished")
-        )
+        told = final(path, task.id, key_of(task), mend=True) if path else None
+        return told or failed(task, WorkerLost("its record has vanished"))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        if cancel is not None and isinstance(error, TaskCancelled) and cancel.abandoned:
+        if record.is_abandoned(error, cancel):
             return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
         return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
@@ -107,13 +110,16 @@ def _nothing(*_: object) -> None:
 
 
 def failed(task: Task, error: BaseException) -> dict[str, Any]:
-    """Return the answer for a task that has failed, and see that there is a record of it."""
+    """Return the answer for a task that has failed, and see that there is a record of it; one that is there counts."""
     path = None
     try:
         path = record_path(task)
-        if path and not final(path, task.id, mend=True):
+        if path and not final(path, task.id, key_of(task), mend=True):
             about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
-            record.failed_before(path, about, error)
+            _record_failure(path, about, error, key_of(task))
+        told = final(path, task.id, key_of(task)) if path else None
+        if told:
+            return told
     except PacktivityError as second:
         error.add_note(str(second))
     status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
@@ -124,6 +130,48 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
         "error": record_fields.masked(record_fields.failure(error), hidden),
         "record": path,
     }
+
+
+def _record_failure(path: str, about: Mapping[str, Any], error: BaseException, sealed_by: str | None = None) -> None:
+    """Write the record of a task that could not even begin; nothing happens when that cannot be written.
+
+    :param about: ``id``, ``name`` and ``parameters``.
+    """
+    now = record_fields.moment(time.time())
+    hidden = record_fields.secrets(settings.environment(), about.get("parameters"))
+    document = {
+        "version": record.VERSION,
+        "key": None,
+        "status": "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed",
+        "started": now,
+        "ended": now,
+        "seconds": 0.0,
+        **record_fields.ending(RunNotes()),
+        "attempts": 0,
+        "error": record_fields.masked(record_fields.failure(error), hidden),
+        **dict.fromkeys(("job", "command", "workdir", "image", "result")),
+        **record_fields.masked(dict(about), hidden),
+        "missing": [],
+        "warnings": [],
+        "published": [],
+        "versions": record_fields.versions(),
+    }
+    try:
+        if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
+            folders.state("tasks")
+        content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
+        stays = (lambda: record.is_over(path, sealed_by)) if sealed_by else None
+        write_whole(path, seal.sealed(content, sealed_by), sync=True, stays=stays)
+    except StateError:
+        return
+
+
+def key_of(task: Task) -> str | None:
+    """Return the key by which the record of a task is sealed: it has come with it, or is made of the user's own one.
+
+    None for a task that neither has a key nor is this user's; any record of it counts.
+    """
+    return task.seal or (seal.own_record_key(task.id) if task.id is not None else None)
 
 
 def record_path(task: Task) -> str | None:
@@ -140,31 +188,16 @@ def record_place(state: Any, metadata: JSON, task_id: str | None) -> str | None:
     return home and record.record_path(home, metadata, task_id)
 
 
-def final(path: str, task_id: str | None, *, mend: bool = False) -> dict[str, Any] | None:
+def final(path: str, task_id: str | None, key: str | None = None, *, mend: bool = False) -> dict[str, Any] | None:
     """Return what a record says about a task; None when it says nothing, or is about another one.
 
+    :param key: by which it has to be sealed; None for one that cannot be verified here, which counts all the same.
     :param mend: see that it has its second name, too; for the task's runner and its owner.
     :raises StateError: it is there and cannot be read.
     """
-    found = record.read_outcome(path)
-    if found is None or found.get("id") != task_id:
+    found, sealed = record.read_sealed(path, key)
+    if found is None or found.get("id") != task_id or (key is not None and not sealed):
         return None
     if mend and task_id is not None:
         record.give_second_name(path, task_id, found)
     return {"status": found["status"], "result": found.get("result"), "error": found.get("error"), "record": path}
-
-
-def left_behind(path: str | None, task_id: str) -> dict[str, Any] | None:
-    """Return how a task is that has no record, by what lies where its record belongs; None when nothing does.
-
-    A state file that somebody has locked is of a running task, any other of one whose runner died.
-    """
-    from packtivity import lease
-
-    state = lease.of_task(path, task_id) if path else None
-    if state is not None:
-        if lease.is_held(state):
-            return {"status": "running"}
-        error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
-        return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
-    return final(path, task_id) if path else None

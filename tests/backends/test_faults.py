@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
+from collections import Counter
 
 import pytest
 from arena import MARK, TASK, overlap, settle
 from waiting import until
 
+from packtivity import record
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.statecontexts import LocalFSState
 
@@ -42,6 +45,7 @@ def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kil
             break
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
+    here.report("local", told)
     assert sum(told.values()) == len(here.proxies())
 
 
@@ -54,8 +58,41 @@ def test_a_pool_survives_killed_workers(arena, tasks, kills):
         here.kill_one("packtivity.backends.pool_worker")
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
+    here.report("multiproc", told)
     assert sum(told.values()) == tasks
     assert client.wait(30) == 0
+
+
+@pytest.mark.parametrize(("tasks", "kills"), ROUNDS)
+def test_the_same_task_through_two_backends_never_runs_at_once(arena, tasks, kills):
+    here = arena(5)
+    notes = [here.root.parent / name for name in ("local", "multiproc")]
+    for folder in notes:
+        folder.mkdir()
+        here.submitter(f"{folder.name}:2", tasks, longest=kills / 100, notes=folder)
+    until(lambda: all(len([*folder.glob("*.proxy")]) == tasks for folder in notes), 120)
+    _, backend = backend_from_string("local:2")
+    while here.kills < kills and here.having("pool_worker"):
+        here.kill_one("pool_worker", "supervisor")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(MARK, here.mark)
+            backend.engine.revive()
+        time.sleep(here.random.uniform(0.05, 0.3))
+    told = Counter(told_of(json.loads(path.read_text())) for folder in notes for path in folder.glob("*.proxy"))
+    here.report("two backends", told)
+    assert told["succeeded"] + told["failed"] == 2 * tasks
+    assert not [*here.root.glob("*/twice")]
+
+
+def told_of(document):
+    """Return how a task went, when it is over, after a look that its own record says so."""
+    proxy, backend = load_proxy(document)
+    until(lambda: backend.ready(proxy), 120)
+    status = backend.status(proxy)
+    assert status.verified
+    assert record.read_outcome(proxy.record)["status"] == status.status
+    assert status.error is None or status.error["type"] == "WorkerLost" or status.error.get("returncode") == -9
+    return status.status
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(2, id="sample"), pytest.param(60, id="soak", marks=pytest.mark.soak)])

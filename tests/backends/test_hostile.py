@@ -323,8 +323,8 @@ def test_a_supervisor_of_hostile_tasks_goes_on_to_the_last(arena, count):
     """The queue of the backend local, run for real; only its own workers may be started."""
     arena.fill("document", count, seed="supervisor")
     folder = arena.folder / "state" / "detached" / os.uname().nodename
-    queue, active, tasks = folder / "queue", folder / "active", arena.folder / "state" / "tasks"
-    for each in (queue, active, tasks):
+    queue, tasks = folder / "queue", arena.folder / "state" / "tasks"
+    for each in (queue, tasks):
         each.mkdir(parents=True, mode=0o700)
     for path in arena.cases.glob("document-*"):
         path.rename(tasks / f"{path.name}.json")
@@ -334,7 +334,7 @@ def test_a_supervisor_of_hostile_tasks_goes_on_to_the_last(arena, count):
         process = subprocess.Popen(argv, env=arena.environment, stdin=subprocess.DEVNULL, stderr=log, cwd=arena.folder)
     deadline = time.monotonic() + 600
     try:
-        while [*queue.iterdir(), *active.iterdir()]:
+        while [*queue.iterdir()]:
             assert time.monotonic() < deadline, (arena.folder / "log").read_text()[-3000:]
             assert process.poll() is None, (arena.folder / "log").read_text()[-3000:]
             time.sleep(0.1)

@@ -136,7 +136,6 @@ def test_a_supervisor_s_number_given_to_somebody_else_does_not_hold_up_its_tasks
     entry = backend.entry(TASK, {"seconds": 0, "n": 1, "out": "{workdir}/out"}, state, {"name": "task"})
     files.write([entry], sync=True)
     queue.add(entry.id)
-    queue.move(entry.id, "queue", "active")
     Path(queue.root, "supervisor").write_text(str(stranger.pid))
     proxy, backend = load_proxy({"proxyname": "LocalProxy", "proxydetails": {"task_id": entry.id, "host": queue.host}})
     until(lambda: backend.ready(proxy))

@@ -46,16 +46,16 @@ import json, os, random, sys
 from packtivity.backendutils import backend_from_string
 from packtivity.statecontexts import LocalFSState
 name, root, numbers, spec = sys.argv[1], sys.argv[2], sys.argv[3].split("-"), json.loads(sys.argv[4])
-longest = float(sys.argv[5])
+longest, notes = float(sys.argv[5]), sys.argv[6]
 _, backend = backend_from_string(name)
 for n in range(*map(int, numbers)):
     state = LocalFSState([f"{root}/{n}"])
     state.ensure()
-    given = {"seconds": round(random.uniform(0.02, longest), 3), "n": n, "out": "{workdir}/out"}
+    given = {"seconds": round(random.Random(n).uniform(0.02, longest), 3), "n": n, "out": "{workdir}/out"}
     proxy = backend.submit(spec, given, state, {"name": "task"})
-    with open(f"{root}/{n}.new", "w") as file:
+    with open(f"{notes}/{n}.new", "w") as file:
         json.dump(proxy.json(), file)
-    os.rename(f"{root}/{n}.new", f"{root}/{n}.proxy")
+    os.rename(f"{notes}/{n}.new", f"{notes}/{n}.proxy")
 print("submitted", flush=True)
 """
 
@@ -93,10 +93,19 @@ class Arena:
         return process
 
     def submitter(
-        self, backend: str, count: int, first: int = 0, longest: float = 0.25, spec: Mapping[str, object] = TASK
+        self,
+        backend: str,
+        count: int,
+        first: int = 0,
+        longest: float = 0.25,
+        spec: Mapping[str, object] = TASK,
+        notes: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a client that submits tasks which sleep for up to ``longest`` seconds, and notes their proxies."""
-        given = (str(self.root), f"{first}-{first + count}", json.dumps(spec), str(longest))
+        """Start a client that submits tasks which sleep for up to ``longest`` seconds, and notes their proxies.
+
+        A task of the same number is the same task, whoever submits it.
+        """
+        given = (str(self.root), f"{first}-{first + count}", json.dumps(spec), str(longest), str(notes or self.root))
         return self.start(sys.executable, "-c", SUBMIT, backend, *given)
 
     def processes(self) -> dict[int, str]:

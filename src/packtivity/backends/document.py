@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity import datamodel, record, seal
@@ -70,7 +71,10 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
     def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> dict[str, Any]:
         """Return a task document with an id of its own."""
         config = {**self.pack_config.to_json(), "exec": self.exec_config.to_json()}
-        return Task.of(spec, parameters, state, metadata or {"name": ASYNC_NAME}, config, new_id()).to_json()
+        task_id = new_id()
+        key = seal.own_record_key(task_id)
+        task = Task.of(spec, parameters, state, metadata or {"name": ASYNC_NAME}, config, task_id)
+        return replace(task, seal=key).to_json()
 
     def entry(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> Entry:
         """Return what its owner keeps of a task that is about to be given away."""

@@ -135,18 +135,15 @@ class Keeper:
 
     def _recorded(self, proxy: TaskProxy, files: TaskFiles) -> Answer | None:
         """Return how a task went, if its record or its owner's document says so."""
-        if proxy.ending is None:
-            try:
-                known = self._known(proxy, files)
-                if proxy.ending is None:
-                    self._end(proxy, self._ending(known, proxy.task_id), files)
-            except PacktivityError as error:
-                return error
-        return proxy.ending
+        try:
+            known = self._known(proxy, files)
+            return proxy.ending or self._end(proxy, self._ending(known, proxy.task_id), files)
+        except PacktivityError as error:
+            return error
 
     def _ending(self, known: Known, task_id: str) -> TaskStatus | None:
-        is_own = known.entry is not None or self.engine.owns(known.submission)
-        return observe.ending_of(known.record, task_id, own=is_own)
+        own = known.entry is not None or self.engine.owns(known.submission)
+        return observe.ending_of(known.record, task_id, own=own)
 
     def _known(self, proxy: TaskProxy, files: TaskFiles) -> Known:
         if proxy.known is None:
@@ -160,15 +157,16 @@ class Keeper:
         known: Known = proxy.known
         return known
 
-    def _end(self, proxy: TaskProxy, ending: TaskStatus | None, files: TaskFiles) -> None:
-        """Remember how a task went, for good where it is the asker's own."""
-        if ending is None:
-            return
+    def _end(self, proxy: TaskProxy, ending: TaskStatus | None, files: TaskFiles) -> TaskStatus | None:
+        """Remember how a task went, for good where it is the asker's own; not on the word of what may be forged."""
+        if ending is None or not ending.verified:
+            return ending
         proxy.ending = ending
         entry = proxy.known.entry if proxy.known is not None else None
         if entry is not None:
             with suppress(StateError):  # its record says so all the same
                 files.retire(entry, ending)
+        return ending
 
     def _natives(self, proxies: Sequence[TaskProxy], files: TaskFiles) -> list[Native]:
         """Return what the engine says of tasks; it is not asked again about those of which it has just been asked."""
@@ -198,34 +196,32 @@ class Keeper:
             decision = self._decision(proxy, native, files)
         except PacktivityError as error:
             return error
-        if decision is None:
-            return proxy.ending or TaskStatus("unclear")
+        if isinstance(decision, TaskStatus):
+            return decision
         if decision.todo:
             todo.append((proxy, decision))
         return self._answer(proxy, native, decision)
 
-    def _decision(self, proxy: TaskProxy, native: Native, files: TaskFiles) -> Decision | None:
-        """Return what follows from what can be seen of a task; None when it is over, which is remembered then.
+    def _decision(self, proxy: TaskProxy, native: Native, files: TaskFiles) -> Decision | TaskStatus:
+        """Return what follows from what can be seen of a task; its status when it is over, which is remembered then.
 
         :raises PacktivityError: its files cannot be read.
         """
         known = self._known(proxy, files)
         entry, sent = known.entry, known.submission
         if native.answer is not None:
-            self._end(proxy, observe.from_answer(native.answer), files)
-            return None
+            ending = observe.from_answer(native.answer)
+            self._end(proxy, ending, files)
+            return ending
         cancel = observe.is_cancelled(known.record)
         lock, attempts = self._lock(known, proxy.task_id)
-        ending = self._ending(known, proxy.task_id)
-        if ending is None and native.said in ("ended", "gone"):
-            if entry is None:
-                ending = legacy.ending_of(proxy)
-            else:  # whoever ran it may have noted there how it went
-                latest = files.read(proxy.task_id)
-                ending = latest.ending if latest is not None else None
-        if ending is not None:
-            self._end(proxy, ending, files)
-            return None
+        recorded = self._ending(known, proxy.task_id)
+        if recorded is None and native.said in ("ended", "gone"):
+            latest = files.read(proxy.task_id) if entry is not None else None  # whoever ran it may have noted it there
+            recorded = latest.ending if latest is not None else legacy.ending_of(proxy) if entry is None else None
+        if recorded is not None:
+            self._end(proxy, recorded, files)
+            return recorded
         age = max(0.0, time.time() - sent.time)
         seen = Seen(native, lock, cancel, entry is not None, age, 0.0, sent.deliveries, attempts)
         decision = decide(seen, self.engine.limits)
@@ -284,9 +280,11 @@ class Keeper:
             known.submission, known.native = submission, native
             with suppress(PacktivityError):  # its files cannot be read or written now; it is tried again
                 decision = self._decision(proxy, native, files)
-                if decision is not None and "conclude" in decision.todo:
+                if isinstance(decision, TaskStatus):
+                    continue
+                if "conclude" in decision.todo:
                     self._conclude(proxy, entry, decision, files)
-                elif decision is not None and "deliver" in decision.todo:
+                elif "deliver" in decision.todo:
                     lost.append((proxy, entry))
         if lost:
             self._deliver(lost, files)

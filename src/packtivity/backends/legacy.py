@@ -5,6 +5,7 @@ A release later nobody has such proxies any more, and this goes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
@@ -35,7 +36,7 @@ def ending_of(proxy: TaskProxy) -> TaskStatus | None:
     """
     found = _spooled(proxy, "done")
     if is_outcome(found):
-        return from_answer(found)
+        return replace(from_answer(found), verified=False)
     path = record_of(proxy)
     ticket = path is not None and read_json(path.removesuffix(".outcome.json") + ".task.json") is not None
     if ticket or _celery_ticket(proxy) or any(_spooled(proxy, folder) for folder in _FOLDERS):

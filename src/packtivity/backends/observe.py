@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, record, worker
+from packtivity import lease, record, seal, worker
 from packtivity.backends.status import TaskStatus
-from packtivity.files import NO_LOCKS, closing_fd, is_file, open_to_read, write_whole
+from packtivity.files import closing_fd, is_file, open_to_read, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,31 +26,28 @@ def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     except OSError:
         return "unseen", 0
     with closing_fd(descriptor):
-        held, state = _is_held(descriptor), lease.said(descriptor)
+        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")
     return ("mine" if held else "left"), attempts if isinstance(attempts, int) else 0
 
 
-def _is_held(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        return error.errno in NO_LOCKS  # where there are no locks, a claim is there as long as its runner
-    return False
-
-
 def ending_of(path: str | None, task_id: str, *, own: bool = False) -> TaskStatus | None:
     """Return how a task went that has a record; None for one that has none.
 
-    :param own: whether it is the asker's own, who may mend what a killed runner has left half done.
+    :param own: whether it is the asker's own, who may mend what a killed runner has left half done, and for whom a
+        record that somebody has forged is none: the task's runner replaces it.
     :raises StateError: it is there and cannot be read.
     """
-    answer = worker.final(path, task_id, mend=own) if path else None
-    return None if answer is None else from_answer(answer)
+    if not path:
+        return None
+    key = seal.own_record_key(task_id)
+    answer = worker.final(path, task_id, key, mend=own) if key else None
+    if answer is not None:
+        return from_answer(answer)
+    answer = None if own and key else worker.final(path, task_id)
+    return None if answer is None else replace(from_answer(answer), verified=False)
 
 
 def from_answer(answer: Mapping[str, Any]) -> TaskStatus:

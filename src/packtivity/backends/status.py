@@ -42,6 +42,8 @@ class TaskStatus:
     :ivar error: ``type``, ``message`` and perhaps ``returncode``, when it has not.
     :ivar record: path of its record, where that is known.
     :ivar reason: why it waits, is lost or unclear, in words; empty where there is nothing to say.
+    :ivar verified: whether its word can be relied on; false for what was read in a record that cannot be verified here.
+        Nothing is deleted, given away again or reused because of that.
     """
 
     status: Word
@@ -49,6 +51,7 @@ class TaskStatus:
     error: Mapping[str, Any] | None = None
     record: str | None = None
     reason: str = ""
+    verified: bool = True
 
     @property
     def is_over(self) -> bool:

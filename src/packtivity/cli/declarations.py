@@ -252,7 +252,8 @@ def worker(document: str, verbosity: str) -> int:
     DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
 
     The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
-    record is there already is not run again. The exit code is that of packtivity-run.
+    record is there already is not run again. The exit code is that of packtivity-run; 75 for a task of an engine that
+    was ended because this command was, and is to be run again.
     """
     from packtivity.cli.worker import work
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from packtivity import datamodel, errors, record, task
+from packtivity import datamodel, errors, record, seal, task
 from packtivity.backends.registry import load_proxy
 from packtivity.checks import check_publishable
 from packtivity.cli import start
@@ -21,7 +22,7 @@ from packtivity.cli.printing import say
 from packtivity.cli.proxy_files import status_from_verbs
 from packtivity.cli.run import check_writable
 from packtivity.cli.terminal import Progress
-from packtivity.files import read_json, write_json
+from packtivity.files import read_json, write_json, write_whole
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.printable import printable
 from packtivity.statecontexts.posixfs_context import LocalFSState
@@ -79,6 +80,7 @@ class Sweep:
     :ivar common: the parameters that do not.
     :ivar root: the directory with a work directory for each set.
     :ivar failed: why tasks failed, by their numbers.
+    :ivar unverified: how many have a success in their record that cannot be verified, and are run again.
     """
 
     def __init__(self, options: MapOptions, sets: Sets, spec: dict[str, Any], backend: Any) -> None:
@@ -88,6 +90,7 @@ class Sweep:
         self.readonly = [os.path.realpath(path) for path in options.read]
         self._width = max(4, len(str(len(sets.rows) - 1)))
         self.failed: dict[int, str] = {}
+        self.unverified = 0
         self._others: dict[str, Any] = {}
 
     def folder(self, number: int) -> str:
@@ -132,16 +135,18 @@ class Sweep:
         except errors.MissingParameter as error:
             raise errors.ParameterError(f"{where}: {error.message}", hint=error.hint) from None
 
-    def outcome(self, number: int) -> dict[str, Any] | None:
-        """Return the record of a set, or what a backend without records has answered; None if there is neither."""
-        state = self.state(number)
-        key = self._key(number)
-        note: dict[str, Any] | None = record.read_outcome(f"{state.metadir}/{_NOTE}")
-        if note is not None and note.get("key") == key:
-            return note
-        path = record.record_path(str(state.metadir), {"name": NAME})
-        outcome: dict[str, Any] | None = record.read_outcome(path)
-        return outcome if outcome is not None and outcome.get("key") in (key, None) else None
+    def outcome(self, number: int, *, verified: bool = False) -> dict[str, Any] | None:
+        """Return the record of a set, or what a backend without records has answered; None if there is neither.
+
+        :param verified: leave out one that a task may have forged.
+        """
+        folder, key = str(self.state(number).metadir), self._key(number)
+        for path, keys in ((f"{folder}/{_NOTE}", (key,)), (record.record_path(folder, {"name": NAME}), (key, None))):
+            found: dict[str, Any] | None = record.read_outcome(path)
+            if found is not None and found.get("key") in keys:
+                sealed_by = seal.record_key(str(found.get("id"))) if verified else None
+                return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else None
+        return None
 
     def _key(self, number: int) -> str:
         return record.task_key(self.spec, self.parameters(number), self.state(number))
@@ -168,12 +173,13 @@ class Sweep:
                 idle.wait(pause)
 
     def _has_succeeded(self, number: int) -> bool:
-        return (self.outcome(number) or {}).get("status") == "succeeded"
+        return (self.outcome(number, verified=True) or {}).get("status") == "succeeded"
 
     def _submit(self, number: int) -> Item | None:
         """Submit a task, unless an engine has it already; None when it has succeeded."""
         if self._has_succeeded(number):
             return None
+        self.unverified += (self.outcome(number) or {}).get("status") == "succeeded"
         state = self.state(number)
         state.ensure()
         path = f"{state.metadir}/{_PROXY}"
@@ -210,7 +216,7 @@ class Sweep:
         :raises StateError: it is another one, and would be in the way of this one.
         """
         document = read_json(path)
-        if not isinstance(document, dict) or self.outcome(number) is not None:
+        if not isinstance(document, dict) or self.outcome(number, verified=True) is not None:
             return None, None
         (proxy, backend), wanted = self._held(document), document.get("key") == self._key(number)
         if proxy is not None and not wanted:
@@ -267,8 +273,10 @@ class Sweep:
         """Return why a task failed, None when it has not, and see that the next command and the table know."""
         status = status_from_verbs(item.backend, item.proxy)
         if (self.outcome(item.number) or {}).get("status") != status.status:
-            note = {"status": status.status, "result": status.result, "error": status.error}
-            write_json(f"{self.state(item.number).metadir}/{_NOTE}", {**note, "key": self._key(item.number)})
+            key = self._key(item.number)
+            note = {"id": key, "key": key, "status": status.status, "result": status.result, "error": status.error}
+            content = seal.sealed(json.dumps(note).encode(), seal.record_key(key, make=True))
+            write_whole(f"{self.state(item.number).metadir}/{_NOTE}", content)
         return _failure(status)
 
 
@@ -327,6 +335,9 @@ def run_map(options: MapOptions) -> int:
     write_table(sweep.entries, sets.rows, table)
     if not options.quiet:
         say(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
+    if sweep.unverified:
+        count = f"{sweep.unverified} record{'s' if sweep.unverified > 1 else ''}"
+        warn(f"run again: {count} that cannot be verified here (no seal, or another PACKTIVITY_STATE_DIR)")
     _warn_of_failures(sweep)
     return FAILED if sweep.failed else 0
 

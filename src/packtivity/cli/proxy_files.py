@@ -140,7 +140,9 @@ class ProxyFile:
     def as_json(self) -> dict[str, Any]:
         """Return what ``--format json`` prints."""
         result = None if self.status is None else self.status.result
-        return {"file": self.name, "status": self.word, "result": result, "error": self.error, "log": self.log()}
+        verified = self.status.verified if self.status is not None and self.status.is_over else None
+        document = {"file": self.name, "status": self.word, "result": result, "error": self.error, "log": self.log()}
+        return {**document, "verified": verified}
 
     def report(self, where: str) -> None:
         """Print the status.
@@ -163,6 +165,8 @@ class ProxyFile:
             warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
         elif status is not None and status.status == "unclear":
             warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
+        if status is not None and not status.verified:
+            warn(f"{printable(where)}verified: False; who submitted the task can say whether its record was forged")
 
     def follow(self, update: Callable[[], None], deadline: float | None, stream: TextIO | None) -> None:
         """Print what the task prints until it is over, or the time is."""

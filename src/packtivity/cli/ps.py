@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
-from packtivity.backends.engines.local import ACTIVE, QUEUE, LocalBackend, LocalProxy, Queue
+from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
 from packtivity.backends.task_files import TaskFiles
 from packtivity.cli.printing import say, say_json
 from packtivity.printable import printable
@@ -32,7 +32,7 @@ def list_tasks(*, everything: bool, as_json: bool) -> None:
 def tasks(*, everything: bool) -> list[dict[str, Any]]:
     """Return the tasks that run, those that wait and, if wanted, those that are over."""
     files, queue = TaskFiles(), Queue()
-    ids = files.ids() if everything else [*queue.names(ACTIVE), *queue.names(QUEUE)]
+    ids = files.ids() if everything else queue.names()
     entries = {task_id: files.read(task_id) for task_id in ids}
     listed = [task_id for task_id, entry in entries.items() if entry is None or entry.engine == "local"]
     proxies = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from packtivity import errors
 from packtivity.cli import start
-from packtivity.cli.errors import INTERNAL, complain
+from packtivity.cli.errors import INTERNAL, STILL_RUNNING, complain
 from packtivity.cli.inputs import read_json, start_logging
 from packtivity.cli.printing import say_json
 from packtivity.plugins import enable_plugins
@@ -31,6 +31,9 @@ def work(document: str, verbosity: str) -> int:
     if ending["status"] == "succeeded":
         say_json(ending["result"])
         return 0
+    if ending["status"] == "waiting":
+        complain("error: the task was ended before it was over, because this program was; it is to be run again")
+        return STILL_RUNNING
     complain(f"error: {ending['error']['message']}")
     return exit_code(ending)
 

@@ -196,6 +196,7 @@ class ExecutionConfig:
     :param warn: called with each warning; by default they go to the step log.
     :param interaction: how to talk to a person; by default the terminal.
     :param cancel: ends the run from another thread.
+    :ivar seal: key by which the record of the task is sealed; it is in no document that is made of this.
     :raises ConfigurationError: a value cannot be used.
     """
 
@@ -203,6 +204,7 @@ class ExecutionConfig:
     warn: Callable[[Diagnostic], None] | None
     interaction: Interaction | None
     cancel: Cancellation | None
+    seal: str | None = None
 
     def __init__(
         self,
@@ -263,7 +265,9 @@ class ExecutionConfig:
         """Return a copy with some of the constructor's keyword arguments changed; ``None`` puts a default back."""
         hooks = {name: getattr(self, name) for name in ("reporter", "warn", "interaction", "cancel")}
         kept = {key: value for key, value in self.config.items() if key not in changes}
-        return ExecutionConfig(kept, **{**hooks, **changes})
+        made = ExecutionConfig(kept, **{**hooks, **changes})
+        made.seal = self.seal
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """Return the part that travels with a task to where it runs."""

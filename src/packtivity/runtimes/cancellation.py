@@ -116,10 +116,14 @@ class CancelFile(Cancellation):
     def cancelled(self, asked: bool) -> None:
         self._asked = asked
 
+    @property
+    def abandoned(self) -> bool:  # type: ignore[override]
+        """Whether a run that ends, because of an interrupt for example, was not asked to end by the file."""
+        return not self.cancelled
+
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
-        self.abandoned = not self.cancelled and self._patience is not None and waited > self._patience
-        return self.cancelled or self.abandoned
+        return self.cancelled or (self._patience is not None and waited > self._patience)
 
     def cancel(self) -> None:
         """Cancel every run that watches this."""

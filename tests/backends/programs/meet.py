@@ -84,15 +84,17 @@ def document(path: str) -> str:
         except PacktivityError as error:
             told.append(type(error).__name__)
         finally:
-            queue.drop(name, "queue")
+            queue.drop(name)
             files.remove(name)
     return " ".join(told)
 
 
 def record(path: str) -> str:
     """A record in a work directory, found by a proxy and by who is to run the task again."""
+    from packtivity import lease
+    from packtivity.backends import observe
     from packtivity.backends.engines.multiproc import MultiProcProxy
-    from packtivity.worker import answer, left_behind
+    from packtivity.worker import answer
 
     metadir = f"{path}.work/_packtivity"
     os.makedirs(metadir)
@@ -103,7 +105,7 @@ def record(path: str) -> str:
     told = []
     for act in (
         lambda: _answer(MultiProcProxy.fromJSON({"proxydetails": details})),
-        lambda: left_behind(forged, "x") or {"status": "nothing"},
+        lambda: {"status": observe.lock_of(lease.of_task(forged, "x") or forged, "x")[0]},
         lambda: answer({**TASK, "state": state(f"{path}.work")}),
     ):
         try:

@@ -1,8 +1,8 @@
 """The backend ``local``: tasks on this machine that outlive the program, the terminal and the login they came from.
 
-The queue is a folder: ``queue/ID`` waits, ``active/ID`` has been taken by the supervisor
-(:mod:`packtivity.backends.engines.supervisor`), of which there is one at most. Both files are empty, because the task is in
-its owner's document. The folders are of one machine, because a shared home directory has many.
+The queue is a folder: there is an empty file ``queue/ID`` until the task is over, because the task itself is in its owner's
+document. The supervisor (:mod:`packtivity.backends.engines.supervisor`), of which there is one at most, runs what is in it; who runs
+a task just now is known by its lock. The folder is of one machine, because a shared home directory has many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from packtivity.backends.engine import Envelope, Submission
 
-QUEUE, ACTIVE = "queue", "active"
 _WHAT = "submitted tasks"
 _IN_HOSTS = str.maketrans("", "", ".-_")
 
@@ -41,7 +40,7 @@ class LocalProxy(TaskProxy):
 
 
 class Queue:
-    """The folders of one user on one machine.
+    """The queue of one user on one machine.
 
     :param host: name of the machine, by default this one.
     """
@@ -49,49 +48,33 @@ class Queue:
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.uname().nodename
         self.root = folders.state("detached", self.host, make=False, what=_WHAT)
-
-    def path(self, folder: str, task_id: str) -> str:
-        """Return the path of a task's file in a folder."""
-        return f"{self.root}/{folder}/{task_id}"
+        self.folder = f"{self.root}/queue"
 
     def prepare(self) -> None:
-        """Make the folders, for this user only.
+        """Make the folder, for this user only.
 
-        :raises StateError: they cannot be made.
+        :raises StateError: it cannot be made.
         """
-        for folder in (QUEUE, ACTIVE):
-            folders.state("detached", self.host, folder, what=_WHAT)
+        folders.state("detached", self.host, "queue", what=_WHAT)
 
-    def names(self, folder: str) -> list[str]:
-        """Return the ids in a folder, in the order of submission."""
+    def names(self) -> list[str]:
+        """Return the ids of tasks that are not over, in the order of submission."""
         try:
-            return sorted(os.listdir(f"{self.root}/{folder}"))
+            return sorted(os.listdir(self.folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-    def is_empty(self) -> bool:
-        """Return whether there is nothing to be run."""
-        return not (self.names(QUEUE) or self.names(ACTIVE))
 
     def add(self, task_id: str) -> None:
         """Put a task into the queue.
 
         :raises OSError: that cannot be done.
         """
-        os.close(os.open(self.path(QUEUE, task_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(f"{self.folder}/{task_id}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
-    def drop(self, task_id: str, folder: str) -> None:
-        """Take a task out of a folder."""
+    def drop(self, task_id: str) -> None:
+        """Take a task out of the queue."""
         with suppress(OSError):
-            os.unlink(self.path(folder, task_id))
-
-    def move(self, task_id: str, origin: str, destination: str) -> bool:
-        """Move a task; false when it is not there any more."""
-        try:
-            os.rename(self.path(origin, task_id), self.path(destination, task_id))
-        except FileNotFoundError:
-            return False
-        return True
+            os.unlink(f"{self.folder}/{task_id}")
 
     # --- the supervisor ---
 
@@ -159,9 +142,9 @@ class LocalEngine(Engine):
             self._supervise(queue)
         except (OSError, EnvironmentUnavailable) as error:  # who is told so must not find that they ran later
             for envelope in envelopes:
-                queue.drop(envelope.id, QUEUE)
+                queue.drop(envelope.id)
             if isinstance(error, OSError):
-                raise StateError(f"{queue.root}/{QUEUE} cannot be written to: {error.strerror}") from None
+                raise StateError(f"{queue.folder} cannot be written to: {error.strerror}") from None
             raise
         return [""] * len(envelopes)
 
@@ -174,32 +157,25 @@ class LocalEngine(Engine):
     def revive(self) -> None:
         """Start the supervisor anew if there is something to do and none is there."""
         queue = Queue()
-        if os.path.isdir(queue.root) and not queue.is_supervised() and not queue.is_empty():
+        if queue.names() and not queue.is_supervised():
             with suppress(EnvironmentUnavailable):  # how tasks are is known all the same
                 start_supervisor(self.jobs, queue)
 
     def look(self, submissions: Sequence[Submission]) -> list[Native]:
-        """Return in which folder tasks are; each folder is listed once."""
+        """Return whether tasks are in the queue; that of each machine is listed once."""
         hosts = {str(each.place) for each in submissions}
-        listed = {host: (_numbered(Queue(host), QUEUE), _numbered(Queue(host), ACTIVE)) for host in hosts}
-        return [_said(each.id, str(each.place), *listed[str(each.place)]) for each in submissions]
+        listed = {host: {name: number for number, name in enumerate(Queue(host).names())} for host in hosts}
+        return [_said(str(each.place), listed[str(each.place)].get(each.id)) for each in submissions]
 
     def kill(self, submissions: Sequence[Submission]) -> None:
         """Take tasks out of the queue; one that runs obeys its cancel file."""
         for each in submissions:
-            Queue(str(each.place)).drop(each.id, QUEUE)
+            Queue(str(each.place)).drop(each.id)
 
 
-def _numbered(queue: Queue, folder: str) -> dict[str, int]:
-    return {task_id: number for number, task_id in enumerate(queue.names(folder))}
-
-
-def _said(task_id: str, host: str, queue: dict[str, int], active: dict[str, int]) -> Native:
-    if task_id in queue:
-        before = queue[task_id]
+def _said(host: str, before: int | None) -> Native:
+    if before is not None:
         return Native("waiting", f"{before} task{'s' if before > 1 else ''} before it" if before else "")
-    if task_id in active:
-        return Native("running")
     if host != os.uname().nodename:
         return Native("away", f"it is on the machine {host}", "Ask there.")
     return Native("gone")

@@ -7,7 +7,6 @@ nobody will run them again follows from its death, so nothing is kept of such a 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.status import TaskStatus
-from packtivity.errors import BackendError, PacktivityError, StateError
+from packtivity.errors import BackendError, PacktivityError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from packtivity.backends.pool import Job, Pool
     from packtivity.backends.task_files import Entry
     from packtivity.types import JSON
-
-_KEPT_DAYS = 30.0
 
 
 class MultiProcProxy(TaskProxy):
@@ -68,9 +65,8 @@ class PoolEngine(Engine):
         if self.pool is None:
             from packtivity.backends.pool import Pool
 
-            folders.state("pools", make=False)  # one that is not safe is refused before anything is run
+            folders.state(make=False)  # one that is not safe is refused before anything is run
             self.pool = Pool(self.size)
-            _note_program()
         for envelope in envelopes:
             cancel = None if envelope.record is None else record.cancel_path(envelope.record)
             self._jobs[envelope.id] = self.pool.submit(envelope.task, cancel)
@@ -98,31 +94,17 @@ def _look(submission: Submission) -> Native:
         what = f"nothing is known here of the task {submission.id}: it has no record, and it was submitted "
         what += "on another machine or before this one was started anew"
         return Native("unknown", what, "Ask on the machine where it was submitted.")
-    if os.path.isfile(_program(submission.place)) and not seal.is_own(submission.id):
+    if alive and not seal.is_own(submission.id) and _is_ours(submission.place):
         what = f"no task {submission.id} is known: the program that is named in its proxy was given none"
         return Native("unknown", what, "Was the proxy file edited?")
     return Native("waiting") if alive else Native("gone", "the program that ran this task ended before the task did")
 
 
-# --- programs with a pool ---
-
-
-def _program(runner: JSON) -> str:
-    """Return the path of the file that says that a program of this user had a pool."""
-    boot, parts = str(runner.get("boot"))[:8], (runner.get(name) for name in ("host", "pid", "began"))
-    return f"{folders.state('pools', make=False)}/" + "-".join(str(part).replace("/", "_") for part in (*parts, boot))
-
-
-def _note_program() -> None:
-    """Say that this program has a pool; where that cannot be written, it is done without."""
-    with suppress(OSError, StateError):
-        folder = folders.state("pools")
-        oldest = time.time() - _KEPT_DAYS * 86400
-        for name in os.listdir(folder):
-            with suppress(OSError):
-                if os.stat(f"{folder}/{name}").st_mtime < oldest:
-                    os.unlink(f"{folder}/{name}")
-        os.close(os.open(_program(runners.runner()), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+def _is_ours(program: JSON) -> bool:
+    """Return whether a living program gives ids by the key of this user; a user without one cannot know that."""
+    with suppress(OSError):
+        return seal.user_key(make=False) is not None and os.stat(f"/proc/{program['pid']}").st_uid == os.getuid()
+    return False
 
 
 class MultiProcBackend(DocumentBackend[MultiProcProxy]):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packtivity import record
-from packtivity.backends.engines.local import ACTIVE, QUEUE, Queue
+from packtivity.backends.engines.local import Queue
 from packtivity.backends.observe import from_answer
 from packtivity.backends.pool import Job, Pool
 from packtivity.backends.status import TaskStatus
@@ -47,11 +47,6 @@ class Supervisor:
         self._waiting: deque[str] = deque()
         self._jobs: dict[str, tuple[Entry, Job]] = {}
 
-    def recover(self) -> None:
-        """Put what a supervisor before us has begun back into the queue; its claim says how often it was tried."""
-        for name in self._queue.names(ACTIVE):
-            self._queue.move(name, ACTIVE, QUEUE)
-
     def work(self, bell: int) -> None:
         """Run tasks until there has been nothing to do for a while."""
         poller = select.poll()
@@ -68,14 +63,10 @@ class Supervisor:
         """Begin as many as there is room for; what has come since the last listing comes after all that was in it."""
         while len(self._jobs) < self._size:
             if not self._waiting:
-                self._waiting.extend(self._queue.names(QUEUE))
+                self._waiting.extend(name for name in self._queue.names() if name not in self._jobs)
             if not self._waiting:
                 return
-            name = self._waiting.popleft()
-            if name in self._jobs:
-                self._queue.drop(name, QUEUE)
-            elif self._queue.move(name, QUEUE, ACTIVE):
-                self._start(name)
+            self._start(self._waiting.popleft())
 
     def _start(self, name: str) -> None:
         try:
@@ -84,7 +75,7 @@ class Supervisor:
             sys.stderr.write(f"{escaped(str(error))}\n")
             entry = None
         if entry is None or entry.task is None or entry.task.get("id") != name:  # is over, or nobody's
-            self._queue.drop(name, ACTIVE)
+            self._queue.drop(name)
             return
         cancel = None if entry.record is None else record.cancel_path(entry.record)
         job = self._pool.submit(entry.task, cancel)
@@ -106,7 +97,7 @@ class Supervisor:
         except StateError as error:
             sys.stderr.write(f"{escaped(str(error))}\n")
             return not os.path.isdir(self._queue.root)
-        self._queue.drop(entry.id, ACTIVE)
+        self._queue.drop(entry.id)
         return True
 
     def close(self) -> None:
@@ -141,7 +132,7 @@ def main() -> None:
                 os._exit(0)  # the lock is the other's now
             sys.argv[2:] = ["foreground"]
             _supervise(queue, size)
-        if not queue.names(QUEUE):  # what came while the lock was given back
+        if not queue.names():  # what came while the lock was given back
             return
 
 
@@ -155,7 +146,6 @@ def _supervise(queue: Queue, size: int) -> None:
     supervisor = Supervisor(queue, size)
     try:
         TaskFiles().prune()
-        supervisor.recover()
         supervisor.work(bell)
     finally:
         supervisor.close()
