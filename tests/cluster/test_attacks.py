@@ -237,11 +237,11 @@ from packtivity.statecontexts import LocalFSState
 _, backend = backend_from_string("kubernetes")
 spec, workdir, kill = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 if kill == "after-create":
-    create = backend.cluster.create
+    create = backend.engine.api.create
     def dying(kind, body):
         create(kind, body)
         os.kill(os.getpid(), 9)
-    backend.cluster.create = dying
+    backend.engine.api.create = dying
 proxy = backend.submit(spec, {"w": "{workdir}"}, LocalFSState([workdir]), {"name": "one"})
 print(proxy.jobproxy["uid"], flush=True)
 print(backend.result(proxy).json())

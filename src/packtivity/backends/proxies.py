@@ -194,7 +194,7 @@ class ExternalAsyncProxy(PacktivityProxyBase):
     """
 
     def __init__(self, jobproxy: Any, spec: JSON, statedata: JSON, pardata: JSON, resultdata: JSON = None) -> None:
-        super().__init__()
+        PacktivityProxyBase.__init__(self)
         self.jobproxy = jobproxy
         self.resultdata = resultdata
         self.spec = spec

@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from packtivity.backends.kubernetes.volumes import Volumes
+from packtivity.backends.engines.kubernetes.volumes import Volumes
 from packtivity.errors import ParameterError
 from packtivity.runtimes.base import CONTAINER_HOME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.backends.kubernetes.options import Options
-    from packtivity.backends.kubernetes.planning import Plan
+    from packtivity.backends.engines.kubernetes.options import Options
+    from packtivity.backends.engines.kubernetes.planning import Plan
     from packtivity.types import JSON
 
 DOMAIN = "packtivity.readthedocs.io"

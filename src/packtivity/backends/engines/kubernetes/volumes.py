@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.backends.kubernetes.planning import sub_path
+from packtivity.backends.engines.kubernetes.planning import sub_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from packtivity.backends.kubernetes.options import Options
-    from packtivity.backends.kubernetes.planning import Plan
+    from packtivity.backends.engines.kubernetes.options import Options
+    from packtivity.backends.engines.kubernetes.planning import Plan
     from packtivity.runtimes.resources import Resources
 
 Object = dict[str, Any]

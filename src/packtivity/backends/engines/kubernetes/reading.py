@@ -1,4 +1,4 @@
-"""What a Job and its pods say about a task: a pure function from their JSON to a view of it."""
+"""What a Job and its pods say about a task: a pure function from their JSON to its status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from packtivity.backends.kubernetes.manifest import CONTAINER, MANAGED, TASK
+from packtivity.backends.engines.kubernetes.manifest import CONTAINER, MANAGED, TASK
+from packtivity.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,11 +32,15 @@ _LOST = frozenset(
 )
 
 
+class Conflict(BackendError):
+    """There is an object of that name already, or it is another one than was meant."""
+
+
 @dataclass(frozen=True, slots=True)
-class View:
+class JobStatus:
     """How a task in a cluster is.
 
-    :ivar status: ``gone`` when there is no such Job; ``stuck`` when its container will not start.
+    :ivar status: ``gone`` when there is no such Job, or it is being deleted; ``stuck`` when its container will not start.
     :ivar reason: what the cluster says, in words.
     :ivar cause: why it failed, when it did.
     :ivar returncode: exit code of the container, when it ended.
@@ -72,16 +77,19 @@ def task_of(job: Mapping[str, Any]) -> str:
     return str((job["metadata"].get("annotations") or {}).get(TASK, ""))
 
 
-def view(job: Object | None, pods: Iterable[Object], now: float, pull_patience: float) -> View:
+def view(job: Object | None, pods: Iterable[Object], now: float, pull_patience: float) -> JobStatus:
     """Return how a task is.
 
     :param pods: of this Job.
     :param pull_patience: seconds that a container may fail to start.
     """
     if job is None:
-        return View("gone")
+        return JobStatus("gone")
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
     condition = _finished(job)
+    if condition is None and job["metadata"].get("deletionTimestamp"):
+        names = tuple(pod["metadata"]["name"] for pod in ordered)
+        return JobStatus("gone", "it is being deleted", pods=names, job=job)
     if condition is None:
         return _unfinished(job, ordered, now, pull_patience)
     if condition["type"] == "Complete":
@@ -111,27 +119,27 @@ def _phase(pod: Object) -> str:
 # --- not over --------------------------------------------------------------------------------------------------
 
 
-def _unfinished(job: Object, pods: list[Object], now: float, pull_patience: float) -> View:
+def _unfinished(job: Object, pods: list[Object], now: float, pull_patience: float) -> JobStatus:
     names = tuple(pod["metadata"]["name"] for pod in pods)
     if not pods:
-        return View("waiting", "no pod has been made for it yet", job=job)
+        return JobStatus("waiting", "no pod has been made for it yet", job=job)
     late = [pod for pod in pods if (pod.get("status") or {}).get("reason") == "DeadlineExceeded"]
     if late:  # not tried again, whatever the Job would do
         return _ended("failed", job, pods, late[-1], {})
     pod = pods[-1]
     status = pod.get("status") or {}
     if _phase(pod) == "Running":
-        return View("running", pods=names, pod=names[-1], job=job)
+        return JobStatus("running", pods=names, pod=names[-1], job=job)
     if _phase(pod) != "Pending":
-        return View("running", "its pod has ended", pods=names, pod=names[-1], job=job)
+        return JobStatus("running", "its pod has ended", pods=names, pod=names[-1], job=job)
     waiting: Object = next(_waiting(status), {})
     why = waiting.get("reason") or ""
     said = _joined(why, waiting.get("message")) or _unscheduled(status)
     since = now - (moment(status.get("startTime")) or now)
     if why in _HOPELESS or (why in _STUCK and since > pull_patience):
         image = (_spec_image(pod), "")
-        return View("stuck", said, "unavailable", pods=names, pod=names[-1], image=image, job=job)
-    return View("waiting", said, pods=names, pod=names[-1], job=job)
+        return JobStatus("stuck", said, "unavailable", pods=names, pod=names[-1], image=image, job=job)
+    return JobStatus("waiting", said, pods=names, pod=names[-1], job=job)
 
 
 def _waiting(status: Object) -> Iterator[Object]:
@@ -153,7 +161,7 @@ def _unscheduled(status: Object) -> str:
 
 def _ended(
     status: Literal["succeeded", "failed"], job: Object, pods: list[Object], pod: Object | None, condition: Object
-) -> View:
+) -> JobStatus:
     names = tuple(each["metadata"]["name"] for each in pods)
     about = (job.get("status") or {}).get("startTime"), condition.get("lastTransitionTime")
     if pod is None:
@@ -161,10 +169,10 @@ def _ended(
         timed_out = condition.get("reason") == "DeadlineExceeded"
         cause: Cause | None = "timeout" if lost and timed_out else "lost" if lost else None
         said = _joined(condition.get("reason"), condition.get("message"))
-        return View(status, said, cause, started=moment(about[0]), ended=moment(about[1]), pods=names, job=job)
+        return JobStatus(status, said, cause, started=moment(about[0]), ended=moment(about[1]), pods=names, job=job)
     init, terminated = _terminated(pod)
     found = _cause(pod, condition, init, terminated) if status == "failed" else (None, "")
-    return View(
+    return JobStatus(
         status,
         found[1],
         found[0],
