@@ -32,7 +32,10 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TIMES_OUT = urllib3.Timeout(connect=10.0, read=60.0)
 """Seconds to connect, and between two pieces of an answer."""
 
-_PASSES = frozenset({408, 429, 500, 502, 503, 504})
+_NO_ANSWER = 0
+_PASSES = frozenset({_NO_ANSWER, 404, 408, 429, 500, 502, 503, 504})
+"""What may be better in a while; a 404 that is not the API's own among it."""
+
 _PAUSE = (0.1, 5.0)
 """Seconds between tries: at first, and at most."""
 
@@ -105,8 +108,8 @@ class Api:
         path = f"{self._path('pods', pod, namespace)}/log?{urlencode({'container': container})}"
         try:
             return "the pod is gone" if self._call("GET", path, into=into) is None else None
-        except _NoLog as error:
-            return str(error)
+        except _Refusal as refusal:
+            return str(refusal)
 
     # --- how ---
 
@@ -119,25 +122,31 @@ class Api:
 
         :param into: takes the answer, in place of reading it as JSON.
         """
-        began, pause, idle = time.monotonic(), _PAUSE[0], Event()
-        give_up, renewed = began + self._options.patience, False
+        began, pause, renewed = time.monotonic(), _PAUSE[0], False
         while True:
             try:
-                return self._once(method, path, body, into)
-            except _Unauthorized as error:
-                if renewed:
-                    raise _refused(self.host, error) from None
-                self._client.close()
-                self._client, renewed = _connect(self._options)[0], True  # its token may have been renewed
-            except _Forbidden as error:
-                if not self._was_allowed or time.monotonic() > began + _STARTS:
-                    raise _forbidden(error) from None
-                idle.wait(pause)
-            except _Passing as error:
-                if time.monotonic() + pause > give_up:
-                    raise _unreachable(self.host, error, self._options.patience) from None
-                idle.wait(max(pause, min(error.after, give_up - time.monotonic())))
-            pause = min(pause * 1.6, _PAUSE[1])
+                answer = self._once(method, path, body, into)
+            except _Refusal as refusal:
+                passed = time.monotonic() - began
+                if into is not None and refusal.status in _NO_LOG:
+                    raise
+                if refusal.status == 401 and not renewed:
+                    self._client.close()
+                    self._client, renewed = _connect(self._options)[0], True  # its token may have been renewed
+                    continue
+                if passed + pause > self._patience(refusal):
+                    raise self._error(refusal, path) from None
+                Event().wait(max(pause, min(refusal.after, self._options.patience - passed)))
+                pause = min(pause * 1.6, _PAUSE[1])
+            else:
+                self._was_allowed = True
+                return answer
+
+    def _patience(self, refusal: _Refusal) -> float:
+        """Return for how many seconds it is worth trying again."""
+        if refusal.status == 403:
+            return _STARTS if self._was_allowed else 0.0
+        return self._options.patience if refusal.status in _PASSES else 0.0
 
     def _once(self, method: str, path: str, body: Object | None, into: IO[bytes] | None) -> Object | None:
         headers = {"Content-Type": "application/json", "Accept": "application/json, */*"}
@@ -155,19 +164,69 @@ class Api:
                 redirect=False,  # our credentials are for this server, and so is what is asked
                 preload_content=into is None,
             )
-            if response.status < 300:
-                self._was_allowed = True
-                answer: Object = json.loads(response.data) if into is None else _copy(response, into)
-                return answer
-            _refuse(response, path, is_log=into is not None)
+            if response.status >= 300:
+                _refuse(response)
+                return None
+            answer: Object = json.loads(response.data) if into is None else _copy(response, into)
         except urllib3.exceptions.SSLError as error:
             raise BackendError(
                 f"the Kubernetes API at {self.host} has no certificate that is trusted here: {error}",
                 hint="Does the kubeconfig have the cluster's certificate-authority?",
             ) from None
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise _Passing(str(error)) from None
-        return None
+            raise _Refusal(_NO_ANSWER, str(error)) from None
+        return answer
+
+    def _error(self, refusal: _Refusal, path: str) -> BackendError:
+        """Return the error to raise for what was refused for good."""
+        host, status = self.host, refusal.status
+        if status == 409:
+            return Conflict(f"Kubernetes: {refusal}")
+        if status == 401:
+            return BackendError(
+                f"the Kubernetes API at {host} does not accept our credentials (401): {refusal}",
+                hint="Has the token expired? Log in again, so that kubectl works; tasks that run are not touched by this.",
+            )
+        if status == 403:
+            return BackendError(
+                f"Kubernetes does not allow this: {refusal}",
+                hint="It takes the right to create, get, list and delete jobs, to create configmaps, and to get and list "
+                "pods and pods/log; or a quota is used up.",
+            )
+        if status in _PASSES:
+            return BackendError(
+                f"the Kubernetes API at {host} could not be reached for {self._options.patience:g} s: {refusal}",
+                hint="Tasks that run are not touched by this; ask again later (PACKTIVITY_KUBE_PATIENCE).",
+            )
+        return BackendError(f"Kubernetes refuses this ({status}): {refusal}", hint=f"Asked for was: {path}")
+
+
+class _Refusal(Exception):
+    """An answer that is no success, or none at all.
+
+    :ivar after: seconds the server asks to wait, 0 where it does not.
+    """
+
+    def __init__(self, status: int, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.status, self.after = status, after
+
+
+def _refuse(response: Any) -> None:
+    """Raise what an answer says that is no success; return for what is not there."""
+    status = response.status
+    try:
+        said = json.loads(response.data)
+    except ValueError:
+        said = None
+    said = said if isinstance(said, dict) else {}
+    if status == 410 or (status == 404 and said.get("kind") == "Status"):  # else it is of some other server in between
+        return
+    shown = f"{status} {response.reason}: {response.data[:200].decode(errors='replace')}"
+    after = str(response.headers.get("Retry-After", ""))
+    raise _Refusal(
+        status, str(said.get("message") or said or shown), min(float(after), 30.0) if after.isdecimal() else 0.0
+    )
 
 
 def _copy(response: Any, into: IO[bytes]) -> Object:
@@ -228,84 +287,3 @@ def _text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-# --- what it says ----------------------------------------------------------------------------------------------
-
-
-class _Unauthorized(Exception):
-    """The server does not know who we are."""
-
-
-class _Forbidden(Exception):
-    """We may not do this."""
-
-
-class _Passing(Exception):
-    """Something that may be better in a while.
-
-    :ivar after: seconds the server asks to wait, 0 where it does not.
-    """
-
-    def __init__(self, message: str, after: float = 0.0) -> None:
-        super().__init__(message)
-        self.after = after
-
-
-class _NoLog(Exception):
-    """A container's output is not to be had."""
-
-
-def _refuse(response: Any, path: str, *, is_log: bool) -> None:
-    """Raise what an answer says that is no success; return for what is not there."""
-    status, said = response.status, _status_of(response)
-    text = str(
-        said.get("message") or said or f"{status} {response.reason}: {response.data[:200].decode(errors='replace')}"
-    )
-    if status == 404 and said.get("kind") == "Status":  # else it is of some other server in between
-        return
-    if status == 410:
-        return
-    if status == 401:
-        raise _Unauthorized(text)
-    if is_log and status in _NO_LOG:
-        raise _NoLog(text)
-    if status in _PASSES or status == 404:
-        after = str(response.headers.get("Retry-After", ""))
-        raise _Passing(text, min(float(after), 30.0) if after.isdecimal() else 0.0)
-    if status == 409:
-        raise Conflict(f"Kubernetes: {text}")
-    if status == 403:
-        raise _Forbidden(text)
-    raise BackendError(f"Kubernetes refuses this ({status}): {text}", hint=f"Asked for was: {path}")
-
-
-def _status_of(response: Any) -> Object:
-    """Return the answer as the API's own ``Status``, empty where it is none."""
-    try:
-        body = json.loads(response.data)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _refused(host: str, error: Exception) -> BackendError:
-    return BackendError(
-        f"the Kubernetes API at {host} does not accept our credentials (401): {error}",
-        hint="Has the token expired? Log in again, so that kubectl works; tasks that run are not touched by this.",
-    )
-
-
-def _forbidden(error: Exception) -> BackendError:
-    return BackendError(
-        f"Kubernetes does not allow this: {error}",
-        hint="It takes the right to create, get, list and delete jobs, to create configmaps, and to get and list pods "
-        "and pods/log; or a quota is used up.",
-    )
-
-
-def _unreachable(host: str, error: Exception, patience: float) -> BackendError:
-    return BackendError(
-        f"the Kubernetes API at {host} could not be reached for {patience:g} s: {error}",
-        hint="Tasks that run are not touched by this; ask again later (PACKTIVITY_KUBE_PATIENCE).",
-    )

@@ -118,6 +118,7 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
     :param config: configuration, as other backends take it.
     :param options: see :class:`~packtivity.backends.engines.kubernetes.options.Options`; those of upstream 0.17.1 are
         among them.
+    :ivar cluster: the API server, and the namespace in which Jobs are made.
     :raises BackendError: an option cannot be used, or there is no way to a cluster here.
     """
 
@@ -127,6 +128,7 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
     def __init__(self, config: Mapping[str, Any] | None = None, **options: Any) -> None:
         options.pop("deserialization_opts", None)  # upstream's; states are read as everywhere
         super().__init__(KubernetesEngine(read_options(options)), config)
+        self.cluster = self.engine.api
 
     def batch_submit(self, nodes: Iterable[tuple[Any, Any, Any, Any]]) -> list[KubernetesProxy]:
         """Start many tasks; one that is there already, waits, runs or has succeeded is taken over.
