@@ -270,7 +270,7 @@ def _refuse(collected: Collected, ended: _Ended) -> None:
 
     :raises PacktivityError: it failed.
     """
-    where = f"\nAll output: {ended.written}" if ended.written else ""
+    where = f"\nAll output: {ended.written}" if ended.written and ended.completed.output_bytes else ""
     message, hint = f"{collected.reason}{where}", collected.hint
     if collected.cause == "cancel":
         raise TaskCancelled("the task was cancelled")

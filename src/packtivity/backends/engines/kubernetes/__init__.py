@@ -1,5 +1,5 @@
-"""The backends ``kubernetes`` and ``kubedirectjob``: each task is a Job, and is published where it is asked for.
+"""The engine ``kubernetes`` (``kubedirectjob``): each task is a Job in whose pod no worker of ours runs.
 
-``options`` (what the user chose) → ``manifest`` (pure: the objects to send) → ``api`` (sends them) → ``reading`` (pure:
-what the objects of the cluster say about a task) → ``settle`` (log, result, record, clean-up). ``backend`` has the verbs.
+``options`` (what the user chose) → ``planning`` and ``manifest`` (pure: the objects to send) → ``api`` (sends them) → ``reading``
+(pure: what a Job and its pods say), found by ``listing``. ``engine`` is what the spine needs, ``backend`` what users do.
 """
