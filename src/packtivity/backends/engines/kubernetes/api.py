@@ -42,7 +42,6 @@ _PAUSE = (0.1, 5.0)
 _STARTS = 20.0
 """Seconds for which a server that has just been started may forbid what it allowed before, not knowing its roles yet."""
 
-_PAGE = 500
 _NO_LOG = frozenset({400, 404, 500, 502})
 
 
@@ -75,20 +74,10 @@ class Api:
         return self._call("GET", self._path("jobs", name, namespace))
 
     def list(self, kind: str, selector: str, namespace: str) -> list[Object]:
-        """Return all objects of a kind that have certain labels, page by page."""
-        for _ in range(3):
-            objects: list[Object] = []
-            query = {"labelSelector": selector, "limit": str(_PAGE)}
-            while True:
-                page = self._call("GET", f"{self._path(kind, namespace=namespace)}?{urlencode(query)}")
-                if page is None:
-                    break  # pages that are asked for too late are gone: all over again
-                objects += page.get("items") or []
-                following = (page.get("metadata") or {}).get("continue")
-                if not following:
-                    return objects
-                query["continue"] = following
-        raise BackendError(f"the list of {kind} changes faster than it can be read")
+        """Return all objects of a kind that have certain labels."""
+        path = f"{self._path(kind, namespace=namespace)}?{urlencode({'labelSelector': selector})}"
+        answer = self._call("GET", path) or {}
+        return answer.get("items") or []
 
     def delete_job(self, name: str, namespace: str, uid: str | None = None) -> bool:
         """Delete a Job; it is gone when its pods are. Returns whether it was there.
@@ -220,7 +209,7 @@ def _refuse(response: Any) -> None:
     except ValueError:
         said = None
     said = said if isinstance(said, dict) else {}
-    if status == 410 or (status == 404 and said.get("kind") == "Status"):  # else it is of some other server in between
+    if status == 404 and said.get("kind") == "Status":  # else it is of some other server in between
         return
     shown = f"{status} {response.reason}: {response.data[:200].decode(errors='replace')}"
     after = str(response.headers.get("Retry-After", ""))
@@ -260,30 +249,17 @@ def _connect(options: Options) -> tuple[Any, str, str]:
 
 def _load(options: Options, configuration: Any) -> str:
     """Find everything as ``kubectl`` would; returns the namespace."""
-    given = options.kubeconfig
-    if given == "incluster" or (given is None and _in_pod()):
+    variables = settings.caller_environment()  # the library reads KUBECONFIG once, when it is imported
+    usual = variables.get("KUBECONFIG") or "~/.kube/config"
+    here = any(os.path.exists(os.path.expanduser(part)) for part in usual.split(os.pathsep) if part)
+    in_pod = options.kubeconfig is None and not here and "KUBERNETES_SERVICE_HOST" in variables
+    if in_pod or options.kubeconfig == "incluster":
         kubeconfig.load_incluster_config(client_configuration=configuration)
-        return _text(f"{_ACCOUNT}/namespace") or "default"
-    # the library reads KUBECONFIG once, when it is imported
-    file = given or settings.caller_environment().get("KUBECONFIG")
+        with open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
+            return namespace_file.read().strip() or "default"
+    file = options.kubeconfig or variables.get("KUBECONFIG")
     path = os.path.expanduser(file) if file else None
     kubeconfig.load_kube_config(client_configuration=configuration, config_file=path, context=options.context)
     contexts, current = kubeconfig.list_kube_config_contexts(config_file=path)
     chosen = next((each for each in contexts if each["name"] == options.context), current)
     return str(chosen["context"].get("namespace") or "default")
-
-
-def _in_pod() -> bool:
-    """Return whether this is a pod, whose user has no kubeconfig."""
-    variables = settings.caller_environment()
-    usual = variables.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
-    here = any(os.path.exists(os.path.expanduser(part)) for part in usual.split(os.pathsep) if part)
-    return not here and "KUBERNETES_SERVICE_HOST" in variables
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

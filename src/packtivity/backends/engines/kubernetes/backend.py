@@ -94,21 +94,21 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
 
 
 def _check(proxy: KubernetesProxy) -> None:
-    found = proxy.jobproxy
+    found, what = proxy.jobproxy, "proxy document of a KubernetesProxy"
     if not isinstance(found, dict) or not is_id(found.get("task_id")):
-        raise ProxyError("proxy document of a KubernetesProxy has no jobproxy with a task_id that could be one")
+        raise ProxyError(f"{what} has no jobproxy with a task_id that could be one")
     texts = all(isinstance(found.get(name, ""), str) for name in _TEXTS)
     if not texts or not isinstance(found.get("record"), (str, type(None))) or not isinstance(proxy.spec, dict):
-        raise ProxyError("proxy document of a KubernetesProxy: its jobproxy has not the form that it must have")
+        raise ProxyError(f"{what}: its jobproxy has not the form that it must have")
     if not is_id(found.get("key")):  # it becomes part of a file's name
-        raise ProxyError("proxy document of a KubernetesProxy has no key that could be one")
-    lacking = [name for name in ("namespace", "cluster", "uid") if found.get("job_id") and name not in found]
-    if lacking:
-        raise ProxyError(f"proxy document of a KubernetesProxy has a job_id and no {lacking[0]}")
+        raise ProxyError(f"{what} has no key that could be one")
+    for name in ("namespace", "cluster", "uid"):
+        if found.get("job_id") and name not in found:
+            raise ProxyError(f"{what} has a job_id and no {name}")
     for name in ("job_id", "namespace"):
         text = found.get(name) or "a"
         if not (text.isascii() and text.replace("-", "a").isalnum() and len(text) < 64):
-            raise ProxyError(f"proxy document of a KubernetesProxy: {name} {text!r} cannot be the name of anything")
+            raise ProxyError(f"{what}: {name} {text!r} cannot be the name of anything")
     check_datamodel(proxy.datamodel)
 
 

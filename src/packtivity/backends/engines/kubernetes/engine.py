@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from packtivity.types import JSON
 
 Object = dict[str, Any]
-_PAUSE = (0.1, 2.0)
-"""Seconds between looks at a Job that is on its way out: at first, and at most."""
+_PAUSE = 0.5
+"""Seconds between looks at a Job that is on its way out."""
 
 _NOTHING_TO_RUN = frozenset({"noop-env", "test-env"})
 _PIECE = 1 << 16
@@ -100,8 +100,7 @@ class KubernetesEngine(Engine):
 
         :raises BackendError: there is one that is not of this task, or one on its way out that does not go.
         """
-        name, pause, idle = body["metadata"]["name"], _PAUSE[0], Event()
-        give_up = time.monotonic() + self.options.patience
+        name, give_up = body["metadata"]["name"], time.monotonic() + self.options.patience
         while True:
             with suppress(Conflict):
                 return self.api.create("jobs", body)
@@ -116,8 +115,7 @@ class KubernetesEngine(Engine):
                     f"the Job {name} of an earlier run of this task is being deleted, and does not go",
                     hint=f"Look at it: kubectl -n {self.api.namespace} describe job {name}",
                 )
-            idle.wait(pause)
-            pause = min(pause * 1.5, _PAUSE[1])
+            Event().wait(_PAUSE)
 
     # --- look, kill ---
 
@@ -135,15 +133,14 @@ class KubernetesEngine(Engine):
         """Return what is known of a task without asking the cluster."""
         if submission.id in self._answers:
             return Native("ended", answer=self._answers[submission.id])
-        place = submission.place if isinstance(submission.place, dict) else {}
-        if not place.get("cluster"):
-            return Native(
-                "unknown", f"nothing is known of the task {submission.id}: it has no Job, and its record is gone"
-            )
-        if place["cluster"] != self.api.host:
+        cluster = submission.place.get("cluster") if isinstance(submission.place, dict) else None
+        if not cluster:
+            what = f"nothing is known of the task {submission.id}: it has no Job, and its record is gone"
+            return Native("unknown", what)
+        if cluster != self.api.host:
             return Native(
                 "unknown",
-                f"the task {submission.id} is in the cluster {place['cluster']}, and we are with {self.api.host}",
+                f"the task {submission.id} is in the cluster {cluster}, and we are with {self.api.host}",
                 "Choose it with KUBECONFIG, PACKTIVITY_KUBE_CONTEXT or the options kubeconfig and context.",
             )
         return None
@@ -223,19 +220,13 @@ def _why(status: JobStatus, image: str, handle: Handle | None, namespace: str) -
     if status.status == "gone":
         name = handle.name if handle is not None else "of the task"
         there = "is being deleted" if status.job is not None else "is not there any more"
-        what = (
-            f"the Job {name} of the namespace {namespace} {there}, and the task has no record: somebody deleted it, or "
-        )
-        return f"{what}nobody asked before it expired", "Submit the task again."
+        what = f"the Job {name} of the namespace {namespace} {there}, and the task has no record"
+        return f"{what}: somebody deleted it, or nobody asked before it expired", "Submit the task again."
     if status.cause == "lost":
         return f"the task's pod was lost: {status.reason}", "Submit the task again, or use --retries."
     if status.cause == "unavailable":
-        what = (
-            f"the container {status.init} failed before the task began"
-            if status.init
-            else "the container cannot be started"
-        )
-        return f"{what}: {status.reason or f'exit code {status.returncode}'} (image {image})", ""
+        init = f"{status.init} failed before the task began" if status.init else "cannot be started"
+        return f"the container {init}: {status.reason or f'exit code {status.returncode}'} (image {image})", ""
     if status.cause == "memory":
         hint = "Give it more (--memory, or kubernetes_memory_limit in its resources)."
         return f"the task ran out of memory and was killed ({status.reason})", hint
