@@ -18,7 +18,7 @@ from packtivity.backends.task_files import Sent, TaskFiles
 from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
-from packtivity.record import is_outcome
+from packtivity.record import is_outcome, is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def _check(proxy: KubernetesProxy) -> None:
     if not isinstance(found, dict) or not is_id(found.get("task_id")):
         raise ProxyError(f"{what} has no jobproxy with a task_id that could be one")
     texts = all(isinstance(found.get(name, ""), str) for name in _TEXTS)
-    if not texts or not isinstance(found.get("record"), (str, type(None))) or not isinstance(proxy.spec, dict):
+    record = found.get("record")
+    is_record = record is None or is_record_path(record, found["task_id"])
+    if not (texts and is_record and isinstance(proxy.spec, dict)):
         raise ProxyError(f"{what}: its jobproxy has not the form that it must have")
     if not is_id(found.get("key")):  # it becomes part of a file's name
         raise ProxyError(f"{what} has no key that could be one")
