@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from packtivity.backends.engine import Collected, Engine, Submission
     from packtivity.backends.status import Decision, TaskStatus
     from packtivity.task import Task
-    from packtivity.types import Diagnostic, Job, Parameters, RunLog
+    from packtivity.types import Diagnostic, Job, Parameters, ParametersLike, RunLog
 
 _TAIL = 1 << 13
 _SAY_NOTHING = (ProxyError, BackendError, OSError)
@@ -104,7 +104,7 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
     except _SAY_NOTHING:
         raise
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        return work.failed(error, None)
+        return failed(error, None, task.parameters)
     if shows_hidden(result.json()):
         raise ProxyError(
             "the result has a parameter in it whose value is not kept in proxy documents",
@@ -112,6 +112,17 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
             "another name.",
         )
     return from_answer({"status": "succeeded", "result": result.json()})
+
+
+def failed(error: Exception, path: str | None, parameters: ParametersLike = None) -> TaskStatus:
+    """Return how a task went that has failed.
+
+    :param path: of its record.
+    """
+    status = "cancelled" if isinstance(error, TaskCancelled) else "failed"
+    hide = record_fields.secrets(settings.environment(), parameters)
+    said = record_fields.masked(record_fields.failure(error), hide)
+    return from_answer({"status": status, "error": said, "record": path})
 
 
 @contextmanager
@@ -177,19 +188,8 @@ class _Work:
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
             if writer is not None:
                 writer.failed(error)
-            return self.failed(error, path)
+            return failed(error, path, self.task.parameters)
         return from_answer({"status": "succeeded", "result": result, "record": path})
-
-    def failed(self, error: Exception, path: str | None) -> TaskStatus:
-        """Return how a task went that has failed.
-
-        :param path: of its record.
-        """
-        status = "cancelled" if isinstance(error, TaskCancelled) else "failed"
-        hide = record_fields.secrets(settings.environment(), self.task.parameters)
-        return from_answer(
-            {"status": status, "error": record_fields.masked(record_fields.failure(error), hide), "record": path}
-        )
 
     def _logged(self, end: Callable[[], None] | None) -> Parameters:
         about = self.exec_config, self.task.metadata, self.state

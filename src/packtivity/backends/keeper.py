@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packtivity import lease, record_fields, worker
+from packtivity import lease, worker
 from packtivity.backends import conclude, legacy, observe
 from packtivity.backends.engine import Envelope, Submission
 from packtivity.backends.proxies import Known
@@ -22,7 +22,6 @@ from packtivity.errors import (
     PacktivityError,
     ProxyError,
     StateError,
-    TaskCancelled,
 )
 from packtivity.record import is_record_path
 from packtivity.task import Task
@@ -247,17 +246,16 @@ class Keeper:
         return observe.lock_of(claim, task_id) if claim is not None else ("unseen", 0)
 
     def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
-        path = self._known(proxy, TaskFiles()).record
+        known = self._known(proxy, TaskFiles())
         if decision.row == "P":
-            error = conclude.error_of_lost(decision, 0, began=True)
-            cancelled = isinstance(error, TaskCancelled)
-            return TaskStatus("cancelled" if cancelled else "failed", None, record_fields.failure(error), path)
+            return conclude.failed(conclude.error_of_lost(decision, 0, began=True), known.record)
         if decision.word == "unknown":
             return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
         away = self._away_since
         if decision.word == "unclear" and away and time.monotonic() - away >= self.engine.limits.patience:
+            known.looked = float("-inf")  # whoever asks again has perhaps mended it
             return BackendError(decision.reason or f"the engine {self.engine.name} is away", hint=native.hint)
-        return TaskStatus(decision.word, record=path, reason=decision.reason)
+        return TaskStatus(decision.word, record=known.record, reason=decision.reason)
 
     # --- doing ---
 
