@@ -303,6 +303,8 @@ def test_many_tasks_are_asked_about_in_one_go(cluster, backend, workdir):
         ({"job_id": "a/../b"}, "cannot be the name"),
         ({"uid": None}, "form"),
         ({"record": ["/etc/passwd"]}, "form"),
+        ({"record": "/etc/passwd"}, "form"),
+        ({"config": ["exec"]}, "form"),
         ({"datamodel": {"keyword": "$t", "types": {"a": "antigravity:x"}, "literals": []}}, "antigravity"),
     ],
 )

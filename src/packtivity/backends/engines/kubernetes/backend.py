@@ -18,6 +18,7 @@ from packtivity.backends.task_files import Sent, TaskFiles
 from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
+from packtivity.logfiles import safe_name
 from packtivity.record import is_outcome, is_record_path
 from packtivity.task import Task
 
@@ -100,7 +101,7 @@ def _check(proxy: KubernetesProxy) -> None:
     texts = all(isinstance(found.get(name, ""), str) for name in _TEXTS)
     record = found.get("record")
     is_record = record is None or is_record_path(record, found["task_id"])
-    if not (texts and is_record and isinstance(proxy.spec, dict)):
+    if not (texts and is_record and isinstance(proxy.spec, dict) and isinstance(found.get("config") or {}, dict)):
         raise ProxyError(f"{what}: its jobproxy has not the form that it must have")
     if not is_id(found.get("key")):  # it becomes part of a file's name
         raise ProxyError(f"{what} has no key that could be one")
@@ -157,7 +158,12 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
         if job is not None and taken_over:
             entry = _take_over(entry, job)
         task = Task.from_json(entry.task or {})
-        known = {"job_id": "", "task_id": entry.id, "key": task_key(task), "name": entry.about.get("name")}
+        known: dict[str, JSON] = {
+            "job_id": "",
+            "task_id": entry.id,
+            "key": task_key(task),
+            "name": safe_name(task.metadata),
+        }
         known |= {"record": entry.record, "config": task.config, "datamodel": task.datamodel}
         if job is not None:
             known |= {"job_id": job.name, "uid": job.uid, **entry.place}
