@@ -197,7 +197,8 @@ def test_a_task_that_was_never_given_away_is_given_away_and_one_that_has_ended_n
 def test_cancelling_takes_the_output_ends_the_task_and_only_then_says_so(backend, submit, tmp_path):
     proxy = submit()
     backend.engine.collected = Collected(None, output=(b"half\n",))
-    backend.cancel(proxy)
+    with pytest.raises(errors.BackendError, match="has not ended the task"):
+        backend.cancel(proxy)
     status, again = backend.statuses([proxy, proxy])
     assert "has not ended the task" in str(status)
     assert type(again) is errors.BackendError

@@ -353,7 +353,7 @@ class Keeper:
     def cancel(self, proxies: Sequence[TaskProxy]) -> list[PacktivityError | None]:
         """End tasks, or see that they never begin; one that is over stays as it is.
 
-        :returns: for each None, or why that cannot be done: nobody knows it, or it is not the asker's own.
+        :returns: for each None, or why that cannot be done: nobody knows it, it is not the asker's own, or its engine does not end it.
         """
         files = TaskFiles()
         refused: list[PacktivityError | None] = []
@@ -365,7 +365,8 @@ class Keeper:
                 asked.append(proxy)
             refused.append(error)
         self.statuses(asked)
-        return refused
+        troubles = [proxy.known.trouble if proxy.known is not None else None for proxy in proxies]
+        return [error or trouble for error, trouble in zip(refused, troubles, strict=True)]
 
     def _ask_for_end(self, proxy: TaskProxy, files: TaskFiles) -> PacktivityError | None:
         """Ask for the end of a task, and only then look who runs it: whoever begins it later looks for that."""
