@@ -12,6 +12,7 @@ from packtivity.backends.conclude import compute, finish
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Collected, Engine, Limits, Native
 from packtivity.backends.proxies import TaskProxy
+from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task
@@ -265,3 +266,14 @@ def test_what_a_proxy_hides_is_not_published_for_a_stranger(tmp_path):
     with pytest.raises(errors.ProxyError, match="not kept in proxy documents"):
         compute(engine, None, task)
     assert finish(engine, None, Task(spec(**publisher), {"api_token": "s"}, id="one"), None).result == {"t": "s"}
+
+
+def test_what_a_proxy_s_document_claims_is_not_believed_of_one_s_own_task(backend, submit, stranger):
+    proxy = submit()
+    claim = TaskStatus("succeeded", {"a": 2})
+    again = Proxy.fromJSON(proxy.json())
+    again.claimed = claim
+    assert backend.status(again).status == "running"
+    other = stranger(proxy)
+    other.claimed = claim
+    assert backend.status(other) == claim

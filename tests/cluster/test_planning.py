@@ -10,6 +10,7 @@ import pytest
 
 from packtivity import errors
 from packtivity.backends.engines.kubernetes import manifest, reading
+from packtivity.backends.engines.kubernetes.backend import KubernetesProxy
 from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.engines.kubernetes.planning import Caller, plan_pod, sub_path, user_for
 from packtivity.backends.proxies import HIDDEN, hidden
@@ -353,3 +354,11 @@ def test_a_proxy_s_document_hides_passwords_however_deep_they_are():
     shown = hidden(given)
     assert shown == {"sites": [{"name": "a", "login": {"password": [HIDDEN, 3]}}], "api_key": HIDDEN, "n": [1, None]}
     assert given["api_key"] == "x" * 9
+
+
+def test_what_a_proxy_s_document_says_of_the_end_comes_through_it_again():
+    known = {"job_id": "", "task_id": "t", "key": "k", "name": "n", "record": None}
+    details = {"jobproxy": known, "spec": {}, "statedata": None, "pardata": {}, "resultdata": {"a": 1}}
+    answer = {"status": "succeeded", "result": {"a": 1}, "error": None}
+    document = {"proxyname": "KubernetesProxy", "proxydetails": {**details, "answer": answer, "labels": [1]}}
+    assert KubernetesProxy.fromJSON(document).json() == document

@@ -139,6 +139,7 @@ class Keeper:
             entry = files.read(proxy.task_id, whole=False) if self.engine.keeps else None
             if entry is None or entry.engine != self.engine.name:
                 submission = Submission(proxy.task_id, proxy.place, proxy.handle)
+                proxy.ending = proxy.claimed
                 proxy.known = Known(None, legacy.record_of(proxy), submission)
             else:
                 proxy.ending = entry.ending

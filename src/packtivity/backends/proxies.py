@@ -85,8 +85,10 @@ class TaskProxy(PacktivityProxyBase):
     :ivar datamodel: leaf types of the result.
     :ivar known: what the keeper remembers of the task.
     :ivar ending: how the task went, once that is known.
+    :ivar claimed: how it went, as its document says; not believed of a task of the asker's own.
     """
 
+    claimed: TaskStatus | None = None
     name: ClassVar[str] = "TaskProxy"
     place_name: ClassVar[str] = ""
 

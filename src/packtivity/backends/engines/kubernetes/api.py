@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from threading import Event
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -255,8 +256,9 @@ def _load(options: Options, configuration: Any) -> str:
     in_pod = options.kubeconfig is None and not here and "KUBERNETES_SERVICE_HOST" in variables
     if in_pod or options.kubeconfig == "incluster":
         kubeconfig.load_incluster_config(client_configuration=configuration)
-        with open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
+        with suppress(OSError), open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
             return namespace_file.read().strip() or "default"
+        return "default"
     file = options.kubeconfig or variables.get("KUBECONFIG")
     path = os.path.expanduser(file) if file else None
     kubeconfig.load_kube_config(client_configuration=configuration, config_file=path, context=options.context)

@@ -69,12 +69,13 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         """Return everything but what is secret, with the caller's remarks."""
         found = ExternalAsyncProxy.details(self)
         found["pardata"] = hidden(self.pardata)
-        if self.ending is None:
+        ending = self.ending or self.claimed
+        if ending is None:
             return found
-        found["resultdata"] = self.ending.result
+        found["resultdata"] = ending.result
         if not (self.record and os.path.exists(self.record)):
-            error = record_fields.masked(self.ending.error, record_fields.secrets({}, self.pardata))
-            found["answer"] = {"status": self.ending.status, "result": self.ending.result, "error": error}
+            error = record_fields.masked(ending.error, record_fields.secrets({}, self.pardata))
+            found["answer"] = {"status": ending.status, "result": ending.result, "error": error}
         return found
 
     @classmethod
@@ -89,7 +90,7 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         _check(proxy)
         remarks = dict(proxy._details or {})
         answer = remarks.pop("answer", None)
-        proxy.ending = from_answer(answer) if is_outcome(answer) else None
+        proxy.claimed = from_answer(answer) if is_outcome(answer) else None
         proxy.set_details(remarks or None)
         return proxy
 
