@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from waiting import until
 
 from packtivity import errors
 from packtivity.asyncbackends import (
@@ -13,6 +14,7 @@ from packtivity.asyncbackends import (
     PacktivityProxyBase,
     RemoteResultMixin,
 )
+from packtivity.backendutils import load_proxy
 from packtivity.datamodel import create
 from packtivity.statecontexts import LocalFSState
 
@@ -163,3 +165,55 @@ def test_the_plainest_proxy_carries_what_it_is_given():
     assert (proxy.proxy, proxy.json()) == (0, {"proxyname": "PacktivityProxyBase", "proxydetails": {"a": 1}})
     proxy.set_details(None)
     assert proxy.details() is None
+
+
+@pytest.mark.parametrize("wanted", ["succeeded", "failed"])
+def test_a_service_in_a_new_pod_is_told_by_the_job_s_record_and_publishes(tmp_path, monkeypatch, wanted):
+    """Its state directory is gone with the old pod; an ExternalAsyncProxy is published by whoever asks."""
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "old-pod"))
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    state = LocalFSState([str(tmp_path / "work")])
+    state.ensure()
+    spec = json.loads(json.dumps(SPEC))
+    spec["process"]["cmd"] += "" if wanted == "succeeded" else "; exit 3"
+    jobs = DefaultExternalJobBackend()
+    backend = ExternalAsyncBackend(job_backend=jobs)
+    proxy = backend.submit(spec, PARAMETERS, state, {"name": "one"})
+    document = json.loads(json.dumps(proxy.json()))
+    assert list(document["proxydetails"]) == ["resultdata", "jobproxy", "spec", "statedata", "pardata"]
+    until(lambda: backend.ready(proxy))
+    jobs.close()
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "new-pod"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again, other = load_proxy(document)
+    assert (other.ready(again), other.successful(again)) == (True, wanted == "succeeded")
+    if wanted == "succeeded":
+        assert other.result(again).json() == {"result": f"{state.readwrite[0]}/file"}
+        assert again.json()["proxydetails"]["resultdata"] == {"result": f"{state.readwrite[0]}/file"}
+    else:
+        assert other.fail_info(again)[0] == "TaskFailed"
+        with pytest.raises(errors.TaskFailed, match="exit code 3"):
+            other.result(again)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_backend_of_the_shape_of_reana_s_publishes_for_whoever_asks(state):
+    """Theirs has a proxy class of its own, whose documents come back through any replica of the service."""
+
+    class ReanaProxy(ExternalAsyncProxy):
+        def __init__(self, jobproxy, spec, statedata, pardata, resultdata=None):
+            self.jobproxy, self.spec, self.statedata = jobproxy, spec, statedata
+            self.pardata, self.resultdata = pardata, resultdata
+
+    class ReanaBackend(ExternalAsyncBackend):
+        def submit(self, spec, parameters, state, metadata=None):
+            job = self.make_external_job(spec, parameters, state, metadata)
+            return ReanaProxy(self.job_backend.submit(job), spec, state.json(), parameters)
+
+    proxy = ReanaBackend(job_backend=Jobs()).submit(SPEC, PARAMETERS, state)
+    replica = ReanaBackend(job_backend=Jobs())
+    again = ReanaProxy.fromJSON(json.loads(json.dumps(proxy.json())))
+    assert replica.ready(again)
+    assert replica.result(again).json() == {"result": f"{state.readwrite[0]}/file"}
+    assert again.resultdata == {"result": f"{state.readwrite[0]}/file"}
+    assert proxy.resultdata is None

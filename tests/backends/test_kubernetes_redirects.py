@@ -21,8 +21,8 @@ pytest.importorskip("kubernetes")
 def test_a_redirect_of_the_api_is_an_error_and_is_not_followed(
     web: Web, other_web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    from packtivity.backends.kubernetes.api import Cluster
-    from packtivity.backends.kubernetes.options import Options
+    from packtivity.backends.engines.kubernetes.api import Api
+    from packtivity.backends.engines.kubernetes.options import Options
 
     (tmp_path / "netrc").write_text("machine localhost login ada password word\n")
     (tmp_path / "netrc").chmod(0o600)
@@ -40,8 +40,8 @@ def test_a_redirect_of_the_api_is_an_error_and_is_not_followed(
     there = other_web.at("localhost") + path
     web.routes[path] = lambda handler: handler.answer(status, b"", Location=there)
     other_web.routes[path] = b'{"kind": "Job"}'
-    cluster = Cluster(Options(kubeconfig=str(tmp_path / "kubeconfig")))
+    api = Api(Options(kubeconfig=str(tmp_path / "kubeconfig")))
     with pytest.raises(BackendError, match=str(status)):
-        cluster.job("x", "default")
+        api.job("x", "default")
     assert web.logins() == ["Bearer cluster-secret"]
     assert other_web.seen == []

@@ -144,3 +144,43 @@ def test_a_task_that_waits_for_celery_is_not_given_away_again(sample):
 def test_a_proxy_of_a_cluster_is_loaded(sample):
     document, _, _ = sample
     assert load_proxy(document, best_effort_backend=False).json() == document
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "c",
+    "clusters": [{"name": "c", "cluster": {"server": "https://cluster.invalid:6443"}}],
+    "users": [{"name": "c", "user": {"token": "t"}}],
+    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "tasks"}}],
+}
+
+
+@pytest.mark.parametrize("sample", ["kubernetes-succeeded"], indirect=True)
+def test_the_record_tells_of_a_task_in_a_cluster_that_is_not_there(sample, monkeypatch):
+    pytest.importorskip("kubernetes")
+    document, files, root = sample
+    (root / "kubeconfig").write_text(json.dumps(KUBECONFIG))
+    monkeypatch.setenv("KUBECONFIG", str(root / "kubeconfig"))
+    before = files()
+    proxy, backend = load_proxy(document)
+    assert (backend.ready(proxy), backend.successful(proxy)) == (True, True)
+    assert backend.result(proxy).json() == {"o": f"{root}/work/out"}
+    assert proxy.json() == document
+    assert files() == before
+
+
+@pytest.mark.parametrize("sample", ["kubernetes-open"], indirect=True)
+def test_a_task_in_a_cluster_that_cannot_be_asked_stays_as_it_is(sample, monkeypatch):
+    pytest.importorskip("kubernetes")
+    document, files, root = sample
+    (root / "kubeconfig").write_text(json.dumps(KUBECONFIG))
+    monkeypatch.setenv("KUBECONFIG", str(root / "kubeconfig"))
+    monkeypatch.setenv("PACKTIVITY_KUBE_PATIENCE", "0.2")
+    before = files()
+    proxy, backend = load_proxy(document)
+    with pytest.raises(BackendError, match=r"could not be reached for 0\.2 s"):
+        backend.ready(proxy)
+    with pytest.raises(BackendError, match="could not be reached"):
+        backend.cancel(proxy)
+    assert files() == before

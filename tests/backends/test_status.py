@@ -12,6 +12,7 @@ from packtivity.record import ATTEMPTS
 
 LIMITS = Limits(arrival=5.0, begin=120.0, lag=1.0)
 POOL = Limits(final=True, revives=False)
+COLLECTS = Limits(arrival=5.0, lag=1.0, collects=True)
 LONG = 1e6
 
 
@@ -69,6 +70,37 @@ TABLE = [
 def test_the_table(row, known, word, todo, cause):
     found = decide(known, LIMITS)
     assert (found.row, found.word, found.todo, found.cause) == (row, word, todo, cause)
+
+
+COLLECTED = [
+    ("7", seen("away", "unseen", stable=LONG), "unclear", (), None),
+    ("7", seen("away", "unseen", cancel=True), "unclear", (), None),
+    ("8", seen("waiting", "unseen", stable=LONG), "waiting", (), None),
+    ("11", seen("running", "unseen", stable=LONG), "running", (), None),
+    ("13", seen("unknown", "unseen", cancel=True), "unknown", (), None),
+    ("13", seen("gone", "unseen", own=False), "unknown", (), None),
+    ("14", seen("gone", "unseen", age=4.9), "waiting", (), None),
+    ("15", seen("gone", "unseen", age=5.0, stable=1.0), "lost", ("deliver",), None),
+    ("15", seen("gone", "unseen", age=5.0, stable=1.0, deliveries=DELIVERIES), "lost", ("conclude",), "lost"),
+    ("16", seen("running", "unseen", cancel=True), "running", ("collect",), "cancel"),
+    ("16", seen("ended", "unseen", cancel=True), "lost", ("collect",), "cancel"),
+    ("17", seen("ended", "unseen"), "lost", ("collect",), None),
+    ("17", seen("ended", "unseen", cause="timeout"), "lost", ("collect",), None),
+]
+
+
+@pytest.mark.parametrize(("row", "known", "word", "todo", "cause"), COLLECTED)
+def test_the_table_for_engines_without_a_worker_of_ours(row, known, word, todo, cause):
+    found = decide(known, COLLECTS)
+    assert (found.row, found.word, found.todo, found.cause) == (row, word, todo, cause)
+
+
+def test_without_a_worker_of_ours_too_only_the_owner_has_anything_to_do_and_nothing_while_the_engine_is_away():
+    for known in EVERYTHING:
+        if not known.own or known.native.said == "away":
+            assert decide(known, COLLECTS).todo == ()
+        if known.native.said in ("waiting", "running") and not known.cancel:
+            assert decide(known, COLLECTS).todo == ()
 
 
 def test_every_row_is_in_the_test_of_the_table():

@@ -199,12 +199,15 @@ def test_a_job_that_somebody_deleted_is_said_to_be_lost(cluster, workdir):
     assert backend.status(reread(proxy)).status == "failed"
 
 
-def test_a_proxy_of_another_cluster_is_not_known_here(cluster, workdir):
+def test_a_proxy_of_another_cluster_is_not_known_here(cluster, workdir, tmp_path, monkeypatch):
     backend = make()
     proxy = submit(backend, task(cluster, "sleep 2"), workdir)
     document = proxy.json()
     document["proxydetails"]["jobproxy"]["cluster"] = "https://elsewhere:6443"
     other = load_proxy(json.loads(json.dumps(document)), best_effort_backend=False)
+    monkeypatch.setenv(
+        "PACKTIVITY_STATE_DIR", str(tmp_path)
+    )  # where it is one's own, one's own document says where it is
     with pytest.raises(errors.ProxyError, match="is in the cluster https://elsewhere:6443"):
         backend.status(other)
 

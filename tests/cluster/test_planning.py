@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from packtivity import errors
-from packtivity.backends.kubernetes import manifest, reading
-from packtivity.backends.kubernetes.options import read_options
-from packtivity.backends.kubernetes.planning import Caller, plan_pod, sub_path, user_for
-from packtivity.backends.kubernetes.proxy import HIDDEN, hidden
-from packtivity.backends.kubernetes.quantities import amount, container_resources, deadline
+from packtivity.backends.engines.kubernetes import manifest, reading
+from packtivity.backends.engines.kubernetes.backend import KubernetesProxy
+from packtivity.backends.engines.kubernetes.options import read_options
+from packtivity.backends.engines.kubernetes.planning import Caller, plan_pod, sub_path, user_for
+from packtivity.backends.proxies import HIDDEN, hidden
 from packtivity.handlers.config import ExecutionConfig
+from packtivity.runtimes.resources import amount, container_resources, deadline
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Limits
 
@@ -271,7 +272,7 @@ def test_settings_say_what_options_do_not(monkeypatch):
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def look(job_status: Any, pod_status: Any = None, pull_patience: float = 100) -> reading.View:
+def look(job_status: Any, pod_status: Any = None, pull_patience: float = 100) -> reading.JobStatus:
     job = {"metadata": {"name": "j", "uid": "u"}, "status": job_status, "spec": {}}
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "payload", "image": "i"}]}, "status": pod_status}
     return reading.view(job, [] if pod_status is None else [pod], 1_000_000_000, pull_patience)
@@ -353,3 +354,11 @@ def test_a_proxy_s_document_hides_passwords_however_deep_they_are():
     shown = hidden(given)
     assert shown == {"sites": [{"name": "a", "login": {"password": [HIDDEN, 3]}}], "api_key": HIDDEN, "n": [1, None]}
     assert given["api_key"] == "x" * 9
+
+
+def test_what_a_proxy_s_document_says_of_the_end_comes_through_it_again():
+    known = {"job_id": "", "task_id": "t", "key": "k", "name": "n", "record": None}
+    details = {"jobproxy": known, "spec": {}, "statedata": None, "pardata": {}, "resultdata": {"a": 1}}
+    answer = {"status": "succeeded", "result": {"a": 1}, "error": None}
+    document = {"proxyname": "KubernetesProxy", "proxydetails": {**details, "answer": answer, "labels": [1]}}
+    assert KubernetesProxy.fromJSON(document).json() == document

@@ -245,7 +245,9 @@ def test_a_proxy_document_has_no_credentials_and_no_secret_parameters(cluster, b
 
 
 @pytest.mark.soak
-def test_a_result_with_a_secret_parameter_in_it_is_only_told_where_it_is_known(cluster, backend, workdir):
+def test_a_result_with_a_secret_parameter_in_it_is_only_told_where_it_is_known(
+    cluster, backend, workdir, tmp_path, monkeypatch
+):
     publisher = {
         "publisher_type": "interpolated-pub",
         "publish": {"t": "{api_token}"},
@@ -254,7 +256,9 @@ def test_a_result_with_a_secret_parameter_in_it_is_only_told_where_it_is_known(c
     }
     proxy = submit(backend, spec(cluster, "true", publisher=publisher), workdir, api_token="s3cr3t-value")
     again, other = load_proxy(json.loads(json.dumps(proxy.json())))
-    cluster.until(lambda: isinstance(other.statuses([again])[0], errors.ProxyError))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PACKTIVITY_STATE_DIR", str(tmp_path))
+        cluster.until(lambda: isinstance(other.statuses([again])[0], errors.ProxyError))
     assert backend.result(proxy).json() == {"t": "s3cr3t-value"}
 
 
@@ -299,6 +303,8 @@ def test_many_tasks_are_asked_about_in_one_go(cluster, backend, workdir):
         ({"job_id": "a/../b"}, "cannot be the name"),
         ({"uid": None}, "form"),
         ({"record": ["/etc/passwd"]}, "form"),
+        ({"record": "/etc/passwd"}, "form"),
+        ({"config": ["exec"]}, "form"),
         ({"datamodel": {"keyword": "$t", "types": {"a": "antigravity:x"}, "literals": []}}, "antigravity"),
     ],
 )

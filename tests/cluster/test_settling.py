@@ -7,14 +7,34 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from packtivity import record
-from packtivity.backends.kubernetes.proxy import KubernetesProxy
-from packtivity.backends.kubernetes.reading import View
-from packtivity.backends.kubernetes.settle import Settlement
+from packtivity.backends.conclude import finish
+from packtivity.backends.engine import Collected, Submission
+from packtivity.backends.engines.kubernetes.engine import KubernetesEngine
 from packtivity.handlers.publisher_handlers import handlers, publisher
 from packtivity.statecontexts import LocalFSState
+from packtivity.task import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+class _Ended(KubernetesEngine):
+    """A cluster whose Job has succeeded."""
+
+    def __init__(self) -> None:
+        """Without a connection."""
+
+    def collect(self, submission: Submission, task: Task) -> Collected:
+        return Collected(0)
+
+
+class _Settlement:
+    def __init__(self, task: Task, claim: str) -> None:
+        self.task, self.claim = task, claim
+
+    def settle(self) -> Any:
+        status = finish(_Ended(), Submission("one"), self.task, self.claim)
+        return {name: getattr(status, name) for name in ("status", "error", "record")}
 
 
 @pytest.fixture
@@ -22,10 +42,8 @@ def settlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The end of a task whose publisher raises an error."""
     state = LocalFSState([str(tmp_path / "work")])
     state.ensure()
-    place = record.record_path(str(state.metadir), {"name": "t"}, "one")
-    known = {"job_id": "j", "task_id": "one", "key": "k", "name": "t", "record": place, "namespace": "n"}
 
-    def make(error: Exception) -> Settlement:
+    def make(error: Exception) -> _Settlement:
         @publisher("of-a-plug-in")
         def publish(*_: object) -> Any:
             raise error
@@ -35,8 +53,7 @@ def settlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             "environment": {"environment_type": "docker-encapsulated", "image": "a", "envscript": ""},
             "publisher": {"publisher_type": "of-a-plug-in"},
         }
-        proxy = KubernetesProxy(dict(known), spec, state.json(), {})
-        return Settlement(proxy, View("succeeded", returncode=0), None)  # type: ignore[arg-type]
+        return _Settlement(Task(spec, {}, state.json(), {"name": "t"}, id="one"), record.state_path(state.metadir, "k"))
 
     yield make
     handlers.pop("of-a-plug-in", None)

@@ -8,7 +8,8 @@ it: the :class:`~packtivity.backends.keeper.Keeper` notices, and gives it away a
 
 To add an engine:
 
-1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``place_name``, ``limits`` and three methods.
+1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``place_name``, ``limits`` and three methods. One
+   that runs tasks without a worker of ours says ``Limits(collects=True)`` and has :meth:`Engine.collect`, too.
 2. Add a subclass of :class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls
    ``super().__init__(NAMEEngine(…), config)``; it has all the verbs of a backend.
 3. Add a row to ``ENGINES`` in :mod:`packtivity.backends.engines`, for the backend string and for the proxy.
@@ -20,7 +21,8 @@ Rules, for each method:
   Where the engine itself chooses one, ``submit`` returns it as the handle, which is kept in the owner's files.
 - Several processes may call the methods at the same time, for the same tasks; :class:`Keeper` sees that only one of them
   submits a task again.
-- No method writes into a task's directories; no method but ``submit``, ``kill`` and ``revive`` changes anything anywhere.
+- No method writes into a task's directories; no method but ``submit``, ``kill``, ``revive`` and ``forget`` changes anything
+  anywhere.
 - Commands are lists of arguments. What is in an envelope or comes from an engine never becomes part of a shell line.
 """
 
@@ -35,12 +37,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packtivity.backends.status import Limits, Native
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from packtivity.backends.status import Cause, TaskStatus
     from packtivity.errors import BackendError
+    from packtivity.task import Task
     from packtivity.types import JSON
 
-__all__ = ["Engine", "Envelope", "Limits", "Native", "Submission"]
+__all__ = ["Collected", "Engine", "Envelope", "Limits", "Native", "Submission"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,36 @@ class Submission:
     handle: str = ""
     deliveries: int = 0
     time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What an engine knows of a task that has ended and that no worker of ours has run.
+
+    :ivar returncode: exit code of its main process; None where nobody knows it.
+    :ivar cause: why it failed, other than by its exit code; None when that tells everything.
+    :ivar reason: the cause in a sentence, as far as it stands before the colon and the log: ``the pod was lost: Evicted``.
+    :ivar hint: what the reader can do about it.
+    :ivar started, ended: seconds since the epoch; None where nobody knows.
+    :ivar attempts: how often it was begun.
+    :ivar output: what it printed, in pieces of any size, read when it is asked for; a text among them is a remark of the
+        engine's, such as that a part is lost.
+    :ivar image: reference and digest of the image that ran; empty where that is not known.
+    :ivar workdir: in which it ran.
+    :ivar timeout: seconds that it was given.
+    """
+
+    returncode: int | None = None
+    cause: Cause | None = None
+    reason: str = ""
+    hint: str = ""
+    started: float | None = None
+    ended: float | None = None
+    attempts: int = 1
+    output: Iterable[bytes | str] = ()
+    image: tuple[str, str] = ("", "")
+    workdir: str | None = None
+    timeout: float | None = None
 
 
 class Engine(ABC):
@@ -134,6 +168,22 @@ class Engine(ABC):
         """Ask the engine to drop or end tasks, as well as it can, and return at once.
 
         Nobody relies on it, because workers obey the cancel file; it does not raise.
+        """
+
+    def collect(self, submission: Submission, task: Task) -> Collected:
+        """Return what is known of a task that has ended, or that is about to be ended: only where no worker of ours runs it.
+
+        It only reads, and it may be asked by anybody. With it the owner's process writes the record, under the lock of the
+        claim; whoever else asks works out the result, and writes nothing.
+
+        :raises BackendError: the engine cannot be asked now; nothing is concluded then.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no collect")
+
+    def forget(self, submission: Submission, status: TaskStatus) -> None:  # noqa: B027 - most keep nothing
+        """Take away what the engine keeps of a task of the asker's own, because it is over; it does not raise.
+
+        Called once the end of a collected task is kept; ``status.record`` is None where it has no record.
         """
 
     def revive(self) -> None:  # noqa: B027 - most have nothing to do

@@ -1,4 +1,7 @@
-"""Shapes for backends that give jobs to an outside engine; REANA and the Kubernetes backend are made of them."""
+"""Shapes for backends that give jobs to an outside engine whose handles are its own; REANA's backend is made of them.
+
+What becomes of a job is asked of the job backend; its result is published where it is asked for, by whoever asks.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from packtivity.backends.failures import error_of
 from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.checks import check_outputs
 from packtivity.errors import BackendError, TaskFailed
+from packtivity.handlers.config import packconfig
+from packtivity.handlers.documents import as_given
+from packtivity.statecontexts import load_state
 from packtivity.task import acquire_job_env, finalize_inputs, finalize_outputs, prepublish, publish
 
 if TYPE_CHECKING:
-    from packtivity.types import JSON
-
+    from packtivity.types import JSON, Metadata, Parameters, ParametersLike, Spec, State
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -32,19 +37,22 @@ class ExternalAsyncMixin:
         self.deserialization_opts = kwargs.get("deserialization_opts", {})
         self.datamodel = datamodel
 
-    def make_external_job(self, spec: Any, parameters: Any, state: Any, metadata: Any) -> JSON:
+    def make_external_job(
+        self, spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None
+    ) -> JSON:
         """Return what the job backend's ``submit`` takes; every subclass has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no make_external_job")
 
-    def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any:  # noqa: ARG002
+    def prepublish(self, spec: Spec, parameters: ParametersLike, state: State | None) -> Parameters | None:  # noqa: ARG002
         """Return None."""
         return None
 
-    def submit(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> ExternalAsyncProxy:
+    def submit(
+        self, spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None = None
+    ) -> ExternalAsyncProxy:
         """Start a task and return its proxy."""
         jobproxy = self.job_backend.submit(self.make_external_job(spec, parameters, state, metadata))
-        pardata = parameters.json() if hasattr(parameters, "json") else parameters
-        return ExternalAsyncProxy(jobproxy, spec, state.json() if state else None, pardata)
+        return ExternalAsyncProxy(jobproxy, spec, state.json() if state else None, as_given(parameters))
 
     def ready(self, resultproxy: ExternalAsyncProxy) -> bool:
         """Return whether the job has ended."""
@@ -80,85 +88,67 @@ class RemoteResultMixin:
     :param resultbackend: ``get(address)`` returns the result as JSON.
     """
 
-    deserialization_opts: Any
-
     def __init__(self, **kwargs: Any) -> None:
         self.resultbackend = kwargs["resultbackend"]
         self.datamodel = datamodel
 
     def result(self, resultproxy: ExternalAsyncProxy) -> Any:
         """Return the result."""
-        model = _model(_state_of(resultproxy, getattr(self, "deserialization_opts", None)))
-        data = resultproxy.resultdata
+        data, state = resultproxy.resultdata, _state_of(resultproxy, getattr(self, "deserialization_opts", None))
         if data is None:
             data = self.resultbackend.get(resultproxy.jobproxy["resultjson"])
-        return self.datamodel.create(data, model)
+        return self.datamodel.create(data, state.datamodel if state else None)
 
 
 class ExternalAsyncBackend(ExternalAsyncMixin):
     """Renders the job here, lets a job backend run it, and publishes here.
 
-    :param job_backend: the engine; its ``submit`` takes ``{"job", "env", "state", "metadata"}``.
+    :param job_backend: the engine; its ``submit`` takes ``{"job", "env", "state", "metadata", "parameters"}``.
     :param config: which handler implementations to use.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        from packtivity.handlers.config import packconfig
-
         super().__init__(**kwargs)
         self.config = packconfig(**kwargs.get("config") or {})
 
-    def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any:
+    def prepublish(self, spec: Spec, parameters: ParametersLike, state: State | None) -> Parameters | None:
         """Return the result before anything runs where the publisher allows it, else None."""
         return prepublish(spec, parameters, state, self.config)
 
-    def make_external_job(self, spec: Any, parameters: Any, state: Any, metadata: Any) -> JSON:
-        """Return the rendered job, its environment, the state and the metadata."""
+    def make_external_job(
+        self, spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None
+    ) -> JSON:
+        """Return the rendered job, its environment, the state, the metadata and the parameters."""
         parameters, state = finalize_inputs(parameters, state)
         job, env = acquire_job_env(spec, parameters, state, metadata, self.config)
-        given = parameters.json() if hasattr(parameters, "json") else parameters
-        return {"job": job, "env": env, "state": state, "metadata": metadata, "parameters": given}
+        return {"job": job, "env": env, "state": state, "metadata": metadata, "parameters": as_given(parameters)}
 
     def result(self, resultproxy: ExternalAsyncProxy) -> Any:
         """Return the result, publishing it when this has not been done.
 
-        :raises TaskFailed: the job has failed.
+        :raises TaskFailed: the job has failed; or another error, the one it failed with.
+        :raises MissingOutput: a published path does not exist, and the job backend is strict about that.
         """
-        state = _state_of(resultproxy, self.deserialization_opts)
+        state, spec = _state_of(resultproxy, self.deserialization_opts), resultproxy.spec
         if resultproxy.resultdata is not None:
-            return self.datamodel.create(resultproxy.resultdata, _model(state))
+            return self.datamodel.create(resultproxy.resultdata, state.datamodel if state else None)
         if not self.successful(resultproxy):
             raise _error(self.fail_info(resultproxy))
         parameters, _ = finalize_inputs(resultproxy.pardata, state, self.datamodel)
-        result = finalize_outputs(publish(resultproxy.spec["publisher"], parameters, state, self.config))
-        self._check(resultproxy.spec, result, state)
-        resultproxy.resultdata = result.json()
-        return result
-
-    def _check(self, spec: Any, result: Any, state: Any) -> None:
-        """Look whether published paths are there, for a job backend that says how strict to be about them.
-
-        :raises MissingOutput: one is not, under strict.
-        """
+        result = finalize_outputs(publish(spec["publisher"], parameters, state, self.config))
         exec_config = getattr(self.job_backend, "exec_config", None)
         if spec.get("process") and exec_config is not None:
             check_outputs(spec["publisher"], result, state, exec_config, _LOG)
+        resultproxy.resultdata = result.json()
+        return result
 
 
-def _error(said: Any) -> Exception:
+def _error(failure: Any) -> Exception:
     """Return the error to raise for what a job backend says about a failure."""
-    if isinstance(said, tuple) and len(said) == 2:  # type and message, as our own say
-        return error_of({"type": said[0], "message": said[1]})
-    return TaskFailed(f"the external job failed: {said}", returncode=1, command=())
+    if isinstance(failure, tuple) and len(failure) == 2:  # type and message, as our own say
+        return error_of({"type": failure[0], "message": failure[1]})
+    return TaskFailed(f"the external job failed: {failure}", returncode=1, command=())
 
 
-def _state_of(resultproxy: ExternalAsyncProxy, options: Any) -> Any:
-    if not resultproxy.statedata:
-        return None
-    from packtivity.statecontexts import load_state
-
-    return load_state(resultproxy.statedata, options)
-
-
-def _model(state: Any) -> Any:
-    return state.datamodel if state else None
+def _state_of(resultproxy: ExternalAsyncProxy, options: Any) -> State | None:
+    return load_state(resultproxy.statedata, options) if resultproxy.statedata else None

@@ -8,97 +8,61 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity.backends.engines.multiproc import MultiProcBackend, MultiProcProxy
-from packtivity.errors import ParameterError, ProxyError
+from packtivity.errors import PacktivityError, ParameterError, ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from packtivity.backends.status import TaskStatus
-    from packtivity.handlers.config import ExecutionConfig
     from packtivity.types import JSON
 
 _NOTHING = {"publisher_type": "constant-pub", "publish": {}}
 
 
-class DefaultExternalJobBackend:
-    """Runs rendered jobs.
+class DefaultExternalJobBackend(MultiProcBackend):
+    """Runs rendered jobs; the verbs of a backend take its handles, which are JSON, in place of proxies.
 
     :param config: configuration, as other backends take it.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        self._tasks = MultiProcBackend(1, config=config)
+        super().__init__(1, config=config)
         self._live: dict[str, MultiProcProxy] = {}
 
-    @property
-    def exec_config(self) -> ExecutionConfig:
-        """How jobs are run: time limit, retries ..."""
-        return self._tasks.exec_config
-
-    @exec_config.setter
-    def exec_config(self, chosen: ExecutionConfig) -> None:
-        self._tasks.exec_config = chosen
-
-    def submit(self, job: Mapping[str, Any]) -> JSON:
+    def submit(self, job: Mapping[str, Any]) -> JSON:  # type: ignore[override]  # a job, not a task
         """Start a job and return its handle.
 
         :param job: ``job``, ``env``, ``state``, ``metadata``, and ``parameters`` for the record, which hides those that
             are secret.
         """
-        spec = {"process": _process(job["job"]), "environment": job["env"], "publisher": _NOTHING}
-        if spec["process"] is None:
-            spec["environment"] = None
-        proxy = self._tasks.submit(spec, job.get("parameters") or {}, job["state"], job["metadata"])
+        process = _process(job["job"])
+        spec = {"process": process, "environment": job["env"] if process else None, "publisher": _NOTHING}
+        proxy = super().submit(spec, job.get("parameters") or {}, job["state"], job["metadata"])
         self._live[proxy.task_id] = proxy
-        details: JSON = proxy.details()
-        return {"job_id": proxy.task_id, **details}
+        return {"job_id": proxy.task_id, **proxy.details()}
 
-    def _proxy(self, handle: Any) -> MultiProcProxy:
+    def _proxy_of(self, handle: JSON) -> MultiProcProxy:
         if not isinstance(handle, dict):
             raise ProxyError("this is no handle of a job")
         return self._live.get(str(handle.get("task_id"))) or MultiProcProxy.fromJSON({"proxydetails": handle})
 
-    def _status(self, handle: Any) -> TaskStatus:
-        return self._tasks.status(self._proxy(handle))
+    def statuses(self, handles: Sequence[JSON]) -> list[TaskStatus | PacktivityError]:
+        """Return how jobs are; an error in place of each that nobody can tell of."""
+        return super().statuses([self._proxy_of(handle) for handle in handles])
 
-    def ready(self, handle: Any) -> bool:
-        """Return whether a job is over."""
-        return self._status(handle).is_over
-
-    def successful(self, handle: Any) -> bool:
-        """Return whether a job is over and has succeeded."""
-        return self._status(handle).status == "succeeded"
-
-    def fail_info(self, handle: Any) -> tuple[str, str] | None:
-        """Return type and message of the error; None for a job that is not over or has succeeded."""
-        error = self._status(handle).error
-        return None if error is None else (error.get("type", "TaskFailed"), error.get("message", ""))
-
-    def cancel_all(self) -> None:
-        """End all jobs that were submitted from here."""
-        self._tasks.cancel_all()
-
-    def cancel(self, handle: Any) -> None:
-        """End a job, or see that it never begins.
-
-        :raises ProxyError: nobody knows it.
-        :raises BackendError: the process that submitted it cannot be asked.
-        """
-        self._tasks.cancel(self._proxy(handle))
+    def cancel_many(self, handles: Sequence[JSON]) -> list[PacktivityError | None]:
+        """End jobs, or see that they never begin; for each None, or why that cannot be done."""
+        return super().cancel_many([self._proxy_of(handle) for handle in handles])
 
 
 def _process(job: Mapping[str, Any] | None) -> JSON:
     """Return a process that renders to ``job``, whatever the parameters."""
     if not job:
         return None
+    if not {"command", "script"} & {*job}:
+        raise ParameterError(f"a job with {', '.join(map(repr, job))} cannot be run by externalasync:default")
+    texts = {name: str(text).replace("{", "{{").replace("}", "}}") for name, text in job.items()}
     if "command" in job:
-        return {"process_type": "string-interpolated-cmd", "cmd": _escaped(job["command"])}
-    if "script" in job:
-        interpreter = _escaped(job.get("interpreter") or "sh")
-        kind = "interpolated-script-cmd"
-        return {"process_type": kind, "script": _escaped(job["script"]), "interpreter": interpreter}
-    raise ParameterError(f"a job with {', '.join(map(repr, job))} cannot be run by externalasync:default")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
+        return {"process_type": "string-interpolated-cmd", "cmd": texts["command"]}
+    interpreter = texts["interpreter"] if job.get("interpreter") else "sh"
+    return {"process_type": "interpolated-script-cmd", "script": texts["script"], "interpreter": interpreter}

@@ -8,34 +8,32 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packtivity import lease, record_fields, worker
-from packtivity.backends import legacy, observe
-from packtivity.backends.engine import Envelope, Native, Submission
+from packtivity import lease, worker
+from packtivity.backends import conclude, legacy, observe
+from packtivity.backends.engine import Envelope, Submission
+from packtivity.backends.proxies import Known
 from packtivity.backends.status import Seen, TaskStatus, decide
 from packtivity.backends.task_files import Sent, TaskFiles
 from packtivity.errors import (
     BackendError,
-    EnvironmentUnavailable,
     PacktivityError,
     ProxyError,
     StateError,
-    TaskCancelled,
-    TaskTimeout,
-    WorkerLost,
 )
 from packtivity.record import is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from packtivity.backends.engine import Engine
+    from packtivity.backends.engine import Engine, Native
     from packtivity.backends.proxies import TaskProxy
     from packtivity.backends.status import Decision, Lock
     from packtivity.backends.task_files import Entry
+    from packtivity.types import Diagnostic
 
 Answer = TaskStatus | PacktivityError
 
@@ -43,29 +41,15 @@ _AT_ONCE = 100
 """Tasks whose documents are locked at the same time; each takes a descriptor."""
 
 
-@dataclass(slots=True)
-class Known:
-    """What a program remembers of a task between two questions; it is kept in the task's proxy.
-
-    :ivar entry: the owner's document, without the task itself; None for a task that is not the asker's own.
-    :ivar record: path of its record; None where that is not known.
-    :ivar native: what the engine said last, and :attr:`looked` when that was, on the monotonic clock.
-    :ivar doubtful: whether something may be kept about since when it has looked wrong.
-    """
-
-    entry: Entry | None
-    record: str | None
-    submission: Submission
-    native: Native | None = None
-    looked: float = float("-inf")
-    doubtful: bool = True
-
-
 class Keeper:
-    """Keeps the tasks of one engine."""
+    """Keeps the tasks of one engine.
+
+    :ivar warn: called with each warning about a task whose end is written down here.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.warn: Callable[[Diagnostic], None] | None = None
         self._away_since: float | None = None
 
     # --- giving away ---
@@ -131,6 +115,8 @@ class Keeper:
             if answers[at] is None:
                 answers[at] = self._judged(proxy, next(natives), files, todo)
         self._act(todo, files)
+        for at, proxy in enumerate(proxies):
+            answers[at] = proxy.ending or (proxy.known.trouble if proxy.known is not None else None) or answers[at]
         return [answer for answer in answers if answer is not None]
 
     def _recorded(self, proxy: TaskProxy, files: TaskFiles) -> Answer | None:
@@ -150,12 +136,12 @@ class Keeper:
             entry = files.read(proxy.task_id, whole=False) if self.engine.keeps else None
             if entry is None or entry.engine != self.engine.name:
                 submission = Submission(proxy.task_id, proxy.place, proxy.handle)
+                proxy.ending = proxy.claimed
                 proxy.known = Known(None, legacy.record_of(proxy), submission)
             else:
                 proxy.ending = entry.ending
                 proxy.known = Known(entry, entry.record, Submission(entry.id, entry.place))
-        known: Known = proxy.known
-        return known
+        return proxy.known
 
     def _end(self, proxy: TaskProxy, ending: TaskStatus | None, files: TaskFiles) -> TaskStatus | None:
         """Remember how a task went, for good where it is the asker's own; not on the word of what may be forged."""
@@ -198,9 +184,19 @@ class Keeper:
             return error
         if isinstance(decision, TaskStatus):
             return decision
+        if decision.row == "17" and self._known(proxy, files).entry is None:
+            return self._computed(proxy, files) or self._answer(proxy, native, decision)
         if decision.todo:
             todo.append((proxy, decision))
         return self._answer(proxy, native, decision)
+
+    def _computed(self, proxy: TaskProxy, files: TaskFiles) -> Answer | None:
+        """Return how a task went that is not the asker's own and that no worker of ours has run; nothing is written."""
+        task, submission = proxy.task(), self._known(proxy, files).submission
+        if task is None:
+            return proxy.ending
+        with conclude.of_this_machine():
+            return self._end(proxy, conclude.compute(self.engine, submission, task), files)
 
     def _decision(self, proxy: TaskProxy, native: Native, files: TaskFiles) -> Decision | TaskStatus:
         """Return what follows from what can be seen of a task; its status when it is over, which is remembered then.
@@ -237,6 +233,8 @@ class Keeper:
         return decision
 
     def _lock(self, known: Known, task_id: str) -> tuple[Lock, int]:
+        if self.engine.limits.collects:
+            return "unseen", 0
         claim = known.entry.claim if known.entry is not None else None
         if claim is None and known.record is not None:
             claim = lease.of_task(known.record, task_id)
@@ -245,17 +243,16 @@ class Keeper:
         return observe.lock_of(claim, task_id) if claim is not None else ("unseen", 0)
 
     def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
-        path = self._known(proxy, TaskFiles()).record
+        known = self._known(proxy, TaskFiles())
         if decision.row == "P":
-            error = _error(decision, 0, began=True)
-            cancelled = isinstance(error, TaskCancelled)
-            return TaskStatus("cancelled" if cancelled else "failed", None, record_fields.failure(error), path)
+            return conclude.failed(conclude.error_of_lost(decision, 0, began=True), known.record)
         if decision.word == "unknown":
             return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
         away = self._away_since
         if decision.word == "unclear" and away and time.monotonic() - away >= self.engine.limits.patience:
+            known.looked = float("-inf")  # whoever asks again has perhaps mended it
             return BackendError(decision.reason or f"the engine {self.engine.name} is away", hint=native.hint)
-        return TaskStatus(decision.word, record=path, reason=decision.reason)
+        return TaskStatus(decision.word, record=known.record, reason=decision.reason)
 
     # --- doing ---
 
@@ -264,7 +261,7 @@ class Keeper:
         killed = [self._known(proxy, files).submission for proxy, decision in decided if "kill" in decision.todo]
         if killed:
             self.engine.kill(killed)
-        others = [proxy for proxy, decision in decided if {"deliver", "conclude"} & {*decision.todo}]
+        others = [proxy for proxy, decision in decided if {"deliver", "conclude", "collect"} & {*decision.todo}]
         for start in range(0, len(others), _AT_ONCE):
             with ExitStack() as locked:
                 held = [(each, locked.enter_context(files.tending(each.task_id))) for each in others[start:][:_AT_ONCE]]
@@ -282,7 +279,9 @@ class Keeper:
                 decision = self._decision(proxy, native, files)
                 if isinstance(decision, TaskStatus):
                     continue
-                if "conclude" in decision.todo:
+                if "collect" in decision.todo:
+                    self._collect(proxy, entry, decision, files)
+                elif "conclude" in decision.todo:
                     self._conclude(proxy, entry, decision, files)
                 elif "deliver" in decision.todo:
                     lost.append((proxy, entry))
@@ -316,9 +315,8 @@ class Keeper:
             if taken is None:
                 return
         try:
-            answer = worker.failed(
-                Task.from_json(_envelope(entry).task), _error(decision, attempts, began=lock == "left")
-            )
+            error = conclude.error_of_lost(decision, attempts, began=lock == "left")
+            answer = worker.failed(Task.from_json(_envelope(entry).task), error)
         finally:
             left = taken.left if taken is not None and isinstance(taken.left, dict) else {}
             if taken is not None and (left.get("id") or entry.id) != entry.id:  # of another submission
@@ -327,6 +325,23 @@ class Keeper:
                 taken.give_back()
         observe.forget_cancel(entry.record)
         self._end(proxy, observe.from_answer(answer), files)
+
+    def _collect(self, proxy: TaskProxy, entry: Entry, decision: Decision, files: TaskFiles) -> None:
+        """Write down how a task went that no worker of ours has run; one that is cancelled is ended first."""
+        known, task = self._known(proxy, files), Task.from_json(_envelope(entry).task)
+        known.trouble, cancel = None, decision.cause == "cancel"
+        try:
+            with conclude.of_this_machine():
+                status = conclude.finish(
+                    self.engine, known.submission, task, entry.claim, cancel=cancel, warn=self.warn
+                )
+        except PacktivityError as error:
+            known.trouble = error
+            return
+        if status is not None:
+            observe.forget_cancel(entry.record)
+            self._end(proxy, status, files)
+            self.engine.forget(known.submission, status)
 
     def record_of(self, proxy: TaskProxy) -> str | None:
         """Return the path that the record of a task has or will have; None where it is not known."""
@@ -337,7 +352,7 @@ class Keeper:
     def cancel(self, proxies: Sequence[TaskProxy]) -> list[PacktivityError | None]:
         """End tasks, or see that they never begin; one that is over stays as it is.
 
-        :returns: for each None, or why that cannot be done: nobody knows it, or it is not the asker's own.
+        :returns: for each None, or why that cannot be done: nobody knows it, it is not the asker's own, or its engine does not end it.
         """
         files = TaskFiles()
         refused: list[PacktivityError | None] = []
@@ -349,7 +364,8 @@ class Keeper:
                 asked.append(proxy)
             refused.append(error)
         self.statuses(asked)
-        return refused
+        troubles = [proxy.known.trouble if proxy.known is not None else None for proxy in proxies]
+        return [error or trouble for error, trouble in zip(refused, troubles, strict=True)]
 
     def _ask_for_end(self, proxy: TaskProxy, files: TaskFiles) -> PacktivityError | None:
         """Ask for the end of a task, and only then look who runs it: whoever begins it later looks for that."""
@@ -378,18 +394,3 @@ def _envelope(entry: Entry) -> Envelope:
     if entry.task is None:
         raise StateError(f"the document of the task {entry.id} is not there any more")
     return Envelope(entry.task, entry.record, entry.place)
-
-
-def _error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:
-    """Return the error of a task that nobody runs any more."""
-    reason = f": {decision.reason}" if decision.reason else ""
-    if decision.cause == "cancel":
-        return TaskCancelled("the task was cancelled" if began else "the task was cancelled before it began")
-    if decision.cause == "timeout":
-        return TaskTimeout(f"the engine ended the task, whose time was over{reason}")
-    if decision.cause == "refused":
-        return EnvironmentUnavailable(f"the engine does not run the task{reason}")
-    if decision.cause == "memory":
-        return WorkerLost(f"the engine ended the task, which ran out of memory{reason}", hint="Give it more memory.")
-    how = f"whoever ran this task died with it, {attempts} times" if attempts > 1 else "whoever ran this task died"
-    return WorkerLost(f"{how}{reason}", hint="Does it use up the memory, or kill its parent? Its run log may tell.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from packtivity import record_fields
 from packtivity.errors import ProxyError
 from packtivity.files import is_id
 from packtivity.record import is_record_path
@@ -11,10 +13,16 @@ from packtivity.record import is_record_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.backends.status import TaskStatus
+    from packtivity.backends.engine import Submission
+    from packtivity.backends.status import Native, TaskStatus
+    from packtivity.backends.task_files import Entry
+    from packtivity.errors import PacktivityError
+    from packtivity.task import Task
     from packtivity.types import JSON, ProxyDocument
 
 PROXYNAME_BASE = "PacktivityProxyBase"
+HIDDEN = "***hidden by packtivity***"
+"""What stands in a document for a parameter whose name says that nobody else may see it."""
 
 
 class PacktivityProxyBase:
@@ -45,6 +53,26 @@ class PacktivityProxyBase:
         return {"proxyname": self.proxyname(), "proxydetails": self.details()}
 
 
+@dataclass(slots=True)
+class Known:
+    """What a program remembers of a task between two questions; it is kept in the task's proxy.
+
+    :ivar entry: the owner's document, without the task itself; None for a task that is not the asker's own.
+    :ivar record: path of its record; None where that is not known.
+    :ivar native: what the engine said last, and :attr:`looked` when that was, on the monotonic clock.
+    :ivar doubtful: whether something may be kept about since when it has looked wrong.
+    :ivar trouble: why its end could not be written down, when that was tried last.
+    """
+
+    entry: Entry | None
+    record: str | None
+    submission: Submission
+    native: Native | None = None
+    looked: float = float("-inf")
+    doubtful: bool = True
+    trouble: PacktivityError | None = None
+
+
 class TaskProxy(PacktivityProxyBase):
     """Handle of a task that was given to an engine; each engine has a subclass, for its name.
 
@@ -57,8 +85,10 @@ class TaskProxy(PacktivityProxyBase):
     :ivar datamodel: leaf types of the result.
     :ivar known: what the keeper remembers of the task.
     :ivar ending: how the task went, once that is known.
+    :ivar claimed: how it went, as its document says; not believed of a task of the asker's own.
     """
 
+    claimed: TaskStatus | None = None
     name: ClassVar[str] = "TaskProxy"
     place_name: ClassVar[str] = ""
 
@@ -67,7 +97,7 @@ class TaskProxy(PacktivityProxyBase):
         self.task_id, self.place, self.record = task_id, place, record
         self.handle = ""
         self.datamodel: JSON = None
-        self.known: Any = None
+        self.known: Known | None = None
         self.ending: TaskStatus | None = None
 
     def proxyname(self) -> str:
@@ -80,6 +110,10 @@ class TaskProxy(PacktivityProxyBase):
         if self.place_name:
             own[self.place_name] = self.place
         return {**(self._details or {}), **own}
+
+    def task(self) -> Task | None:
+        """Return the task, as far as a proxy of this kind knows it, for who has no other document; None where it does not."""
+        return None
 
     @classmethod
     def is_place(cls, place: Any) -> bool:
@@ -162,7 +196,7 @@ class ExternalAsyncProxy(PacktivityProxyBase):
     """
 
     def __init__(self, jobproxy: Any, spec: JSON, statedata: JSON, pardata: JSON, resultdata: JSON = None) -> None:
-        super().__init__()
+        PacktivityProxyBase.__init__(self)
         self.jobproxy = jobproxy
         self.resultdata = resultdata
         self.spec = spec
@@ -225,3 +259,28 @@ def proxy_details(data: Any) -> Mapping[str, Any]:
     if not isinstance(details, dict):
         raise ProxyError("this is no proxy document: it has no mapping called proxydetails")
     return details
+
+
+def hidden(parameters: JSON) -> JSON:
+    """Return parameters in which :data:`HIDDEN` stands for the values of those with telling names, however deep."""
+    if isinstance(parameters, list):
+        return [hidden(value) for value in parameters]
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        name: _cover(value) if record_fields.is_secret(str(name)) else hidden(value)
+        for name, value in parameters.items()
+    }
+
+
+def _cover(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {name: _cover(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cover(inner) for inner in value]
+    return HIDDEN if isinstance(value, str) and value else value
+
+
+def shows_hidden(data: JSON) -> bool:
+    """Return whether something in a document would have had a value that is hidden."""
+    return any(HIDDEN in text for text in record_fields.strings(data))

@@ -21,7 +21,7 @@ Word = Literal["waiting", "running", "succeeded", "failed", "cancelled", "lost",
 Lock = Literal["mine", "other", "left", "absent", "unseen"]
 Said = Literal["waiting", "running", "ended", "gone", "away", "unknown"]
 Cause = Literal["cancel", "timeout", "memory", "refused", "lost"]
-Todo = Literal["deliver", "conclude", "kill"]
+Todo = Literal["deliver", "conclude", "kill", "collect"]
 
 OVER = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -92,6 +92,8 @@ class Limits:
         the next runner ends them.
     :ivar final: whether the end of the engine is that of its tasks, as with a pool of this program's.
     :ivar patience: for how long an engine that is away is waited for.
+    :ivar collects: whether its tasks run without a worker of ours, who would lock the claim and write the record: then its
+        word is all there is, and who owns the task collects what it knows and writes the record.
     """
 
     arrival: float = 5.0
@@ -100,6 +102,7 @@ class Limits:
     revives: bool = True
     final: bool = False
     patience: float = 30.0
+    collects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ def decide(seen: Seen, limits: Limits) -> Decision:
 def _decide(seen: Seen, limits: Limits) -> Decision:
     said, lock, reason = seen.native.said, seen.lock, seen.native.reason
     vanished = said in ("ended", "gone")
+    if limits.collects:
+        return _collected(seen, limits)
     if lock == "mine":
         return _held(seen, limits, vanished=vanished)
     if limits.final and vanished:
@@ -178,6 +183,25 @@ def _decide(seen: Seen, limits: Limits) -> Decision:
     if said == "unknown" or (said == "gone" and not seen.own and lock != "left"):
         return Decision("13", "unknown", reason=reason)
     if said == "gone" and seen.age < limits.arrival and lock != "left":
+        return Decision("14", "waiting", reason=reason)
+    return _lost("15", seen, limits)
+
+
+def _collected(seen: Seen, limits: Limits) -> Decision:
+    """Return the decision for a task that runs without a worker of ours: nobody locks anything while it runs."""
+    said, reason = seen.native.said, seen.native.reason
+    if said == "unknown" or (said == "gone" and not seen.own):
+        return Decision("13", "unknown", reason=reason)
+    if said == "away":
+        return Decision("7", "unclear", reason=reason)
+    if seen.cancel:
+        word = said if said in ("waiting", "running") else "lost"
+        return Decision("16", word, ("collect",), "cancel", "it is being cancelled")
+    if said in ("waiting", "running"):
+        return Decision("8" if said == "waiting" else "11", said, reason=reason)
+    if said == "ended":
+        return Decision("17", "lost", ("collect",), reason=reason)
+    if seen.age < limits.arrival:
         return Decision("14", "waiting", reason=reason)
     return _lost("15", seen, limits)
 

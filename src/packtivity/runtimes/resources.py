@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from packtivity.errors import ConfigurationError
+from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.types import Diagnostic, Limits
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from packtivity.types import Execution
 
 _STRINGS = {"CVMFS": "cvmfs", "KRB5Auth": "kerberos", "GRIDProxy": "voms_proxy"}
+_GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,7 @@ class Resources:
 
 def understand(resources: Sequence[Any]) -> Resources:
     """Read a list of resources; hints for batch systems and unknown entries are ignored."""
-    asked: dict[str, Any] = {}
-    for resource in resources:
-        if isinstance(resource, str):
-            asked[_STRINGS.get(resource, resource)] = True
-        elif isinstance(resource, dict):
-            asked.update(resource)
+    asked = objects(resources)
     uid = asked.get("kubernetes_uid")
     return Resources(
         cvmfs=asked.get("cvmfs") is True,
@@ -61,6 +58,17 @@ def understand(resources: Sequence[Any]) -> Resources:
         uid=uid if isinstance(uid, int) and not isinstance(uid, bool) else None,
         limits=_limits(asked),
     )
+
+
+def objects(resources: Sequence[Any]) -> dict[str, Any]:
+    """Return both dialects as one mapping, as REANA's objects have it."""
+    asked: dict[str, Any] = {}
+    for resource in resources:
+        if isinstance(resource, str):
+            asked[_STRINGS.get(resource, resource)] = True
+        elif isinstance(resource, dict):
+            asked.update(resource)
+    return asked
 
 
 def _limits(asked: Mapping[str, Any]) -> Limits:
@@ -145,16 +153,97 @@ _FACTORS = {
     **{suffix: (1000, power) for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)},
     **{f"{suffix}i": (1024, power) for power, suffix in enumerate("KMGTPE", 1)},
 }
-_QUANTITY = rf"(\d+(?:\.\d*)?(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})"
+_QUANTITY = rf"\+?((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})"
 
 
 def read_quantity(value: object) -> Fraction | None:
-    """Read a quantity as Kubernetes writes it: ``500m``, ``64Mi``, ``2G``, ``1e9``; ``None`` when it is none."""
-    match = re.fullmatch(_QUANTITY, str(value).strip(), re.ASCII) if not isinstance(value, bool) else None
+    """Read a quantity as Kubernetes writes it: ``500m``, ``64Mi``, ``2G``, ``1e9``; ``None`` when it is none, or 0."""
+    return None if isinstance(value, bool) else _quantity(str(value).strip()) or None
+
+
+def amount(text: str, where: str) -> Fraction:
+    """Return a quantity as a number.
+
+    :param where: how the user calls the place it stands in.
+    :raises ParameterError: it is none.
+    """
+    number = _quantity(text)
+    if number is None:
+        raise ParameterError(
+            f"{where}: {text!r} is no quantity of Kubernetes", hint="Write for example 500m or 2 (CPUs), 512Mi or 4Gi."
+        )
+    return number
+
+
+def _quantity(text: str) -> Fraction | None:
+    match = re.fullmatch(_QUANTITY, text, re.ASCII)
     if match is None:
         return None
     from fractions import Fraction  # takes as long as all else that a plain process needs of this room
 
     base, power = _FACTORS[match[2]]
-    amount = Fraction(match[1]) * Fraction(base) ** power
-    return amount if amount > 0 else None
+    return Fraction(match[1]) * Fraction(base) ** power
+
+
+# --- of a container in a pod -----------------------------------------------------------------------------------
+
+
+def container_resources(base: Mapping[str, Any], spec: Mapping[str, Any], limits: Limits) -> dict[str, dict[str, str]]:
+    """Return ``requests`` and ``limits`` of a container: the caller's word over the spec's, that over ``base``.
+
+    A request that the spec did not make is lowered to a limit below it, which Kubernetes would refuse.
+
+    :param base: the option ``resource_opts``.
+    :param spec: what :func:`objects` returns.
+    :raises ParameterError: an amount cannot be read, or the spec asks for more than it allows.
+    :raises EnvironmentUnavailable: GPUs are asked for by name.
+    """
+    requests = {name: str(value) for name, value in (base.get("requests") or {}).items()}
+    at_most = {name: str(value) for name, value in (base.get("limits") or {}).items()}
+    for name in ("cpu", "memory"):
+        for kind, target in (("request", requests), ("limit", at_most)):
+            if spec.get(f"kubernetes_{name}_{kind}") is not None:
+                target[name] = str(spec[f"kubernetes_{name}_{kind}"])
+    told = _told(limits)
+    at_most.update(told)
+    for name, limit in at_most.items():
+        if name in requests and amount(requests[name], f"request of {name}") > amount(limit, f"limit of {name}"):
+            if name not in told and spec.get(f"kubernetes_{name}_request") is not None:
+                raise ParameterError(
+                    f"environment.resources: the task requests {requests[name]} of {name}, over {limit}"
+                )
+            requests[name] = limit
+    for name, text in requests.items():
+        amount(text, f"request of {name}")
+    return {name: part for name, part in (("requests", requests), ("limits", at_most)) if part}
+
+
+def _told(limits: Limits) -> dict[str, str]:
+    """Return what the caller said, as limits."""
+    found = {}
+    if limits.cpus is not None:
+        found["cpu"] = f"{max(1, round(limits.cpus * 1000))}m"
+    if limits.memory is not None:
+        found["memory"] = str(limits.memory)
+    if limits.gpus is not None:
+        if not limits.gpus.isdigit():
+            raise EnvironmentUnavailable(
+                f"Kubernetes cannot give the GPUs {limits.gpus!r} to a task", hint="Say how many: --gpus 1."
+            )
+        found[_GPU] = limits.gpus
+    return found
+
+
+def deadline(timeout: float | None, spec: Mapping[str, Any]) -> int | None:
+    """Return whole seconds a task may run: the caller's, else the spec's; None for no limit.
+
+    :raises ParameterError: the spec's is no number of seconds.
+    """
+    if timeout is not None:
+        return max(1, math.ceil(timeout))
+    given = spec.get("kubernetes_job_timeout")
+    if given is None:
+        return None
+    if not str(given).isdecimal() or int(given) < 1:
+        raise ParameterError(f"environment.resources: kubernetes_job_timeout {given!r} is no whole number of seconds")
+    return int(given)

@@ -27,7 +27,13 @@ class Row(NamedTuple):
     answers: str
 
 
-_KUBERNETES = ("kubernetes.backend", "DirectExternalKubernetesBackend", "namespace", "KubernetesProxy", "kubernetes")
+_KUBERNETES = (
+    "engines.kubernetes.backend",
+    "DirectExternalKubernetesBackend",
+    "namespace",
+    "KubernetesProxy",
+    "kubernetes",
+)
 ENGINES = (
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),

@@ -6,17 +6,16 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity.backends.kubernetes.quantities import asked, container_resources, deadline
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.image_lock import locked_reference
 from packtivity.runtimes.images import is_path, is_uri, packed_name
-from packtivity.runtimes.resources import Resources, understand
+from packtivity.runtimes.resources import Resources, container_resources, deadline, objects, understand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.backends.kubernetes.options import Options
+    from packtivity.backends.engines.kubernetes.options import Options
     from packtivity.types import JSON, Execution, State
 
 _NOBODY_IN_PARTICULAR = 1000
@@ -87,7 +86,7 @@ def plan_pod(
         )
     execution = plan_container(job, environment, state, config)
     _check_network(execution)
-    spec = asked(environment.get("resources") or [])
+    spec = objects(environment.get("resources") or [])
     contents = [content for _, content in execution.files]
     places = [str(mount["mountpath"]) for mount in environment.get("par_mounts") or []]
     return Plan(

@@ -1,4 +1,4 @@
-"""What a Job and its pods say about a task: a pure function from their JSON to a view of it."""
+"""What a Job and its pods say about a task: a pure function from their JSON to its status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from packtivity.backends.kubernetes.manifest import CONTAINER, MANAGED, TASK
+from packtivity.backends.engines.kubernetes.manifest import CONTAINER, MANAGED, TASK
+from packtivity.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,17 +32,20 @@ _LOST = frozenset(
 )
 
 
+class Conflict(BackendError):
+    """There is an object of that name already, or it is another one than was meant."""
+
+
 @dataclass(frozen=True, slots=True)
-class View:
+class JobStatus:
     """How a task in a cluster is.
 
-    :ivar status: ``gone`` when there is no such Job; ``stuck`` when its container will not start.
+    :ivar status: ``gone`` when there is no such Job, or it is being deleted; ``stuck`` when its container will not start.
     :ivar reason: what the cluster says, in words.
     :ivar cause: why it failed, when it did.
     :ivar returncode: exit code of the container, when it ended.
     :ivar started, ended: seconds since the epoch.
     :ivar pods: names, the first one first.
-    :ivar pod: name of the pod that tells how it went.
     :ivar init: whether an init container failed.
     :ivar image: reference and digest that ran.
     :ivar job: the Job itself.
@@ -54,7 +58,6 @@ class View:
     started: float | None = None
     ended: float | None = None
     pods: tuple[str, ...] = ()
-    pod: str = ""
     init: str = ""
     image: tuple[str, str] = ("", "")
     job: Mapping[str, Any] | None = None
@@ -72,16 +75,18 @@ def task_of(job: Mapping[str, Any]) -> str:
     return str((job["metadata"].get("annotations") or {}).get(TASK, ""))
 
 
-def view(job: Object | None, pods: Iterable[Object], now: float, pull_patience: float) -> View:
+def view(job: Object | None, pods: Iterable[Object], now: float, pull_patience: float) -> JobStatus:
     """Return how a task is.
 
     :param pods: of this Job.
     :param pull_patience: seconds that a container may fail to start.
     """
     if job is None:
-        return View("gone")
+        return JobStatus("gone")
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
     condition = _finished(job)
+    if condition is None and job["metadata"].get("deletionTimestamp"):
+        return JobStatus("gone", "it is being deleted", pods=_names(ordered), job=job)
     if condition is None:
         return _unfinished(job, ordered, now, pull_patience)
     if condition["type"] == "Complete":
@@ -97,41 +102,47 @@ def is_finished(job: Mapping[str, Any]) -> bool:
 
 
 def _finished(job: Mapping[str, Any]) -> Object | None:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            found: Object = condition
-            return found
-    return None
+    status = _status(job)
+    return _condition(status, "Complete", "True") or _condition(status, "Failed", "True") or None
+
+
+def _condition(status: Object, kind: str, value: str) -> Object:
+    """Return the condition of a kind that has a value; nothing where there is none."""
+    conditions: list[Object] = status.get("conditions") or []
+    return next((each for each in conditions if (each["type"], each["status"]) == (kind, value)), {})
+
+
+def _status(thing: Mapping[str, Any]) -> Object:
+    return thing.get("status") or {}
 
 
 def _phase(pod: Object) -> str:
-    return str((pod.get("status") or {}).get("phase") or "Pending")
+    return str(_status(pod).get("phase") or "Pending")
+
+
+def _names(pods: list[Object]) -> tuple[str, ...]:
+    return tuple(pod["metadata"]["name"] for pod in pods)
 
 
 # --- not over --------------------------------------------------------------------------------------------------
 
 
-def _unfinished(job: Object, pods: list[Object], now: float, pull_patience: float) -> View:
-    names = tuple(pod["metadata"]["name"] for pod in pods)
+def _unfinished(job: Object, pods: list[Object], now: float, pull_patience: float) -> JobStatus:
     if not pods:
-        return View("waiting", "no pod has been made for it yet", job=job)
-    late = [pod for pod in pods if (pod.get("status") or {}).get("reason") == "DeadlineExceeded"]
+        return JobStatus("waiting", "no pod has been made for it yet", job=job)
+    late = [pod for pod in pods if _status(pod).get("reason") == "DeadlineExceeded"]
     if late:  # not tried again, whatever the Job would do
         return _ended("failed", job, pods, late[-1], {})
-    pod = pods[-1]
-    status = pod.get("status") or {}
-    if _phase(pod) == "Running":
-        return View("running", pods=names, pod=names[-1], job=job)
+    names, pod, status = _names(pods), pods[-1], _status(pods[-1])
     if _phase(pod) != "Pending":
-        return View("running", "its pod has ended", pods=names, pod=names[-1], job=job)
+        return JobStatus("running", "" if _phase(pod) == "Running" else "its pod has ended", pods=names, job=job)
     waiting: Object = next(_waiting(status), {})
     why = waiting.get("reason") or ""
-    said = _joined(why, waiting.get("message")) or _unscheduled(status)
+    reason = _joined(why, waiting.get("message")) or _unscheduled(status)
     since = now - (moment(status.get("startTime")) or now)
     if why in _HOPELESS or (why in _STUCK and since > pull_patience):
-        image = (_spec_image(pod), "")
-        return View("stuck", said, "unavailable", pods=names, pod=names[-1], image=image, job=job)
-    return View("waiting", said, pods=names, pod=names[-1], job=job)
+        return JobStatus("stuck", reason, "unavailable", pods=names, image=(_spec_image(pod), ""), job=job)
+    return JobStatus("waiting", reason, pods=names, job=job)
 
 
 def _waiting(status: Object) -> Iterator[Object]:
@@ -142,10 +153,8 @@ def _waiting(status: Object) -> Iterator[Object]:
 
 
 def _unscheduled(status: Object) -> str:
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return _joined(condition.get("reason"), condition.get("message"))
-    return ""
+    condition = _condition(status, "PodScheduled", "False")
+    return _joined(condition.get("reason"), condition.get("message"))
 
 
 # --- over ------------------------------------------------------------------------------------------------------
@@ -153,57 +162,54 @@ def _unscheduled(status: Object) -> str:
 
 def _ended(
     status: Literal["succeeded", "failed"], job: Object, pods: list[Object], pod: Object | None, condition: Object
-) -> View:
-    names = tuple(each["metadata"]["name"] for each in pods)
-    about = (job.get("status") or {}).get("startTime"), condition.get("lastTransitionTime")
-    if pod is None:
-        lost = status == "failed"
-        timed_out = condition.get("reason") == "DeadlineExceeded"
-        cause: Cause | None = "timeout" if lost and timed_out else "lost" if lost else None
-        said = _joined(condition.get("reason"), condition.get("message"))
-        return View(status, said, cause, started=moment(about[0]), ended=moment(about[1]), pods=names, job=job)
-    init, terminated = _terminated(pod)
-    found = _cause(pod, condition, init, terminated) if status == "failed" else (None, "")
-    return View(
+) -> JobStatus:
+    """Return how a Job ended.
+
+    :param pod: the one that tells it; None where the condition is all there is.
+    """
+    init, terminated = _terminated(pod) if pod is not None else ("", {})
+    cause, reason = (None, "") if status == "succeeded" else _cause(pod, condition, init, terminated)
+    began = (_status(pod) if pod is not None else _status(job)).get("startTime")
+    return JobStatus(
         status,
-        found[1],
-        found[0],
+        reason,
+        cause,
         returncode=terminated.get("exitCode", 0 if status == "succeeded" else None),
-        started=moment(terminated.get("startedAt")) or moment((pod.get("status") or {}).get("startTime")),
-        ended=moment(terminated.get("finishedAt")) or moment(about[1]),
-        pods=names,
-        pod=pod["metadata"]["name"],
+        started=moment(terminated.get("startedAt")) or moment(began),
+        ended=moment(terminated.get("finishedAt")) or moment(condition.get("lastTransitionTime")),
+        pods=_names(pods),
         init=init,
-        image=(_spec_image(pod), _digest(pod)),
+        image=(_spec_image(pod), _digest(pod)) if pod is not None else ("", ""),
         job=job,
     )
 
 
 def _terminated(pod: Object) -> tuple[str, Object]:
     """Return the name of the init container that failed, or nothing, and how the container ended that matters."""
-    status = pod.get("status") or {}
-    for each in status.get("initContainerStatuses") or []:
-        ended = (each.get("state") or {}).get("terminated")
-        if ended and ended.get("exitCode"):
-            return str(each["name"]), ended
-    for each in status.get("containerStatuses") or []:
-        ended = (each.get("state") or {}).get("terminated")
-        if ended and each["name"] == CONTAINER:
-            return "", ended
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for each in _status(pod).get(kind) or []:
+            ended = (each.get("state") or {}).get("terminated") or {}
+            if kind == "initContainerStatuses" and ended.get("exitCode"):
+                return str(each["name"]), ended
+            if ended and each["name"] == CONTAINER:
+                return "", ended
     return "", {}
 
 
-def _cause(pod: Object, condition: Object, init: str, terminated: Object) -> tuple[Cause, str]:
+def _cause(pod: Object | None, condition: Object, init: str, terminated: Object) -> tuple[Cause, str]:
     """Return why a pod failed, and what the cluster says of it."""
-    status = pod.get("status") or {}
+    if pod is None:
+        cause: Cause = "timeout" if condition.get("reason") == "DeadlineExceeded" else "lost"
+        return cause, _joined(condition.get("reason"), condition.get("message"))
+    status = _status(pod)
     reason, message = status.get("reason") or "", status.get("message") or ""
     own = str(terminated.get("reason") or "")
     said = _joined(own, terminated.get("message"))
-    if reason == "DeadlineExceeded" or condition.get("reason") == "DeadlineExceeded":
+    if "DeadlineExceeded" in (reason, condition.get("reason")):
         return "timeout", _joined("DeadlineExceeded", message)
     if own == "OOMKilled":
         return "memory", said
-    disrupted: Object = next((each for each in status.get("conditions") or [] if _is_disruption(each)), {})
+    disrupted = _condition(status, "DisruptionTarget", "True")
     if reason in _LOST or disrupted:
         node = (pod.get("spec") or {}).get("nodeName") or "a node"
         why = _joined(reason, message) if reason else _joined(disrupted.get("reason"), disrupted.get("message"))
@@ -215,20 +221,15 @@ def _cause(pod: Object, condition: Object, init: str, terminated: Object) -> tup
     return "exit", said if own not in ("", "Error") else ""
 
 
-def _is_disruption(condition: Object) -> bool:
-    return bool(condition["type"] == "DisruptionTarget" and condition["status"] == "True")
-
-
 def _spec_image(pod: Object) -> str:
     return next((str(each["image"]) for each in pod["spec"]["containers"] if each["name"] == CONTAINER), "")
 
 
 def _digest(pod: Object) -> str:
     """Return the digest of the image that ran: ``docker-pullable://NAME@sha256:…``, or without what is in front."""
-    for each in (pod.get("status") or {}).get("containerStatuses") or []:
-        if each["name"] == CONTAINER:
-            return str(each.get("imageID") or "").rpartition("@")[2] if "@" in str(each.get("imageID")) else ""
-    return ""
+    statuses = _status(pod).get("containerStatuses") or []
+    ran = next((str(each.get("imageID") or "") for each in statuses if each["name"] == CONTAINER), "")
+    return ran.rpartition("@")[2] if "@" in ran else ""
 
 
 def _joined(reason: Any, message: Any) -> str:

@@ -1,0 +1,267 @@
+"""Talks to the API server by the official library: what may pass is tried again, what is wrong is said plainly.
+
+The library reads kubeconfig files as ``kubectl`` does, renews tokens and keeps the connections; it is imported with this
+module only. What goes over them is plain JSON: the library's models drop fields that they do not know, of which the server
+is to say that they are wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from threading import Event
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes import client as _client
+from kubernetes import config as _config
+
+from packtivity import settings
+from packtivity.backends.engines.kubernetes.reading import Conflict
+from packtivity.errors import BackendError
+
+if TYPE_CHECKING:
+    from packtivity.backends.engines.kubernetes.options import Options
+
+Object = dict[str, Any]
+client: Any = _client  # the library has annotations in some versions only
+kubeconfig: Any = _config
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_TIMES_OUT = urllib3.Timeout(connect=10.0, read=60.0)
+"""Seconds to connect, and between two pieces of an answer."""
+
+_NO_ANSWER = 0
+_PASSES = frozenset({_NO_ANSWER, 404, 408, 429, 500, 502, 503, 504})
+"""What may be better in a while; a 404 that is not the API's own among it."""
+
+_PAUSE = (0.1, 5.0)
+"""Seconds between tries: at first, and at most."""
+
+_STARTS = 20.0
+"""Seconds for which a server that has just been started may forbid what it allowed before, not knowing its roles yet."""
+
+_NO_LOG = frozenset({400, 404, 500, 502})
+
+
+class Api:
+    """The API server, and the namespace that tasks are in.
+
+    :ivar host: its address.
+    :ivar namespace: where Jobs are made.
+    :raises BackendError: there is no way to a cluster here.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._was_allowed = False
+        self._client, self.host, namespace = _connect(options)
+        self.namespace = options.namespace or namespace
+
+    # --- what is asked of it ---
+
+    def create(self, kind: str, body: Object) -> Object:
+        """Make an object.
+
+        :param kind: ``jobs`` or ``configmaps``.
+        :raises Conflict: there is one of that name.
+        """
+        return self._call("POST", self._path(kind) + "?fieldValidation=Strict", body) or {}
+
+    def job(self, name: str, namespace: str) -> Object | None:
+        """Return a Job; None when there is none."""
+        return self._call("GET", self._path("jobs", name, namespace))
+
+    def list(self, kind: str, selector: str, namespace: str) -> list[Object]:
+        """Return all objects of a kind that have certain labels."""
+        path = f"{self._path(kind, namespace=namespace)}?{urlencode({'labelSelector': selector})}"
+        answer = self._call("GET", path) or {}
+        return answer.get("items") or []
+
+    def delete_job(self, name: str, namespace: str, uid: str | None = None) -> bool:
+        """Delete a Job; it is gone when its pods are. Returns whether it was there.
+
+        :param uid: delete this one, and not another that has its name by now.
+        """
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            return self._call("DELETE", self._path("jobs", name, namespace), body) is not None
+        except Conflict:
+            return False
+
+    def read_log(self, pod: str, container: str, namespace: str, into: IO[bytes]) -> str | None:
+        """Write what a container printed; returns why that is not to be had, None when it is."""
+        path = f"{self._path('pods', pod, namespace)}/log?{urlencode({'container': container})}"
+        try:
+            return "the pod is gone" if self._call("GET", path, into=into) is None else None
+        except _Refusal as refusal:
+            return str(refusal)
+
+    # --- how ---
+
+    def _path(self, kind: str, name: str = "", namespace: str = "") -> str:
+        group = "/apis/batch/v1" if kind == "jobs" else "/api/v1"
+        return f"{group}/namespaces/{namespace or self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    def _call(self, method: str, path: str, body: Object | None = None, into: IO[bytes] | None = None) -> Object | None:
+        """Ask until there is an answer or patience is over; None when what is asked for is not there.
+
+        :param into: takes the answer, in place of reading it as JSON.
+        """
+        began, pause, renewed = time.monotonic(), _PAUSE[0], False
+        while True:
+            try:
+                answer = self._once(method, path, body, into)
+            except _Refusal as refusal:
+                passed = time.monotonic() - began
+                if into is not None and refusal.status in _NO_LOG:
+                    raise
+                if refusal.status == 401 and not renewed:
+                    self._client.close()
+                    self._client, renewed = _connect(self._options)[0], True  # its token may have been renewed
+                    continue
+                if passed + pause > self._patience(refusal):
+                    raise self._error(refusal, path) from None
+                Event().wait(max(pause, min(refusal.after, self._options.patience - passed)))
+                pause = min(pause * 1.6, _PAUSE[1])
+            else:
+                self._was_allowed = True
+                return answer
+
+    def _patience(self, refusal: _Refusal) -> float:
+        """Return for how many seconds it is worth trying again."""
+        if refusal.status == 403:
+            return _STARTS if self._was_allowed else 0.0
+        return self._options.patience if refusal.status in _PASSES else 0.0
+
+    def _once(self, method: str, path: str, body: Object | None, into: IO[bytes] | None) -> Object | None:
+        headers = {"Content-Type": "application/json", "Accept": "application/json, */*"}
+        for way in self._client.configuration.auth_settings().values():
+            if way.get("in") == "header" and way.get("value"):
+                headers[way["key"]] = way["value"]
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                method,
+                self.host + path,
+                headers=headers,
+                body=None if body is None else json.dumps(body),
+                timeout=_TIMES_OUT,
+                retries=False,
+                redirect=False,  # our credentials are for this server, and so is what is asked
+                preload_content=into is None,
+            )
+            if response.status >= 300:
+                _refuse(response)
+                return None
+            answer: Object = json.loads(response.data) if into is None else _copy(response, into)
+        except urllib3.exceptions.SSLError as error:
+            raise BackendError(
+                f"the Kubernetes API at {self.host} has no certificate that is trusted here: {error}",
+                hint="Does the kubeconfig have the cluster's certificate-authority?",
+            ) from None
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise _Refusal(_NO_ANSWER, str(error)) from None
+        return answer
+
+    def _error(self, refusal: _Refusal, path: str) -> BackendError:
+        """Return the error to raise for what was refused for good."""
+        host, status = self.host, refusal.status
+        if status == 409:
+            return Conflict(f"Kubernetes: {refusal}")
+        if status == 401:
+            return BackendError(
+                f"the Kubernetes API at {host} does not accept our credentials (401): {refusal}",
+                hint="Has the token expired? Log in again, so that kubectl works; tasks that run are not touched by this.",
+            )
+        if status == 403:
+            return BackendError(
+                f"Kubernetes does not allow this: {refusal}",
+                hint="It takes the right to create, get, list and delete jobs, to create configmaps, and to get and list "
+                "pods and pods/log; or a quota is used up.",
+            )
+        if status in _PASSES:
+            return BackendError(
+                f"the Kubernetes API at {host} could not be reached for {self._options.patience:g} s: {refusal}",
+                hint="Tasks that run are not touched by this; ask again later (PACKTIVITY_KUBE_PATIENCE).",
+            )
+        return BackendError(f"Kubernetes refuses this ({status}): {refusal}", hint=f"Asked for was: {path}")
+
+
+class _Refusal(Exception):
+    """An answer that is no success, or none at all.
+
+    :ivar after: seconds the server asks to wait, 0 where it does not.
+    """
+
+    def __init__(self, status: int, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.status, self.after = status, after
+
+
+def _refuse(response: Any) -> None:
+    """Raise what an answer says that is no success; return for what is not there."""
+    status = response.status
+    try:
+        said = json.loads(response.data)
+    except ValueError:
+        said = None
+    said = said if isinstance(said, dict) else {}
+    if status == 404 and said.get("kind") == "Status":  # else it is of some other server in between
+        return
+    shown = f"{status} {response.reason}: {response.data[:200].decode(errors='replace')}"
+    after = str(response.headers.get("Retry-After", ""))
+    raise _Refusal(
+        status, str(said.get("message") or said or shown), min(float(after), 30.0) if after.isdecimal() else 0.0
+    )
+
+
+def _copy(response: Any, into: IO[bytes]) -> Object:
+    into.seek(0)
+    into.truncate()
+    for piece in response.stream(1 << 16):
+        into.write(piece)
+    response.release_conn()
+    return {}
+
+
+# --- the way there ---------------------------------------------------------------------------------------------
+
+
+def _connect(options: Options) -> tuple[Any, str, str]:
+    """Return the library's client, the address of the server, and the namespace that context or pod say.
+
+    :raises BackendError: there is no way to a cluster here.
+    """
+    configuration = client.Configuration()
+    try:
+        namespace = _load(options, configuration)
+    except (kubeconfig.ConfigException, OSError) as error:
+        raise BackendError(
+            f"no way to a Kubernetes cluster: {error}",
+            hint="Set KUBECONFIG, or the option kubeconfig, to a file with which kubectl works; in a pod: incluster.",
+        ) from error
+    configuration.host = str(configuration.host).rstrip("/")
+    return client.ApiClient(configuration), configuration.host, namespace
+
+
+def _load(options: Options, configuration: Any) -> str:
+    """Find everything as ``kubectl`` would; returns the namespace."""
+    variables = settings.caller_environment()  # the library reads KUBECONFIG once, when it is imported
+    usual = variables.get("KUBECONFIG") or "~/.kube/config"
+    here = any(os.path.exists(os.path.expanduser(part)) for part in usual.split(os.pathsep) if part)
+    in_pod = options.kubeconfig is None and not here and "KUBERNETES_SERVICE_HOST" in variables
+    if in_pod or options.kubeconfig == "incluster":
+        kubeconfig.load_incluster_config(client_configuration=configuration)
+        with suppress(OSError), open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
+            return namespace_file.read().strip() or "default"
+        return "default"
+    file = options.kubeconfig or variables.get("KUBECONFIG")
+    path = os.path.expanduser(file) if file else None
+    kubeconfig.load_kube_config(client_configuration=configuration, config_file=path, context=options.context)
+    contexts, current = kubeconfig.list_kube_config_contexts(config_file=path)
+    chosen = next((each for each in contexts if each["name"] == options.context), current)
+    return str(chosen["context"].get("namespace") or "default")
