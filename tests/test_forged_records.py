@@ -20,7 +20,7 @@ from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.syncbackends import defaultsyncbackend
 from packtivity.task import Task
-from packtivity.worker import answer, left_behind
+from packtivity.worker import answer, final
 
 pytestmark = pytest.mark.usefixtures("own_records")
 
@@ -273,7 +273,7 @@ def test_who_asks_follows_no_link_out_of_the_directory(state, other, link):
     else:
         os.symlink(other / "task.one.outcome.json", path_of(state, "one"))
     assert record.read_outcome(path_of(state, "one")) is None
-    assert left_behind(path_of(state, "one"), "one") is None
+    assert final(path_of(state, "one"), "one") is None
 
 
 @pytest.mark.parametrize("link", ["file", "directory"])

@@ -152,19 +152,3 @@ def final(path: str, task_id: str | None, *, mend: bool = False) -> dict[str, An
     if mend and task_id is not None:
         record.give_second_name(path, task_id, found)
     return {"status": found["status"], "result": found.get("result"), "error": found.get("error"), "record": path}
-
-
-def left_behind(path: str | None, task_id: str) -> dict[str, Any] | None:
-    """Return how a task is that has no record, by what lies where its record belongs; None when nothing does.
-
-    A state file that somebody has locked is of a running task, any other of one whose runner died.
-    """
-    from packtivity import lease
-
-    state = lease.of_task(path, task_id) if path else None
-    if state is not None:
-        if lease.is_held(state):
-            return {"status": "running"}
-        error = {"type": "WorkerLost", "message": "whoever ran this task died before it was over"}
-        return (final(path, task_id) if path else None) or {"status": "failed", "result": None, "error": error}
-    return final(path, task_id) if path else None

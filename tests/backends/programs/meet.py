@@ -91,8 +91,9 @@ def document(path: str) -> str:
 
 def record(path: str) -> str:
     """A record in a work directory, found by a proxy and by who is to run the task again."""
+    from packtivity.backends import observe
     from packtivity.backends.engines.multiproc import MultiProcProxy
-    from packtivity.worker import answer, left_behind
+    from packtivity.worker import answer
 
     metadir = f"{path}.work/_packtivity"
     os.makedirs(metadir)
@@ -103,7 +104,7 @@ def record(path: str) -> str:
     told = []
     for act in (
         lambda: _answer(MultiProcProxy.fromJSON({"proxydetails": details})),
-        lambda: left_behind(forged, "x") or {"status": "nothing"},
+        lambda: {"status": observe.lock_of(f"{metadir}/x.x.state.json", "x")[0]},
         lambda: answer({**TASK, "state": state(f"{path}.work")}),
     ):
         try:
