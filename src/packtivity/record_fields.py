@@ -64,9 +64,9 @@ def ending(noted: RunNotes) -> dict[str, Any]:
 
 def failure(error: BaseException) -> dict[str, Any]:
     """Return an error as JSON: ``type``, ``message`` and, for a failed command, ``returncode``."""
-    found: dict[str, Any] = {"type": _kind(error), "message": str(error) or type(error).__name__}
+    failed: dict[str, Any] = {"type": _kind(error), "message": str(error) or type(error).__name__}
     returncode = getattr(error, "returncode", None)
-    return found if returncode is None else {**found, "returncode": returncode}
+    return failed if returncode is None else {**failed, "returncode": returncode}
 
 
 def _kind(error: BaseException) -> str:
@@ -78,11 +78,11 @@ def _kind(error: BaseException) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that the task was run with."""
-    found = os.uname()
+    system = os.uname()
     return {
         "packtivity": VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
-        "system": f"{found.sysname} {found.release} {found.machine}",
+        "system": f"{system.sysname} {system.release} {system.machine}",
     }
 
 
@@ -117,7 +117,7 @@ def files(result: JSON, folders: list[str], *, checksums: bool) -> list[dict[str
 
     :param folders: absolute paths; a name that is not absolute is taken to be inside the first.
     """
-    found = []
+    described_files = []
     for text in dict.fromkeys(strings(result)):
         if "\0" in text or not text or not folders:
             continue
@@ -125,8 +125,8 @@ def files(result: JSON, folders: list[str], *, checksums: bool) -> list[dict[str
         if any(path.startswith(folder + "/") for folder in folders):
             described = _described(path, checksums)
             if described is not None:
-                found.append(described)
-    return found
+                described_files.append(described)
+    return described_files
 
 
 def _described(path: str, checksums: bool) -> dict[str, Any] | None:
@@ -154,9 +154,9 @@ def is_secret(name: str) -> bool:
 
 def secrets(environment: Mapping[str, str], parameters: JSON) -> set[str]:
     """Return the texts that must not stand in a record: values of variables and parameters with telling names."""
-    found = {environment[name] for name in environment if is_secret(name)}
-    found.update(_telling(parameters))
-    return {text for text in found if len(text) >= _SHORTEST_SECRET}
+    secret = {environment[name] for name in environment if is_secret(name)}
+    secret.update(_telling(parameters))
+    return {text for text in secret if len(text) >= _SHORTEST_SECRET}
 
 
 def _telling(data: JSON) -> Iterator[str]:

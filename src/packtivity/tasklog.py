@@ -169,8 +169,8 @@ def step_log(
 
 def namesake(name: str) -> logging.Logger | None:
     """Return the logger registered under a name, if it has handlers."""
-    found = logging.Logger.manager.loggerDict.get(name)
-    return found if isinstance(found, logging.Logger) and found.handlers else None
+    registered = logging.Logger.manager.loggerDict.get(name)
+    return registered if isinstance(registered, logging.Logger) and registered.handlers else None
 
 
 def _add_handlers(

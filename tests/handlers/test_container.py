@@ -351,3 +351,8 @@ def test_the_line_for_plug_ins_warns_of_the_identifier_of_an_earlier_run(
     assert caplog.messages == [
         f"cid file {workdir}/_packtivity/t.cid is there already, and docker will refuse to write it"
     ]
+
+
+def test_a_task_without_directories_has_a_container_without_mounts() -> None:
+    planned = container.plan(ExecutionConfig(), ENVIRONMENT, None, {"command": "true"})
+    assert planned.mounts == ()

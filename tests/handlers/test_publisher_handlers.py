@@ -12,6 +12,7 @@ import pytest
 from packtivity.datamodel import PureJsonModel, TypedLeafs
 from packtivity.errors import ConfigurationError, MissingParameter, ParameterError, PublishError
 from packtivity.handlers.publisher_handlers import can_prepublish, declared_paths, handlers, publisher
+from packtivity.spec.publishers import PUBLISHERS
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:
@@ -337,3 +338,8 @@ def test_plug_ins_can_add_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"count": len(parameters)}
 
     assert published("count-pub", {}, {"a": 1, "b": 2}) == {"count": 2}
+
+
+def test_of_every_publisher_of_ours_it_is_said_what_it_means():
+    ours = {name for name, found in handlers.items() if found["default"].__module__.startswith("packtivity.")}
+    assert set(PUBLISHERS) == ours - {"manual-publishing"}  # upstream's other name for manual-instructions-pub

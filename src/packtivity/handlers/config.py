@@ -49,14 +49,14 @@ class packconfig:
 
 
 def _selection_from(file: str) -> dict[str, dict[str, str]]:
-    found = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
-    names = found.values() if isinstance(found, dict) else [None]
+    selection = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
+    names = selection.values() if isinstance(selection, dict) else [None]
     if not all(isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen.values()) for chosen in names):
         raise ConfigurationError(
             f"PACKTIVITY_SYNCCONFIGFILE: {file} is not a mapping of mappings of names",
             hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
         )
-    return {str(category): chosen for category, chosen in found.items()}
+    return {str(category): chosen for category, chosen in selection.items()}
 
 
 class container_config:
@@ -248,8 +248,7 @@ class ExecutionConfig:
 
     def custom_logging_handler(self) -> str | None:
         """Return ``module:function`` that adds log handlers."""
-        handler: str | None = settings.current().logging_handler
-        return handler
+        return settings.current().logging_handler
 
     def stream_loglevel(self) -> str:
         """Return the level from which the step log also goes to standard error."""

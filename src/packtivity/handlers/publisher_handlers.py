@@ -153,7 +153,7 @@ def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
     relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
     exact = publisher.get("tryExact", True)
 
-    def found(leaf: Any) -> Any:
+    def looked_up(leaf: Any) -> Any:
         if not isinstance(leaf, str):
             return leaf
         path = os.path.join(directory, leaf) if relative else leaf
@@ -162,7 +162,7 @@ def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
         return (find_files(path) or leaf) if glob else leaf
 
     # Documents with objects in them are mapped as they are, plain ones in the order that the program gave.
-    return result.map(found) if getattr(result, "leafmodel", None) else map_leaves(result.json(), found)
+    return result.map(looked_up) if getattr(result, "leafmodel", None) else map_leaves(result.json(), looked_up)
 
 
 # --- from files ------------------------------------------------------------------------------------------------

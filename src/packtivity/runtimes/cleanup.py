@@ -75,8 +75,8 @@ class Cleanup:
         self._reaper = take(name, base, self._remove)
         try:
             self._place = folders.make_own(self.folder)
-            found = os.fstat(self._place)
-            self._reaper.made(found.st_ino, found.st_uid)
+            status = os.fstat(self._place)
+            self._reaper.made(status.st_ino, status.st_uid)
         except BaseException as error:
             self.release()
             if not isinstance(error, OSError):
@@ -148,10 +148,10 @@ def _is_private(folder: str) -> bool:
     if not (os.path.isabs(folder) and _NAME.fullmatch(os.path.basename(folder))):
         return False
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except (OSError, ValueError):
         return False
-    return S_ISDIR(found.st_mode) and folders.is_private(found)
+    return S_ISDIR(status.st_mode) and folders.is_private(status)
 
 
 def new_name() -> str:

@@ -73,12 +73,12 @@ class ContainerStats:
         end = -1
         while look is not None:
             end = look.first_process() if end < 0 else end
-            told = self._wait(end)
+            ready = self._wait(end)
             self._note(look.usage())
-            if end in told:
+            if end in ready:
                 os.close(end)
                 end = look.first_process()  # what engines start first is not yet the task
-            if self._stopped in told or (told and end < 0):
+            if self._stopped in ready or (ready and end < 0):
                 break
         if end >= 0:
             os.close(end)
@@ -113,11 +113,11 @@ class ContainerStats:
             container = text(cidfile)
             waited += pause
             pause = _POLL if waited < _EAGER else _PAUSE[1]
-            found = (container and cgroup.find(container)) or find_conmon(self.pidfile())
-            if not found and container and waited > _SEARCHED and not searched:
-                searched, found = True, cgroup.search(container)
-            if found:
-                return found
+            counted = (container and cgroup.find(container)) or find_conmon(self.pidfile())
+            if not counted and container and waited > _SEARCHED and not searched:
+                searched, counted = True, cgroup.search(container)
+            if counted:
+                return counted
         return None
 
 
@@ -192,6 +192,6 @@ class Conmon:
         return (int(fields[_CUTIME]) + int(fields[_CSTIME])) / os.sysconf("SC_CLK_TCK")
 
     def _io(self) -> tuple[int | None, int | None]:
-        found = dict(line.split(": ") for line in text(f"/proc/{self._monitor}/io").splitlines() if ": " in line)
-        read, written = found.get("read_bytes"), found.get("write_bytes")
+        fields = dict(line.split(": ") for line in text(f"/proc/{self._monitor}/io").splitlines() if ": " in line)
+        read, written = fields.get("read_bytes"), fields.get("write_bytes")
         return int(read) if read else None, int(written) if written else None

@@ -57,19 +57,19 @@ def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
 
     Where every user may put a file of that name, one of another user's is left alone, as their libraries do.
     """
-    found = {}
+    credentials = {}
     cache = caller.get("KRB5CCNAME", f"FILE:/tmp/krb5cc_{uid}")
     scheme, _, path = cache.rpartition(":")
     if scheme in ("", "FILE") and _is_own_file(path, uid):
         ends = kerberos_end(_read(path))
-        found["kerberos"] = Credential("Kerberos ticket", "KRB5CCNAME", path, ends, "kinit")
+        credentials["kerberos"] = Credential("Kerberos ticket", "KRB5CCNAME", path, ends, "kinit")
     proxy = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
     if _is_own_file(proxy, uid):
         ends = proxy_end(_read(proxy))
-        found["voms_proxy"] = Credential("grid proxy", "X509_USER_PROXY", proxy, ends, "voms-proxy-init")
+        credentials["voms_proxy"] = Credential("grid proxy", "X509_USER_PROXY", proxy, ends, "voms-proxy-init")
     if token := _token(caller, uid):
-        found["token"] = token
-    return found
+        credentials["token"] = token
+    return credentials
 
 
 def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
@@ -87,11 +87,11 @@ def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
 def _is_own_file(path: str, uid: int) -> bool:
     """Return whether a file exists that no other user can have put, or linked, there."""
     try:
-        found, folder = (os.stat(path), os.lstat(path)), os.stat(os.path.dirname(path) or ".")
+        statuses, folder = (os.stat(path), os.lstat(path)), os.stat(os.path.dirname(path) or ".")
     except OSError:
         return False
-    is_own = all(each.st_uid in (uid, 0) for each in found)
-    return S_ISREG(found[0].st_mode) and (not folder.st_mode & S_IWOTH or is_own)
+    is_own = all(each.st_uid in (uid, 0) for each in statuses)
+    return S_ISREG(statuses[0].st_mode) and (not folder.st_mode & S_IWOTH or is_own)
 
 
 def _read(path: str) -> bytes:
@@ -235,10 +235,10 @@ class _Reader(io.BytesIO):
 
         :raises EOFError: there are not so many.
         """
-        found = self.read(size)
-        if len(found) < size:
+        data = self.read(size)
+        if len(data) < size:
             raise EOFError
-        return found
+        return data
 
     def number(self, size: int = 4) -> int:
         return int.from_bytes(self.take(size))

@@ -105,10 +105,10 @@ def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
 def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
     yield _cvmfs()
     yield _authentication()
-    found = credentials.find(caller, os.getuid())
+    here = credentials.find(caller, os.getuid())
     now = time.time()
     for kind, usual in (("kerberos", "Kerberos ticket"), ("voms_proxy", "grid proxy"), ("token", "bearer token")):
-        credential = found.get(kind)
+        credential = here.get(kind)
         if credential is None:
             yield Finding(usual, "missing", "", "none found; only tasks that ask for one need it")
             continue

@@ -137,19 +137,19 @@ def local_image(
     allowed = settings.current().image_dirs if allowed is None else allowed
     check_archive(reference, allowed)
     if is_path(reference):
-        found = existing(unpacked_candidates(reference))
-        refuse_foreign(reference, found or reference, allowed)
-        if found is None:
+        path = existing(unpacked_candidates(reference))
+        refuse_foreign(reference, path or reference, allowed)
+        if path is None:
             hint = "Is the path right, and is it mounted on this machine?"
             if reference.startswith("/cvmfs/") and not os.path.isdir("/cvmfs"):
                 hint = "There is no /cvmfs on this machine: install CVMFS, or name the image in its registry."
             raise EnvironmentUnavailable(f"the image {reference} is not here", hint=hint)
-        return _checked_local(runtime, reference, found)
-    found = existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
+        return _checked_local(runtime, reference, path)
+    path = existing(unpacked_candidates(reference)) if unpacked and runtime.runs_folders else None
     return (
         None
-        if found is None or not may_be_image(found, allowed)
-        else Image(reference, found, identifier=found, seen=time.time())
+        if path is None or not may_be_image(path, allowed)
+        else Image(reference, path, identifier=path, seen=time.time())
     )
 
 
@@ -214,8 +214,8 @@ def fetch(
     :raises EnvironmentUnavailable: it is not available and may not or cannot be pulled.
     :raises TaskCancelled: it was cancelled.
     """
-    if policy != "always" and (found := inspect(runtime, reference)):
-        return found
+    if policy != "always" and (image := inspect(runtime, reference)):
+        return image
     if policy == "never":
         raise EnvironmentUnavailable(
             f"image {reference} is not available locally, and pulling is disabled",
@@ -226,8 +226,8 @@ def fetch(
     with _one_at_a_time(note_path(runtime, reference) + ".lock", lambda: say(waiting), cancelled):
         if policy == "always" and (note := read_note(runtime, reference)) and note.seen > began:
             return note  # pulled by another process while we waited
-        if policy != "always" and (found := inspect(runtime, reference)):
-            return found
+        if policy != "always" and (image := inspect(runtime, reference)):
+            return image
         return _pull(runtime, reference, pull, say)
 
 
@@ -236,10 +236,10 @@ def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], N
     if not runtime.has_store:
         return _pull_file(runtime, reference, pull)
     pull(runtime.pull_argv(reference, ""), None, None)
-    found = inspect(runtime, reference)
-    if found is None:
+    image = inspect(runtime, reference)
+    if image is None:
         raise EnvironmentUnavailable(f"{runtime.name} has pulled {reference}, and yet does not have it")
-    return found
+    return image
 
 
 def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:

@@ -74,13 +74,13 @@ def archive_path(image: str) -> str | None:
     """
     if image.partition(":")[0] not in _TRANSPORTS or not is_uri(image):
         return None
-    found = re.fullmatch(_ARCHIVE, image, re.ASCII | re.DOTALL)
-    if found is None:
+    match = re.fullmatch(_ARCHIVE, image, re.ASCII | re.DOTALL)
+    if match is None:
         raise ParameterError(
             f"environment.image: {image!r} has no absolute path",
             hint="Write one slash after the colon: oci-archive:/folder/image.tar.",
         )
-    return found["path"]
+    return match["path"]
 
 
 def full_image(image: str, tag: str | None) -> str:
@@ -152,8 +152,8 @@ def is_loopback(registry: str) -> bool:
 def matching_digest(image: str, repo_digests: list[str]) -> str:
     """Return the digest that belongs to an image's repository, out of what ``image inspect`` says; empty if none."""
     wanted = parse(image)
-    found = [reference for text in repo_digests if (reference := parse(text)).digest]
-    same = [reference.digest for reference in found if reference.name == wanted.name]
+    references = [reference for text in repo_digests if (reference := parse(text)).digest]
+    same = [reference.digest for reference in references if reference.name == wanted.name]
     if wanted.digest in same:
         return wanted.digest
     return (same or [""])[0]

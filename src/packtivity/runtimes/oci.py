@@ -279,10 +279,10 @@ def docker_endpoint(caller: Mapping[str, str]) -> str:
 def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+            document = json.load(file)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 _LONGEST_RUNROOT = 50

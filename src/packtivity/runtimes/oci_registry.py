@@ -179,8 +179,8 @@ class _Registry:
         with self._session.get(address, headers, self._limit) as answer:
             if answer.status_code != 200:
                 raise ValueError("no token")
-            found = _document(answer, self._limit)
-        token = str(found.get("token") or found.get("access_token") or "")
+            answered = _document(answer, self._limit)
+        token = str(answered.get("token") or answered.get("access_token") or "")
         if not _TOKENS.fullmatch(token):
             raise ValueError("no token")
         return token
@@ -221,11 +221,11 @@ def find_login(registry: str, caller: Mapping[str, str]) -> str:
         try:
             with open(file, encoding="utf-8") as stream:
                 kept = json.load(stream).get("auths") or {}
-            found = [kept[name]["auth"] for name in names if kept.get(name, {}).get("auth")]
+            logins = [kept[name]["auth"] for name in names if kept.get(name, {}).get("auth")]
         except (OSError, ValueError, TypeError, AttributeError):
             continue
-        if found:
-            return str(found[0])
+        if logins:
+            return str(logins[0])
     return ""
 
 

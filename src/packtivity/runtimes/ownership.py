@@ -51,10 +51,10 @@ def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
     finally:
         for path, was, lent_mode in reversed(before):
             with suppress(OSError):
-                found = os.lstat(path)  # the task may have put a link to another file there
-                is_as_lent = found.st_uid == runtime.host.uid and S_IMODE(found.st_mode) == lent_mode
+                status = os.lstat(path)  # the task may have put a link to another file there
+                is_as_lent = status.st_uid == runtime.host.uid and S_IMODE(status.st_mode) == lent_mode
                 # A file system may give the number of what is gone to the next that is made.
-                if is_as_lent and os.path.samestat(found, was) and S_IFMT(found.st_mode) == S_IFMT(was.st_mode):
+                if is_as_lent and os.path.samestat(status, was) and S_IFMT(status.st_mode) == S_IFMT(was.st_mode):
                     os.chmod(path, S_IMODE(was.st_mode))
 
 
@@ -76,8 +76,8 @@ def _contents(top: str, host: Host) -> Iterator[str]:
     while waiting:
         with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
-                kept = found.st_uid != host.uid or not found.st_mode & 0o077 or entry.name == METADIR
+                status = entry.stat(follow_symlinks=False)
+                kept = status.st_uid != host.uid or not status.st_mode & 0o077 or entry.name == METADIR
                 if kept or not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
                     continue
                 if entry.is_dir(follow_symlinks=False):

@@ -105,7 +105,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """
     if (not thorough and not _exists(group)) or os.path.exists(f"/proc/{group}"):
         return 0  # or its number has been reused: the leader has been waited for
-    found = living = _members(group)
+    members = living = _members(group)
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not living:
             break
@@ -113,7 +113,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(member, number)
         living = _wait_until_gone(group, grace)
-    return len(found)
+    return len(members)
 
 
 def _wait_until_gone(group: int, seconds: float) -> list[int]:

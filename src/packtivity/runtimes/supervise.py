@@ -116,10 +116,10 @@ def _puller(runtime: Runtime, watch: Supervision) -> image_store.Puller:
     def pull(argv: tuple[str, ...], part: str | None, target: str | None) -> None:
         remove = ("rm", "-f", part) if part is not None else ()
         # What the tool unpacks on its way lies in a folder that goes with it.
-        with watch.pull_log() as log, Cleanup(new_name(), remove, temporary_dir(large=True)) as life:
-            done = replace(watch, noted=False).run(Execution(life.argv(argv), env={"TMPDIR": life.folder}), log)
+        with watch.pull_log() as log, Cleanup(new_name(), remove, temporary_dir(large=True)) as cleanup:
+            done = replace(watch, noted=False).run(Execution(cleanup.argv(argv), env={"TMPDIR": cleanup.folder}), log)
             if done.returncode:
-                life.cut()
+                cleanup.cut()
             elif part is not None and target is not None:
                 os.replace(part, target)
         if done.returncode:
@@ -178,17 +178,17 @@ def _run_again_if_gone(
 
 def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
     name = new_name()
-    with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as life:
-        stats = None if runtime.is_child else ContainerStats(life.folder)
-        launch = Launch(image.run, name, life.folder if runtime.needs_scratch else None, image.workdir or None)
+    with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
+        stats = None if runtime.is_child else ContainerStats(cleanup.folder)
+        launch = Launch(image.run, name, cleanup.folder if runtime.needs_scratch else None, image.workdir or None)
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             notes.current().argv = list(argv)
         # The tool's own temporary files go with the folder.
-        env = {"TMPDIR": life.folder, **runtime.client_env(execution, caller_environment())}
-        client = Execution(life.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
+        env = {"TMPDIR": cleanup.folder, **runtime.client_env(execution, caller_environment())}
+        client = Execution(cleanup.argv(argv), stdin=execution.stdin, env=env, timeout=execution.timeout)
         try:
             with stats or nullcontext():
                 completed = watch.run(client, log)
@@ -199,16 +199,16 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
             if watch.noted and stats is not None:
                 note_usage(stats.usage)
         if completed.timed_out or completed.returncode < 0:
-            life.cut()  # a tool that was sent a signal may not have cleaned up
+            cleanup.cut()  # a tool that was sent a signal may not have cleaned up
     return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
 
 
 def note_usage(usage: Usage | None) -> None:
     """Note what a container has used, which is not what the system counts for its tool."""
     usage = usage or Usage(None)
-    found = notes.current()
-    found.usage = usage.to_json()
-    found.out_of_memory = None if usage.killed is None else usage.killed > 0
+    run = notes.current()
+    run.usage = usage.to_json()
+    run.out_of_memory = None if usage.killed is None else usage.killed > 0
 
 
 def attach_container(runtime: Runtime, execution: Execution, watch: Supervision) -> int:
@@ -221,12 +221,12 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     name = new_name()
-    with Cleanup(name, runtime.remove_argv(name)) as life:
-        scratch = life.folder if runtime.needs_scratch else None
+    with Cleanup(name, runtime.remove_argv(name)) as cleanup:
+        scratch = cleanup.folder if runtime.needs_scratch else None
         argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
-        code = process.attach(life.argv(argv), env=runtime.client_env(execution, caller_environment()))
+        code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
-            life.cut()
+            cleanup.cut()
     return code
 
 
