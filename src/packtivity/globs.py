@@ -8,6 +8,7 @@ A path element with wildcards matches in either case, ``*.ROOT`` finds ``a.root`
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -99,57 +100,4 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 
 @lru_cache(maxsize=256)
 def _matcher(pattern: str) -> Callable[[str], object]:
-    if pattern.strip("*") == "":
-        return bool
-    try:
-        return re.compile(_translated(pattern), re.IGNORECASE).match
-    except re.error:  # a range that runs backwards, such as [z-a]
-        return lambda _name: None
-
-
-def _translated(pattern: str) -> str:
-    """Turn a pattern into a regular expression that never takes exponential time: what a star took stays taken."""
-    first, *others = _pieces(pattern)
-    if not others:
-        return f"(?s:{first})\\Z"
-    *middle, last = others
-    return f"(?s:{first}{''.join(f'(?>.*?{piece})' for piece in middle if piece)}.*{last})\\Z"
-
-
-def _pieces(pattern: str) -> list[str]:
-    """Split a pattern at its stars, each piece translated."""
-    pieces = [""]
-    position = 0
-    while position < len(pattern):
-        character = pattern[position]
-        position += 1
-        if character == "*":
-            pieces.append("")
-        elif character == "?":
-            pieces[-1] += "."
-        elif character == "[" and (end := _end_of_set(pattern, position)) is not None:
-            pieces[-1] += _character_set(pattern[position:end])
-            position = end + 1
-        else:
-            pieces[-1] += re.escape(character)
-    return pieces
-
-
-def _end_of_set(pattern: str, start: int) -> int | None:
-    """Return where the ``]`` of a set stands; one that comes first belongs to the set."""
-    position = start + (pattern[start : start + 1] == "!")
-    position += pattern[position : position + 1] == "]"
-    end = pattern.find("]", position)
-    return None if end < 0 else end
-
-
-def _character_set(body: str) -> str:
-    """Translate what stands between brackets: characters and ranges, each escaped, so that none means more here."""
-    negated = body[0] == "!"
-    left = body[1:] if negated else body
-    members = ""
-    while left:
-        width = 3 if len(left) > 2 and left[1] == "-" else 1
-        members += "-".join(map(re.escape, left[:width:2]))
-        left = left[width:]
-    return f"[{'^' if negated else ''}{members}]"
+    return re.compile(fnmatch.translate(pattern), re.IGNORECASE).match if pattern.strip("*") else bool

@@ -6,6 +6,7 @@ A leaf is a string, a number or ``true``: what jq's ``paths(scalars)`` gives (up
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -148,19 +149,8 @@ def key_text(key: object) -> str:
     """
     if isinstance(key, str):
         return str.__str__(key)
-    if key is None:
-        return "null"
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, int):
-        return int.__repr__(key)
-    if isinstance(key, float):
-        return number_text(key)
-    raise ParameterError(f"key {key!r} of type {type(key).__name__} cannot be written as JSON")
-
-
-def number_text(number: float) -> str:
-    """Return a float as :mod:`json` writes it."""
-    if number != number:  # noqa: PLR0124 - not-a-number is the one that differs from itself
-        return "NaN"
-    return float.__repr__(number).replace("inf", "Infinity")
+    try:
+        text: str = next(iter(json.loads(json.dumps({key: None}))))
+    except TypeError:
+        raise ParameterError(f"key {key!r} of type {type(key).__name__} cannot be written as JSON") from None
+    return text
