@@ -11,7 +11,7 @@ from packtivity import errors, lease, record
 from packtivity.backends.conclude import compute, finish
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Collected, Engine, Limits, Native
-from packtivity.backends.proxies import TaskProxy
+from packtivity.backends.proxies import HIDDEN, TaskProxy
 from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
 from packtivity.statecontexts import LocalFSState
@@ -174,6 +174,17 @@ def test_a_stranger_is_told_of_a_failure_too(backend, submit, stranger, tmp_path
     assert backend.fail_info(again)[0] == "TaskFailed"
     assert "went wrong" in backend.fail_info(again)[1]
     assert files_in(tmp_path) == before
+
+
+def test_what_a_stranger_cannot_be_told_is_an_error_of_that_task_alone(backend, submit, stranger):
+    publisher = {"publisher_type": "frompar-pub", "outputmap": {"t": "api_token"}}
+    proxy, other = submit(spec(**publisher)), submit()
+    backend.engine.said = Native("ended")
+    document = {**TaskFiles().read(proxy.task_id).task, "parameters": {"api_token": HIDDEN}}
+    strangers = [stranger(proxy, document), stranger(other, {**document, "spec": spec(), "id": other.task_id})]
+    first, second = backend.statuses(strangers)
+    assert isinstance(first, errors.ProxyError)
+    assert second.status == "succeeded"
 
 
 def test_a_stranger_whose_proxy_does_not_say_what_the_task_is_waits_for_the_owner(backend, submit, stranger):

@@ -180,12 +180,12 @@ class Keeper:
     ) -> Answer:
         try:
             decision = self._decision(proxy, native, files)
+            if isinstance(decision, TaskStatus):
+                return decision
+            if decision.row == "17" and self._known(proxy, files).entry is None:
+                return self._computed(proxy, files) or self._answer(proxy, native, decision)
         except PacktivityError as error:
             return error
-        if isinstance(decision, TaskStatus):
-            return decision
-        if decision.row == "17" and self._known(proxy, files).entry is None:
-            return self._computed(proxy, files) or self._answer(proxy, native, decision)
         if decision.todo:
             todo.append((proxy, decision))
         return self._answer(proxy, native, decision)

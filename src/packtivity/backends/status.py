@@ -4,6 +4,9 @@ The one rule: a task is over if and only if its record exists. Everything else i
 So whatever an engine says is held against the files of the task, which are observed in this order: engine, cancel,
 lock, record. A record that is found ends it.
 
+An engine without a worker of ours (``Limits.collects``) is the exception: nobody but the task's owner writes the record of
+what it ran, so its word that a task has ended counts, and whoever else asks is told what would come of that.
+
 :func:`decide` is a table; the first row that fits counts. Its numbers are those in the tests.
 """
 
