@@ -87,7 +87,7 @@ def test_every_make_target_a_document_names_is_there(document: str) -> None:
 def test_the_newcomers_table_names_something_in_every_row() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| a") and "I want" not in line]
-    assert len(rows) == 10
+    assert len(rows) >= 10
     assert all(PATH_IN_TABLE.search(row) for row in rows)
 
 
