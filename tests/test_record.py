@@ -361,7 +361,7 @@ def test_a_task_that_kills_its_runner_ends_as_failed(tmp_path, state):
 
 STOPPED = """
 import json, os, signal, sys
-from packtivity.cli.signals import like_interrupts
+from packtivity.cli.start import like_interrupts
 from packtivity.worker import run_envelope
 with open(sys.argv[1]) as file, like_interrupts():
     print(json.dumps(run_envelope({"task": json.load(file)})))

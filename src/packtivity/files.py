@@ -145,6 +145,9 @@ def is_named(descriptor: int, name: str, folder: int) -> bool:
         return False
 
 
+_NOREPLACE = 1
+
+
 class Stays(FileExistsError):
     """What has the name of a file that was to be written is as good, and stays."""
 
@@ -188,8 +191,9 @@ def _is_written(
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-    if stays is not None and stays():
-        raise Stays(errno.EEXIST, "somebody has been faster")
+    if stays is not None:
+        _be_first_by_name(folder, names[0], content, mode, stays)
+        names = names[1:]
     return all(_is_written_by_name(folder, name, content, sync, mode) for name in names)
 
 
@@ -204,6 +208,42 @@ def _be_first(descriptor: int, name: str, folder: int, stays: Callable[[], bool]
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
     raise FileExistsError(errno.EEXIST, "another program keeps putting something else in its place")
+
+
+def _be_first_by_name(folder: int, name: str, content: bytes, mode: int, stays: Callable[[], bool]) -> None:
+    """Do the same where there are no hard links."""
+    temporary = _beside(name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with closing_fd(os.open(temporary, flags, mode, dir_fd=folder)) as descriptor:
+        _fill(descriptor, content, sync=True)
+    try:
+        for _ in range(_ATTEMPTS):
+            if _renamed_to_new(temporary, name, folder):
+                return
+            if stays():
+                raise Stays(errno.EEXIST, "somebody has been faster")
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+        raise FileExistsError(errno.EEXIST, "another program keeps putting something else in its place")
+    except OSError:
+        os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _renamed_to_new(old: str, new: str, folder: int) -> bool:
+    """Rename a file; false when there is one of the new name, where the system can see to that: renameat2(2)."""
+    import ctypes  # which takes longer to import than a short task runs, and few need it
+
+    system = ctypes.CDLL(None, use_errno=True)
+    rename = getattr(system, "renameat2", None)
+    if rename is not None and rename(folder, os.fsencode(old), folder, os.fsencode(new), _NOREPLACE) == 0:
+        return True
+    if rename is not None and ctypes.get_errno() == errno.EEXIST:
+        return False
+    if os.access(new, os.F_OK, dir_fd=folder, follow_symlinks=False):  # what the lock of the task has to do then
+        return False
+    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
 
 
 def give_name(descriptor: int, name: str, folder: int, *, sync: bool) -> bool:

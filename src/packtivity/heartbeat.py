@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packtivity.opening import parsed
@@ -57,37 +58,43 @@ class Heartbeat:
     """
 
     def __init__(self, beat: Callable[[], bool]) -> None:
-        self._beat = beat
-        self._over = threading.Event()
+        self._beat, self._last = beat, time.monotonic()
+        self._over, self._lock = threading.Event(), threading.Lock()
         self.lost = False
         self._read, self._write = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="packtivity-heartbeat", daemon=True)
-        self._thread.start()
+        for act in (self._run, self._watch):  # the first may be held up by the file system for as long as that likes
+            threading.Thread(target=act, name="packtivity-heartbeat", daemon=True).start()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable once the claim is lost."""
         return self._read
 
     def _run(self) -> None:
-        last = time.monotonic()
-        while not self._over.wait(BEAT):
-            is_ours = True
-            try:
-                is_ours = self._beat()
-                if is_ours and time.monotonic() - last < LOST:
-                    last = time.monotonic()
-                    continue
-            except OSError:
-                pass  # the file system may be back in time
-            if not is_ours or time.monotonic() - last >= LOST:
+        while not self._over.wait(BEAT) and not self.lost:
+            with suppress(OSError):  # the file system may be back in time
+                if not self._beat():
+                    self._lose()
+                elif not self._is_late():
+                    self._last = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(BEAT) and not self.lost:
+            if self._is_late():
+                self._lose()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._last >= LOST
+
+    def _lose(self) -> None:
+        with self._lock:
+            if not self.lost and not self._over.is_set():
                 self.lost = True
                 os.write(self._write, b".")
-                return
 
     def close(self) -> None:
         """Say it no more."""
-        self._over.set()
-        self._thread.join()
+        with self._lock:
+            self._over.set()
         for descriptor in (self._read, self._write):
             os.close(descriptor)
 

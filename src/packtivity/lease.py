@@ -130,7 +130,7 @@ class Lease:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "the claim says nothing", self.path)
         if found == self.token:
-            os.utime(self._writer)
+            os.utime(self.path, follow_symlinks=False)  # by name, because the lease may be given back meanwhile
         return found == self.token
 
     def become(

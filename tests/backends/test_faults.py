@@ -31,7 +31,7 @@ ROUNDS = [pytest.param(20, 12, id="sample"), pytest.param(150, 150, id="soak", m
 @pytest.mark.parametrize(("tasks", "kills"), ROUNDS)
 def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kills):
     here = arena(1)
-    here.submitter("local:2", tasks)
+    here.submitter("local:2", tasks, longest=max(0.25, kills / 100))
     until(here.proxies)
     _, backend = backend_from_string("local:2")
     while here.kills < kills:
@@ -39,8 +39,9 @@ def test_local_survives_killed_supervisors_workers_and_clients(arena, tasks, kil
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MARK, here.mark)
             backend.engine.revive()
-        if not any("backend_from_string" in line for line in here.processes().values()) and len(here.proxies()) < tasks:
-            break
+        if not here.having("backend_from_string") and (first := max(here.proxies()) + 1) < tasks:
+            here.submitter("local:2", tasks - first, first, longest=max(0.25, kills / 100))
+            until(lambda first=first: first in here.proxies() or not here.having("backend_from_string"))
         if not here.processes():  # all tasks are over
             break
         time.sleep(here.random.uniform(0.05, 0.3))

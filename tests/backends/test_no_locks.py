@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from waiting import until
 
-from packtivity import record
+from packtivity import heartbeat, record
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task
 
@@ -190,3 +192,18 @@ def test_whoever_asks_knows_after_a_while_that_nobody_runs_a_task_any_more(place
     runner.kill()
     assert asker.stdout.readline().strip() == "mine"
     until(lambda: asker.stdout.readline().strip() == "left")
+
+
+def test_a_file_system_that_answers_no_more_does_not_keep_a_runner_from_ending_its_task(monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT", 0.05)
+    monkeypatch.setattr(heartbeat, "LOST", 0.4)
+    answers = threading.Event()
+    beats = heartbeat.Heartbeat(answers.wait)
+    try:
+        began = time.monotonic()
+        assert select.select([beats], [], [], 10)[0] == [beats]
+        assert beats.lost
+        assert time.monotonic() - began >= 0.3
+    finally:
+        beats.close()
+        answers.set()

@@ -72,7 +72,7 @@ def finish(
         if taken is None:
             return None
     with _writer(work, taken) as writer:
-        said = worker.final(path, task.id, mend=True) if path else None
+        said = worker.final(path, task.id, worker.key_of(task), mend=True) if path else None
         if said is not None:
             return from_answer(said)
         return work.write(writer, path, (lambda: _end(engine, submission)) if cancel else None)
