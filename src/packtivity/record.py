@@ -265,7 +265,10 @@ class RecordWriter:
         """Write the record of a success.
 
         :raises StateError: it cannot be written, and then the task has not succeeded.
+        :raises TaskCancelled: its runner has to go, and what it has done may be half of what it had to.
         """
+        if self._cancel is not None and self._cancel.signalled:
+            raise TaskCancelled("whoever ran the task had to go")
         self._write("succeeded", result, None)
 
     def failed(self, error: BaseException) -> None:
@@ -273,7 +276,7 @@ class RecordWriter:
 
         A task that is abandoned has none: its state file stays, as if its runner had been killed.
         """
-        if isinstance(error, TaskCancelled) and self._cancel is not None and self._cancel.abandoned:
+        if self._cancel is not None and self._cancel.is_given_back(error):
             self._lease.leave()
             return
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"

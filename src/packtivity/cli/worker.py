@@ -17,12 +17,15 @@ _DOCUMENT = click.argument("document", type=click.Path(dir_okay=False, allow_das
 def worker(document: str, verbosity: str) -> None:
     """Run the task in DOCUMENT, a JSON file (- is standard input), and print its result as one line of JSON.
 
-    DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it.
+    DOCUMENT is a task document, or the envelope that an engine has carried here, with the task in it. What ends the
+    process by SIGTERM is the engine in that case: the task is ended without a record, to be delivered again.
 
     The record is written to _packtivity/NAME.outcome.json in the task's work directory. A task with an id whose
     record is there already is not run again. The exit code is that of packtivity-run.
     """
-    from packtivity.cli.errors import complain
+    import signal
+
+    from packtivity.cli.errors import STILL_RUNNING, complain
     from packtivity.cli.inputs import start_logging
     from packtivity.cli.printing import say_json
     from packtivity.cli.signals import like_interrupts
@@ -33,11 +36,15 @@ def worker(document: str, verbosity: str) -> None:
     start.hand_over()
     enable_plugins()
     found = _read(document)
-    with like_interrupts():
-        if isinstance(found.get("task"), dict) and "spec" not in found:
-            said = run_envelope({**found, "task": _heard(found["task"], verbosity)})
-        else:
+    if isinstance(found.get("task"), dict) and "spec" not in found:
+        leaves_on = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+        said = run_envelope({**found, "task": _heard(found["task"], verbosity)}, leaves_on=leaves_on)
+    else:
+        with like_interrupts():
             said = answer(_heard(found, verbosity))
+    if said["status"] == "waiting":
+        complain("the task was ended, and is to be delivered again")
+        raise click.exceptions.Exit(STILL_RUNNING)
     if said["status"] == "succeeded":
         say_json(said["result"])
         return

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from packtivity.errors import TaskCancelled
 from packtivity.files import is_file
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ class Cancellation:
     Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
 
     :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
+    :ivar signalled: whether whoever sends the runner away may have signalled the task's processes, too: then neither what it
+        failed with nor a success is its own.
     """
 
     abandoned: bool = False
+    signalled: bool = False
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -32,6 +36,10 @@ class Cancellation:
     def fileno(self) -> int:
         """Return a descriptor that is readable once cancelled."""
         return self._read
+
+    def is_given_back(self, error: BaseException) -> bool:
+        """Return whether a run that ended so is for another runner."""
+        return self.abandoned and (self.signalled or isinstance(error, TaskCancelled))
 
     def gives_up(self, waited: float) -> bool:  # noqa: ARG002 - for subclasses
         """Return whether to stop waiting, after so many seconds, for another run of the same task to end."""
@@ -104,13 +112,28 @@ class CancelFile(Cancellation):
     """
 
     def __init__(self, path: str | None, patience: float | None = None) -> None:
+        self._leaving = self._impatient = False
         super().__init__()
         self.path, self._patience = path, patience
 
+    def leave(self, *_: object) -> None:
+        """End the run because its runner has to go; a handler of signals, which does no more than note that."""
+        self._leaving = True
+
+    @property
+    def abandoned(self) -> bool:  # type: ignore[override]
+        """Whether the runner has to go, or does not wait any longer, and nobody has asked for the end of the task."""
+        return (self._leaving or self._impatient) and not (self.path is not None and is_file(self.path))
+
+    @property
+    def signalled(self) -> bool:  # type: ignore[override]
+        """Whether the runner has to go, and nobody has asked for the end of the task."""
+        return self._leaving and self.abandoned
+
     @property
     def cancelled(self) -> bool:
-        """Whether cancellation was requested."""
-        return self._asked or (self.path is not None and is_file(self.path))
+        """Whether the run is to end."""
+        return self._asked or self._leaving or (self.path is not None and is_file(self.path))
 
     @cancelled.setter
     def cancelled(self, asked: bool) -> None:
@@ -118,8 +141,8 @@ class CancelFile(Cancellation):
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
-        self.abandoned = not self.cancelled and self._patience is not None and waited > self._patience
-        return self.cancelled or self.abandoned
+        self._impatient = self._patience is not None and waited > self._patience
+        return self.cancelled or self._impatient
 
     def cancel(self) -> None:
         """Cancel every run that watches this."""
@@ -129,8 +152,7 @@ class CancelFile(Cancellation):
                 os.close(self._write)
 
     def __enter__(self) -> Self:
-        if self.path is not None:
-            _watcher.add(self)
+        _watcher.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
