@@ -1,14 +1,16 @@
-"""Errors that are only known as JSON, to be raised again."""
+"""Errors to raise or record: those that are only known as JSON, and those of tasks that nobody runs any more."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
-from packtivity.errors import PacktivityError, TaskCancelled
+from packtivity.errors import EnvironmentUnavailable, PacktivityError, TaskCancelled, TaskTimeout, WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from packtivity.backends.status import Decision
 
 
 def error_of(failure: Mapping[str, Any] | None) -> Exception:
@@ -25,3 +27,18 @@ def error_of(failure: Mapping[str, Any] | None) -> Exception:
         return errors.TaskFailed(message, returncode=failure.get("returncode", 1), command=())
     made: Exception = found(message)
     return made
+
+
+def lost_error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:
+    """Return the error of a task that nobody runs any more."""
+    reason = f": {decision.reason}" if decision.reason else ""
+    if decision.cause == "cancel":
+        return TaskCancelled("the task was cancelled" if began else "the task was cancelled before it began")
+    if decision.cause == "timeout":
+        return TaskTimeout(f"the engine ended the task, whose time was over{reason}")
+    if decision.cause == "refused":
+        return EnvironmentUnavailable(f"the engine does not run the task{reason}")
+    if decision.cause == "memory":
+        return WorkerLost(f"the engine ended the task, which ran out of memory{reason}", hint="Give it more memory.")
+    how = f"whoever ran this task died with it, {attempts} times" if attempts > 1 else "whoever ran this task died"
+    return WorkerLost(f"{how}{reason}", hint="Does it use up the memory, or kill its parent? Its run log may tell.")

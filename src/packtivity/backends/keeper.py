@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 from packtivity import lease, record_fields, worker
 from packtivity.backends import legacy, observe
 from packtivity.backends.engine import Envelope, Native, Submission
+from packtivity.backends.failures import lost_error
 from packtivity.backends.status import Seen, TaskStatus, decide
 from packtivity.backends.task_files import Sent, TaskFiles
 from packtivity.errors import (
     BackendError,
-    EnvironmentUnavailable,
     PacktivityError,
     ProxyError,
     StateError,
     TaskCancelled,
-    TaskTimeout,
-    WorkerLost,
 )
 from packtivity.record import is_record_path
 from packtivity.task import Task
@@ -251,7 +249,7 @@ class Keeper:
     def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
         path = self._known(proxy, TaskFiles()).record
         if decision.row == "P":
-            error = _error(decision, 0, began=True)
+            error = lost_error(decision, 0, began=True)
             cancelled = isinstance(error, TaskCancelled)
             return TaskStatus("cancelled" if cancelled else "failed", None, record_fields.failure(error), path)
         if decision.word == "unknown":
@@ -265,18 +263,22 @@ class Keeper:
 
     def _act(self, decided: Sequence[tuple[TaskProxy, Decision]], files: TaskFiles) -> None:
         """Do what is to be done for the asker's own tasks; each is done by one process only."""
-        killed = [self._known(proxy, files).submission for proxy, decision in decided if "kill" in decision.todo]
+        killed = [self._known(proxy, files).submission for proxy, decision in decided if decision.todo == ("kill",)]
         if killed:
             self.engine.kill(killed)
-        others = [proxy for proxy, decision in decided if {"deliver", "conclude"} & {*decision.todo}]
+        others = [proxy for proxy, decision in decided if decision.todo != ("kill",)]
         for start in range(0, len(others), _AT_ONCE):
             with ExitStack() as locked:
                 held = [(each, locked.enter_context(files.tending(each.task_id))) for each in others[start:][:_AT_ONCE]]
                 self._act_on([(proxy, entry) for proxy, entry in held if entry is not None], files)
 
     def _act_on(self, held: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
-        """Decide again about tasks that nobody else does anything about now, and do it."""
+        """Decide again about tasks that nobody else does anything about now, and do it.
+
+        What is delivered again is counted before the engine is asked to kill it: it must not be said to have been cancelled.
+        """
         lost: list[tuple[TaskProxy, Entry]] = []
+        killed: list[Submission] = []
         submissions = [_submission(entry, files.sent(entry)) for _, entry in held]
         natives = self.engine.look(submissions) if held else []
         for (proxy, entry), submission, native in zip(held, submissions, natives, strict=True):
@@ -284,19 +286,26 @@ class Keeper:
             known.submission, known.native = submission, native
             with suppress(PacktivityError):  # its files cannot be read or written now; it is tried again
                 decision = self._decision(proxy, native, files)
-                if decision is not None and "conclude" in decision.todo:
+                todo = decision.todo if decision is not None else ()
+                if "kill" in todo:
+                    killed.append(submission)
+                if decision is not None and "conclude" in todo:
                     self._conclude(proxy, entry, decision, files)
-                elif decision is not None and "deliver" in decision.todo:
+                elif "deliver" in todo:
                     lost.append((proxy, entry))
-        if lost:
-            self._deliver(lost, files)
-
-    def _deliver(self, lost: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
-        """Give tasks away again; how often is noted before, because nobody may live to note it afterwards."""
-        now = time.time()
         before = [files.sent(entry) for _, entry in lost]
+        now = time.time()
         for (_, entry), sent in zip(lost, before, strict=True):
             files.note_sent(entry.id, Sent(sent.deliveries + 1, "", now))
+        if killed:
+            self.engine.kill(killed)
+        if lost:
+            self._deliver(lost, before, now, files)
+
+    def _deliver(
+        self, lost: Sequence[tuple[TaskProxy, Entry]], before: Sequence[Sent], now: float, files: TaskFiles
+    ) -> None:
+        """Give tasks away again; how often was noted before, because nobody may live to note it afterwards."""
         try:
             taken = self.engine.submit([_envelope(entry) for _, entry in lost])
         except PacktivityError as error:
@@ -319,7 +328,7 @@ class Keeper:
                 return
         try:
             answer = worker.failed(
-                Task.from_json(_envelope(entry).task), _error(decision, attempts, began=lock == "left")
+                Task.from_json(_envelope(entry).task), lost_error(decision, attempts, began=lock == "left")
             )
         finally:
             left = taken.left if taken is not None and isinstance(taken.left, dict) else {}
@@ -380,18 +389,3 @@ def _envelope(entry: Entry) -> Envelope:
     if entry.task is None:
         raise StateError(f"the document of the task {entry.id} is not there any more")
     return Envelope(entry.task, entry.record, entry.place)
-
-
-def _error(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:
-    """Return the error of a task that nobody runs any more."""
-    reason = f": {decision.reason}" if decision.reason else ""
-    if decision.cause == "cancel":
-        return TaskCancelled("the task was cancelled" if began else "the task was cancelled before it began")
-    if decision.cause == "timeout":
-        return TaskTimeout(f"the engine ended the task, whose time was over{reason}")
-    if decision.cause == "refused":
-        return EnvironmentUnavailable(f"the engine does not run the task{reason}")
-    if decision.cause == "memory":
-        return WorkerLost(f"the engine ended the task, which ran out of memory{reason}", hint="Give it more memory.")
-    how = f"whoever ran this task died with it, {attempts} times" if attempts > 1 else "whoever ran this task died"
-    return WorkerLost(f"{how}{reason}", hint="Does it use up the memory, or kill its parent? Its run log may tell.")

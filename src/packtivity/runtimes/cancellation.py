@@ -141,7 +141,7 @@ class CancelFile(Cancellation):
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
-        self._impatient = self._patience is not None and waited > self._patience
+        self._impatient = not self.cancelled and self._patience is not None and waited > self._patience
         return self.cancelled or self._impatient
 
     def cancel(self) -> None:
