@@ -61,8 +61,8 @@ def step_daemons(task_id: str) -> list[int]:
 
 
 def hurry(task_id: str) -> None:
-    """Let a job that is run again begin now, and not two minutes after it has ended."""
-    until(lambda: "PENDING" in states(task_id).values())
+    """Let a job that is run again begin now, and not two minutes after it has ended; not while it ends, which Slurm takes for a fault."""
+    until(lambda: "PENDING" in states(task_id).values() and not step_daemons(task_id), 90)
     for number, state in states(task_id).items():
         if state == "PENDING":
             command("scontrol", "update", f"JobId={number}", "StartTime=now")

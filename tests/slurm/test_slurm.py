@@ -246,6 +246,7 @@ def test_a_controller_that_has_forgotten_a_job_is_given_its_task_again(backend, 
     proxy = submit(seconds=0)
     until(lambda: slurms.states(proxy.task_id))
     slurms.kill("slurmctld")
+    slurms.kill("slurmd")  # which would refuse a number that it has seen
     slurms.start("empty")
     assert not slurms.states(proxy.task_id)
     succeeds(backend, proxy, tmp_path / "work")
