@@ -15,6 +15,7 @@ from packtivity.cli.printing import say
 from packtivity.cli.progress import Progress
 from packtivity.files import read_json, write_json
 from packtivity.printable import printable
+from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -79,8 +80,6 @@ class Sweep:
 
     def state(self, number: int) -> Any:
         """Return the state of a set."""
-        from packtivity.statecontexts.posixfs_context import LocalFSState
-
         return LocalFSState([self.folder(number)], self.readonly)
 
     def check(self, sets: Sets, *, strict: bool) -> None:
@@ -117,16 +116,18 @@ class Sweep:
 
     def outcome(self, number: int) -> Any:
         """Return the record of a set, or what a backend without records has said; None when there is none of it."""
-        state = self.state(number)
+        metadir = f"{self.folder(number)}/{METADIR}"
+        note = record.read_outcome(f"{metadir}/{_NOTE}")
+        found = record.read_outcome(record.record_path(metadir, {"name": NAME}))
+        if note is None and found is None:
+            return None
         key = self._key(number)
-        note = record.read_outcome(f"{state.metadir}/{_NOTE}")
         if note is not None and note.get("key") == key:
             return note
-        found = record.read_outcome(record.record_path(str(state.metadir), {"name": NAME}))
         return found if found is not None and found.get("key") in (key, None) else None
 
-    def _key(self, number: int) -> str:
-        return record.task_key(self.spec, self.parameters(number), self.state(number))
+    def _key(self, number: int, state: Any = None) -> str:
+        return record.task_key(self.spec, self.parameters(number), state or self.state(number))
 
     def run(self, progress: Progress) -> None:
         """Run what has not succeeded yet."""
@@ -177,7 +178,7 @@ class Sweep:
                 os.unlink(f"{item.state.metadir}/{_NOTE}")
             item.proxy = self.backend.submit(self.spec, document, item.state, metadata={"name": NAME})
             item.backend = self.backend
-            write_json(path, {**item.proxy.json(), "key": self._key(item.number)})
+            write_json(path, {**item.proxy.json(), "key": self._key(item.number, item.state)})
         return True
 
     def _still_running(self, path: str, number: int) -> tuple[Any, Any]:
