@@ -14,6 +14,8 @@ import family
 import groups
 import needs
 import pytest
+import slurms
+from arena import MARK, Arena
 from needs import missing
 from webs import Web, serve
 
@@ -185,10 +187,39 @@ def other_web() -> Iterator[Web]:
 
 
 @pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands of Slurm talk to the one for tests."""
+    needs.need_engine(slurms.is_up(), "Slurm")
+    for name, value in slurms.CONFIG.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 def own_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep what is known of tasks in a directory of the test's own, and the step log off standard error."""
     monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
     monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def arena(tmp_path, monkeypatch) -> Iterator[Any]:
+    """Make places to kill processes in; whatever was started in one is ended with the test."""
+    made = []
+
+    def make(seed, **environment):
+        found = Arena(tmp_path, seed, **environment)
+        for name, value in found.environment.items():
+            if name.startswith("PACKTIVITY_"):
+                monkeypatch.setenv(name, value)
+        monkeypatch.delenv(MARK)
+        made.append(found)
+        return found
+
+    yield make
+    for each in made:
+        for process in each.started:
+            process.kill()
+        each.kill_all()
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def start(tmp_path: Path):
             (programs / name).chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if name not in ("CI", "YES")}
         state = {"PACKTIVITY_ENGINES": str(tmp_path / "engines"), "PACKTIVITY_BROKERS": str(tmp_path / "brokers")}
+        state["PACKTIVITY_SLURM"] = str(tmp_path / "slurm")
         environment = {**kept, **state, "PATH": f"{programs}:{os.environ['PATH']}", **more}
         argv = [TOOLS / "engines.sh", "start"]
         return subprocess.run(argv, env=environment, stdin=stdin, capture_output=True, text=True, check=False)
@@ -130,6 +131,7 @@ def test_without_a_terminal_nothing_is_changed(start, tmp_path: Path) -> None:
         "mount     a tmpfs",
         f"write     {tmp_path}/engines",
         f"write     {tmp_path}/brokers",
+        f"write     {tmp_path}/slurm",
     ):
         assert word in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin"]

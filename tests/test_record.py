@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -489,3 +490,21 @@ def test_the_worker_command_prints_log_lines_of_the_level_asked_for(
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stderr.count("exit code 0 after") == heard
     assert heard or done.stderr == ""
+
+
+@pytest.mark.parametrize("cmd", ["sleep 60", "sleep 60; true", "trap 'exit 3' TERM; sleep 60 & wait"])
+def test_a_worker_that_its_engine_ends_gives_the_task_back_whatever_that_has_made_of_the_signal(cmd, state, tmp_path):
+    document = Task.of(spec(f"touch begun; {cmd}"), PARAMETERS, state, {"name": "task"}, id="give-back").to_json()
+    (tmp_path / "t.json").write_text(json.dumps({"task": document}))
+    with subprocess.Popen([WORKER, tmp_path / "t.json"], stderr=subprocess.PIPE, text=True) as worker:
+        until((Path(state.readwrite[0]) / "begun").exists)
+        (claim,) = Path(state.metadir).glob("*.state.json")
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        for pid in children:  # as batch systems do it: all processes of the job, children first
+            with suppress(ProcessLookupError):
+                os.killpg(int(pid), signal.SIGTERM)
+        worker.send_signal(signal.SIGTERM)
+        _, stderr = worker.communicate(timeout=20)
+    assert (worker.returncode, "to be delivered again" in stderr) == (75, True)
+    assert claim.exists()
+    assert not list(Path(state.metadir).glob("*.outcome.json"))

@@ -6,13 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 NOT_CONFIRMED=3
 
+each() { tools/setup-engines.sh "$@"; tools/start-engines.sh "$@"; tools/start-slurm.sh "$@"; }
 start() {
   local changes
   if [ "$(id -u)" != 0 ] || ! type -P apt-get >/dev/null; then
     echo "engines: nothing is set up, for $([ "$(id -u)" = 0 ] && echo 'this is not Debian or Ubuntu' || echo 'only root can'); tests whose engine is not running are skipped"
     return
   fi
-  changes=$(tools/setup-engines.sh plan; tools/start-engines.sh plan)
+  changes=$(each plan)
   if [ -z "$changes" ]; then echo 'engines: running already'; return; fi
   printf 'The tests of engines change this machine; `make engines-stop` takes all of it back but packages:\n%s\n' "$changes"
   if [ "${YES:-}" = 1 ] || [ "${CI:-}" = true ]; then :
@@ -23,14 +24,14 @@ start() {
     echo 'engines: there is no terminal to ask at, so nothing was changed; YES=1 says yes' >&2
     exit $NOT_CONFIRMED
   fi
-  tools/setup-engines.sh start
-  tools/start-engines.sh start
+  each start
 }
 
 stop() {
   local all named
-  all=$(tools/setup-engines.sh packages; tools/start-engines.sh packages)
-  named=$(tools/setup-engines.sh packages named; tools/start-engines.sh packages named)
+  all=$(each packages)
+  named=$(each packages named)
+  tools/start-slurm.sh stop
   tools/start-engines.sh stop
   tools/setup-engines.sh stop
   echo 'engines: nothing runs, and everything was taken back'

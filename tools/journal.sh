@@ -62,7 +62,10 @@ daemon() { # daemon NAME COMMAND...: in a session of its own, known by its pid a
   note process "$name" $! "$(began $!)"; echo $! >"$STATE/run/$name.pid"
   disown
 }
-running() { local pid; pid=$(cat "$STATE/run/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${2:-$1}" ]; }
+running() { # running NAME [COMMAND]: nor is one that is dead and that nobody has waited for
+  local pid
+  pid=$(cat "$STATE/run/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${2:-$1}" ] && ! grep -q '^State:.Z' "/proc/$pid/status"
+}
 
 alive() { # alive PID BEGAN: the process that began then, and not another one with its number
   local stat

@@ -197,7 +197,9 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
 
 def is_abandoned(error: BaseException, cancel: Cancellation | None) -> bool:
     """Return whether a run has ended because its runner was told to stop, and is to be run again by another one."""
-    return isinstance(error, (TaskCancelled, KeyboardInterrupt)) and cancel is not None and cancel.abandoned
+    if cancel is None:
+        return False
+    return cancel.signalled or (isinstance(error, (TaskCancelled, KeyboardInterrupt)) and cancel.abandoned)
 
 
 class TaskOver(Exception):
@@ -313,7 +315,10 @@ class RecordWriter:
         """Write the record of a success.
 
         :raises StateError: it cannot be written, and then the task has not succeeded.
+        :raises TaskCancelled: its runner has to go, and what the task has done may be half of what it had to do.
         """
+        if self._cancel is not None and self._cancel.signalled:
+            raise TaskCancelled("the runner of the task has to go")
         self._write("succeeded", result, None)
 
     def failed(self, error: BaseException) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
@@ -22,20 +23,25 @@ from packtivity.runtimes.cancellation import CancelFile
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON
 
 
 def run_envelope(
-    envelope: Mapping[str, Any], cancel: Cancellation | None = None, patience: float | None = None
+    envelope: Mapping[str, Any],
+    cancel: Cancellation | None = None,
+    patience: float | None = None,
+    leaves_on: Iterable[int] = (),
 ) -> dict[str, Any]:
     """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
 
     :param cancel: what else ends the task, and obeys its cancel file, too; by default that file alone.
     :param patience: seconds to wait for another run of the same task to end before ``waiting`` is returned; for ever by
         default.
+    :param leaves_on: signals with which the engine ends this process, for a reason of its own: the task is ended, and is to
+        be delivered again. Without ``cancel`` only, and in the main thread.
     :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
     :raises ConfigurationError: there is no task document in it.
     """
@@ -47,8 +53,21 @@ def run_envelope(
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
         path = None
-    with CancelFile(path and record.cancel_path(path), patience) as asked:
+    with CancelFile(path and record.cancel_path(path), patience) as asked, _handled(leaves_on, asked.leave):
         return answer(envelope["task"], asked)
+
+
+@contextmanager
+def _handled(numbers: Iterable[int], handler: Callable[..., None]) -> Iterator[None]:
+    """Let signals that would end this process be handled inside the block."""
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from arena import MARK, Arena
 from brokers import listens
 from celeries import Program
 from needs import need_engine
@@ -188,27 +187,6 @@ def ipcluster(tmp_path_factory, state_home) -> Iterator[Any]:
         backend.client.close()
     finally:
         cluster.close()
-
-
-@pytest.fixture
-def arena(tmp_path, monkeypatch) -> Iterator[Any]:
-    """Make places to kill processes in; whatever was started in one is ended with the test."""
-    made = []
-
-    def make(seed, **environment):
-        found = Arena(tmp_path, seed, **environment)
-        for name, value in found.environment.items():
-            if name.startswith("PACKTIVITY_"):
-                monkeypatch.setenv(name, value)
-        monkeypatch.delenv(MARK)
-        made.append(found)
-        return found
-
-    yield make
-    for each in made:
-        for process in each.started:
-            process.kill()
-        each.kill_all()
 
 
 @pytest.fixture

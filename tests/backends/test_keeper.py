@@ -378,3 +378,27 @@ def test_a_stranger_is_told_how_a_task_went(backend, node, tmp_path, monkeypatch
     before = files_in(tmp_path)
     assert backend.result(again(proxy)).json() == {"a": 1}
     assert files_in(tmp_path) == before
+
+
+class Batch(Scripted):
+    """Says of a submission that was killed what batch systems say: it was cancelled."""
+
+    def kill(self, submissions):
+        super().kill(submissions)
+        self.dead = {each.handle for each in submissions}
+
+    def look(self, submissions):
+        dead = getattr(self, "dead", set())
+        ended = Native("ended", "killed", cause="cancel")
+        return [ended if each.handle in dead else self.said for each in submissions]
+
+
+def test_a_submission_that_is_not_believed_is_killed_and_its_task_is_not_called_cancelled(node, tmp_path):
+    backend = Backend(Batch())
+    backend.engine.said = Native("running")
+    proxy = backend.submit(*node())
+    until(lambda: not backend.ready(proxy) and len(backend.engine.given) == 2)
+    assert backend.engine.killed == [proxy.task_id]
+    assert backend.status(proxy).status == "running"
+    run(backend)
+    assert backend.result(proxy).json() == {"a": 1}

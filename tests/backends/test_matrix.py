@@ -155,6 +155,10 @@ def test_ipyparallel_gives_the_same(ipcluster, reference, tmp_path):
     assert_same(ipcluster, tmp_path, reference)
 
 
+def test_slurm_gives_the_same(slurm, reference, tmp_path):
+    assert_same(backend_from_string("slurm")[1], tmp_path, reference)
+
+
 def test_external_jobs_give_the_same_results(reference, tmp_path):
     _, backend = backend_from_string("externalasync:default")
     found = {}

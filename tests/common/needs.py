@@ -15,7 +15,7 @@ import pytest
 
 MARK = "engines"
 
-ENGINE_FIXTURES = frozenset({"engines", "redis", "rabbit", "room", "docker"})
+ENGINE_FIXTURES = frozenset({"engines", "redis", "rabbit", "room", "docker", "slurm"})
 """Fixtures that start or find an engine; those that build on them need no mention."""
 
 running: list[pytest.Item] = []
@@ -49,6 +49,7 @@ TOGETHER = {
     "farm": "ipyparallel",
     "celery_redis": "celery",
     "celery_rabbit": "celery",
+    "slurm": "slurm",
     "published": "phenochain",
 }
 """Fixtures that are dear or are there once only; where tests run side by side, those with one of them stay together."""

@@ -17,12 +17,7 @@ from packtivity.backends.engine import Envelope, Submission
 from packtivity.backends.proxies import Known
 from packtivity.backends.status import Seen, TaskStatus, decide
 from packtivity.backends.task_files import Sent, TaskFiles
-from packtivity.errors import (
-    BackendError,
-    PacktivityError,
-    ProxyError,
-    StateError,
-)
+from packtivity.errors import BackendError, PacktivityError, ProxyError, StateError
 from packtivity.record import is_record_path
 from packtivity.task import Task
 
@@ -258,18 +253,22 @@ class Keeper:
 
     def _act(self, decided: Sequence[tuple[TaskProxy, Decision]], files: TaskFiles) -> None:
         """Do what is to be done for the asker's own tasks; each is done by one process only."""
-        killed = [self._known(proxy, files).submission for proxy, decision in decided if "kill" in decision.todo]
+        killed = [self._known(proxy, files).submission for proxy, decision in decided if decision.todo == ("kill",)]
         if killed:
             self.engine.kill(killed)
-        others = [proxy for proxy, decision in decided if {"deliver", "conclude", "collect"} & {*decision.todo}]
+        others = [proxy for proxy, decision in decided if decision.todo != ("kill",)]
         for start in range(0, len(others), _AT_ONCE):
             with ExitStack() as locked:
                 held = [(each, locked.enter_context(files.tending(each.task_id))) for each in others[start:][:_AT_ONCE]]
                 self._act_on([(proxy, entry) for proxy, entry in held if entry is not None], files)
 
     def _act_on(self, held: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
-        """Decide again about tasks that nobody else does anything about now, and do it."""
+        """Decide again about tasks that nobody else does anything about now, and do it.
+
+        What is delivered again is counted before the engine is asked to kill it: it must not be said to have been cancelled.
+        """
         lost: list[tuple[TaskProxy, Entry]] = []
+        killed: list[Submission] = []
         submissions = [_submission(entry, files.sent(entry)) for _, entry in held]
         natives = self.engine.look(submissions) if held else []
         for (proxy, entry), submission, native in zip(held, submissions, natives, strict=True):
@@ -279,23 +278,25 @@ class Keeper:
                 decision = self._decision(proxy, native, files)
                 if isinstance(decision, TaskStatus):
                     continue
+                if "kill" in decision.todo:
+                    killed.append(submission)
                 if "collect" in decision.todo:
                     self._collect(proxy, entry, decision, files)
                 elif "conclude" in decision.todo:
                     self._conclude(proxy, entry, decision, files)
                 elif "deliver" in decision.todo:
                     lost.append((proxy, entry))
-        if lost:
-            self._deliver(lost, files)
+        self._deliver(lost, killed, files)
 
-    def _deliver(self, lost: Sequence[tuple[TaskProxy, Entry]], files: TaskFiles) -> None:
+    def _deliver(self, lost: Sequence[tuple[TaskProxy, Entry]], killed: Sequence[Submission], files: TaskFiles) -> None:
         """Give tasks away again; how often is noted before, because nobody may live to note it afterwards."""
-        now = time.time()
-        before = [files.sent(entry) for _, entry in lost]
+        before, now = [files.sent(entry) for _, entry in lost], time.time()
         for (_, entry), sent in zip(lost, before, strict=True):
             files.note_sent(entry.id, Sent(sent.deliveries + 1, "", now))
+        if killed:
+            self.engine.kill(killed)
         try:
-            taken = self.engine.submit([_envelope(entry) for _, entry in lost])
+            taken = self.engine.submit([_envelope(entry) for _, entry in lost]) if lost else []
         except PacktivityError as error:
             taken = [BackendError(str(error))] * len(lost)
         for (proxy, entry), sent, handle in zip(lost, before, taken, strict=True):

@@ -25,7 +25,7 @@ from packtivity.cli.terminal import Progress
 from packtivity.files import read_json, write_json, write_whole
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.printable import printable
-from packtivity.statecontexts.posixfs_context import LocalFSState
+from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,16 +140,20 @@ class Sweep:
 
         :param verified: leave out one that a task may have forged.
         """
-        folder, key = str(self.state(number).metadir), self._key(number)
-        for path, keys in ((f"{folder}/{_NOTE}", (key,)), (record.record_path(folder, {"name": NAME}), (key, None))):
+        folder = f"{self.folder(number)}/{METADIR}"
+        key, places = "", ((f"{folder}/{_NOTE}", False), (record.record_path(folder, {"name": NAME}), True))
+        for path, may_lack in places:
             found: dict[str, Any] | None = record.read_outcome(path)
-            if found is not None and found.get("key") in keys:
+            if found is None:
+                continue
+            key = key or self._key(number)
+            if found.get("key") in ((key, None) if may_lack else (key,)):
                 sealed_by = seal.record_key(str(found.get("id"))) if verified else None
                 return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else None
         return None
 
-    def _key(self, number: int) -> str:
-        return record.task_key(self.spec, self.parameters(number), self.state(number))
+    def _key(self, number: int, state: LocalFSState | None = None) -> str:
+        return record.task_key(self.spec, self.parameters(number), state or self.state(number))
 
     def run(self, progress: Progress) -> None:
         """Run what has not succeeded yet."""
@@ -192,7 +196,7 @@ class Sweep:
         with suppress(FileNotFoundError):
             os.unlink(f"{state.metadir}/{_NOTE}")
         proxy = self.backend.submit(self.spec, parameters, state, metadata={"name": NAME})
-        write_json(path, {**proxy.json(), "key": self._key(number)})
+        write_json(path, {**proxy.json(), "key": self._key(number, state)})
         return Item(number, proxy, self.backend)
 
     def entries(self) -> Iterator[dict[str, Any]]:

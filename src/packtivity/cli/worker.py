@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from packtivity import errors
@@ -11,6 +12,9 @@ from packtivity.cli.inputs import read_json, start_logging
 from packtivity.cli.printing import say_json
 from packtivity.plugins import enable_plugins
 from packtivity.worker import answer, run_envelope
+
+_LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals with which an engine ends the process of a task."""
 
 
 def work(document: str, verbosity: str) -> int:
@@ -23,10 +27,10 @@ def work(document: str, verbosity: str) -> int:
     start.allow_interrupts()
     enable_plugins()
     task = read_document(document)
-    with start.like_interrupts():
-        if isinstance(task.get("task"), dict) and "spec" not in task:
-            ending = run_envelope({**task, "task": _with_level(task["task"], verbosity)})
-        else:
+    if isinstance(task.get("task"), dict) and "spec" not in task:
+        ending = run_envelope({**task, "task": _with_level(task["task"], verbosity)}, leaves_on=_LEAVES_ON)
+    else:
+        with start.like_interrupts():
             ending = answer(_with_level(task, verbosity))
     if ending["status"] == "succeeded":
         say_json(ending["result"])

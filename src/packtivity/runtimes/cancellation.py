@@ -20,9 +20,12 @@ class Cancellation:
     Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
 
     :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
+    :ivar signalled: whether whoever sends the runner away may have signalled the task's processes, too: then neither a failure
+        nor a success is the task's own.
     """
 
     abandoned: bool = False
+    signalled: bool = False
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -104,13 +107,27 @@ class CancelFile(Cancellation):
     """
 
     def __init__(self, path: str | None, patience: float | None = None) -> None:
+        self._leaving = False
         super().__init__()
         self.path, self._patience = path, patience
 
+    def leave(self, *_: object) -> None:
+        """End the run because its runner has to go; a signal handler, which only notes that."""
+        self._leaving = True
+
+    def _is_wanted(self) -> bool:
+        """Return whether nobody has asked for the end of the task."""
+        return not (self._asked or (self.path is not None and is_file(self.path)))
+
+    @property
+    def signalled(self) -> bool:  # type: ignore[override]
+        """Whether the runner has to go, and nobody has asked for the end of the task."""
+        return self._leaving and self._is_wanted()
+
     @property
     def cancelled(self) -> bool:
-        """Whether cancellation was requested."""
-        return self._asked or (self.path is not None and is_file(self.path))
+        """Whether the run is to end."""
+        return self._leaving or not self._is_wanted()
 
     @cancelled.setter
     def cancelled(self, asked: bool) -> None:
@@ -119,7 +136,7 @@ class CancelFile(Cancellation):
     @property
     def abandoned(self) -> bool:  # type: ignore[override]
         """Whether a run that ends, because of an interrupt for example, was not asked to end by the file."""
-        return not self.cancelled
+        return self._is_wanted()
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
@@ -133,8 +150,7 @@ class CancelFile(Cancellation):
                 os.close(self._write)
 
     def __enter__(self) -> Self:
-        if self.path is not None:
-            _watcher.add(self)
+        _watcher.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:

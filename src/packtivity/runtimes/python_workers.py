@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import EnvironmentUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def start_module(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
@@ -20,7 +23,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> sub
     """
     try:
         return subprocess.Popen(
-            [sys.executable, *_options(), "-m", module, *arguments],
+            [sys.executable, *interpreter_options(), "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -30,7 +33,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> sub
         raise EnvironmentUnavailable(f"a worker cannot be started: {error.strerror}") from error
 
 
-def _options() -> list[str]:
+def interpreter_options() -> list[str]:
     """Return what makes the interpreter import and warn about what this one does.
 
     By itself ``-m`` puts the current directory first, whose ``json.py`` may be anybody's.
@@ -41,6 +44,20 @@ def _options() -> list[str]:
         here = ""
     is_searched = "" in sys.path or here in sys.path
     return [*(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
+
+
+def run_command(
+    argv: Sequence[str], environment: Mapping[str, str], *, stdin: str = "", timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a short command of an engine, and return what it says and how it ended.
+
+    :param timeout: seconds, after which it is killed.
+    :raises OSError: it cannot be started.
+    :raises subprocess.TimeoutExpired: it took too long.
+    """
+    return subprocess.run(
+        argv, input=stdin, env=environment, timeout=timeout, capture_output=True, text=True, check=False
+    )
 
 
 def detach() -> bool:

@@ -37,6 +37,7 @@ _KUBERNETES = (
 ENGINES = (
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
+    Row("slurm", "engines.slurm", "SlurmBackend", "partition", "SlurmProxy", "slurm"),
     Row("celery", "engines.celery", "CeleryBackend", "queue", "CeleryProxy", "celery"),
     Row("ipcluster", "engines.ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy", "ipcluster"),
     Row("kubernetes", *_KUBERNETES),

@@ -1,0 +1,68 @@
+"""The Slurm that tools/start-slurm.sh runs for the tests: looked at and hurt from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from waiting import until
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "start-slurm.sh"
+STATE = Path(os.environ.get("PACKTIVITY_SLURM", "/var/lib/packtivity-slurm"))
+CONFIG = {"SLURM_CONF": str(STATE / "slurm.conf")}
+
+
+def command(*argv: str) -> str:
+    """Run a command of Slurm and return what it prints."""
+    done = subprocess.run(argv, env={**os.environ, **CONFIG}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (argv, done.stderr)
+    return done.stdout
+
+
+def is_up() -> bool:
+    """Return whether there is a controller that answers."""
+    try:
+        return bool(command("sinfo", "-h"))
+    except (AssertionError, FileNotFoundError):
+        return False
+
+
+def start(how: str = "start") -> None:
+    """Start what does not run; ``empty``: with a controller that knows no jobs."""
+    subprocess.run([str(SCRIPT), how], check=True, capture_output=True)
+
+
+def kill(daemon: str) -> None:
+    """Kill ``slurmctld`` or ``slurmd``."""
+    pid = int((STATE / "run" / f"{daemon}.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
+
+
+def states(task_id: str) -> dict[int, str]:
+    """Return the states of all jobs of a task, by their numbers."""
+    lines = command("squeue", "-t", "all", "-h", "-o", "%i|%T|%j").splitlines()
+    listed = (line.split("|", 2) for line in lines)
+    return {int(number): state for number, state, name in listed if name.endswith(f"-{task_id}")}
+
+
+def step_daemons(task_id: str) -> list[int]:
+    """Return the processes of Slurm that stand over the jobs of a task on the node."""
+    names = {f"slurmstepd: [{number}.batch]" for number in states(task_id)}
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if Path(f"/proc/{entry}/cmdline").read_bytes().rstrip(b"\0").decode() in names:
+                found.append(int(entry))
+    return found
+
+
+def hurry(task_id: str) -> None:
+    """Let a job that is run again begin now, and not two minutes after it has ended; not while it ends, which Slurm takes for a fault."""
+    until(lambda: "PENDING" in states(task_id).values() and not step_daemons(task_id), 90)
+    for number, state in states(task_id).items():
+        if state == "PENDING":
+            command("scontrol", "update", f"JobId={number}", "StartTime=now")
