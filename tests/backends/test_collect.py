@@ -242,6 +242,28 @@ def test_nothing_is_concluded_while_the_engine_cannot_be_asked_or_another_run_ha
     assert backend.status(proxy).status == "succeeded"
 
 
+def test_a_record_that_the_task_has_forged_is_replaced(backend, submit):
+    proxy = submit()
+    forged = {"version": 1, "id": proxy.task_id, "status": "succeeded", "result": {"a": 2}, "error": None}
+    with open(proxy.record, "w") as file:
+        json.dump(forged, file)
+    backend.engine.said, backend.engine.collected = Native("ended"), Collected(3)
+    assert backend.status(proxy).status == "failed"
+    assert record.read_outcome(proxy.record)["status"] == "failed"
+
+
+def test_a_record_that_cannot_be_verified_here_gives_its_status_and_says_so(backend, submit, stranger, tmp_path):
+    proxy = submit()
+    backend.engine.said, backend.engine.collected = Native("ended"), Collected(0)
+    assert backend.status(proxy).verified
+    again = stranger(proxy)
+    before = files_in(tmp_path)
+    status = backend.status(again)
+    assert (status.status, status.verified) == ("succeeded", False)
+    assert backend.result(again).json() == {"a": 1}
+    assert files_in(tmp_path) == before
+
+
 def test_many_who_ask_at_once_conclude_it_once(backend, submit, tmp_path):
     proxy = submit()
     backend.engine.said, backend.engine.collected = Native("ended"), Collected(0, output=(b"printed\n",))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packtivity import lease, notes, record, record_fields, settings, worker
-from packtivity.backends.observe import from_answer
+from packtivity.backends.observe import ending_of, from_answer
 from packtivity.backends.proxies import shows_hidden
 from packtivity.checks import check_outputs
 from packtivity.errors import (
@@ -72,9 +72,9 @@ def finish(
         if taken is None:
             return None
     with _writer(work, taken) as writer:
-        said = worker.final(path, task.id, worker.key_of(task), mend=True) if path else None
-        if said is not None:
-            return from_answer(said)
+        ending = ending_of(path, str(task.id), own=True)
+        if ending is not None:
+            return ending
         return work.write(writer, path, (lambda: _end(engine, submission)) if cancel else None)
 
 
@@ -173,7 +173,7 @@ class _Work:
         self.task, self.collected, self.state = task, collected, task.load_state()
         config = {**task.config, "exec": {**(task.config.get("exec") or {}), "task_id": task.id}}
         pack_config, self.exec_config = configure(config)
-        self.exec_config.warn = warn
+        self.exec_config.warn, self.exec_config.seal = warn, task.seal
         self._run = Run(task.spec, task.parameters, self.state, task.metadata, pack_config, self.exec_config)
 
     def write(self, writer: record.RecordWriter | None, path: str | None, end: Callable[[], None] | None) -> TaskStatus:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import record_fields
+from packtivity import record_fields, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Submission
 from packtivity.backends.engines.kubernetes.engine import KubernetesEngine, task_key
@@ -186,7 +186,7 @@ def _take_over(entry: Entry, job: Handle) -> Entry:
     files = TaskFiles()
     files.remove(entry.id)
     path = entry.record and entry.record.replace(f".{entry.id}.outcome.json", f".{job.task_id}.outcome.json")
-    task = {**(entry.task or {}), "id": job.task_id}
+    task = {**(entry.task or {}), "id": job.task_id, "seal": seal.own_record_key(job.task_id)}
     taken = replace(entry, id=job.task_id, record=path, task=task)
     known = files.read(job.task_id, whole=False)
     if known is not None and known.claim != entry.claim:
