@@ -505,6 +505,6 @@ def test_a_worker_that_its_engine_ends_gives_the_task_back_whatever_that_has_mad
                 os.killpg(int(pid), signal.SIGTERM)
         worker.send_signal(signal.SIGTERM)
         _, stderr = worker.communicate(timeout=20)
-    assert (worker.returncode, "to be delivered again" in stderr) == (75, True)
+    assert (worker.returncode, "is to be run again" in stderr) == (75, True)
     assert claim.exists()
     assert not list(Path(state.metadir).glob("*.outcome.json"))

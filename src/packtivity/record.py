@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from packtivity.handlers.config import ExecutionConfig
     from packtivity.lease import Lease
-    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON
 
 VERSION = 1
@@ -195,13 +194,6 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
         return book
 
 
-def is_abandoned(error: BaseException, cancel: Cancellation | None) -> bool:
-    """Return whether a run has ended because its runner was told to stop, and is to be run again by another one."""
-    if cancel is None:
-        return False
-    return cancel.signalled or (isinstance(error, (TaskCancelled, KeyboardInterrupt)) and cancel.abandoned)
-
-
 class TaskOver(Exception):
     """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
 
@@ -327,7 +319,7 @@ class RecordWriter:
         A task that is abandoned has none: its state file stays, as if its runner had been killed, and does not count
         the attempt.
         """
-        if is_abandoned(error, self._cancel):
+        if self._cancel is not None and self._cancel.gives_back(error):
             with suppress(StateError):
                 self._running(attempts=self.attempts - 1)
             self._lease.leave()

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from packtivity.errors import TaskCancelled
 from packtivity.files import is_file
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Cancellation:
     def fileno(self) -> int:
         """Return a descriptor that is readable once cancelled."""
         return self._read
+
+    def gives_back(self, error: BaseException) -> bool:
+        """Return whether a run has ended so because its runner has to go, and is to be run again by another one."""
+        return self.signalled or (self.abandoned and isinstance(error, (TaskCancelled, KeyboardInterrupt)))
 
     def gives_up(self, waited: float) -> bool:  # noqa: ARG002 - for subclasses
         """Return whether to stop waiting, after so many seconds, for another run of the same task to end."""
