@@ -194,6 +194,10 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
         return book
 
 
+class GivenBack(TaskCancelled):
+    """A run has ended because its runner was told to stop, or has lost its claim: another runner is to run the task."""
+
+
 class TaskOver(Exception):
     """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
 
@@ -323,7 +327,7 @@ class RecordWriter:
             with suppress(StateError):
                 self._running(attempts=self.attempts - 1)
             self._lease.leave()
-            return
+            raise GivenBack(str(error)) from error
         status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
         try:
             self._write(status, None, record_fields.failure(error))

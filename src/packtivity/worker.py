@@ -99,7 +99,7 @@ def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[st
         told = final(path, task.id, key_of(task), mend=True) if path else None
         return told or failed(task, WorkerLost("its record has vanished"))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        if cancel is not None and cancel.gives_back(error):
+        if isinstance(error, record.GivenBack) or (cancel is not None and cancel.gives_back(error)):
             return {"status": "waiting"}  # nobody is there to hear it, and somebody else will run the task
         return failed(task, error)
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}

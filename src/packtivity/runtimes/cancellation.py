@@ -112,7 +112,7 @@ class CancelFile(Cancellation):
     """
 
     def __init__(self, path: str | None, patience: float | None = None) -> None:
-        self._leaving = False
+        self._leaving = self._impatient = False
         super().__init__()
         self.path, self._patience = path, patience
 
@@ -140,12 +140,17 @@ class CancelFile(Cancellation):
 
     @property
     def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether a run that ends, because of an interrupt for example, was not asked to end by the file."""
-        return self._is_wanted()
+        """Whether the runner has to go, or does not wait any longer, and nobody has asked for the end of the task."""
+        return (self._leaving or self._impatient) and self._is_wanted()
+
+    def gives_back(self, error: BaseException) -> bool:
+        """Return whether a run is to be made again, also because an interrupt has ended it and not the file."""
+        return super().gives_back(error) or (isinstance(error, KeyboardInterrupt) and self._is_wanted())
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
-        return self.cancelled or (self._patience is not None and waited > self._patience)
+        self._impatient = self._patience is not None and waited > self._patience
+        return self.cancelled or self._impatient
 
     def cancel(self) -> None:
         """Cancel every run that watches this."""

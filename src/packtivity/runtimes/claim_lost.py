@@ -35,6 +35,15 @@ class ClaimLost(Cancellation):
         """Whether nobody has decided that the task should not be run."""
         return self._heartbeat.lost or (self._given is not None and self._given.abandoned)
 
+    @property
+    def signalled(self) -> bool:  # type: ignore[override]
+        """Whether the runner has to go, and nobody has asked for the end of the task."""
+        return self._given is not None and self._given.signalled
+
+    def gives_back(self, error: BaseException) -> bool:
+        """Return whether a run that has ended with an error is to be made again."""
+        return super().gives_back(error) or (self._given is not None and self._given.gives_back(error))
+
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run."""
         return self._heartbeat.lost or (self._given is not None and self._given.gives_up(waited))
