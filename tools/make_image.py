@@ -2,7 +2,7 @@
 
 The same tree gives the same bytes, so an image keeps its digest from machine to machine:
 
-    python tools/make_image.py ROOTFS.tar NAME:TAG OUT.tar [--workdir DIR] [--user USER] [--env NAME=VALUE] CMD...
+    python tools/make_image.py ROOTFS.tar NAME:TAG OUT.tar [--workdir DIR] [--user USER] [--env NAME=VALUE] [--entrypoint WORD] CMD...
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def sha256(path: str) -> str:
 def image_config(layer: str, options: argparse.Namespace) -> bytes:
     """Return the image's configuration document."""
     config = {"Cmd": options.cmd, "Env": [PATH, *options.env], "WorkingDir": options.workdir, "User": options.user}
+    config["Entrypoint"] = options.entrypoint
     document = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
         "os": "linux",
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--workdir", default="")
     parser.add_argument("--user", default="")
     parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("--entrypoint", action="append", default=[])
     parser.add_argument("cmd", nargs="*")
     options = parser.parse_intermixed_args()
     write(options.out, options.rootfs, options.tag, image_config(sha256(options.rootfs), options))

@@ -144,7 +144,9 @@ class Settings:
         "PACKTIVITY_NETWORK", None, "Network of containers: `none`, `host` or `default` (the container tool's)."
     )
     container_user = Setting[str | None](
-        "PACKTIVITY_CONTAINER_USER", None, "`UID[:GID]` inside containers, or `image` for the image's own user."
+        "PACKTIVITY_CONTAINER_USER",
+        None,
+        "Who tasks are inside containers: `image` (the image's own user), `caller`, or `UID[:GID]` (`image`).",
     )
     container_cpus = Setting[str | None](
         "PACKTIVITY_CPUS", None, "CPUs a container may use, such as `1.5`; `spec`: as the spec says for Kubernetes."

@@ -141,7 +141,8 @@ class Execution:
     :ivar timeout: seconds until the run is ended, ``None`` for no limit.
     :ivar pass_env: names of the caller's variables that a container gets with their values.
     :ivar files: files to write before the start: absolute path and content.
-    :ivar user: ``UID[:GID]`` inside a container, ``image`` for the image's own, ``None`` for the caller.
+    :ivar user: ``UID[:GID]`` inside a container, ``caller``, or ``image`` and ``None`` for the image's own.
+    :ivar group: a group that the image's own user is in as well, by its id on this machine.
     :ivar network: ``none``, ``host`` or another network of the container tool, ``None`` for its default.
     :ivar limits: what a container may use.
     :ivar tty: whether a person sits at a terminal; the program then has the terminal as input and output.
@@ -161,12 +162,18 @@ class Execution:
     pass_env: tuple[str, ...] = ()
     files: tuple[tuple[str, bytes], ...] = ()
     user: str | None = None
+    group: int | None = None
     network: str | None = None
     limits: Limits = Limits()
     tty: bool = False
     unpacked: bool = False
     options: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] | None = None
+
+    @property
+    def as_image_says(self) -> bool:
+        """Whether a container runs as the image's own user, with that user's home."""
+        return self.user in (None, "image")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,8 +34,19 @@ def argv(kind: type[Runtime], execution: Execution = TASK, host: Host = HOST, la
     return shlex.join(kind(host).run_argv(execution, launch))
 
 
+AS_CALLER = replace(TASK, user="caller")
+
+
 def test_docker() -> None:
     assert argv(Docker) == (
+        "docker run --rm -i --name packtivity-x --pull never --init --env 'A=1 $x' --workdir '/w d' "
+        "--mount 'type=bind,source=/w d,destination=/w d' "
+        "--mount type=bind,source=/in,destination=/in,readonly img:1 sh -c 'echo '\"'\"'a b'\"'\"''"
+    )
+
+
+def test_docker_as_the_caller() -> None:
+    assert argv(Docker, AS_CALLER) == (
         "docker run --rm -i --name packtivity-x --pull never --init --user 1000:100 --env HOME=/tmp --env USER=ada "
         "--env 'A=1 $x' --workdir '/w d' --mount 'type=bind,source=/w d,destination=/w d' "
         "--mount type=bind,source=/in,destination=/in,readonly img:1 sh -c 'echo '\"'\"'a b'\"'\"''"
@@ -42,13 +54,22 @@ def test_docker() -> None:
 
 
 def test_podman_by_an_ordinary_user_keeps_the_user() -> None:
-    line = argv(Podman, host=Host(1000, 100, "ada", init=False, rootless=True))
+    line = argv(Podman, AS_CALLER, Host(1000, 100, "ada", init=False, rootless=True))
     assert line.startswith("podman run --rm -i --name packtivity-x --pull never --userns=keep-id --env HOME=/tmp ")
+
+
+def test_rootless_podman_maps_the_caller_to_the_image_s_own_user() -> None:
+    host = Host(1000, 100, "ada", init=False, rootless=True)
+    root = argv(Podman, host=host)
+    assert "userns" not in root
+    assert "HOME" not in root
+    atlas = argv(Podman, host=host, launch=replace(LAUNCH, user="500:0"))
+    assert "--userns=keep-id:uid=500,gid=500 --user=500:0 --env 'A=1 $x'" in atlas
 
 
 def test_podman_hpc_is_podman_with_its_own_way_to_gpus() -> None:
     rootless = Host(1000, 100, "ada", init=False, rootless=True)
-    task = Execution(("true",), image="img:1", limits=Limits(gpus="all"))
+    task = Execution(("true",), image="img:1", limits=Limits(gpus="all"), user="caller")
     assert argv(PodmanHPC, task, rootless) == (
         "podman-hpc run --rm --name packtivity-x --pull never --userns=keep-id --env HOME=/tmp --env USER=ada --gpu "
         "img:1 true"

@@ -1,67 +1,120 @@
-"""Directories that are lent to a task that runs as somebody else are as they were when it is over."""
+"""Directories that are lent to a task that runs as somebody else are as they were afterwards, and what it made is the caller's."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import subprocess
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from packtivity import folders
+from packtivity.runtimes import acl, give_back
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
-from packtivity.runtimes.ownership import lent
+from packtivity.runtimes.ownership import shared, task_uid
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 DOCKER = Docker(Host(os.getuid(), os.getgid(), "ada"))
+TASK = 1234
+ROOT = os.getuid() == 0
+only_root = pytest.mark.skipif(not ROOT, reason="only root can give files to others")
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path_factory.mktemp("state") / "packtivity"))
+    yield
+    assert os.listdir(folders.state("loans")) == []
 
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
-def asking(path: Path, user: str | None = "1234") -> Execution:
+def asking(path: Path, user: str | None = str(TASK)) -> Execution:
     return Execution(("sh",), mounts=(Mount(str(path), str(path)),), user=user)
 
 
-def test_a_directory_is_open_to_the_task_s_user_as_long_as_the_task_runs(tmp_path: Path) -> None:
+def no_helper(execution: Execution) -> Any:
+    raise AssertionError("root gives files back without a container")
+
+
+def lent(path: Path, said: list[str] | None = None) -> AbstractContextManager[Execution]:
+    return shared(DOCKER, asking(path), TASK, no_helper, ([] if said is None else said).append)
+
+
+def rights(path: Path) -> dict[int, int]:
+    """Return what a list gives to users, by id."""
+    stored = acl.read(str(path))
+    return {} if stored is None else {who: bits for tag, bits, who in acl._unpack(stored, 0) if tag == 2}
+
+
+@pytest.mark.parametrize(
+    ("user", "uid"), [(None, 500), ("image", 500), ("77", 77), ("77:5", 77), ("caller", None), (str(os.getuid()), None)]
+)
+def test_whose_files_a_task_writes(tmp_path: Path, user: str | None, uid: int | None) -> None:
+    assert task_uid(DOCKER, asking(tmp_path, user), lambda: 500) == uid
+
+
+def test_rootless_the_files_are_the_caller_s(tmp_path: Path) -> None:
+    rootless = Docker(replace(DOCKER.host, rootless=True))
+    assert task_uid(rootless, asking(tmp_path, "77"), lambda: 500) is None
+
+
+def test_a_directory_is_open_to_the_task_s_user_alone_and_as_long_as_the_task_runs(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
-    with lent(DOCKER, asking(tmp_path)):
-        assert mode(tmp_path) & 0o070 == 0o070
-    assert mode(tmp_path) == 0o750
-    with lent(DOCKER, asking(tmp_path, user=None)):
-        assert mode(tmp_path) == 0o750
+    with lent(tmp_path):
+        assert rights(tmp_path) == {TASK: 7}
+        assert mode(tmp_path) & 0o007 == 0
+    assert (mode(tmp_path), rights(tmp_path)) == (0o750, {})
+
+
+def test_a_list_that_was_there_is_there_again(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    acl.write(str(tmp_path), acl.allowing(None, 0o750, {77: 5}))
+    before = acl.read(str(tmp_path))
+    with lent(tmp_path):
+        assert rights(tmp_path) == {77: 5, TASK: 7}
+    assert acl.read(str(tmp_path)) == before
 
 
 def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    first, second = lent(DOCKER, asking(tmp_path)), lent(DOCKER, asking(tmp_path))
+    first, second = lent(tmp_path), lent(tmp_path)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
+    assert rights(tmp_path) == {TASK: 7}  # the other one still runs
     second.__exit__(None, None, None)
-    assert mode(tmp_path) == 0o755
+    assert (mode(tmp_path), rights(tmp_path)) == (0o755, {})
 
 
 def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "_packtivity").mkdir()
     modes = {"out": 0o644, "deep": 0o755, "deep/out": 0o644, "run": 0o755, "mine": 0o600, "_packtivity": 0o755}
-    for name, found in modes.items():
+    for name, wanted in modes.items():
         (tmp_path / name).is_dir() or (tmp_path / name).touch()
-        (tmp_path / name).chmod(found)
+        (tmp_path / name).chmod(wanted)
     (tmp_path / "link").symlink_to("mine")
-    with lent(DOCKER, asking(tmp_path)):
-        now = {name: mode(tmp_path / name) & 0o070 for name in modes}
-        assert now == {"out": 0o060, "deep": 0o070, "deep/out": 0o060, "run": 0o070, "mine": 0, "_packtivity": 0o050}
+    with lent(tmp_path):
+        now = {name: rights(tmp_path / name).get(TASK) for name in modes}
+        assert now == {"out": 6, "deep": 7, "deep/out": 6, "run": 7, "mine": None, "_packtivity": None}
         (tmp_path / "out").chmod(0o604)  # the task's own doing
         (tmp_path / "deep" / "out").unlink()
     assert {name: mode(tmp_path / name) for name in modes if name != "deep/out"} == {
         "out": 0o604, "deep": 0o755, "run": 0o755, "mine": 0o600, "_packtivity": 0o755
     }  # fmt: skip
+    assert not any(rights(tmp_path / name) for name in modes if name != "deep/out")
 
 
 @pytest.mark.parametrize("gone", ["moved", "removed"])
@@ -78,10 +131,84 @@ def test_a_link_that_the_task_has_put_in_the_place_of_what_was_lent_opens_nothin
     (tmp_path / "out").chmod(0o755)
     others.chmod(0o700)
     (others / "inner").chmod(0o700)
-    with lent(DOCKER, asking(tmp_path, user="image")):
+    with lent(tmp_path):
         (tmp_path / place).rename(tmp_path / "moved")
         if gone == "removed":  # and the link may get its inode
             subprocess.run(["rm", "-r", tmp_path / "moved"], check=True)
         (tmp_path / place).symlink_to(others)
     assert mode(others) == 0o700
     assert mode(others / "inner") == 0o700
+
+
+def owner(path: Path) -> int:
+    return path.lstat().st_uid
+
+
+@only_root
+def test_what_is_new_becomes_the_caller_s_and_what_was_there_stays_whose_it_is(tmp_path: Path) -> None:
+    (tmp_path / "colleague").touch()
+    os.chown(tmp_path / "colleague", TASK, TASK)  # the image's user is a real person here
+    said: list[str] = []
+    with lent(tmp_path, said):
+        (tmp_path / "new" / "deep").mkdir(parents=True)
+        (tmp_path / "new" / "deep" / "file").touch()
+        (tmp_path / "link").symlink_to(tmp_path.parent)
+        for path in ("new", "new/deep", "new/deep/file", "link"):
+            os.chown(tmp_path / path, TASK, TASK, follow_symlinks=False)
+        os.mknod(tmp_path / "device", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        os.chown(tmp_path / "device", TASK, TASK)
+    assert {owner(path) for path in tmp_path.rglob("*") if path.name != "colleague"} == {0}
+    assert owner(tmp_path / "colleague") == TASK
+    assert owner(tmp_path.parent) == 0
+    assert not (tmp_path / "device").exists()
+    assert said == [f"{tmp_path}/device was a device node and has been removed"]
+
+
+@only_root
+def test_in_a_shared_directory_only_what_root_has_made_is_given_back(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+    os.chown(tmp_path, 0, 50)
+    before = give_back.survey([str(tmp_path)], 1001)
+    for name, who in (("root", 0), ("somebody", 1002)):
+        (tmp_path / name).touch()
+        os.chown(tmp_path / name, who, 50)
+    os.chown(tmp_path, 1001, 50)
+    request: give_back.Request = {"tops": [str(tmp_path)], "before": before, "task": 0, "uid": 1001, "gid": 1001}
+    report = give_back.give_back(request)
+    assert report == {"given": 1, "removed": [], "left": [f"{tmp_path}/somebody"]}
+    assert (owner(tmp_path / "root"), (tmp_path / "root").stat().st_gid) == (1001, 50)
+    assert owner(tmp_path / "somebody") == 1002
+
+
+@only_root
+def test_the_next_task_finishes_what_was_interrupted(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    program = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_ownership import lent
+folder = Path({str(tmp_path)!r})
+held = lent(folder)  # kept
+held.__enter__()
+(folder / "new").touch()
+os.chown(folder / "new", 1234, 1234)
+os.kill(os.getpid(), 9)
+"""
+    import sys
+
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -9
+    assert (rights(tmp_path), owner(tmp_path / "new")) == ({TASK: 7}, TASK)
+    with lent(tmp_path):
+        assert owner(tmp_path / "new") == 0
+    assert (mode(tmp_path), rights(tmp_path)) == (0o755, {})
+
+
+def test_the_program_gives_back_what_it_is_asked_to(tmp_path: Path) -> None:
+    import sys
+
+    request = {"tops": [str(tmp_path)], "before": {"others": [], "closed": []}, "task": 0, "uid": os.getuid(), "gid": 0}
+    argv = [sys.executable, "-I", "-S", give_back.__file__]
+    done = subprocess.run(argv, input=json.dumps(request), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"given": 0, "removed": [], "left": []}

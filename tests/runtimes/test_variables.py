@@ -168,7 +168,7 @@ def test_the_line_to_run_by_hand_sets_none_of_them_for_the_tool(pretended: Path,
 
 
 def test_variables_of_the_caller_s_own_still_go_by_the_tool_s_environment(pretended: Path, tmp_path: Path) -> None:
-    task: Any = Execution(("true",), image="i", env={"TOKEN": "\r"}, pass_env=("BEARER_TOKEN",))
+    task: Any = Execution(("true",), image="i", env={"TOKEN": "\r"}, pass_env=("BEARER_TOKEN",), user="caller")
     caller = {"BEARER_TOKEN": "a.b-c", "TOKEN": "x"}
     assert CLASSES["apptainer"](HOST).client_env(task, caller) == {"APPTAINERENV_BEARER_TOKEN": "a.b-c"}
     argv = CLASSES["podman"](HOST).run_argv(task, LAUNCH)

@@ -126,8 +126,9 @@ gpus = _option("--gpus", "GPUs for a container: all, a number, names. [env: PACK
 network = _option("--network", "Network of a container: none, host, default. [env: PACKTIVITY_NETWORK]", metavar="NET")
 user = _option(
     "--user",
-    "User inside a container, or 'image' for the image's own; by default the caller. [env: PACKTIVITY_CONTAINER_USER]",
-    metavar="UID[:GID]",
+    "User inside a container: image (its own user, the default), caller, or UID[:GID]. "
+    "[env: PACKTIVITY_CONTAINER_USER]",
+    metavar="USER",
 )
 image_dir = _option(
     "--image-dir", "Let SPEC use images in here. [env: PACKTIVITY_IMAGE_DIRS]", multiple=True, type=Directory()

@@ -119,7 +119,7 @@ class container_config:
         return None if chosen in (None, "", "default") else str(chosen)
 
     def user(self) -> str | None:
-        """Return ``UID``, ``UID:GID`` or ``image``; ``None`` for the caller.
+        """Return ``UID``, ``UID:GID``, ``image`` or ``caller``; ``None`` for the default, the image's own user.
 
         :raises ConfigurationError: it is none of these.
         """
@@ -127,9 +127,9 @@ class container_config:
         if chosen in (None, ""):
             return None
         uid, colon, gid = str(chosen).partition(":")
-        if chosen == "image" or (uid.isdecimal() and (gid.isdecimal() or not colon)):
+        if chosen in ("image", "caller") or (uid.isdecimal() and (gid.isdecimal() or not colon)):
             return str(chosen)
-        raise ConfigurationError(f"{chosen!r} is no user for a container", hint="Write UID, UID:GID or image.")
+        raise ConfigurationError(f"{chosen!r} is no user for a container", hint="Write image, caller, UID or UID:GID.")
 
     def image_dirs(self) -> tuple[str, ...]:
         """Return the folders and files that may be images, besides what is below ``/cvmfs``.

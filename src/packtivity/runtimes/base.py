@@ -52,6 +52,7 @@ class Launch:
     :ivar name: the container's name; ``None`` for a line that a person runs, which may pull the image itself.
     :ivar scratch: a private folder for this run, for tools that need one.
     :ivar workdir: the work directory that the image asks for, for tools that do not look.
+    :ivar user: ``UID:GID`` of the image's own user, for tools that have to map the caller to it; ``None`` for root.
     :ivar cidfile: file that is to have the container's identifier, for tools that write one.
     :ivar pidfile: file that is to have the id of the process that the tool leaves beside the container, likewise.
     """
@@ -60,6 +61,7 @@ class Launch:
     name: str | None = None
     scratch: str | None = None
     workdir: str | None = None
+    user: str | None = None
     cidfile: str | None = None
     pidfile: str | None = None
 
@@ -164,6 +166,14 @@ class Runtime:
 
     def inspect_argv(self, image: str) -> tuple[str, ...]:
         """Return the arguments that print ``ID [REPODIGEST, …]`` of an image that is here, and fail otherwise."""
+        raise NotImplementedError
+
+    def create_argv(self, image: str, name: str) -> tuple[str, ...]:
+        """Return the arguments that make a container that is never started."""
+        raise NotImplementedError
+
+    def copy_argv(self, name: str, path: str, target: str) -> tuple[str, ...]:
+        """Return the arguments that copy a file out of a container."""
         raise NotImplementedError
 
     def remove_argv(self, name: str) -> tuple[str, ...]:  # noqa: ARG002

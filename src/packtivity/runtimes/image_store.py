@@ -12,13 +12,14 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
+from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     check_archive,
     existing,
@@ -55,6 +56,8 @@ class Image:
     :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
     :ivar identifier: the tool's own identifier of its contents; empty when it has none.
     :ivar workdir: work directory the image asks for, where the tool does not look itself.
+    :ivar user: the user that the image asks for, as it names it; empty for root.
+    :ivar ids: user and group id of that user, where somebody looked them up.
     :ivar seen: when the store was inspected, seconds since the epoch.
     """
 
@@ -63,6 +66,8 @@ class Image:
     digest: str = ""
     identifier: str = ""
     workdir: str = ""
+    user: str = ""
+    ids: tuple[int, int] | None = None
     seen: float = 0.0
 
     def note(self) -> dict[str, str | None]:
@@ -101,8 +106,9 @@ def read_note(runtime: Runtime, image: str) -> Image | None:
     """Return the note on an image; ``None`` when there is none or the image is gone."""
     try:
         with open(note_path(runtime, image), encoding="utf-8") as file:
-            note = Image(**json.load(file))
-    except (OSError, ValueError, TypeError):
+            document = json.load(file)
+        note = Image(**{**document, "ids": document["ids"] and tuple(document["ids"])})
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return note if runtime.has_store or os.path.exists(note.run) else None
 
@@ -179,23 +185,73 @@ def inspect(runtime: Runtime, reference: str) -> Image | None:
     answer = probe(runtime.inspect_argv(reference))
     if answer.code:
         return None
-    identifier, known = _identity(answer.text)
-    image = Image(reference, reference, matching_digest(reference, known), identifier, seen=time.time())
+    identifier, known, user = _identity(answer.text)
+    image = Image(reference, reference, matching_digest(reference, known), identifier, user=user, seen=time.time())
     write_note(runtime, image)
     return image
 
 
-def _identity(text: str) -> tuple[str, list[str]]:
-    """Return identifier and digests of an image from what a tool says, which may have warned of something else before.
+def user_ids(runtime: Runtime, image: Image) -> tuple[int, int]:
+    """Return user and group id of the image's own user; its passwd is looked at once.
+
+    :raises EnvironmentUnavailable: the image has no such user.
+    """
+    if image.ids is not None:
+        return image.ids
+    name, _, group = image.user.partition(":")
+    if not name:
+        return 0, 0
+    if name.isdecimal() and group.isdecimal():
+        return int(name), int(group)
+    ids = _look_up(runtime, image, name, group)
+    write_note(runtime, replace(image, ids=ids))
+    return ids
+
+
+def _look_up(runtime: Runtime, image: Image, name: str, group: str) -> tuple[int, int]:
+    container = new_name()
+    texts: dict[str, list[list[str]]] = {}
+    with Cleanup(container, runtime.remove_argv(container)) as life:
+        if probe(runtime.create_argv(image.run, container)).code == 0:
+            for file in ("passwd", "group"):
+                target = os.path.join(life.folder, file)
+                probe(runtime.copy_argv(container, f"/etc/{file}", target))
+                texts[file] = _lines(target)
+            probe(runtime.remove_argv(container))
+    users = [fields for fields in texts.get("passwd", []) if len(fields) > 3 and name in (fields[0], fields[2])]
+    groups = [fields for fields in texts.get("group", []) if len(fields) > 2 and group in (fields[0], fields[2])]
+    uid = name if name.isdecimal() else users[0][2] if users else ""
+    gid = group if group.isdecimal() else groups[0][2] if groups else users[0][3] if users else "0"
+    if not (uid.isdecimal() and gid.isdecimal()):
+        raise EnvironmentUnavailable(
+            f"user {image.user!r} of image {image.reference} is not in the image's /etc/passwd",
+            hint="Run it as another user: --user caller, or --user UID:GID.",
+        )
+    return int(uid), int(gid)
+
+
+def _lines(path: str) -> list[list[str]]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # an image may have put a link there
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n").split(":") for line in file]
+    except OSError:
+        return []
+
+
+def _identity(text: str) -> tuple[str, list[str], str]:
+    """Return identifier, digests and user of an image from what a tool says, which may have warned of something else before.
 
     udocker and Shifter have their own ways of saying that it is here: neither is known of them.
     """
     for line in reversed(text.splitlines()):
-        identifier, _, digests = line.strip().partition(" ")
+        identifier, _, rest = line.strip().partition(" ")
         if _IDENTIFIER.fullmatch(identifier):
             with suppress(ValueError):
-                return f"sha256:{identifier.removeprefix('sha256:')}", json.loads(digests or "[]") or []
-    return "", []
+                digests, end = json.JSONDecoder().raw_decode(rest or "[]")
+                user = json.loads(rest[end:].strip() or '""') or ""
+                return f"sha256:{identifier.removeprefix('sha256:')}", digests or [], str(user)
+    return "", [], ""
 
 
 def fetch(
@@ -252,7 +308,7 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     part = f"{target}.{os.urandom(4).hex()}.part"
     pull(runtime.pull_argv(pinned, part), part, target)
     known = described or Description("")
-    image = Image(reference, target, known.digest, _stamp(target), known.workdir, time.time())
+    image = Image(reference, target, known.digest, _stamp(target), known.workdir, seen=time.time())
     write_note(runtime, image)
     return image
 

@@ -93,7 +93,7 @@ class Docker(Runtime):
             yield from ("--name", launch.name, "--pull", "never")
         if self.host.init:
             yield "--init"
-        yield from self._identity(execution)
+        yield from self._identity(execution, launch)
         yield from self._environment(execution)
         if execution.workdir is not None:
             yield from ("--workdir", execution.workdir)
@@ -113,12 +113,13 @@ class Docker(Runtime):
     def _image(self, launch: Launch) -> tuple[str, ...]:
         return (launch.image,)
 
-    def _identity(self, execution: Execution) -> Iterator[str]:
-        """Yield the user to run as: by default the caller, so that the task's files belong to the caller."""
-        if execution.user == "image":
-            return
-        if execution.user is not None:
-            group = "" if ":" in execution.user else f":{self.host.gid}"
+    def _identity(self, execution: Execution, launch: Launch) -> Iterator[str]:  # noqa: ARG002 - for Podman
+        """Yield the user to run as: by default the image's own, as upstream."""
+        if execution.as_image_says and not self.host.rootless:
+            if execution.group is not None:
+                yield from ("--group-add", str(execution.group))
+        elif not execution.as_image_says and execution.user != "caller":
+            group = "" if ":" in str(execution.user) else f":{self.host.gid}"
             yield from ("--user", f"{execution.user}{group}")
         elif self.host.rootless:
             yield from ("--user", "0:0")
@@ -126,7 +127,7 @@ class Docker(Runtime):
             yield from ("--user", f"{self.host.uid}:{self.host.gid}")
 
     def _environment(self, execution: Execution) -> Iterator[str]:
-        if execution.user != "image":
+        if not execution.as_image_says:
             for name, value in (("HOME", CONTAINER_HOME), ("USER", self.host.user)):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
@@ -154,7 +155,22 @@ class Docker(Runtime):
 
     def inspect_argv(self, image: str) -> tuple[str, ...]:
         """Return ``docker image inspect …``."""
-        return (self.program, "image", "inspect", "--format", "{{.Id}} {{json .RepoDigests}}", image)
+        return (
+            self.program,
+            "image",
+            "inspect",
+            "--format",
+            "{{.Id}} {{json .RepoDigests}} {{json .Config.User}}",
+            image,
+        )
+
+    def create_argv(self, image: str, name: str) -> tuple[str, ...]:
+        """Return ``docker create …``."""
+        return (self.program, "create", "--pull", "never", "--name", name, image, "true")
+
+    def copy_argv(self, name: str, path: str, target: str) -> tuple[str, ...]:
+        """Return ``docker cp …``."""
+        return (self.program, "cp", f"{name}:{path}", target)
 
     def remove_argv(self, name: str) -> tuple[str, ...]:
         """Return ``docker rm -f …``."""
@@ -220,15 +236,17 @@ class Podman(Docker):
     def _image(self, launch: Launch) -> tuple[str, ...]:
         return ("--rootfs", f"{launch.image}:O") if launch.image.startswith("/") else (launch.image,)
 
-    def _identity(self, execution: Execution) -> Iterator[str]:
+    def _identity(self, execution: Execution, launch: Launch) -> Iterator[str]:
+        user = launch.user if execution.as_image_says else execution.user
         if not self.host.rootless:
-            yield from super()._identity(execution)
-        elif execution.user is None:
+            yield from super()._identity(execution, launch)
+        elif user == "caller":
             yield "--userns=keep-id"
-        elif execution.user != "image":
-            # The caller appears inside as the requested user, so that files still belong to the caller outside.
-            uid, _, gid = execution.user.partition(":")
-            yield from (f"--userns=keep-id:uid={uid},gid={gid or uid}", f"--user={uid}:{gid or uid}")
+        elif user is not None:  # else root inside is the caller outside
+            # The caller appears inside as that user, so that files still belong to the caller outside.
+            uid, _, gid = user.partition(":")
+            mapped = gid if gid not in ("", "0") else uid  # group 0 cannot be mapped to the caller's
+            yield from (f"--userns=keep-id:uid={uid},gid={mapped}", f"--user={uid}:{gid or uid}")
 
     def _gpus(self, gpus: str) -> Iterator[str]:
         # Podman takes --gpus and does nothing: CDI names are what works.

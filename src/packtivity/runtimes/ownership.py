@@ -1,83 +1,149 @@
-"""Lets a task run as another user than the caller, and makes the caller the owner of its files afterwards.
+"""Lets a task write as another user than the caller, and gives what it made back to the caller afterwards.
 
-Only where a daemon or root runs containers. Rootless Podman maps the caller to the requested user, and Apptainer's
-tasks run as the caller: there is nothing to do there.
+Only where a daemon or root runs containers: there the user of an image is a user of this machine. Rootless Podman
+maps the user inside to the caller, and Apptainer's tasks are the caller: nothing is to be done there.
+
+What is lent and what was there before is kept in the caller's state directory for as long as the task runs, so that the
+next task in a directory finishes what was interrupted.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import hashlib
+import json
 import os
+import re
+import sys
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from stat import S_IFMT, S_IMODE, S_ISDIR, S_IXUSR
+from dataclasses import asdict, dataclass, field, replace
+from stat import S_IMODE, S_ISDIR, S_IXUSR
 from typing import TYPE_CHECKING
 
-from packtivity import settings
+from packtivity import files, folders, settings
+from packtivity.errors import PacktivityError
+from packtivity.runtimes import acl, give_back
 from packtivity.runtimes.containers import inside
 from packtivity.statecontexts.posixfs_context import METADIR
-from packtivity.types import Limits
+from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from packtivity.runtimes.base import Host, Runtime
-    from packtivity.types import Execution
+    from packtivity.runtimes.give_back import Report, Survey
+    from packtivity.types import Completed, Execution
 
-_RECLAIM = 'find "$@" ! -user "$0" -exec chown -h "$0" {} +'
+    RunHelper = Callable[[Execution], Completed]
+
+_FOLDER = "/.packtivity"
+"""Where a helper container has the program that gives files back."""
 
 
-def is_foreign(runtime: Runtime, execution: Execution) -> bool:
-    """Return whether what the task writes would not belong to the caller."""
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A file or directory that a task may write to for a while.
+
+    :ivar access: its access control list as it was, in hexadecimal; None for none.
+    :ivar was: its mode as it was, and ``now``, as it is while it is lent.
+    """
+
+    path: str
+    device: int
+    inode: int
+    was: int
+    now: int
+    access: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """What one task has borrowed, as it is kept in the state directory."""
+
+    tops: list[str]
+    task: int
+    before: Survey
+    lent: list[Lent] = field(default_factory=list)
+
+
+def task_uid(runtime: Runtime, execution: Execution, image_uid: Callable[[], int]) -> int | None:
+    """Return the user of this machine that the task is; ``None`` where what it writes is the caller's at once.
+
+    :param image_uid: returns the user id of the image's own user, which is asked of the tool only where it matters.
+    """
     user, host = execution.user, runtime.host
-    if user is None or host.rootless or not runtime.changes_user:
-        return False
-    return user == "image" or int(user.partition(":")[0]) != host.uid
+    if not runtime.changes_user or host.rootless or user == "caller":
+        return None
+    uid = image_uid() if execution.as_image_says else int(str(user).partition(":")[0])
+    return None if uid == host.uid else uid
 
 
 @contextmanager
-def lent(runtime: Runtime, execution: Execution) -> Iterator[None]:
-    """Let the task's user write in the read-write directories, and on what is in them, for as long as the block lasts.
+def shared(
+    runtime: Runtime, execution: Execution, task: int | None, run: RunHelper, say: Callable[[str], None]
+) -> Iterator[Execution]:
+    """Let the task's user write in the read-write directories, and give back what it made when the block is over.
 
-    What the caller keeps from everybody else, and the logs and records of tasks, stay closed.
+    Yields what to run: where the file system knows no access control lists, the task is in the caller's group.
+
+
+    :param task: as :func:`task_uid` returned it.
+    :param run: runs an execution in the task's image.
+    :raises StateError: a directory cannot be read.
     """
-    before: list[tuple[str, os.stat_result, int]] = []
-    try:
-        if is_foreign(runtime, execution):
-            for top in _writable(execution):
-                bits = _bits(execution, runtime.host, top)
-                for path in _contents(top, runtime.host):
-                    _lend(path, bits, before)
-        yield
-    finally:
-        for path, was, lent_mode in reversed(before):
-            with suppress(OSError):
-                status = os.lstat(path)  # the task may have put a link to another file there
-                is_as_lent = status.st_uid == runtime.host.uid and S_IMODE(status.st_mode) == lent_mode
-                # A file system may give the number of what is gone to the next that is made.
-                if is_as_lent and os.path.samestat(status, was) and S_IFMT(status.st_mode) == S_IFMT(was.st_mode):
-                    os.chmod(path, S_IMODE(was.st_mode))
+    if task is None:
+        yield execution
+        return
+    tops = _writable(execution)
+    helper = _Helper(runtime, execution, run, say)
+    _finish_interrupted(tops, runtime.host, helper)
+    loan = Loan(tops, task, give_back.survey(tops, runtime.host.uid), _plan(tops, runtime.host) if task else [])
+    with _kept(loan) as path:
+        try:
+            for lent in loan.lent:
+                _lend(lent, task)
+            has_lists = all(acl.is_known(top) for top in tops)
+            yield execution if has_lists else replace(execution, group=runtime.host.gid)
+        finally:
+            # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
+            if any(_others(path, tops)):
+                _give_back(loan, runtime.host, helper)
+            else:
+                _finish(loan, runtime.host, helper)
+                _finish_interrupted(tops, runtime.host, helper)
 
 
-def _lend(path: str, bits: int, before: list[tuple[str, os.stat_result, int]]) -> None:
-    """Open a file or directory, and note how it was."""
-    with suppress(OSError):  # another user's directory, whose owner has to allow it; or it has just been removed
-        was = os.stat(path)
-        mode = was.st_mode
-        lent_mode = S_IMODE(mode) | (bits if S_ISDIR(mode) or mode & S_IXUSR else bits & ~0o111)
-        if lent_mode != S_IMODE(mode):  # else there is nothing to take back later, from another task perhaps
-            os.chmod(path, lent_mode)
-            before.append((path, was, lent_mode))
+# --- lending ---------------------------------------------------------------------------------------------------
+
+
+def _plan(tops: list[str], host: Host) -> list[Lent]:
+    """Return what is to be lent: the directories, and what the caller has in them and has not closed to all others."""
+    found = []
+    for path in (path for top in tops for path in _contents(top, host)):
+        with suppress(OSError):
+            status = os.stat(path, follow_symlinks=False)
+            if status.st_uid != host.uid:
+                continue
+            stored = acl.read(path)
+            now = S_IMODE(status.st_mode) | _rights(status.st_mode) << 3
+            access = None if stored is None else stored.hex()
+            found.append(Lent(path, status.st_dev, status.st_ino, S_IMODE(status.st_mode), now, access))
+    return found
+
+
+def _rights(mode: int) -> int:
+    return 7 if S_ISDIR(mode) or mode & S_IXUSR else 6
 
 
 def _contents(top: str, host: Host) -> Iterator[str]:
-    """Give a directory, and what the caller has in it and has not closed to everybody else."""
     yield top
     waiting = [top]
     while waiting:
         with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                kept = status.st_uid != host.uid or not status.st_mode & 0o077 or entry.name == METADIR
+                found = entry.stat(follow_symlinks=False)
+                kept = found.st_uid != host.uid or not found.st_mode & 0o077 or entry.name == METADIR
                 if kept or not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
                     continue
                 if entry.is_dir(follow_symlinks=False):
@@ -85,10 +151,38 @@ def _contents(top: str, host: Host) -> Iterator[str]:
                 yield entry.path
 
 
-def _bits(execution: Execution, host: Host, path: str) -> int:
-    """Open a directory to its group where the task is in it, which it is unless another group is requested."""
-    gid = (execution.user or "").partition(":")[2] or str(host.gid)
-    return 0o070 if execution.user != "image" and os.stat(path).st_gid == int(gid) else 0o077
+@contextmanager
+def _opened(lent: Lent) -> Iterator[str]:
+    """Give a name of what was lent that leads to nothing else, whatever has taken its place since."""
+    descriptor = os.open(lent.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) == (lent.device, lent.inode):
+            yield f"/proc/self/fd/{descriptor}"
+        else:
+            yield os.devnull + "/replaced"  # leads nowhere
+    finally:
+        os.close(descriptor)
+
+
+def _lend(lent: Lent, task: int) -> None:
+    """Let a user write to it by an access control list; by its group, where the file system knows no lists."""
+    with suppress(OSError), _opened(lent) as path:
+        mode = os.stat(path).st_mode
+        stored = None if lent.access is None else bytes.fromhex(lent.access)
+        try:
+            acl.write(path, acl.allowing(stored, mode, {task: _rights(mode)}))
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                os.chmod(path, lent.now)
+
+
+def _take_back(lent: Lent) -> None:
+    with suppress(OSError), _opened(lent) as path:
+        as_lent = S_IMODE(os.stat(path).st_mode) == lent.now
+        acl.write(path, None if lent.access is None else bytes.fromhex(lent.access))
+        if as_lent:  # else the task has changed it on purpose
+            os.chmod(path, lent.was)
 
 
 def _writable(execution: Execution) -> list[str]:
@@ -101,37 +195,139 @@ def _writable(execution: Execution) -> list[str]:
     ]
 
 
-def reclaim(
-    runtime: Runtime, execution: Execution, run: Callable[[Execution], int], say: Callable[[str], None]
-) -> None:
-    """Make the caller the owner of what the task wrote.
-
-    :param run: runs an execution in the task's image and returns its exit code; needed by ordinary users only.
-    """
-    if not is_foreign(runtime, execution):
-        return
-    owner = f"{runtime.host.uid}:{runtime.host.gid}"
-    if runtime.host.uid == 0:
-        for path in _writable(execution):
-            _reclaim_tree(path, runtime.host)
-        return
-    helper = replace(
-        execution,
-        argv=("sh", "-c", _RECLAIM, str(runtime.host.uid), *_writable(execution)),
-        stdin=None,
-        user="0:0",
-        workdir="/",
-        network="none",
-        limits=Limits(),
-        timeout=300.0,
-    )
-    if run(helper):
-        say(f"what the task wrote could not be given back to {owner}: it belongs to user {execution.user}")
+# --- giving back -----------------------------------------------------------------------------------------------
 
 
-def _reclaim_tree(top: str, host: Host) -> None:
-    for folder, _, files in os.walk(top):
-        for path in (folder, *(os.path.join(folder, name) for name in files)):
-            with suppress(FileNotFoundError):
-                if os.lstat(path).st_uid != host.uid:
-                    os.lchown(path, host.uid, host.gid)
+def _finish_interrupted(tops: list[str], host: Host, helper: _Helper) -> None:
+    for path, loan in _interrupted(tops):
+        _finish(loan, host, helper)
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _finish(loan: Loan, host: Host, helper: _Helper) -> None:
+    for lent in reversed(loan.lent):
+        _take_back(lent)
+    _give_back(loan, host, helper)
+
+
+def _give_back(loan: Loan, host: Host, helper: _Helper) -> None:
+    tops = [top for top in loan.tops if os.path.isdir(top)]
+    request: give_back.Request = {
+        "tops": tops, "before": loan.before, "task": loan.task, "uid": host.uid, "gid": host.gid
+    }  # fmt: skip
+    if next(give_back.foreign(tops, loan.before, host.uid), None) is not None:
+        helper.report(give_back.give_back(request) if host.uid == 0 else helper.by_root(request), loan.task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Helper:
+    """Root, in a container of the task's image that runs this machine's Python: nothing of the image is trusted or needed."""
+
+    runtime: Runtime
+    execution: Execution
+    run: RunHelper
+    say: Callable[[str], None]
+
+    def by_root(self, request: give_back.Request) -> Report | None:
+        """Give files back as root of a container; ``None`` where that does not work."""
+        argv, mounts = _own_python()
+        mounted = {mount.destination for mount in self.execution.mounts if mount.destination in request["tops"]}
+        helper = replace(
+            self.execution,
+            argv=argv[1:],
+            options=(*self.execution.options, f"--entrypoint={argv[0]}"),
+            stdin=json.dumps(request).encode(),
+            mounts=(*(m for m in self.execution.mounts if m.destination in mounted), *mounts),
+            env={},
+            pass_env=(),
+            files=(),
+            user="0:0",
+            workdir="/",
+            network="none",
+            limits=Limits(),
+            timeout=300.0,
+            tty=False,
+        )
+        done = self.run(helper)
+        with suppress(ValueError, IndexError):
+            report: Report = json.loads(done.tail.splitlines()[-1])
+            return report
+        return None
+
+    def report(self, report: Report | None, task: int) -> None:
+        """Say what has not become the caller's."""
+        if report is None:
+            self.say(f"what the task made could not be given back: it belongs to user {task}; try --user caller")
+            return
+        for path in report["removed"][:10]:
+            self.say(f"{path} was a device node and has been removed")
+        if report["left"]:
+            named = ", ".join(report["left"][:3])
+            self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
+
+
+def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:
+    """Return how to start this Python in a container, by the dynamic loader and libraries of this machine."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if "/" in line}
+    found = {os.path.basename(path): path for path in sorted(mapped) if ".so" in path and "/lib" in path}
+    # A program names a library by the first part of its version only: libz.so.1, which is libz.so.1.2.13.
+    libraries = {re.sub(r"(\.so\.\d+)\..*", r"\1", name): path for name, path in found.items()} | found
+    loader = next((name for name in libraries if name.startswith(("ld-linux", "ld-musl", "ld64"))), "")
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    python = f"{_FOLDER}/python/bin/{version}"
+    places = {
+        python: os.path.realpath(sys.executable),
+        f"{_FOLDER}/python/lib/{version}": os.path.dirname(os.path.realpath(os.__file__)),
+        f"{_FOLDER}/give_back.py": os.path.realpath(give_back.__file__),
+        **{f"{_FOLDER}/lib/{name}": path for name, path in libraries.items() if name.startswith(("lib", "ld"))},
+    }
+    mounts = tuple(Mount(source, destination, readonly=True) for destination, source in places.items())
+    call = ("--library-path", f"{_FOLDER}/lib", python, "-I", "-S", f"{_FOLDER}/give_back.py")
+    return (f"{_FOLDER}/lib/{loader}", *call), mounts
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _kept(loan: Loan) -> Iterator[str]:
+    """Keep what is lent in the state directory, locked, for as long as the block lasts; where it can be kept."""
+    path, descriptor = "", -1
+    with suppress(OSError, PacktivityError):
+        key = hashlib.sha256(repr(loan.tops).encode()).hexdigest()[:16]
+        path = os.path.join(folders.state("loans"), f"{key}-{os.urandom(4).hex()}.json")
+        files.write_json(path, asdict(loan), mode=0o600)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield path
+    finally:
+        others = path and any(_others(path, loan.tops))
+        if path and not others:
+            with suppress(OSError):
+                os.unlink(path)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _loans(tops: list[str]) -> Iterator[tuple[str, Loan, bool]]:
+    """Yield the loans of some of these directories, with their files and whether their task still runs."""
+    with suppress(OSError, PacktivityError):
+        folder = folders.state("loans", make=False)
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            with suppress(OSError, ValueError, TypeError, KeyError), open(path, encoding="utf-8") as file:
+                document = json.load(file)
+                loan = Loan(**{**document, "lent": [Lent(**lent) for lent in document["lent"]]})
+                if set(loan.tops) & set(tops):
+                    yield path, loan, not files.lock(file.fileno())
+
+
+def _others(path: str, tops: list[str]) -> Iterator[str]:
+    return (other for other, _, runs in _loans(tops) if runs and other != path)
+
+
+def _interrupted(tops: list[str]) -> list[tuple[str, Loan]]:
+    return [(path, loan) for path, loan, runs in _loans(tops) if not runs]

@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from packtivity import errors, notes
@@ -153,12 +154,11 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     notes.current().image = image.note()
-    with ownership.lent(runtime, execution):
-        ended = _run_again_if_gone(runtime, execution, image, log, watch)
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
-    ownership.reclaim(
-        runtime, execution, lambda helper: _run(runtime, helper, image, log, quiet).completed.returncode, watch.say
-    )
+    task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
+    helper = partial(_run_helper, runtime, image, quiet)
+    with ownership.shared(runtime, execution, task, helper, watch.say) as shared:
+        ended = _run_again_if_gone(runtime, shared, image, log, watch)
     _refuse_failed_start(runtime, ended)
     return ended
 
@@ -176,11 +176,24 @@ def _run_again_if_gone(
     return ended
 
 
+def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: Execution) -> Completed:
+    return _run(runtime, execution, image, None, watch).completed
+
+
+def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
+    """Return the image's user for a tool that maps the caller to it."""
+    if not runtime.host.rootless or not execution.as_image_says or not image.user:
+        return None
+    uid, gid = image_store.user_ids(runtime, image)
+    return f"{uid}:{gid}" if uid else None
+
+
 def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
     name = new_name()
     with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
-        launch = Launch(image.run, name, cleanup.folder if runtime.needs_scratch else None, image.workdir or None)
+        scratch = cleanup.folder if runtime.needs_scratch else None
+        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image))
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
         argv = runtime.run_argv(execution, launch)
@@ -223,7 +236,8 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     name = new_name()
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         scratch = cleanup.folder if runtime.needs_scratch else None
-        argv = runtime.run_argv(execution, Launch(image.run, name, scratch, image.workdir or None))
+        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image))
+        argv = runtime.run_argv(execution, launch)
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
             cleanup.cut()

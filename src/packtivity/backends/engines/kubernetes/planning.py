@@ -108,11 +108,11 @@ def plan_pod(
 def user_for(told: str | None, who: Caller) -> tuple[int, int] | None:
     """Return user and group id of a task; None for the image's own. Nobody is root without having been told to be.
 
-    :param told: ``UID``, ``UID:GID`` or ``image``, by whoever may say so; None when nobody did.
+    :param told: ``UID``, ``UID:GID``, ``caller`` or ``image``, by whoever may say so; None when nobody did.
     """
     if told == "image":
         return None
-    if told is not None:
+    if told not in (None, "caller"):
         uid, _, gid = told.partition(":")
         return int(uid), int(gid or who.gid or uid)
     uid_ = who.uid or who.owner or _NOBODY_IN_PARTICULAR

@@ -1,0 +1,89 @@
+"""An image's own user and home: what a task of an old spec could do with packtivity 0.17.1 on Docker, it can do here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from homes import IMAGES, push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPT = """
+exec > {out}
+try() { name=$1; shift; if "$@" 2>/dev/null; then echo "$name yes"; else echo "$name no"; fi; }
+echo "uid $(id -u)"
+echo "home $HOME"
+echo "entered ${ENTERED:-no}"
+echo "here $(pwd)"
+try home-read cat ~/.software
+try home-write sh -c 'echo x > ~/written'
+try software-read cat /analysis/fit
+try software-write sh -c 'echo x > /analysis/out/tmp'
+try tmp-write sh -c 'echo x > /tmp/written'
+try here-write sh -c 'echo x > ./written'
+cd {workdir}
+try work-write sh -c 'mkdir -p deep/er; echo x > deep/er/file; echo y >> old; mkdir junk; touch junk/x'
+try work-rm sh -c 'rm -rf junk/*'
+try work-chmod chmod -R u+rwX deep
+try work-chown chown -R "$(id -u)" deep
+"""
+
+
+@pytest.fixture(scope="session")
+def homes(engines: dict[str, str], lab_folder: Path) -> dict[str, str]:
+    """The family of images, by name."""
+    folder = lab_folder / "homes"
+    folder.mkdir()
+    return push(engines["PACKTIVITY_TEST_REGISTRY"], folder)
+
+
+def said(text: str) -> dict[str, str]:
+    """Return what the script wrote, by name."""
+    return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+
+
+def reference(lab: Any, image: str, workdir: Path) -> dict[str, str]:
+    """Run the script as packtivity 0.17.1 does: ``docker run --rm -i -v WORKDIR:WORKDIR:rw IMAGE sh``, the script as input."""
+    script = SCRIPT.replace("{out}", f"{workdir}/out").replace("{workdir}", str(workdir))
+    argv = ["docker", "run", "--rm", "-i", "--network", "none", "-v", f"{workdir}:{workdir}:rw", image, "sh"]
+    process = lab.person.popen(argv, stdin=-1, stdout=-1, stderr=-1)
+    process.communicate(script.encode(), timeout=60)
+    return said((workdir / "out").read_text()) if process.returncode == 0 else {}
+
+
+def task(lab: Any, image: str, workdir: Path, *options: str) -> tuple[Any, dict[str, str]]:
+    (workdir / "old").write_text("x\n")
+    os.chown(workdir / "old", lab.person.uid, lab.person.gid)
+    lab.image = image
+    process = {
+        "process_type": "interpolated-script-cmd",
+        "script": SCRIPT.replace("${ENTERED:-no}", "${{ENTERED:-no}}")
+        .replace("() {", "() {{")
+        .replace("fi; }", "fi; }}"),
+        "interpreter": "sh",
+    }
+    done = lab.run(lab.spec(process), {"out": "{workdir}/out", "workdir": "{workdir}"}, workdir, *options)
+    return done, said((workdir / "out").read_text()) if (workdir / "out").exists() else {}
+
+
+def owners(workdir: Path) -> set[int]:
+    return {path.lstat().st_uid for path in (workdir, *workdir.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_task_is_the_images_own_user(lab: Any, homes: dict[str, str], name: str) -> None:
+    workdir, image = lab.workdir(), IMAGES[name]
+    done, found = task(lab, homes[name], workdir)
+    assert (done.code, done.err) == (0, ""), done
+    print(found)
+    assert owners(workdir) == {lab.person.uid}
+    if lab.kind == "docker":
+        wanted = reference(lab, homes[name], lab.workdir())
+        assert {name: found.get(name) for name in wanted} == wanted
+    if lab.kind != "apptainer":
+        homes_of_nobody = {"/", image.workdir} if lab.kind == "podman" and name == "number" else {image.home}
+        assert found["uid"] == str(image.uid)
+        assert found["home"] in homes_of_nobody  # a user without an entry: Podman makes one, with the work directory
