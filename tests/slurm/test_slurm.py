@@ -157,14 +157,15 @@ def test_a_job_that_somebody_else_has_cancelled_is_a_cancelled_task(backend, sub
 
 
 def test_a_job_that_slurm_runs_again_is_no_failure_of_its_task(backend, submit, tmp_path):
-    backend.engine.limits = replace(backend.engine.limits, lag=5.0)  # or we would submit it before Slurm does
+    backend.engine.limits = replace(backend.engine.limits, lag=30.0)  # or we would submit it before Slurm does
     proxy = submit(seconds=3)
     folder = begun(tmp_path / "work")
     ((number, _),) = slurms.states(proxy.task_id).items()
     slurms.command("scontrol", "requeue", str(number))
     slurms.hurry(proxy.task_id)
     found = succeeds(backend, proxy, folder)
-    assert (found["attempts"], [*slurms.states(proxy.task_id)]) == (2, [number])
+    # The attempt was given back: the runner was told to stop.
+    assert (found["attempts"], [*slurms.states(proxy.task_id)]) == (1, [number])
 
 
 @pytest.mark.soak

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import ParameterError
@@ -39,7 +40,8 @@ class Apptainer(Runtime):
         """Return ``apptainer exec …``."""
         # The image's own work directory need not exist: it is entered if that is possible; there is no other way to know.
         folder = launch.workdir if execution.workdir is None else None
-        argv = with_variables(self.variables(execution), execution.argv, folder)
+        first = _home(launch) if execution.as_image_says and "HOME" not in execution.env else ""
+        argv = with_variables(self.variables(execution), execution.argv, folder, first)
         return (self.program, "--quiet", "exec", *self._options(execution, launch), launch.image, *argv)
 
     def variables(self, execution: Execution) -> dict[str, str]:
@@ -66,6 +68,9 @@ class Apptainer(Runtime):
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
         yield "--containall"
+        if execution.user == "image":  # root inside is the caller outside, and may write in the image's directories
+            yield from (() if self.host.uid == 0 else ("--fakeroot",))
+            yield from ("--writable-tmpfs", "--no-home")
         if launch.scratch:
             yield from ("--workdir", launch.scratch)
         yield from ("--pwd", execution.workdir or "/")
@@ -118,6 +123,19 @@ def _says(switch: str, value: str) -> bool:
             return file.read().strip() == value
     except OSError:
         return False
+
+
+def _home(launch: Launch) -> str:
+    """Return shell that makes the home of the image's own user the task's, where the caller can read it."""
+    if launch.user is None:
+        return ""
+    user = shlex.quote(launch.user.partition(":")[0] or "0")
+    look = (
+        f'h=; while IFS=: read -r n _ u _ _ d _; do if [ "$n" = {user} ] || [ "$u" = {user} ]; then h=$d; break; fi; '
+        "done 2>/dev/null </etc/passwd"
+    )
+    find = f"h={shlex.quote(launch.home)}" if launch.home else look
+    return f'{find}; if [ -n "$h" ] && [ -r "$h" ] && [ -x "$h" ]; then export HOME="$h"; fi; unset h n u d _'
 
 
 class Singularity(Apptainer):

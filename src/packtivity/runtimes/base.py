@@ -52,7 +52,9 @@ class Launch:
     :ivar name: the container's name; ``None`` for a line that a person runs, which may pull the image itself.
     :ivar scratch: a private folder for this run, for tools that need one.
     :ivar workdir: the work directory that the image asks for, for tools that do not look.
-    :ivar user: ``UID:GID`` of the image's own user, for tools that have to map the caller to it; ``None`` for root.
+    :ivar user: the image's own user, for tools that do not look: ``UID:GID`` for those that map the caller to it, ``None``
+        for root; else its name or number.
+    :ivar home: ``HOME`` as the image sets it, likewise.
     :ivar cidfile: file that is to have the container's identifier, for tools that write one.
     :ivar pidfile: file that is to have the id of the process that the tool leaves beside the container, likewise.
     """
@@ -62,6 +64,7 @@ class Launch:
     scratch: str | None = None
     workdir: str | None = None
     user: str | None = None
+    home: str = ""
     cidfile: str | None = None
     pidfile: str | None = None
 
@@ -214,22 +217,27 @@ def check_variables(variables: Mapping[str, str]) -> None:
             )
 
 
-def with_variables(variables: Mapping[str, str], argv: tuple[str, ...], folder: str | None = None) -> tuple[str, ...]:
+def with_variables(
+    variables: Mapping[str, str], argv: tuple[str, ...], folder: str | None = None, first: str = ""
+) -> tuple[str, ...]:
     """Put variables in front of a program by way of a shell inside the container.
 
     For tools whose own way of setting variables changes values, lets a shell evaluate them, or has them in a process
     on the host.
 
     :param folder: where to start, if it can be entered.
+    :param first: a line of shell to begin with.
     :raises ParameterError: a variable cannot be set.
     """
     check_variables(variables)
-    if not variables and folder is None:
+    if not variables and folder is None and not first:
         return argv
     words = [f'export {name}="${{{at}}}"' for at, name in enumerate(variables, 1)]
     words += [f"shift {len(variables)}", 'exec "$@"']
     if folder is not None:
         words.insert(0, 'cd "$0" 2>/dev/null')
+    if first:
+        words.insert(0, first)
     return ("sh", "-c", "; ".join(words), folder or "sh", *variables.values(), *argv)
 
 

@@ -57,6 +57,7 @@ class Image:
     :ivar identifier: the tool's own identifier of its contents; empty when it has none.
     :ivar workdir: work directory the image asks for, where the tool does not look itself.
     :ivar user: the user that the image asks for, as it names it; empty for root.
+    :ivar home: ``HOME`` as the image sets it, where the tool does not look itself.
     :ivar ids: user and group id of that user, where somebody looked them up.
     :ivar seen: when the store was inspected, seconds since the epoch.
     """
@@ -67,6 +68,7 @@ class Image:
     identifier: str = ""
     workdir: str = ""
     user: str = ""
+    home: str = ""
     ids: tuple[int, int] | None = None
     seen: float = 0.0
 
@@ -308,7 +310,9 @@ def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     part = f"{target}.{os.urandom(4).hex()}.part"
     pull(runtime.pull_argv(pinned, part), part, target)
     known = described or Description("")
-    image = Image(reference, target, known.digest, _stamp(target), known.workdir, seen=time.time())
+    image = Image(
+        reference, target, known.digest, _stamp(target), known.workdir, known.user, known.home, seen=time.time()
+    )
     write_note(runtime, image)
     return image
 

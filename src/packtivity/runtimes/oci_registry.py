@@ -48,10 +48,14 @@ class Description:
 
     :ivar digest: of what the tag names: of the index, when there is one for several architectures.
     :ivar workdir: the work directory the image asks for, empty when it asks for none.
+    :ivar user: the user it asks for, empty for root.
+    :ivar home: ``HOME`` as the image sets it, empty when it does not.
     """
 
     digest: str
     workdir: str = ""
+    user: str = ""
+    home: str = ""
 
 
 def describe(image: str) -> Description | None:
@@ -78,7 +82,10 @@ def _describe(reference: Reference, limit: float) -> Description | None:
                 return None  # the tool has the better message about a missing architecture
             manifest, _ = registry.get(f"manifests/{_check_digest(inner[0])}", _MANIFESTS)
         config, _ = registry.get(f"blobs/{_check_digest(manifest['config']['digest'])}", ("*/*",))
-        return Description(digest, str((config.get("config") or {}).get("WorkingDir") or ""))
+        asked = config.get("config") or {}
+        homes = [str(line)[5:] for line in asked.get("Env") or [] if str(line).startswith("HOME=")]
+        workdir, user = (str(asked.get(name) or "") for name in ("WorkingDir", "User"))
+        return Description(digest, workdir, user, homes[-1] if homes else "")
 
 
 def _check_digest(text: str) -> str:

@@ -181,8 +181,12 @@ def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: E
 
 
 def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
-    """Return the image's user for a tool that maps the caller to it."""
-    if not runtime.host.rootless or not execution.as_image_says or not image.user:
+    """Return the image's own user for a tool that does not look itself."""
+    if not execution.as_image_says:
+        return None
+    if not runtime.has_store:
+        return image.user if image.digest else None
+    if not runtime.host.rootless or not image.user:
         return None
     uid, gid = image_store.user_ids(runtime, image)
     return f"{uid}:{gid}" if uid else None
@@ -193,7 +197,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
     with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
         scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image))
+        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
         argv = runtime.run_argv(execution, launch)
@@ -236,7 +240,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     name = new_name()
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image))
+        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
         argv = runtime.run_argv(execution, launch)
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
