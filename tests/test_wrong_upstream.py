@@ -443,6 +443,10 @@ def test_what_was_wrong_is_right_here(case: Wrong, oracle: str, tmp_path: Path) 
 
 
 ELSEWHERE = {
+    "an image with a user other than root cannot write into the work directory": (
+        "containers/test_homes.py::test_a_task_is_the_images_own_user"
+    ),
+    "what root of a container makes stays root's": "containers/test_homes.py::test_a_task_is_the_images_own_user",
     "a container outlives a killed client": "containers/test_kills.py::test_nothing_is_left_after_a_kill",
     "after a day, a time-out starts anew": "test_api.py::test_waiting_is_given_up_even_after_a_day",
     "`fromglob-pub` publishes in the order of the directory": (
