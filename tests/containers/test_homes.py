@@ -100,3 +100,25 @@ def test_a_task_is_the_images_own_user(lab: Any, homes: dict[str, str], name: st
         homes_of_nobody = {"/", image.workdir} if lab.kind == "podman" and name == "number" else {image.home}
         assert found["uid"] == str(image.uid)
         assert found["home"] in homes_of_nobody  # a user without an entry: Podman makes one, with the work directory
+
+
+def test_apptainer_is_root_of_the_image_on_request(lab: Any, homes: dict[str, str]) -> None:
+    if lab.kind != "apptainer":
+        pytest.skip("the others are the image's user already")
+    workdir = lab.workdir()
+    done, found = task(lab, homes["root"], workdir, "--user", "image")
+    assert (done.code, done.err) == (0, "")
+    assert set(found.items()) >= {("uid", "0"), ("home-read", "yes"), ("home-write", "yes"), ("software-write", "yes")}
+    assert owners(workdir) == {lab.person.uid}
+
+
+def test_files_of_colleagues_stay_theirs(lab: Any, homes: dict[str, str]) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can make files of others")
+    workdir = lab.workdir()
+    (workdir / "colleague").touch()
+    os.chown(workdir / "colleague", 1000, 1000)  # the image's user is a real person here
+    done, _ = task(lab, homes["atlas"], workdir)
+    assert (done.code, done.err) == (0, "")
+    assert (workdir / "colleague").stat().st_uid == 1000
+    assert owners(workdir) == {lab.person.uid, 1000}

@@ -50,11 +50,15 @@ def test_outputs_belong_to_the_caller_whose_home_can_be_written(lab: Any) -> Non
     spec = lab.spec(
         'mkdir {workdir}/d && echo 1 > {workdir}/d/f && id -u && echo 1 > "$HOME/x" && echo "$USER" > {out}'
     )
-    done = lab.run(spec, {**OUT, "workdir": "{workdir}"}, workdir)
+    done = lab.run(spec, {**OUT, "workdir": "{workdir}"}, workdir, "--user", "caller")
     assert (done.code, done.err) == (0, "")
     assert {owner(path) for path in [*workdir.rglob("*")]} == {lab.person.uid}
     assert done.lines() == [str(lab.person.uid)]
     assert (workdir / "out").read_text() == f"{lab.person.name}\n"
+    own = lab.run(spec, {**OUT, "workdir": "{workdir}"}, lab.workdir())
+    assert (own.code, own.err) == (0, "")
+    assert {owner(path) for path in [*own.workdir.rglob("*")]} == {lab.person.uid}
+    assert own.lines() == [str(lab.person.uid) if lab.kind == "apptainer" else "0"]
 
 
 def test_read_only_is_read_only_and_nothing_else_is_there(lab: Any) -> None:
@@ -162,9 +166,12 @@ def test_a_python_image_knows_its_user(lab: Any) -> None:
         "interpreter": "python3",
         "script": "import getpass\nopen('{out}', 'w').write(getpass.getuser())",
     }
-    done = lab.run(lab.spec(process, image=image, imagetag=tag), OUT, workdir)
-    assert (done.code, done.err) == (0, "")
-    assert (workdir / "out").read_text() == lab.person.name
+    for user, name in (("caller", lab.person.name), ("image", "root")):
+        if lab.kind == "apptainer" and user == "image":
+            continue
+        done = lab.run(lab.spec(process, image=image, imagetag=tag), OUT, workdir, "--user", user)
+        assert (done.code, done.err) == (0, "")
+        assert (workdir / "out").read_text() == name
 
 
 def test_authentication_mounts_the_directory_of_credentials(lab: Any) -> None:

@@ -126,7 +126,7 @@ def _says(switch: str, value: str) -> bool:
 
 
 def _home(launch: Launch) -> str:
-    """Return shell that makes the home of the image's own user the task's, where the caller can read it."""
+    """Return shell that makes the home of the image's own user the task's, where the caller can read something in it."""
     if launch.user is None:
         return ""
     user = shlex.quote(launch.user.partition(":")[0] or "0")
@@ -135,7 +135,8 @@ def _home(launch: Launch) -> str:
         "done 2>/dev/null </etc/passwd"
     )
     find = f"h={shlex.quote(launch.home)}" if launch.home else look
-    return f'{find}; if [ -n "$h" ] && [ -r "$h" ] && [ -x "$h" ]; then export HOME="$h"; fi; unset h n u d _'
+    take = 'for f in "$h"/* "$h"/.[!.]*; do if [ -e "$f" ]; then export HOME="$h"; break; fi; done'
+    return f'{find}; if [ -n "$h" ]; then {take}; fi; unset h n u d f'
 
 
 class Singularity(Apptainer):
