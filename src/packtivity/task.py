@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from packtivity import datamodel as default_datamodel
 from packtivity import notes
 from packtivity.checks import check_outputs, check_publishable, may_pass
+from packtivity.datamodel import as_given
 from packtivity.errors import ConfigurationError, PacktivityError
 from packtivity.files import is_id
 from packtivity.handlers import environment_handlers
 from packtivity.handlers.config import ExecutionConfig, packconfig
-from packtivity.handlers.documents import as_given
 from packtivity.handlers.execution_handlers import executor, plan
 from packtivity.handlers.process_handlers import process as process_registry
 from packtivity.handlers.publisher_handlers import can_prepublish
@@ -160,7 +160,7 @@ def acquire_job_env(
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
 
@@ -276,7 +276,7 @@ def _walk(run: Run, log: Logger) -> Parameters:
 # --- the document ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Task:
     """Everything needed to run a task anywhere, as plain data.
 
@@ -293,7 +293,7 @@ class Task:
     config: JSON = field(default_factory=dict)
     datamodel: JSON = None
     id: str | None = None
-    seal: str | None = field(default=None, repr=False)
+    seal: str | None = None
 
     @classmethod
     def of(

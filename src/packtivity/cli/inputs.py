@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors, settings
 from packtivity.backends.registry import backend_from_string
@@ -83,8 +83,7 @@ class ContainerOptions:
         return chosen
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Task:
+class Task(NamedTuple):
     """A task as it is given to a backend."""
 
     spec: dict[str, Any]
@@ -211,7 +210,7 @@ def is_strict(option: bool) -> bool:
 
 def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return the diagnostics as errors, which they are under ``--strict``."""
-    return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+    return tuple(diagnostic._replace(severity="error") for diagnostic in diagnostics)
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
@@ -245,8 +244,7 @@ def _check_directories_to_read(state: State, *, strict: bool) -> None:
 _OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Target:
+class Target(NamedTuple):
     """Where tasks run: the backend that an option names.
 
     :ivar synchronous: whether it runs tasks here and now.

@@ -14,7 +14,7 @@ from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import image_of
 from packtivity.runtimes.image_store import inspect
 from packtivity.runtimes.supervise import Supervision, find_image
-from packtivity.spec.sources import without_secrets
+from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
 
 
