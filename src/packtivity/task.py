@@ -276,7 +276,7 @@ def _walk(run: Run, log: Logger) -> Parameters:
 # --- the document ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, repr=False)
 class Task:
     """Everything needed to run a task anywhere, as plain data.
 

@@ -125,7 +125,9 @@ def remember_debug(ctx: click.Context, _parameter: click.Parameter, value: bool)
 def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     """Print the version and end."""
     if value and not ctx.resilient_parsing:
-        click.echo(f"packtivity {VERSION}", color=ctx.color)
+        from packtivity.cli.printing import say  # help and completion print nothing themselves
+
+        say(f"packtivity {VERSION}")
         ctx.exit()
 
 

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors, settings
@@ -34,8 +33,14 @@ if TYPE_CHECKING:
     from packtivity.types import Diagnostic, State
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SpecOptions:
+class Options:
+    """The options of a command as click gives them, an attribute each; each command has a class that lists its own."""
+
+    def __init__(self, **given: Any) -> None:
+        vars(self).update(given)
+
+
+class SpecOptions(Options):
     """The options that say which spec is meant and how it is checked."""
 
     spec: str
@@ -61,8 +66,7 @@ class SpecOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ContainerOptions:
+class ContainerOptions(Options):
     """The options that say how containers are run; None is for the settings to say."""
 
     runtime: str | None = None
@@ -91,7 +95,6 @@ class Task(NamedTuple):
     state: State
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TaskOptions(SpecOptions):
     """The options of every command on a task."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from packtivity.cli.inputs import ContainerOptions, SpecOptions
 from packtivity.cli.printing import say
@@ -18,7 +17,6 @@ from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LockOptions(SpecOptions, ContainerOptions):
     """The options of ``packtivity lock``."""
 
