@@ -7,8 +7,8 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import datamodel as default_datamodel
 from packtivity import notes
@@ -160,8 +160,7 @@ def acquire_job_env(
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Run:
+class Run(NamedTuple):
     """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
 
     spec: Spec
@@ -173,7 +172,7 @@ class Run:
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
-        return replace(self, parameters=finalize_inputs(self.parameters, self.state)[0])
+        return self._replace(parameters=finalize_inputs(self.parameters, self.state)[0])
 
     def job_and_environment(self) -> tuple[Job, Part] | tuple[None, None]:
         """Return what is to be run, and in what; ``(None, None)`` for a spec that only publishes."""
@@ -223,7 +222,7 @@ def run_packtivity(
     if writer is None:
         return _attempts(run, None)
     try:
-        result = _attempts(replace(run, exec_config=writer.begin(exec_config)), writer)
+        result = _attempts(run._replace(exec_config=writer.begin(exec_config)), writer)
         writer.succeeded(result.json())
     except BaseException as error:
         writer.failed(error)

@@ -26,7 +26,7 @@ LOCAL_LIMIT = 67_108_864
 _REPOSITORIES = ("github:", "gitlab-cern:")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False)
 class LocalFile:
     """A file of this machine; two of them are equal when their paths are.
 
