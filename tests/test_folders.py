@@ -20,7 +20,7 @@ from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
 from packtivity.spec.fetch import fetch
-from packtivity.spec.sources import WebFile
+from packtivity.spec.remote import WebFile
 from packtivity.statecontexts import LocalFSState
 from packtivity.worker import answer
 

@@ -15,7 +15,7 @@ from packtivity.backends.base import defaultsyncbackend
 from packtivity.backends.registry import backend_from_string
 from packtivity.errors import BackendError, TaskTimeout
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.spec.custom_schemas import SchemaSource
+from packtivity.spec.schemas import SchemaSource
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import ASYNC_NAME, load_packtivity
 from packtivity.types import JSON, Backend, JSONValue, Parameters, State, SyncBackend

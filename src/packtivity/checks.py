@@ -6,9 +6,8 @@ from os.path import exists
 from typing import TYPE_CHECKING
 
 from packtivity import notes
-from packtivity.datamodel import iter_leaves
+from packtivity.datamodel import iter_leaves, plain
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
-from packtivity.handlers.documents import plain
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest

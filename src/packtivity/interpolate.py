@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.registry import nearest
@@ -264,8 +263,7 @@ def _unknown_name(name: str, values: _Values, where: dict[str, Any]) -> MissingN
     return MissingName(f"placeholder {{{where['field']}}}: nothing is called {name!r}", name=name, hint=hint, **where)
 
 
-@dataclass(frozen=True, slots=True)
-class Placeholder:
+class Placeholder(NamedTuple):
     """One placeholder of a template.
 
     :ivar name: the name it starts with: ``x`` of ``{x[key]:>5}``, a number for ``{0}``, empty for ``{}``.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from packtivity.types import JSON, Completed, Execution, Job
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class RunNotes:
     """The notes on one attempt at a task; what is not known yet is None or empty.
 

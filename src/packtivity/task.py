@@ -7,17 +7,17 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import datamodel as default_datamodel
 from packtivity import notes
 from packtivity.checks import check_outputs, check_publishable, may_pass
+from packtivity.datamodel import as_given
 from packtivity.errors import ConfigurationError, PacktivityError
 from packtivity.files import is_id
 from packtivity.handlers import environment_handlers
 from packtivity.handlers.config import ExecutionConfig, packconfig
-from packtivity.handlers.documents import as_given
 from packtivity.handlers.execution_handlers import executor, plan
 from packtivity.handlers.process_handlers import process as process_registry
 from packtivity.handlers.publisher_handlers import can_prepublish
@@ -160,8 +160,7 @@ def acquire_job_env(
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
 
     spec: Spec
@@ -173,7 +172,7 @@ class Run:
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
-        return replace(self, parameters=finalize_inputs(self.parameters, self.state)[0])
+        return self._replace(parameters=finalize_inputs(self.parameters, self.state)[0])
 
     def job_and_environment(self) -> tuple[Job, Part] | tuple[None, None]:
         """Return what is to be run, and in what; ``(None, None)`` for a spec that only publishes."""
@@ -223,7 +222,7 @@ def run_packtivity(
     if writer is None:
         return _attempts(run, None)
     try:
-        result = _attempts(replace(run, exec_config=writer.begin(exec_config)), writer)
+        result = _attempts(run._replace(exec_config=writer.begin(exec_config)), writer)
         writer.succeeded(result.json())
     except BaseException as error:
         writer.failed(error)
@@ -276,7 +275,7 @@ def _walk(run: Run, log: Logger) -> Parameters:
 # --- the document ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Task:
     """Everything needed to run a task anywhere, as plain data.
 
@@ -293,7 +292,7 @@ class Task:
     config: JSON = field(default_factory=dict)
     datamodel: JSON = None
     id: str | None = None
-    seal: str | None = field(default=None, repr=False)
+    seal: str | None = None
 
     @classmethod
     def of(

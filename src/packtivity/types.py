@@ -1,14 +1,14 @@
 """The vocabulary of packtivity as types. Read this first.
 
-Plain dictionaries at the wire (clients index them), described here by ``TypedDict``; frozen dataclasses for what
-lives inside one run; ``Protocol`` at the seams where other people's classes come in. No behaviour lives here.
+Plain dictionaries at the wire (clients index them), described here by ``TypedDict``; named tuples and a frozen
+dataclass for what lives inside one run; ``Protocol`` at the seams where other people's classes come in. No behaviour lives here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,7 @@ class ProxyDocument(TypedDict):
 Severity = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a text file; ``line`` and ``column`` count from 1, columns in characters."""
 
     file: str
@@ -75,8 +74,7 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One mistake in a spec or parameter document, told once.
 
     :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``.
@@ -102,8 +100,7 @@ class Diagnostic:
 # --- one run ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One bind mount of an execution: ``source`` here appears at ``destination`` inside."""
 
     source: str
@@ -113,8 +110,7 @@ class Mount:
     propagation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a container may use at most; ``None`` is no limit.
 
     :ivar cpus: CPUs, fractions allowed.
@@ -127,7 +123,10 @@ class Limits:
     gpus: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, repr=False)
 class Execution:
     """A fully planned run: nothing is decided after this.
 
@@ -164,7 +163,7 @@ class Execution:
     user: str | None = None
     group: int | None = None
     network: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     tty: bool = False
     unpacked: bool = False
     options: tuple[str, ...] = ()
@@ -176,8 +175,7 @@ class Execution:
         return self.user in (None, "image")
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """How an execution ended.
 
     :ivar returncode: exit code, negative for a signal, as in :mod:`subprocess`.

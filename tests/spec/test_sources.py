@@ -25,7 +25,8 @@ from webs import endless
 from packtivity.errors import InvalidSpec, LoadError
 from packtivity.settings import Settings
 from packtivity.spec.document import load_document
-from packtivity.spec.sources import GitLabFile, LocalFile, WebFile, locate
+from packtivity.spec.remote import GitLabFile, WebFile
+from packtivity.spec.sources import LocalFile, locate
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "glpat-very-secret"

@@ -240,6 +240,7 @@ def test_lines_end_where_yaml_says_they_do():
         ("a: b\x7f\n", "invalid-character", "1:5", "U+007F"),
         ("b: 1\na: \udce9\n", "invalid-character", "2:4", "not UTF-8"),
         (b"b: 1\na: caf\xe9\n", "not-utf-8", "2:7", "byte 0xe9 at offset 11 is not UTF-8"),
+        (b"\xef\xbb\xbfa: caf\xe9\n", "not-utf-8", "1:7", "byte 0xe9 at offset 6 is not UTF-8"),
         (b"\xff\xfea", "not-utf-8", "1:1", "is not UTF-16"),
         ('a: "\\ud83d"\n', "invalid-character", "1:4", "half a surrogate pair"),
         ('{"a": "\\ud83d"}', "invalid-character", "1:7", "half a surrogate pair"),

@@ -12,9 +12,9 @@ from packtivity import datamodel
 from packtivity.backends.failures import error_of
 from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.checks import check_outputs
+from packtivity.datamodel import as_given
 from packtivity.errors import BackendError, TaskFailed
 from packtivity.handlers.config import packconfig
-from packtivity.handlers.documents import as_given
 from packtivity.statecontexts import load_state
 from packtivity.task import acquire_job_env, finalize_inputs, finalize_outputs, prepublish, publish
 

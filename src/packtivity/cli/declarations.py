@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from packtivity.cli import options
-from packtivity.cli.command import Group, command
+from packtivity.cli.command import command, group
 
 
-@options.version
-@click.group("packtivity", cls=Group)
+@group("packtivity", options.version)
 def main() -> None:
     """Run scientific tasks that must stay runnable for decades.
 
@@ -260,8 +257,7 @@ def worker(document: str, verbosity: str) -> int:
     return work(document, verbosity)
 
 
-@options.version
-@click.group("packtivity-util", cls=Group, short_help="Try out parts of a task: pubtest, shell.")
+@group("packtivity-util", options.version, short_help="Try out parts of a task: pubtest, shell.")
 def util() -> None:
     """Try out parts of a task without running it."""
 

@@ -14,7 +14,7 @@ from packtivity.errors import UsageError
 from packtivity.printable import printable
 from packtivity.spec.diagnostics import dotted
 from packtivity.spec.publishers import kind_of
-from packtivity.spec.sources import without_secrets
+from packtivity.spec.remote import without_secrets
 from packtivity.spec.templates import needs
 
 if TYPE_CHECKING:

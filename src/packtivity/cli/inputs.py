@@ -9,8 +9,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors, settings
 from packtivity.backends.registry import backend_from_string
@@ -34,8 +33,14 @@ if TYPE_CHECKING:
     from packtivity.types import Diagnostic, State
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SpecOptions:
+class Options:
+    """The options of a command as click gives them, an attribute each; each command has a class that lists its own."""
+
+    def __init__(self, **given: Any) -> None:
+        vars(self).update(given)
+
+
+class SpecOptions(Options):
     """The options that say which spec is meant and how it is checked."""
 
     spec: str
@@ -61,8 +66,7 @@ class SpecOptions:
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ContainerOptions:
+class ContainerOptions(Options):
     """The options that say how containers are run; None is for the settings to say."""
 
     runtime: str | None = None
@@ -83,8 +87,7 @@ class ContainerOptions:
         return chosen
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Task:
+class Task(NamedTuple):
     """A task as it is given to a backend."""
 
     spec: dict[str, Any]
@@ -92,7 +95,6 @@ class Task:
     state: State
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TaskOptions(SpecOptions):
     """The options of every command on a task."""
 
@@ -211,7 +213,7 @@ def is_strict(option: bool) -> bool:
 
 def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return the diagnostics as errors, which they are under ``--strict``."""
-    return tuple(replace(diagnostic, severity="error") for diagnostic in diagnostics)
+    return tuple(diagnostic._replace(severity="error") for diagnostic in diagnostics)
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
@@ -245,8 +247,7 @@ def _check_directories_to_read(state: State, *, strict: bool) -> None:
 _OWN_BACKENDS = frozenset({"defaultsync", "foregroundasync"})
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Target:
+class Target(NamedTuple):
     """Where tasks run: the backend that an option names.
 
     :ivar synchronous: whether it runs tasks here and now.

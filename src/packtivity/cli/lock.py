@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from packtivity.cli.inputs import ContainerOptions, SpecOptions
 from packtivity.cli.printing import say
@@ -14,11 +13,10 @@ from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import image_of
 from packtivity.runtimes.image_store import inspect
 from packtivity.runtimes.supervise import Supervision, find_image
-from packtivity.spec.sources import without_secrets
+from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LockOptions(SpecOptions, ContainerOptions):
     """The options of ``packtivity lock``."""
 

@@ -46,7 +46,6 @@ _LISTED = 10
 """Failures that are listed at the end."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class MapOptions(SpecOptions):
     """The options of ``packtivity map``."""
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from packtivity.cli.command import remember_debug, together
+from packtivity.cli.command import print_version, remember_debug
 from packtivity.cli.option_types import BackendString, Directory, Duration, File, Verbosity
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-
-def _option(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
+def _option(names: str, help: str, **attributes: Any) -> click.Option:
     """Declare an option; a default is shown in its help."""
-    return click.option(*names.split(), help=help, **{"show_default": bool(attributes.get("default")), **attributes})
+    return click.Option(names.split(), help=help, **{"show_default": bool(attributes.get("default")), **attributes})
 
 
-def _flag(names: str, help: str, **attributes: Any) -> Callable[[Any], Any]:
-    return click.option(*names.split(), help=help, is_flag=True, **attributes)
+def _flag(names: str, help: str, **attributes: Any) -> click.Option:
+    return click.Option(names.split(), help=help, is_flag=True, **attributes)
+
+
+def _argument(name: str, **attributes: Any) -> click.Argument:
+    return click.Argument([name], **attributes)
 
 
 _FILE = File(nameless=True)  # what reads it has a message of its own
 _NO_DIRECTORY = File(directory=False)
 _DIRECTORY = Directory(nameless=True)
 
-spec = click.argument("spec", type=_FILE)
-parfiles = click.argument("parfiles", nargs=-1, type=_FILE)
+spec = _argument("spec", type=_FILE)
+parfiles = _argument("parfiles", nargs=-1, type=_FILE)
 
 parameter = _option(
     "-p --parameter",
@@ -149,8 +150,12 @@ debug = _flag(
     expose_value=False,
     callback=remember_debug,
 )
-version = click.version_option(
-    package_name="packtivity", message="packtivity %(version)s", help="Print the version and exit."
+version = _flag(
+    "--version",
+    "Print the version and exit.",
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
 )
 show = _option(
     "--show/--no-show",
@@ -204,7 +209,7 @@ logs = _flag("--logs", "Print what the task printed, too.")
 follow = _flag("--follow", "Print what the task prints until it is over.")
 cancel = _flag("--cancel", "End tasks that are not over.")
 
-jsonfiles = click.argument(
+jsonfiles = _argument(
     "jsonfiles", nargs=-1, required=True, metavar="JSONFILE...", type=click.Path(dir_okay=False, readable=False)
 )
 everything = _flag("-a --all everything", "List tasks that are over, too.")
@@ -212,15 +217,15 @@ example_output = _option(
     "-o --output", "Write to this file in place of standard output; one that exists is left alone.", type=_NO_DIRECTORY
 )
 force = _flag("--force", "Overwrite the file of --output.")
-task_document = click.argument("document", type=click.Path(dir_okay=False, allow_dash=True))
-shell = click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+task_document = _argument("document", type=click.Path(dir_okay=False, allow_dash=True))
+shell = _argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 
 # --- groups of options, in the order the help shows them ---
 
-document = together(toplevel, schemasource, trust_source, offline, debug)
-task = together(parameter, read, write, state, document, strict, validate, verbosity, spec, parfiles)
-container = together(runtime, pull, cpus, memory, gpus, network, user, image_dir)
-execution = together(backend, asyncwait, proxyfile, outfile, timeout, retries, clean_env, pass_env)
-lock = together(locked, lockfile)
-sets = together(scan, over, read, mapwrite, mapbackend, table, timeout, retries)
-proxies = together(jsonfiles, wait, wait_timeout, logs, follow, cancel, document_format)
+document = (toplevel, schemasource, trust_source, offline, debug)
+task = (parameter, read, write, state, *document, strict, validate, verbosity, spec, parfiles)
+container = (runtime, pull, cpus, memory, gpus, network, user, image_dir)
+execution = (backend, asyncwait, proxyfile, outfile, timeout, retries, clean_env, pass_env)
+lock = (locked, lockfile)
+sets = (scan, over, read, mapwrite, mapbackend, table, timeout, retries)
+proxies = (jsonfiles, wait, wait_timeout, logs, follow, cancel, document_format)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from codecs import getincrementaldecoder
-from dataclasses import dataclass
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,7 +17,7 @@ from packtivity.backends.registry import load_proxy
 from packtivity.backends.status import TaskStatus
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
-from packtivity.cli.inputs import read_json
+from packtivity.cli.inputs import Options, read_json
 from packtivity.cli.printing import plain, say, say_json
 from packtivity.cli.terminal import Progress, is_terminal
 from packtivity.files import open_to_read
@@ -34,8 +33,7 @@ _POLL = (0.01, 1.0)
 """Seconds between questions: at first, and at most."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class CheckOptions:
+class CheckOptions(Options):
     """The options of ``packtivity-checkproxy``."""
 
     jsonfiles: tuple[str, ...]

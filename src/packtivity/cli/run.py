@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
 from io import TextIOWrapper
 from stat import S_ISFIFO, S_ISREG
 from threading import Event
@@ -31,7 +30,6 @@ _POLL = (0.005, 0.5)
 """Seconds between questions to an asynchronous backend: at first, and at most."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RunOptions(TaskOptions, ContainerOptions):
     """The options of ``packtivity-run``."""
 

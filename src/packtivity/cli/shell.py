@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.inputs import ContainerOptions, TaskOptions, start_logging
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from packtivity.types import Execution, State
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ShellOptions(TaskOptions, ContainerOptions):
     """The options of both commands."""
 

@@ -13,7 +13,6 @@ import re
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO, TypeVar
-from unicodedata import combining, east_asian_width
 
 from packtivity.cli.printing import named_leaves
 from packtivity.settings import caller_environment
@@ -95,6 +94,8 @@ def fitted(text: str, width: int) -> str:
         return ""
     if text.isascii():
         return text[:width]
+    from unicodedata import combining, east_asian_width  # a library of a megabyte, and most output is ASCII
+
     used = 0
     for position, character in enumerate(text):
         used += 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1

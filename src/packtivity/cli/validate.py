@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from packtivity.spec import Report
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ValidateOptions(SpecOptions):
     """The options of ``packtivity-validate``."""
 

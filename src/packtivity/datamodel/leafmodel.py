@@ -10,7 +10,7 @@ A class has ``json()`` and ``fromJSON(data)``. The form is that of upstream 0.17
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -59,7 +59,7 @@ class LeafModel:
 
     def leaf_encode(self, obj: object) -> str:
         """Return the ``b64json://`` string that stands for an object."""
-        return MAGIC + b64encode(json.dumps(self.dumper(obj)).encode("utf-8")).decode("ascii")
+        return MAGIC + b2a_base64(json.dumps(self.dumper(obj)).encode("utf-8"), newline=False).decode("ascii")
 
     def leaf_decode(self, encoded: str) -> JSON:
         """Return the JSON that a string stands for.
@@ -68,7 +68,7 @@ class LeafModel:
         """
         if encoded.startswith(MAGIC):
             try:
-                return json.loads(b64decode(encoded.removeprefix(MAGIC)).decode("utf-8"))
+                return json.loads(a2b_base64(encoded.removeprefix(MAGIC)).decode("utf-8"))
             except ValueError as error:
                 raise ParameterError(f"{encoded[:60]!r} is not base64 of JSON: {error}") from None
         if encoded.startswith(self._beginnings):

@@ -9,8 +9,8 @@ from copy import deepcopy
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
+from packtivity.datamodel import plain
 from packtivity.errors import ParameterError
-from packtivity.handlers.documents import plain
 from packtivity.handlers.templates import Values, fill, given
 from packtivity.registry import DEFAULT, Registry
 

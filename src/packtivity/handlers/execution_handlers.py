@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packtivity.handlers.manual import carry_out
 from packtivity.handlers.running import check, ending, execute
 from packtivity.registry import Registry
 from packtivity.runtimes.plan import plan_local, shell_argv
@@ -153,6 +152,8 @@ def _is_manual(job: Job, environment: Part) -> bool:
 def _carry_out(
     config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
 ) -> None:
+    from packtivity.handlers.manual import carry_out  # the door to a person
+
     with step_log(config, metadata, state) as log:
         if config.dry_run():
             log.info("dry run: a person is not asked to carry out the step")

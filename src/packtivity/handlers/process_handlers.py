@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packtivity.handlers.documents import plain, typed
+from packtivity.datamodel import plain, typed
 from packtivity.handlers.templates import fill, joined, values_of
 from packtivity.registry import Registry
 

@@ -11,12 +11,10 @@ import stat
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from packtivity.datamodel import iter_leaves, map_leaves
+from packtivity.datamodel import document, iter_leaves, map_leaves, plain, typed
 from packtivity.datamodel.query import JqError
 from packtivity.errors import MissingParameter, ParameterError, PublishError
 from packtivity.globs import glob as find_files
-from packtivity.handlers.documents import document, plain, typed
-from packtivity.handlers.manual import ask_for_json
 from packtivity.handlers.templates import Values, fill, values_of
 from packtivity.registry import Registry, nearest
 from packtivity.spec.publishers import kind_of
@@ -239,6 +237,8 @@ def manual_instructions(publisher: Part, parameters: ParametersLike, state: Stat
 
     :raises EnvironmentUnavailable: there is nobody to ask.
     """
+    from packtivity.handlers.manual import ask_for_json  # the door to a person
+
     return ask_for_json(publisher["instructions"])
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity.interpolate import MissingName, TemplateError, interpolate, placeholders
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from packtivity.errors import ParameterError
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(NamedTuple):
     """What placeholders may use: ``args`` by position, ``names`` by name."""
 
     args: Sequence[Any]

@@ -7,17 +7,16 @@ editors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors
-from packtivity.spec import custom_schemas, lint, schemas
-from packtivity.spec.custom_schemas import SchemaSource
-from packtivity.spec.diagnostics import LocatedParameters, arrange, locate, one_line
+from packtivity.spec import schemas
 from packtivity.spec.document import Document, load_document
-from packtivity.spec.explain import mistakes
-from packtivity.spec.schemas import SCHEMA_NAME
+from packtivity.spec.schemas import SCHEMA_NAME, SchemaSource
 from packtivity.types import JSON, Diagnostic, JSONValue
+
+if TYPE_CHECKING:
+    from packtivity.spec.diagnostics import LocatedParameters
 
 __all__ = ["Report", "check", "editor_schema", "inspect", "load"]
 
@@ -45,11 +44,17 @@ def load(
     :raises InvalidSpec: a document cannot be read, or is no spec; every mistake is in its ``diagnostics``.
     """
     document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
-    found = arrange(check(document, schemasource, schemaname, offline=offline)) if validate else []
-    if found:
-        raise errors.InvalidSpec("\n".join(map(one_line, found)), found)
+    if validate and (found := check(document, schemasource, schemaname, offline=offline)):
+        raise _invalid(found)
     filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
+
+
+def _invalid(found: list[Diagnostic]) -> errors.InvalidSpec:
+    from packtivity.spec.diagnostics import arrange, one_line  # for what is wrong
+
+    arranged = arrange(found)
+    return errors.InvalidSpec("\n".join(map(one_line, arranged)), arranged)
 
 
 def check(
@@ -64,6 +69,8 @@ def check(
     :raises ConfigurationError: a schema file is not a JSON Schema, or the bundled set has no such schema.
     """
     if schemasource:
+        from packtivity.spec import custom_schemas  # few have schemas of their own
+
         return custom_schemas.check(document, schemasource, schemaname, offline=offline)
     if schemaname != SCHEMA_NAME:
         raise errors.ConfigurationError(
@@ -72,17 +79,21 @@ def check(
         )
     if schemas.accepts(document.data):
         return []
+    from packtivity.spec.diagnostics import locate  # the door to all that explains: something is wrong
+    from packtivity.spec.explain import mistakes
+
     return [locate(finding, document) for finding in mistakes(document.data)]
 
 
 def _filled(data: JSONValue, schemasource: SchemaSource, schemaname: str, offline: bool | None) -> JSON:
     if schemasource:
+        from packtivity.spec import custom_schemas
+
         return custom_schemas.fill_defaults(data, schemasource, schemaname, offline=offline)
     return schemas.fill_defaults(data)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Everything there is to say about a spec.
 
     :ivar spec: with defaults filled; ``None`` when it is not valid.
@@ -118,6 +129,9 @@ def inspect(
     :raises LoadError: a document cannot be fetched.
     :raises ConfigurationError: ``schemasource`` cannot be used.
     """
+    from packtivity.spec import lint  # what is said beyond an error, to people and editors
+    from packtivity.spec.diagnostics import arrange
+
     try:
         document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     except errors.InvalidSpec as error:

@@ -16,16 +16,9 @@ from urllib.parse import unquote, urlsplit
 from packtivity.connections import Guard, Origin, netrc_login, origin, sent_url
 from packtivity.errors import ConfigurationError, LoadError
 from packtivity.settings import Settings
-from packtivity.spec.sources import (
-    GitLabFile,
-    Location,
-    WebFile,
-    is_remote_source,
-    remote_base,
-    scheme_of,
-    split_login,
-    without_secrets,
-)
+from packtivity.spec.refs import scheme_of
+from packtivity.spec.remote import GitLabFile, WebFile, remote_base, split_login, without_secrets
+from packtivity.spec.sources import Location, is_remote_source
 
 _PROJECT = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _API_FILE = re.compile(r"/api/v\d+/projects/([^/]+)/repository/[^/].*")

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from json import loads
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, LoadError
 from packtivity.settings import current
 from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
 from packtivity.spec.document import Document
+from packtivity.spec.remote import remote_base
 from packtivity.spec.schemas import copy
-from packtivity.spec.sources import remote_base
 from packtivity.types import JSON, Diagnostic, JSONValue
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     Schema = dict[str, Any]
 
-
-SchemaSource: TypeAlias = str | os.PathLike[str] | None
-"""A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""
 
 FROM_GITHUB = "from-github"
 _REPOSITORY = "yadage/yadage-schemas"

@@ -7,7 +7,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packtivity import errors
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Document", "load_document", "load_yaml", "parse_document"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Document:
     """A document, its references resolved.
 
@@ -37,8 +37,8 @@ class Document:
     data: JSON
     source: str
     problems: tuple[Diagnostic, ...] = ()
-    _references: References | None = field(default=None, repr=False, compare=False)
-    _root: Place | None = field(default=None, repr=False, compare=False)
+    _references: References | None = None
+    _root: Place | None = None
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where a value is written, be it in another file or behind an alias.
@@ -132,7 +132,7 @@ class _Plain(References):
         return place
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Reader:
     """Reads the documents of one load: the spec at ``file``, as the user named it, and what it refers to."""
 

@@ -17,7 +17,7 @@ from packtivity.errors import LoadError
 from packtivity.registry import note_foreign_code
 from packtivity.settings import Settings
 from packtivity.spec.access import Access
-from packtivity.spec.sources import split_login
+from packtivity.spec.remote import split_login
 
 note_foreign_code("requests")  # it writes to loggers, in threads perhaps
 

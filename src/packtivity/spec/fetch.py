@@ -25,7 +25,7 @@ from packtivity.registry import nearest
 from packtivity.settings import Settings
 from packtivity.spec.access import Access, of_file
 from packtivity.spec.download import Ask, download
-from packtivity.spec.sources import GitLabFile, WebFile, split_login
+from packtivity.spec.remote import GitLabFile, WebFile, split_login
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,13 @@ nothing is known of it before the run, and nothing about it is checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from packtivity.types import Part
 
 
-@dataclass(frozen=True, slots=True)
-class PublisherKind:
+class PublisherKind(NamedTuple):
     """One kind of publisher.
 
     :ivar names: key below which strings are names of parameters.

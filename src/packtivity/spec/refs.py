@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText
-from packtivity.spec.sources import Location, NotAllowed
 from packtivity.spec.yamltext import Parsed
 from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
+if TYPE_CHECKING:
+    from packtivity.spec.sources import Location
+
+KINDS = "A reference names a file beside this one, '#/a/place' in it, or an http or https address."
 _CHAIN = 50
 """How many references may stand behind each other."""
 _FILES = 200
@@ -26,13 +29,17 @@ _EXPANSION = 20_000_000
 """Characters, and 16 for each value, that references may make."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Place:
     """A value, and where it is written: which file, and the path to it there. Made for each value of a document."""
 
     file: Location
     path: Path
     value: JSON
+
+
+class NotAllowed(LoadError):
+    """A document refers to something it may not reach: a remote one to local files, or an unknown kind of address."""
 
 
 class Unresolvable(Exception):
@@ -55,7 +62,23 @@ def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
         return []
-    return [part.replace("~1", "/").replace("~0", "~") for part in unquote(fragment.lstrip("/")).split("/")]
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquoted(fragment.lstrip("/")).split("/")]
+
+
+def unquoted(text: str) -> str:
+    """Return a text with its percent escapes resolved."""
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote  # which takes longer to import than a local spec to read
+
+    return unquote(text)
+
+
+def scheme_of(reference: str) -> str:
+    """Return ``http`` for ``HTTP://…``, and nothing for what is no address but a name."""
+    scheme, found, _ = reference.partition("://")
+    plain = scheme.replace("+", "").replace("-", "").replace(".", "")
+    return scheme.lower() if found and plain.isascii() and plain.isalnum() and scheme[0].isalpha() else ""
 
 
 class References:

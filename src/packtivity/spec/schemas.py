@@ -10,11 +10,11 @@ wrong is explained in :mod:`packtivity.spec.explain`; other people's schemas are
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from json import loads
+from os import PathLike
 from os.path import dirname, join
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from packtivity.types import JSON, JSONValue, Path
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from jsonschema_rs import Draft4Validator
 
 
+SchemaSource: TypeAlias = str | PathLike[str] | None
+"""A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""
+
 SCHEMA_NAME = "packtivity/packtivity-schema"
 KINDS = ("process", "environment", "publisher")
 SCHEMA_DIRECTORY = join(dirname(__file__), "schema")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Branch:
+class Branch(NamedTuple):
     """One form that a part of a spec may have.
 
     :ivar kind: ``process``, ``environment`` or ``publisher``.

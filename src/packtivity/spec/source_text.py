@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 
 from packtivity.errors import ParameterError
@@ -56,7 +57,8 @@ def decode(content: bytes | str, source: str) -> str:
     """
     if isinstance(content, str):
         return _without_surrogates(content.removeprefix("\ufeff"), source)
-    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8"
+    content = content.removeprefix(BOM_UTF8)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

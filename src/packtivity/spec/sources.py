@@ -1,36 +1,32 @@
-"""Where documents come from: local files, web addresses, GitHub and GitLab repositories.
+"""Where documents come from: arithmetic on places, and reading of local files.
 
-Pure arithmetic on places, and reading of local files. What goes over the network is in :mod:`packtivity.spec.fetch`.
+Places on the network are in :mod:`packtivity.spec.remote`, fetching from them is in :mod:`packtivity.spec.fetch`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
-from posixpath import dirname, join, normpath
-from typing import ClassVar, TypeAlias
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from packtivity import settings
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.settings import Settings
+from packtivity.spec.refs import KINDS, NotAllowed, scheme_of, unquoted
+
+if TYPE_CHECKING:
+    from packtivity.spec.remote import GitLabFile, WebFile
 
 Location: TypeAlias = "LocalFile | WebFile | GitLabFile"
 
 LOCAL_LIMIT = 67_108_864
 """Bytes a local document may have."""
 
-KINDS = "A reference names a file beside this one, '#/a/place' in it, or an http or https address."
 _REPOSITORIES = ("github:", "gitlab-cern:")
 
 
-class NotAllowed(LoadError):
-    """A document refers to something it may not reach: a remote one to local files, or an unknown kind of address."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False)
 class LocalFile:
     """A file of this machine; two of them are equal when their paths are.
 
@@ -51,11 +47,13 @@ class LocalFile:
             return self
         scheme = scheme_of(reference)
         if scheme in {"http", "https"}:
+            from packtivity.spec.remote import WebFile  # the door to addresses: a local run needs nothing behind it
+
             return WebFile(reference)
         if scheme not in {"", "file"}:
             raise NotAllowed(f"{reference!r}: addresses of kind {scheme!r} are not known", hint=KINDS)
         if scheme:
-            reference = unquote(reference[len("file://") :].removeprefix("localhost"))
+            reference = unquoted(reference[len("file://") :].removeprefix("localhost"))
         return self._beside(reference)
 
     def _beside(self, name: str) -> LocalFile:
@@ -70,18 +68,11 @@ class LocalFile:
         if not scheme_of(reference) and ("#" in reference or "%" in reference):
             cuts = [at for at, character in enumerate(reference) if character == "#"]
             for cut in [*cuts, len(reference)]:
-                for name in (reference[:cut], unquote(reference[:cut])):
+                for name in (reference[:cut], unquoted(reference[:cut])):
                     if name and os.path.isfile(self._beside(name).path):
                         return self._beside(name), reference[cut + 1 :]
         name, _, fragment = reference.partition("#")
         return self.join(name), fragment
-
-
-def scheme_of(reference: str) -> str:
-    """Return ``http`` for ``HTTP://…``, and nothing for what is no address but a name."""
-    scheme, found, _ = reference.partition("://")
-    plain = scheme.replace("+", "").replace("-", "").replace(".", "")
-    return scheme.lower() if found and plain.isascii() and plain.isalnum() and scheme[0].isalpha() else ""
 
 
 def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> tuple[Location, str]:
@@ -113,9 +104,11 @@ def is_remote_source(toplevel: str) -> bool:
 def _base(toplevel: str, chosen: Settings | None) -> Location:
     """Return a place inside the toplevel, so that names are joined to it as to a neighbour."""
     if is_remote_source(toplevel):
+        from packtivity.spec.remote import remote_base  # the same door, for what the user names
+
         return remote_base(toplevel, chosen or settings.current())
     if scheme_of(toplevel) == "file":
-        return _base(unquote(toplevel[len("file://") :]), chosen)
+        return _base(unquoted(toplevel[len("file://") :]), chosen)
     if toplevel.startswith("from-cap") and not os.path.isdir(toplevel):
         message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
         raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")
@@ -175,146 +168,3 @@ def _directory(file: LocalFile) -> LoadError:
     here = _documents(file.path)
     hint = f"Name a file in it: {', '.join(here[:8])}." if here else "Name a spec file; it has no YAML files."
     return LoadError(f"{file.shown}: this is a directory", hint=hint)
-
-
-_SECRET = re.compile(
-    r"([?&;][^=&;#]*(?:token|secret|pass|pwd|key|sig|auth|cred|jwt|session|code)[^=&;#]*=)[^&;#]*", re.IGNORECASE
-)
-_FROM_GITHUB = "lukasheinrich/yadage-workflows/master"
-
-
-def split_login(url: str) -> tuple[str, str]:
-    """Return an address without the ``USER:PASSWORD`` in it, and that; nothing when there is none."""
-    scheme, colon, rest = url.partition("://")
-    authority = re.split(r"[/\\?#]", rest, maxsplit=1)[0] if colon else ""
-    login, at, host = authority.rpartition("@")
-    return (f"{scheme}://{host}{rest[len(authority) :]}", login) if at else (url, "")
-
-
-def without_secrets(address: str) -> str:
-    """Return what the user or a document calls a source, without any password or token in it."""
-    shown, _ = split_login(address)
-    try:
-        _ = urlsplit(address).port
-    except ValueError:  # a password with a slash in it, say, which makes no address at all
-        shown = re.sub(r"(?<=://).*@", "…@", address, flags=re.DOTALL)
-    return _SECRET.sub(r"\1…", shown)
-
-
-@dataclass(frozen=True, slots=True)
-class WebFile:
-    """A document at an ``http`` or ``https`` address."""
-
-    url: str
-    remote: ClassVar[bool] = True
-
-    @property
-    def shown(self) -> str:
-        """Return the address without any password or token in it."""
-        return without_secrets(self.url)
-
-    def join(self, reference: str) -> WebFile:
-        """Return what a reference without its fragment names, seen from this document.
-
-        :raises NotAllowed: it names a local file, or an unknown kind of address.
-        """
-        return WebFile(_joined_url(self.url, reference, self.shown)) if reference else self
-
-    def split(self, reference: str) -> tuple[Location, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
-
-
-@dataclass(frozen=True, slots=True)
-class GitLabFile:
-    """A file of a GitLab repository, read through the v4 files API.
-
-    :ivar host: ``https://gitlab.cern.ch``, without a slash at the end.
-    :ivar path: the file inside the repository, without a slash at the start.
-    """
-
-    host: str
-    repository: str
-    ref: str
-    path: str
-    remote: ClassVar[bool] = True
-
-    @property
-    def url(self) -> str:
-        """Return the address the file is fetched from."""
-        project, path, ref = (quote(part, safe="") for part in (self.repository, self.path, self.ref))
-        return f"{self.host}/api/v4/projects/{project}/repository/files/{path}/raw?ref={ref}"
-
-    @property
-    def shown(self) -> str:
-        """Return the address a person can open."""
-        return f"{self.host}/{self.repository}/-/raw/{self.ref}/{self.path}"
-
-    def join(self, reference: str) -> WebFile | GitLabFile:
-        """Return what a reference without its fragment names, seen from this file.
-
-        :raises NotAllowed: it leaves the repository, names a local file, or an unknown kind of address.
-        """
-        if not reference:
-            return self
-        if scheme_of(reference):
-            return WebFile(_joined_url(self.url, reference, self.shown))
-        path = normpath(join("/", dirname(self.path), unquote(reference)))
-        return GitLabFile(self.host, self.repository, self.ref, path.lstrip("/"))
-
-    def split(self, reference: str) -> tuple[Location, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
-
-
-def _joined_url(start: str, reference: str, shown: str) -> str:
-    try:
-        url = urljoin(start, reference)
-    except ValueError as error:
-        why = error if "@" not in reference + start else "it cannot be read"
-        raise NotAllowed(f"{without_secrets(reference)!r} is no address: {why}", hint=KINDS) from None
-    if scheme_of(url) not in {"http", "https"}:
-        raise NotAllowed(
-            f"{without_secrets(reference)!r}: a remote document ({shown}) may refer to http and https addresses only",
-            hint="Copy the documents to this machine if they are meant to use local files.",
-        )
-    return url
-
-
-def remote_base(toplevel: str, chosen: Settings) -> WebFile | GitLabFile:
-    """Return a place inside a remote toplevel, so that names are joined to it as to a neighbour.
-
-    :param toplevel: an http or https address, ``github:…``, ``gitlab-cern:…`` or ``from-github/…``.
-    :raises LoadError: it names no repository.
-    """
-    if toplevel.startswith("gitlab-cern:"):
-        repository, ref, folder = _repository(toplevel, "master")
-        return GitLabFile(chosen.gitlab_host.rstrip("/"), repository, ref, f"{folder}/x" if folder else "x")
-    if toplevel.startswith("github:"):
-        return _on_github(chosen, *_repository(toplevel, "main"))
-    if toplevel.startswith("from-github/"):
-        return _on_github(chosen, _FROM_GITHUB, toplevel.removeprefix("from-github/").strip("/"))
-    return WebFile(toplevel.rstrip("/") + "/")
-
-
-def _on_github(chosen: Settings, *parts: str) -> WebFile:
-    return WebFile(f"{chosen.github_raw_host.rstrip('/')}/{quote('/'.join(filter(None, parts)))}/")
-
-
-def _repository(source: str, default_ref: str) -> tuple[str, str, str]:
-    """Split ``KIND:user/repo[@ref][:subpath]``."""
-    kind, _, rest = source.partition(":")
-    repository, _, folder = rest.partition(":")
-    repository, at, ref = repository.partition("@")
-    if not re.fullmatch(r"[^/\s:@?#]+(/[^/\s:@?#]+)+", repository) or (at and not ref):
-        form = f"{kind}:USER/REPOSITORY[@BRANCH_OR_COMMIT][:FOLDER]"
-        raise LoadError(f"{source!r} does not name a repository", hint=f"The form is {form}.")
-    return repository, ref or default_ref, folder.strip("/")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "locate", "parse", "too_deep"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Parsed:
     """A text and its data.
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha1
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
 from packtivity.lease import end_orphans_in
-from packtivity.statecontexts.erase import empty_directory
-from packtivity.statecontexts.treehash import tree_hash
 from packtivity.types import JSON, Parameters, State
 
 WORKDIR = "workdir"
@@ -120,6 +117,8 @@ class LocalFSState:
         :raises StateError: a directory is the root of the file system or a home directory, has become a link since,
             or cannot be emptied.
         """
+        from packtivity.statecontexts.erase import empty_directory  # which no run needs; shutil is dear to import
+
         held = end_orphans_in(self.metadir) if self.metadir else []
         for path in self.readwrite:
             empty_directory(path, keep=[*self.readonly, *held])
@@ -130,9 +129,11 @@ class LocalFSState:
 
         :raises StateError: something in them cannot be read.
         """
+        from packtivity.statecontexts.treehash import sha1  # which no run needs; hashlib brings all of OpenSSL
+
         readable = [_hash(path) for path in self.readonly if os.path.isdir(path)]
         writable = [_hash(entry["path"]) for entry in self._readwrite if os.path.isdir(entry["path"])]
-        return sha1(json.dumps([readable, writable]).encode(), usedforsecurity=False).hexdigest()
+        return sha1(json.dumps([readable, writable]))
 
     # --- parameters ---
 
@@ -270,6 +271,8 @@ def _name_workdir(directories: list[dict[str, Any]]) -> None:
 
 
 def _hash(path: str) -> str:
+    from packtivity.statecontexts.treehash import tree_hash
+
     try:
         return tree_hash(path)
     except OSError as error:

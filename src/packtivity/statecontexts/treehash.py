@@ -15,10 +15,11 @@ def tree_hash(directory: str) -> str:
 
     :raises OSError: something in it cannot be read.
     """
-    return _sha1(_description(directory, "", {os.path.realpath(directory): ""}))
+    return sha1(_description(directory, "", {os.path.realpath(directory): ""}))
 
 
-def _sha1(text: str) -> str:
+def sha1(text: str) -> str:
+    """Return the SHA-1 of a text as 40 hexadecimal digits."""
     return hashlib.sha1(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 
 
@@ -34,7 +35,7 @@ def _description(directory: str, relative: str, above: dict[str, str]) -> str:
             if entry.is_dir():
                 below = _directory(entry, os.path.join(relative, entry.name), above)
                 if below:
-                    entries.append(f"dirhash:{_sha1(below)}\0name:{entry.name}")
+                    entries.append(f"dirhash:{sha1(below)}\0name:{entry.name}")
             elif entry.is_file():
                 entries.append(f"data:{_file_hash(entry.path)}\0name:{entry.name}")
     return "\0\0".join(sorted(entries))
