@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity import datamodel, record, seal
-from packtivity.backends.base import PythonCallableAsyncBackend
-from packtivity.backends.failures import error_of
+from packtivity.backends.base import PythonCallableAsyncBackend, error_of
 from packtivity.backends.keeper import Keeper
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.task_files import Entry
