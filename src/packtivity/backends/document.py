@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity import datamodel, record, seal
@@ -138,7 +139,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
         """
         pause, longest = _POLL
         while not (status := self.status(resultproxy)).is_over:
-            self.engine.idle(resultproxy.task_id, pause)
+            Event().wait(pause)
             pause = min(pause * 1.5, longest)
         return status
 

@@ -84,7 +84,7 @@ class IPythonParallelEngine(Engine):
     :param cluster: the connection to it.
     """
 
-    name, place_name = "ipcluster", "cluster"
+    name = "ipcluster"
     limits = Limits(arrival=ARRIVAL, patience=0.0)
 
     def __init__(self, cluster: Cluster) -> None:

@@ -176,7 +176,7 @@ class SlurmEngine(Engine):
     :param partition: where jobs are to run; empty for the default one.
     """
 
-    name, place_name, interval = "slurm", "cluster", 5.0
+    name, interval = "slurm", 5.0
     limits = Limits(arrival=60.0, begin=300.0, lag=60.0, patience=600.0)
 
     def __init__(self, partition: str) -> None:

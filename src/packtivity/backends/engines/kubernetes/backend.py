@@ -55,10 +55,6 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
             self.handle = str(Handle(known["job_id"], str(known.get("uid")), self.task_id))
         self.datamodel = known.get("datamodel")
 
-    def proxyname(self) -> str:
-        """Return ``KubernetesProxy``."""
-        return self.name
-
     def task(self) -> Task:
         """Return the task, whose secret parameters are hidden if it comes from a document."""
         known = self.jobproxy

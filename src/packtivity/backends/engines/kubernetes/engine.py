@@ -50,7 +50,7 @@ class KubernetesEngine(Engine):
     the handle of that one.
     """
 
-    name, place_name = "kubernetes", "cluster"
+    name = "kubernetes"
     limits = Limits(patience=0.0, collects=True)  # the patience is the API's
     interval = 0.5
 
