@@ -276,7 +276,6 @@ def _plan(task: Task, options: Options) -> Plan:
     state.ensure()
     plan = plan_pod(job, environment, state, exec_config, options, caller(state.readwrite))
     manifest.make_job(plan, options, "name", "key", {})  # what is wrong with it is wrong before anything is sent
-    manifest.contents(plan)
     lend(plan)
     return plan
 
