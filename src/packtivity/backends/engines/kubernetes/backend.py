@@ -14,7 +14,7 @@ from packtivity.backends.engines.kubernetes.listing import Handle
 from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
-from packtivity.backends.task_files import Sent, TaskFiles
+from packtivity.backends.task_files import TaskFiles
 from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
@@ -189,5 +189,5 @@ def _take_over(entry: Entry, job: Handle) -> Entry:
         raise BackendError(f"the Job {job.name} is said to be of the task {job.task_id}, which is another one")
     if known is None:
         files.write([taken], sync=False)
-        files.note_sent(job.task_id, Sent(1, str(job), taken.submitted))
+        files.note_sent(Submission(job.task_id, taken.place, str(job), 1, taken.submitted))
     return taken
