@@ -112,6 +112,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
 
     def statuses(self, resultproxies: Sequence[P]) -> list[TaskStatus | PacktivityError]:
         """Return how tasks are, in one go; an error in place of each that nobody can tell of."""
+        self.keeper.warn = self.exec_config.warn
         return self.keeper.statuses(resultproxies)
 
     def ready(self, resultproxy: P) -> bool:

@@ -240,7 +240,8 @@ class Keeper:
     def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
         known = self._known(proxy, TaskFiles())
         if decision.row == "P":
-            return conclude.failed(conclude.error_of_lost(decision, 0, began=True), known.record)
+            error = conclude.error_of_lost(decision, 0, began=True)
+            return observe.from_answer(worker.unwritten(error, known.record))
         if decision.word == "unknown":
             return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
         away = self._away_since

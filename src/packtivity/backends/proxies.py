@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -235,8 +236,6 @@ class ExternalAsyncProxy(PacktivityProxyBase):
 
 
 def _is_json(value: Any) -> bool:
-    import json
-
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):

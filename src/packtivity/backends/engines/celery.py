@@ -100,7 +100,7 @@ class CeleryEngine(Engine):
                 found = self.store.read([each.id for each in submissions])
             return [self._stored(one, *it) or self._brokered(one) for one, it in zip(submissions, found, strict=True)]
         except BackendError as error:
-            return [Native("away", error.message, error.hint or "")] * len(submissions)
+            return [Native("away", error.message, error.hint)] * len(submissions)
 
     def _stored(self, submission: Submission, meta: Mapping[str, Any] | None, is_alive: bool) -> Native | None:
         """Return what the result store says of a task; None where that does not tell whether somebody has it."""

@@ -205,12 +205,12 @@ class SlurmEngine(Engine):
             here = cluster()
             found = {each.id: native(job) for each, job in _listed(submissions) if _is_latest(each, job)}
         except BackendError as error:
-            return [Native("away", str(error), error.hint or "")] * len(submissions)
-        elsewhere = {
-            each.id: Native("away", f"it is on the cluster {each.place}", "Ask there.") for each in submissions
-        }
+            return [Native("away", error.message, error.hint)] * len(submissions)
         return [
-            (found.get(each.id) or Native("gone")) if each.place == here else elsewhere[each.id] for each in submissions
+            found.get(each.id, Native("gone"))
+            if each.place == here
+            else Native("away", f"it is on the cluster {each.place}", "Ask there.")
+            for each in submissions
         ]
 
     def kill(self, submissions: Sequence[Submission]) -> None:

@@ -23,11 +23,9 @@ from packtivity.record import is_outcome, is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
-    from packtivity.errors import PacktivityError
     from packtivity.types import JSON
 
 _TEXTS = ("job_id", "namespace", "cluster", "uid", "task_id", "key", "name")
@@ -167,11 +165,6 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
         proxy = KubernetesProxy(known, task.spec, task.state, task.parameters)
         proxy.taken_over, proxy.datamodel = taken_over, model
         return proxy
-
-    def statuses(self, resultproxies: Sequence[KubernetesProxy]) -> list[TaskStatus | PacktivityError]:
-        """Return how tasks are, in one go; an error in place of each that nobody can tell of."""
-        self.keeper.warn = self.exec_config.warn
-        return super().statuses(resultproxies)
 
 
 def _take_over(entry: Entry, job: Handle) -> Entry:
