@@ -80,22 +80,19 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
         """Return what its owner keeps of a task that is about to be given away."""
         document = self.document(spec, parameters, state, metadata)
         task_id, metadata = document["id"], document["metadata"]
-        home = record.home(state, task_id)
+        home, claim = record.home(state, task_id), None
+        if home is not None and self.engine.keeps:
+            claim = record.state_path(home, record.task_key(spec, document["parameters"], state))
         return Entry(
             id=task_id,
             engine=self.engine.name,
             place=self.engine.place(),
             record=home and record.record_path(home, metadata, task_id),
-            claim=self._claim(home, spec, document, state),
+            claim=claim,
             submitted=time.time(),
             about={"name": metadata.get("name"), "workdir": state.readwrite[0] if state and state.readwrite else None},
             task=document,
         )
-
-    def _claim(self, home: str | None, spec: Any, document: Mapping[str, Any], state: Any) -> str | None:
-        if home is None or not self.engine.keeps:
-            return None
-        return record.state_path(home, record.task_key(spec, document["parameters"], state))
 
     # --- asking ---
 

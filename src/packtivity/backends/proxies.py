@@ -214,7 +214,7 @@ class ExternalAsyncProxy(PacktivityProxyBase):
         }
 
     @classmethod
-    def fromJSON(cls, data: Mapping[str, Any]) -> ExternalAsyncProxy:
+    def fromJSON(cls, data: Mapping[str, Any]) -> Self:
         """Read the handle.
 
         :raises ProxyError: the engine's handle was not kept, or something is missing.

@@ -85,6 +85,7 @@ class Entry:
         record, claim, submitted = found.get("record"), found.get("claim"), found.get("submitted")
         if not _are_paths(record, claim, task_id):
             return None
+        about = found.get("about")
         return cls(
             id=task_id,
             engine=str(found.get("engine")),
@@ -92,7 +93,7 @@ class Entry:
             record=record,
             claim=claim,
             submitted=submitted if isinstance(submitted, (int, float)) else 0.0,
-            about=_mapping(found.get("about")),
+            about=about if isinstance(about, dict) else {},
             task=task if whole and isinstance(task, dict) else None,
             ending=None if isinstance(task, dict) else from_answer(found),
         )
@@ -192,7 +193,7 @@ class TaskFiles:
 
     def sent(self, entry: Entry) -> Submission:
         """Return how often a task was given away, what its engine called it, and when that was."""
-        found = _mapping(read_json(self.path(entry.id, "sent")))
+        found = read_mapping(self.path(entry.id, "sent"))
         deliveries, handle, moment = (found.get(name) for name in ("deliveries", "handle", "time"))
         return Submission(
             entry.id,
@@ -212,7 +213,7 @@ class TaskFiles:
 
     def since(self, task_id: str, word: str) -> float:
         """Return since when a task looks as ``word`` describes it, seconds since the epoch, and keep that."""
-        now, found = time.time(), _mapping(read_json(self.path(task_id, "seen")))
+        now, found = time.time(), read_mapping(self.path(task_id, "seen"))
         if found.get("word") == word and isinstance(found.get("since"), (int, float)):
             return min(now, float(found["since"]))
         with suppress(StateError):  # it is only known a little later then
@@ -241,7 +242,9 @@ class TaskFiles:
                 os.unlink(path)
 
 
-def _mapping(found: JSON) -> dict[str, Any]:
+def read_mapping(path: str) -> dict[str, Any]:
+    """Return the mapping in a file; an empty one where there is none."""
+    found = read_json(path)
     return found if isinstance(found, dict) else {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from packtivity import record_fields, seal
 from packtivity.backends.document import DocumentBackend
@@ -73,14 +73,12 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         return found
 
     @classmethod
-    def fromJSON(cls, data: Mapping[str, Any]) -> KubernetesProxy:
+    def fromJSON(cls, data: Mapping[str, Any]) -> Self:
         """Read the handle.
 
         :raises ProxyError: something in it cannot be.
         """
         proxy = super().fromJSON(data)
-        if not isinstance(proxy, KubernetesProxy):
-            raise TypeError
         _check(proxy)
         remarks = dict(proxy._details or {})
         answer = remarks.pop("answer", None)
