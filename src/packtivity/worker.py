@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from packtivity.runtimes.process import Cancellation
-    from packtivity.types import JSON
+    from packtivity.types import JSON, ParametersLike
 
 
 def run_envelope(
@@ -141,14 +141,18 @@ def failed(task: Task, error: BaseException) -> dict[str, Any]:
             return told
     except PacktivityError as second:
         error.add_note(str(second))
+    return unwritten(error, path, task.parameters)
+
+
+def unwritten(error: BaseException, path: str | None = None, parameters: ParametersLike = None) -> dict[str, Any]:
+    """Return the answer for a task that has failed; nothing is written.
+
+    :param path: of its record.
+    """
     status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
-    hidden = record_fields.secrets(settings.environment(), task.parameters)
-    return {
-        "status": status,
-        "result": None,
-        "error": record_fields.masked(record_fields.failure(error), hidden),
-        "record": path,
-    }
+    hidden = record_fields.secrets(settings.environment(), parameters)
+    said = record_fields.masked(record_fields.failure(error), hidden)
+    return {"status": status, "result": None, "error": said, "record": path}
 
 
 def _record_failure(path: str, about: Mapping[str, Any], error: BaseException, sealed_by: str | None = None) -> None:

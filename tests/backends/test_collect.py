@@ -34,7 +34,7 @@ def spec(**publisher):
 class Bare(Engine):
     """An engine that runs commands and nothing else; it says and knows what a test wants."""
 
-    name, place_name, interval = "bare", "where", 0.0
+    name, interval = "bare", 0.0
     limits = Limits(arrival=0.0, lag=0.05, patience=0.0, collects=True)
 
     def __init__(self):

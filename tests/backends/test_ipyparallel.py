@@ -21,7 +21,7 @@ from waiting import until
 
 from packtivity import record
 from packtivity.backends.engine import Envelope, Native, Submission
-from packtivity.backends.task_files import Sent, TaskFiles
+from packtivity.backends.task_files import TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.errors import BackendError, ProxyError
 from packtivity.statecontexts import LocalFSState
@@ -268,7 +268,7 @@ def test_the_message_of_another_task_gives_nobody_elses_result(farm, monkeypatch
     document = json.loads(other.read_text())
     document["proxydetails"]["message"] = message
     other.write_text(json.dumps(document))
-    TaskFiles().note_sent(task_id, Sent(1, message, time.time()))
+    TaskFiles().note_sent(Submission(task_id, handle=message, deliveries=1))
     for path in (folder / "_packtivity").glob("*.outcome.json"):
         path.unlink()
     assert wait(other) == ["succeeded"]

@@ -31,7 +31,7 @@ SPEC = {
 class Scripted(Engine):
     """Takes everything, runs nothing by itself, and says what it is told to say."""
 
-    name, place_name, interval = "scripted", "where", 0.0
+    name, interval = "scripted", 0.0
     limits = Limits(arrival=0.0, lag=0.05, begin=0.2, patience=0.2)
 
     def __init__(self):

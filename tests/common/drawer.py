@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Drawer(Engine):
     """Keeps what it is given until a test runs it."""
 
-    name, place_name, interval = "drawer", "where", 0.0
+    name, interval = "drawer", 0.0
     limits = Limits(arrival=0.0, lag=0.05, begin=0.2)
 
     def __init__(self) -> None:

@@ -1,10 +1,12 @@
-"""What backends have in common, and the one that runs a task here and now."""
+"""What backends have in common, the one that runs a task here and now, and errors that are only known as JSON."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
 
+from packtivity import errors
+from packtivity.errors import PacktivityError, TaskCancelled
 from packtivity.task import ASYNC_NAME, SYNC_NAME, configure, prepublish, run_packtivity
 
 if TYPE_CHECKING:
@@ -59,3 +61,19 @@ class PythonCallableAsyncBackend(ConfiguredBackend):
                 exec_config=self.exec_config,
             )
         )
+
+
+def error_of(failure: Mapping[str, Any] | None) -> Exception:
+    """Return the error to raise for a failure that is only known as JSON: of the same class where it is one of ours."""
+    failure = failure or {}
+    message = failure.get("message") or "the task failed; nothing more is known"
+    name = failure.get("type")
+    if name in {"TaskCancelled", "KeyboardInterrupt"}:
+        return TaskCancelled(message)
+    found = getattr(errors, name, None) if name in errors.__all__ else None
+    if found is None and name:
+        message = f"{name}: {message}"
+    if found in (None, errors.InvalidSpec, errors.TaskFailed) or not issubclass(found, PacktivityError):
+        return errors.TaskFailed(message, returncode=failure.get("returncode", 1), command=())
+    made: Exception = found(message)
+    return made

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from packtivity import lease, notes, record, record_fields, settings, worker
+from packtivity import lease, notes, record, settings, worker
 from packtivity.backends.observe import ending_of, from_answer
 from packtivity.backends.proxies import shows_hidden
 from packtivity.checks import check_outputs
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from packtivity.backends.engine import Collected, Engine, Submission
     from packtivity.backends.status import Decision, TaskStatus
     from packtivity.task import Task
-    from packtivity.types import Diagnostic, Job, Parameters, ParametersLike, RunLog
+    from packtivity.types import Diagnostic, Job, Parameters, RunLog
 
 _TAIL = 1 << 13
 _SAY_NOTHING = (ProxyError, BackendError, OSError)
@@ -104,7 +103,7 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
     except _SAY_NOTHING:
         raise
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        return failed(error, None, task.parameters)
+        return from_answer(worker.unwritten(error, None, task.parameters))
     if shows_hidden(result.json()):
         raise ProxyError(
             "the result has a parameter in it whose value is not kept in proxy documents",
@@ -112,17 +111,6 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
             "another name.",
         )
     return from_answer({"status": "succeeded", "result": result.json()})
-
-
-def failed(error: Exception, path: str | None, parameters: ParametersLike = None) -> TaskStatus:
-    """Return how a task went that has failed.
-
-    :param path: of its record.
-    """
-    status = "cancelled" if isinstance(error, TaskCancelled) else "failed"
-    hide = record_fields.secrets(settings.environment(), parameters)
-    said = record_fields.masked(record_fields.failure(error), hide)
-    return from_answer({"status": status, "error": said, "record": path})
 
 
 @contextmanager
@@ -154,16 +142,12 @@ def _writer(work: _Work, taken: lease.Lease | None) -> Iterator[record.RecordWri
         writer.close()
 
 
-@dataclass(slots=True)
-class _Ended:
-    """What ran and how it ended.
-
-    :ivar written: path of the run log.
-    """
+class _Ended(NamedTuple):
+    """What ran, how it ended, and the path of the run log."""
 
     execution: Execution
     completed: Completed
-    written: str | None = None
+    written: str | None
 
 
 class _Work:
@@ -188,7 +172,7 @@ class _Work:
         except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
             if writer is not None:
                 writer.failed(error)
-            return failed(error, path, self.task.parameters)
+            return from_answer(worker.unwritten(error, path, self.task.parameters))
         return from_answer({"status": "succeeded", "result": result, "record": path})
 
     def _logged(self, end: Callable[[], None] | None) -> Parameters:

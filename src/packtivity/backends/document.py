@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity import datamodel, record, seal
-from packtivity.backends.base import PythonCallableAsyncBackend
-from packtivity.backends.failures import error_of
+from packtivity.backends.base import PythonCallableAsyncBackend, error_of
 from packtivity.backends.keeper import Keeper
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.task_files import Entry
@@ -80,22 +80,19 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
         """Return what its owner keeps of a task that is about to be given away."""
         document = self.document(spec, parameters, state, metadata)
         task_id, metadata = document["id"], document["metadata"]
-        home = record.home(state, task_id)
+        home, claim = record.home(state, task_id), None
+        if home is not None and self.engine.keeps:
+            claim = record.state_path(home, record.task_key(spec, document["parameters"], state))
         return Entry(
             id=task_id,
             engine=self.engine.name,
             place=self.engine.place(),
             record=home and record.record_path(home, metadata, task_id),
-            claim=self._claim(home, spec, document, state),
+            claim=claim,
             submitted=time.time(),
             about={"name": metadata.get("name"), "workdir": state.readwrite[0] if state and state.readwrite else None},
             task=document,
         )
-
-    def _claim(self, home: str | None, spec: Any, document: Mapping[str, Any], state: Any) -> str | None:
-        if home is None or not self.engine.keeps:
-            return None
-        return record.state_path(home, record.task_key(spec, document["parameters"], state))
 
     # --- asking ---
 
@@ -112,6 +109,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
 
     def statuses(self, resultproxies: Sequence[P]) -> list[TaskStatus | PacktivityError]:
         """Return how tasks are, in one go; an error in place of each that nobody can tell of."""
+        self.keeper.warn = self.exec_config.warn
         return self.keeper.statuses(resultproxies)
 
     def ready(self, resultproxy: P) -> bool:
@@ -139,7 +137,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
         """
         pause, longest = _POLL
         while not (status := self.status(resultproxy)).is_over:
-            self.engine.idle(resultproxy.task_id, pause)
+            Event().wait(pause)
             pause = min(pause * 1.5, longest)
         return status
 

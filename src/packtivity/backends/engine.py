@@ -8,7 +8,7 @@ record and never runs it beside another run. So an engine may deliver a task twi
 
 To add an engine:
 
-1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``place_name``, ``limits`` and three methods. One
+1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``limits`` and two or three methods. One
    that runs tasks without a worker of ours says ``Limits(collects=True)`` and has :meth:`Engine.collect`, too.
 2. Add a subclass of :class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls
    ``super().__init__(NAMEEngine(…), config)``; it has all the verbs of a backend.
@@ -36,7 +36,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from packtivity.backends.status import Limits, Native
@@ -128,7 +127,6 @@ class Engine(ABC):
     """Base of all engines.
 
     :cvar name: for messages and for the owner's files; the same as the backend string begins with.
-    :cvar place_name: what :meth:`place` is called in a proxy's document: ``host``, ``cluster``; empty for none.
     :ivar limits: how much its word can be believed.
     :cvar keeps: whether the owner keeps a document of each task, from which it is given away again; not for an engine that
         ends with this program.
@@ -138,7 +136,6 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-    place_name: ClassVar[str] = ""
     keeps: ClassVar[bool] = True
     syncs: ClassVar[bool] = False
     interval: ClassVar[float] = 1.0
@@ -168,11 +165,10 @@ class Engine(ABC):
         the lock. Only ``unknown`` is taken at its word.
         """
 
-    @abstractmethod
-    def kill(self, submissions: Sequence[Submission]) -> None:
+    def kill(self, submissions: Sequence[Submission]) -> None:  # noqa: B027 - where there is nothing to ask for
         """Ask the engine to drop or end tasks, as well as it can, and return at once.
 
-        Nobody relies on it, because workers obey the cancel file; it does not raise.
+        Nobody relies on it where workers of ours obey the cancel file; it does not raise.
         """
 
     def collect(self, submission: Submission, task: Task) -> Collected:
@@ -200,7 +196,3 @@ class Engine(ABC):
     def owns(self, submission: Submission) -> bool:
         """Return whether a task is the asker's own, where that is not said by the owner's document."""
         return submission.deliveries > 0
-
-    def idle(self, task_id: str, seconds: float) -> None:  # noqa: ARG002 - for subclasses
-        """Wait until something may have changed for a task, at most so long."""
-        Event().wait(seconds)

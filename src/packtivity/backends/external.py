@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
-from packtivity.backends.failures import error_of
+from packtivity.backends.base import error_of
 from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.checks import check_outputs
 from packtivity.datamodel import as_given

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel, record_fields
-from packtivity.backends.base import PythonCallableAsyncBackend
-from packtivity.backends.failures import error_of
+from packtivity.backends.base import PythonCallableAsyncBackend, error_of
 from packtivity.backends.proxies import ForegroundProxy
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from packtivity.backends import conclude, legacy, observe
 from packtivity.backends.engine import Envelope, Submission
 from packtivity.backends.proxies import Known
 from packtivity.backends.status import Seen, TaskStatus, decide
-from packtivity.backends.task_files import Sent, TaskFiles
+from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import BackendError, PacktivityError, ProxyError, StateError
 from packtivity.record import is_record_path
 from packtivity.task import Task
@@ -66,7 +66,7 @@ class Keeper:
         handles = self._all_taken(entries, taken)
         for entry, handle in zip(entries, handles, strict=True) if self.engine.keeps else ():
             if handle:
-                files.note_sent(entry.id, Sent(1, handle, time.time()))
+                files.note_sent(Submission(entry.id, entry.place, handle, 1))
         return handles
 
     def _all_taken(self, entries: Sequence[Entry], taken: Sequence[str | BackendError]) -> list[str]:
@@ -158,7 +158,7 @@ class Keeper:
             self.engine.revive()
         for each in asked:
             if each.entry is not None:
-                each.submission = _submission(each.entry, files.sent(each.entry))
+                each.submission = files.sent(each.entry)
         natives = self.engine.look([each.submission for each in asked]) if asked else []
         for each, native in zip(asked, natives, strict=True):
             each.native, each.looked = native, now
@@ -224,7 +224,7 @@ class Keeper:
             return decide(replace(seen, stable=max(0.0, time.time() - since)), self.engine.limits)
         if known.doubtful:
             known.doubtful = False
-            files.nothing_seen(entry.id)
+            files.remove(entry.id, ("seen",))
         return decision
 
     def _lock(self, known: Known, task_id: str) -> tuple[Lock, int]:
@@ -240,7 +240,8 @@ class Keeper:
     def _answer(self, proxy: TaskProxy, native: Native, decision: Decision) -> Answer:
         known = self._known(proxy, TaskFiles())
         if decision.row == "P":
-            return conclude.failed(conclude.error_of_lost(decision, 0, began=True), known.record)
+            error = conclude.error_of_lost(decision, 0, began=True)
+            return observe.from_answer(worker.unwritten(error, known.record))
         if decision.word == "unknown":
             return ProxyError(decision.reason or f"no task {proxy.task_id} is known", hint=native.hint)
         away = self._away_since
@@ -269,7 +270,7 @@ class Keeper:
         """
         lost: list[tuple[TaskProxy, Entry]] = []
         killed: list[Submission] = []
-        submissions = [_submission(entry, files.sent(entry)) for _, entry in held]
+        submissions = [files.sent(entry) for _, entry in held]
         natives = self.engine.look(submissions) if held else []
         for (proxy, entry), submission, native in zip(held, submissions, natives, strict=True):
             known = self._known(proxy, files)
@@ -291,20 +292,21 @@ class Keeper:
     def _deliver(self, lost: Sequence[tuple[TaskProxy, Entry]], killed: Sequence[Submission], files: TaskFiles) -> None:
         """Give tasks away again; how often is noted before, because nobody may live to note it afterwards."""
         before, now = [files.sent(entry) for _, entry in lost], time.time()
-        for (_, entry), sent in zip(lost, before, strict=True):
-            files.note_sent(entry.id, Sent(sent.deliveries + 1, "", now))
+        again = [replace(sent, deliveries=sent.deliveries + 1, handle="", time=now) for sent in before]
+        for each in again:
+            files.note_sent(each)
         if killed:
             self.engine.kill(killed)
         try:
             taken = self.engine.submit([_envelope(entry) for _, entry in lost]) if lost else []
         except PacktivityError as error:
             taken = [BackendError(str(error))] * len(lost)
-        for (proxy, entry), sent, handle in zip(lost, before, taken, strict=True):
+        for (proxy, _), sent, each, handle in zip(lost, before, again, taken, strict=True):
             if isinstance(handle, BackendError):
-                files.note_sent(entry.id, sent)
+                files.note_sent(sent)
                 continue
             if handle:
-                files.note_sent(entry.id, Sent(sent.deliveries + 1, handle, now))
+                files.note_sent(replace(each, handle=handle))
             self._known(proxy, files).looked = float("-inf")
 
     def _conclude(self, proxy: TaskProxy, entry: Entry, decision: Decision, files: TaskFiles) -> None:
@@ -385,10 +387,6 @@ class Keeper:
             lease.end_orphans(claim)
         known.looked = float("-inf")
         return None
-
-
-def _submission(entry: Entry, sent: Sent) -> Submission:
-    return Submission(entry.id, entry.place, sent.handle, sent.deliveries, sent.time)
 
 
 def _envelope(entry: Entry) -> Envelope:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.backends.observe import from_answer
+from packtivity.backends.task_files import read_mapping
 from packtivity.errors import ProxyError
 from packtivity.files import read_json
 from packtivity.record import is_outcome
@@ -51,13 +52,9 @@ def _spooled(proxy: TaskProxy, folder: str) -> dict[str, Any]:
     """Return the file of a detached task in one of the folders of its machine."""
     if proxy.place_name != "host":
         return {}
-    return _mapping(read_json(f"{settings.state_dir()}/local/{proxy.place}/{folder}/{proxy.task_id}"))
+    return read_mapping(f"{settings.state_dir()}/local/{proxy.place}/{folder}/{proxy.task_id}")
 
 
 def _celery_ticket(proxy: TaskProxy) -> dict[str, Any]:
     """Return what the client of a Celery task noted of it."""
-    return _mapping(read_json(f"{settings.state_dir()}/tickets/{proxy.task_id}.json"))
-
-
-def _mapping(found: Any) -> dict[str, Any]:
-    return found if isinstance(found, dict) else {}
+    return read_mapping(f"{settings.state_dir()}/tickets/{proxy.task_id}.json")

@@ -63,17 +63,13 @@ def from_answer(answer: Mapping[str, Any]) -> TaskStatus:
 
 
 def is_cancelled(path: str | None) -> bool:
-    """Return whether the end of a task was asked for.
-
-    :param path: of its record.
-    """
+    """Return whether the end of the task was asked for whose record has a path."""
     return path is not None and is_file(record.cancel_path(path))
 
 
 def ask_for_end(path: str | None) -> None:
-    """Ask for the end of a task.
+    """Ask for the end of the task whose record has a path.
 
-    :param path: of its record.
     :raises StateError: that cannot be written.
     """
     if path is not None:

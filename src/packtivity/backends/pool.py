@@ -23,6 +23,8 @@ from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.files import is_file
 from packtivity.record import ATTEMPTS
 from packtivity.runtimes.python_workers import forget, start_module
+from packtivity.task import Task
+from packtivity.worker import failed, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,8 @@ _LOOK = 0.25
 
 _LOOKED_AT = 200
 """Waiting tasks that are looked at each time; all that workers have are."""
+
+_NOT_BEGUN = "the task was cancelled before it began"
 
 
 class Job:
@@ -83,7 +87,7 @@ class Job:
             self._worker = None
             again = not self._cancelled
         if not again:
-            self.settle(_cancelled())
+            self.settle(unwritten(TaskCancelled(_NOT_BEGUN)))
         return again
 
     def cancel(self) -> None:
@@ -92,7 +96,7 @@ class Job:
             self._cancelled = True
             worker = self._worker
         if worker is None:
-            self.settle(_cancelled())
+            self.settle(unwritten(TaskCancelled(_NOT_BEGUN)))
         else:
             worker.order({"cancel": self.id})
 
@@ -104,7 +108,7 @@ class Job:
         if begun:
             self.cancel()
         else:
-            self.settle(concluded(self, TaskCancelled("the task was cancelled before it began")))
+            self.settle(concluded(self, TaskCancelled(_NOT_BEGUN)))
 
     def settle(self, answer: Answer | Exception) -> None:
         """Say how it ended, unless that has been said."""
@@ -344,11 +348,6 @@ def _end_all(workers: list[Worker]) -> None:
         workers.pop().end()
 
 
-def _cancelled() -> Answer:
-    error = {"type": "TaskCancelled", "message": "the task was cancelled before it began"}
-    return {"status": "cancelled", "result": None, "error": error, "record": None}
-
-
 def _watch(method: weakref.WeakMethod[Callable[[], bool]]) -> None:
     idle = threading.Event()
     while not idle.wait(_LOOK):
@@ -360,9 +359,6 @@ def _watch(method: weakref.WeakMethod[Callable[[], bool]]) -> None:
 
 def concluded(job: Job, error: PacktivityError) -> Answer | Exception:
     """Return the answer for a task that no worker runs any more, and see that its record says so."""
-    from packtivity.task import Task
-    from packtivity.worker import failed
-
     try:
         return failed(Task.from_json(json.loads(job.line)["task"]), error)
     except PacktivityError as other:

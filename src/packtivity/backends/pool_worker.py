@@ -16,12 +16,11 @@ import signal
 from collections import deque
 from typing import Any
 
-from packtivity import record_fields
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.process import Cancellation
 from packtivity.runtimes.process_group import claim_session
-from packtivity.worker import answer
+from packtivity.worker import answer, unwritten
 
 _CHUNK = 1 << 20
 
@@ -133,7 +132,7 @@ def _answer(document: Any, orders: Orders) -> dict[str, Any]:
     try:
         return answer(document, orders)
     except PacktivityError as error:
-        return {"status": "failed", "result": None, "error": record_fields.failure(error), "record": None}
+        return unwritten(error)
 
 
 if __name__ == "__main__":

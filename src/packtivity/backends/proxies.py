@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -29,7 +30,11 @@ class PacktivityProxyBase:
     """A handle around whatever the engine gives; subclasses override :meth:`details` and :meth:`proxyname`.
 
     Its JSON form cannot be loaded again, because ``proxy`` is not in it.
+
+    :cvar name: the name of the proxy's loader.
     """
+
+    name: ClassVar[str] = PROXYNAME_BASE
 
     def __init__(self, proxy: Any = None, details: JSON = None) -> None:
         if proxy is not None:
@@ -46,7 +51,7 @@ class PacktivityProxyBase:
 
     def proxyname(self) -> str:
         """Return the name the loader of this kind of proxy is registered under."""
-        return PROXYNAME_BASE
+        return self.name
 
     def json(self) -> ProxyDocument:
         """Return the handle as a document."""
@@ -79,7 +84,6 @@ class TaskProxy(PacktivityProxyBase):
     :param task_id: its id.
     :param place: which engine has it; it is compared with the one that is asked, and never connected to.
     :param record: path that its record has or will have: a hint for people, and for who is not its owner.
-    :cvar name: the name of the proxy's loader.
     :cvar place_name: what ``place`` is called in the document.
     :ivar handle: what the engine calls the task, where that is not derived from its id.
     :ivar datamodel: leaf types of the result.
@@ -89,7 +93,6 @@ class TaskProxy(PacktivityProxyBase):
     """
 
     claimed: TaskStatus | None = None
-    name: ClassVar[str] = "TaskProxy"
     place_name: ClassVar[str] = ""
 
     def __init__(self, task_id: str, place: JSON = None, record: str | None = None, details: JSON = None) -> None:
@@ -99,10 +102,6 @@ class TaskProxy(PacktivityProxyBase):
         self.datamodel: JSON = None
         self.known: Known | None = None
         self.ending: TaskStatus | None = None
-
-    def proxyname(self) -> str:
-        """Return the name the loader of this kind of proxy is registered under."""
-        return self.name
 
     def details(self) -> JSON:
         """Return id, record and place, with the caller's remarks."""
@@ -147,6 +146,8 @@ class ForegroundProxy(PacktivityProxyBase):
     :ivar error: the exception itself, as long as the proxy lives in the process the task ran in.
     """
 
+    name = "ForegroundProxy"
+
     def __init__(self, resultdata: JSON, datamodel: JSON, success: bool, details: JSON = None) -> None:
         super().__init__(details=details)
         self.resultdata = resultdata
@@ -154,10 +155,6 @@ class ForegroundProxy(PacktivityProxyBase):
         self.success = success
         self.failure: dict[str, Any] | None = None if success else (details or {}).get("failure")
         self.error: Exception | None = None
-
-    def proxyname(self) -> str:
-        """Return ``ForegroundProxy``."""
-        return "ForegroundProxy"
 
     def details(self) -> JSON:
         """Return result and success, with the caller's remarks; only a failed task has more."""
@@ -195,6 +192,8 @@ class ExternalAsyncProxy(PacktivityProxyBase):
     :param resultdata: the result as JSON once it is known.
     """
 
+    name = "ExternalAsyncProxy"
+
     def __init__(self, jobproxy: Any, spec: JSON, statedata: JSON, pardata: JSON, resultdata: JSON = None) -> None:
         PacktivityProxyBase.__init__(self)
         self.jobproxy = jobproxy
@@ -214,12 +213,8 @@ class ExternalAsyncProxy(PacktivityProxyBase):
             "pardata": self.pardata,
         }
 
-    def proxyname(self) -> str:
-        """Return ``ExternalAsyncProxy``."""
-        return "ExternalAsyncProxy"
-
     @classmethod
-    def fromJSON(cls, data: Mapping[str, Any]) -> ExternalAsyncProxy:
+    def fromJSON(cls, data: Mapping[str, Any]) -> Self:
         """Read the handle.
 
         :raises ProxyError: the engine's handle was not kept, or something is missing.
@@ -241,8 +236,6 @@ class ExternalAsyncProxy(PacktivityProxyBase):
 
 
 def _is_json(value: Any) -> bool:
-    import json
-
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):

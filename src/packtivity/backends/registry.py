@@ -104,13 +104,6 @@ def _defaultsync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool,
     return is_sync, defaultsyncbackend(**backendopts)
 
 
-@backend("foregroundasync")
-def _foregroundasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
-    from packtivity.backends.foreground import ForegroundBackend
-
-    return is_async, ForegroundBackend(**backendopts)
-
-
 @backend("externalasync")
 def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
     from packtivity.backends.external import ExternalAsyncBackend
@@ -202,13 +195,6 @@ def _find_loader(name: str, options: dict[str, Any]) -> ProxyLoader | None:
 
 def _with_backend(proxy: Any, name: str, best_effort_backend: bool) -> Any:
     return (proxy, backend_from_string(name)[1]) if best_effort_backend else proxy
-
-
-@proxyloader("ForegroundProxy")
-def _foreground_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends.proxies import ForegroundProxy
-
-    return _with_backend(ForegroundProxy.fromJSON(jsondata), "foregroundasync", best_effort_backend)
 
 
 @proxyloader("ExternalAsyncProxy")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, lease
+from packtivity.backends.engine import Submission
 from packtivity.backends.observe import from_answer
 from packtivity.errors import StateError
 from packtivity.files import closing_fd, is_id, lock, open_file, put, read_json, unwritable, write_json
@@ -106,15 +107,6 @@ def _are_paths(record: Any, claim: Any, task_id: str) -> bool:
     return both and os.path.dirname(claim) == os.path.dirname(record)
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """How often a task was given away, what the engine called it, and when that was."""
-
-    deliveries: int
-    handle: str
-    time: float
-
-
 class TaskFiles:
     """All files of this user's tasks."""
 
@@ -183,7 +175,7 @@ class TaskFiles:
         self.remove(entry.id, ("json", "sent", "seen"))
 
     def remove(self, task_id: str, kinds: Iterable[str] = ("json", "sent", "seen", "over")) -> None:
-        """Forget a task, as if it had never been submitted."""
+        """Forget a task, as if it had never been submitted, or a part of what is known of it."""
         for kind in kinds:
             with suppress(OSError):
                 os.unlink(self.path(task_id, kind))
@@ -199,39 +191,34 @@ class TaskFiles:
 
     # --- what became of it ---
 
-    def sent(self, entry: Entry) -> Sent:
-        """Return how often a task was given away."""
-        found = read_json(self.path(entry.id, "sent"))
-        if not isinstance(found, dict):
-            return Sent(1, "", entry.submitted)
+    def sent(self, entry: Entry) -> Submission:
+        """Return how often a task was given away, what its engine called it, and when that was."""
+        found = read_mapping(self.path(entry.id, "sent"))
         deliveries, handle, moment = (found.get(name) for name in ("deliveries", "handle", "time"))
-        return Sent(
-            deliveries if isinstance(deliveries, int) else 1,
+        return Submission(
+            entry.id,
+            entry.place,
             handle if isinstance(handle, str) else "",
+            deliveries if isinstance(deliveries, int) else 1,
             moment if isinstance(moment, (int, float)) else entry.submitted,
         )
 
-    def note_sent(self, task_id: str, sent: Sent) -> None:
+    def note_sent(self, sent: Submission) -> None:
         """Keep how often a task was given away.
 
         :raises StateError: that cannot be written.
         """
         document = {"deliveries": sent.deliveries, "handle": sent.handle, "time": sent.time}
-        write_json(self.path(task_id, "sent"), document, mode=_PRIVATE)
+        write_json(self.path(sent.id, "sent"), document, mode=_PRIVATE)
 
     def since(self, task_id: str, word: str) -> float:
         """Return since when a task looks as ``word`` describes it, seconds since the epoch, and keep that."""
-        now, found = time.time(), read_json(self.path(task_id, "seen"))
-        if isinstance(found, dict) and found.get("word") == word and isinstance(found.get("since"), (int, float)):
+        now, found = time.time(), read_mapping(self.path(task_id, "seen"))
+        if found.get("word") == word and isinstance(found.get("since"), (int, float)):
             return min(now, float(found["since"]))
         with suppress(StateError):  # it is only known a little later then
             write_json(self.path(task_id, "seen"), {"word": word, "since": now}, mode=_PRIVATE)
         return now
-
-    def nothing_seen(self, task_id: str) -> None:
-        """Note that nothing looks wrong with a task."""
-        with suppress(OSError):
-            os.unlink(self.path(task_id, "seen"))
 
     # --- old ones ---
 
@@ -253,6 +240,12 @@ class TaskFiles:
         with suppress(OSError):
             if path.endswith((".over", ".outcome.json")) and os.stat(path).st_mtime < oldest:
                 os.unlink(path)
+
+
+def read_mapping(path: str) -> dict[str, Any]:
+    """Return the mapping in a file; an empty one where there is none."""
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}
 
 
 def _put(path: str, entry: Entry, *, sync: bool) -> None:

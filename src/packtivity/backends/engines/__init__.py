@@ -35,6 +35,7 @@ _KUBERNETES = (
     "kubernetes",
 )
 ENGINES = (
+    Row("foregroundasync", "foreground", "ForegroundBackend", "", "ForegroundProxy", "foregroundasync"),
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
     Row("slurm", "engines.slurm", "SlurmBackend", "partition", "SlurmProxy", "slurm"),

@@ -58,7 +58,8 @@ class CeleryEngine(Engine):
     """The queues and the result store of an application.
 
     A task is gone that no worker has said to have for a while, although its queue is empty and Redis waits for no worker
-    to acknowledge it; or that Redis does not know any more, because somebody has emptied it.
+    to acknowledge it; or that Redis does not know any more, because somebody has emptied it. Celery is not asked to end
+    one, because a task that it has revoked could not be submitted again.
     """
 
     name, interval = "celery", 0.2
@@ -99,10 +100,7 @@ class CeleryEngine(Engine):
                 found = self.store.read([each.id for each in submissions])
             return [self._stored(one, *it) or self._brokered(one) for one, it in zip(submissions, found, strict=True)]
         except BackendError as error:
-            return [Native("away", error.message, error.hint or "")] * len(submissions)
-
-    def kill(self, submissions: Sequence[Submission]) -> None:
-        """Do nothing: workers obey the cancel file, and a task that Celery has revoked could not be submitted again."""
+            return [Native("away", error.message, error.hint)] * len(submissions)
 
     def _stored(self, submission: Submission, meta: Mapping[str, Any] | None, is_alive: bool) -> Native | None:
         """Return what the result store says of a task; None where that does not tell whether somebody has it."""

@@ -24,9 +24,9 @@ from kombu.exceptions import OperationalError
 from kombu.utils.functional import retry_over_time
 from redis.exceptions import RedisError
 
-from packtivity import record, record_fields, settings
+from packtivity import record, settings
 from packtivity.errors import PacktivityError
-from packtivity.worker import run_envelope
+from packtivity.worker import run_envelope, unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -229,4 +229,4 @@ def _answer(envelope: dict[str, Any], task_id: str) -> dict[str, Any]:
     try:
         return run_envelope({**envelope, "task": task}, patience=_PATIENCE)
     except PacktivityError as error:
-        return {"status": "failed", "result": None, "error": record_fields.failure(error), "record": None}
+        return unwritten(error)

@@ -84,7 +84,7 @@ class IPythonParallelEngine(Engine):
     :param cluster: the connection to it.
     """
 
-    name, place_name = "ipcluster", "cluster"
+    name = "ipcluster"
     limits = Limits(arrival=ARRIVAL, patience=0.0)
 
     def __init__(self, cluster: Cluster) -> None:
@@ -107,7 +107,7 @@ class IPythonParallelEngine(Engine):
         try:
             known = self.cluster.known(asked) if asked else {}
         except BackendError as error:
-            away = Native("away", str(error), error.hint or "")
+            away = Native("away", error.message, error.hint)
             return [away if self._is_here(each) else _far(each) for each in submissions]
         if asked:  # from now on it is waited for when it goes
             self.limits = replace(self.limits, patience=_PATIENCE)

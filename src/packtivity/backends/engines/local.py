@@ -118,7 +118,7 @@ class LocalEngine(Engine):
     :param jobs: how many tasks it is to run at once, should it have to be started.
     """
 
-    name, place_name, syncs, interval = "local", "host", True, 0.2
+    name, syncs, interval = "local", True, 0.2
     limits = Limits(arrival=0.0)
 
     def __init__(self, jobs: int) -> None:

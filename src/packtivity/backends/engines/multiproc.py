@@ -48,7 +48,7 @@ class PoolEngine(Engine):
     :param size: how many workers at most.
     """
 
-    name, place_name, keeps, interval = "multiproc", "runner", False, 0.0
+    name, keeps, interval = "multiproc", False, 0.0
     limits = Limits(final=True, revives=False)
 
     def __init__(self, size: int) -> None:
@@ -79,9 +79,6 @@ class PoolEngine(Engine):
     def look(self, submissions: Sequence[Submission]) -> list[Native]:
         """Return what follows from whether the programs live to whose pools tasks were given."""
         return [_look(each) for each in submissions]
-
-    def kill(self, submissions: Sequence[Submission]) -> None:
-        """Do nothing: pools obey the cancel file."""
 
     def owns(self, submission: Submission) -> bool:
         """Return whether a task was submitted by this user, as its id proves."""

@@ -176,7 +176,7 @@ class SlurmEngine(Engine):
     :param partition: where jobs are to run; empty for the default one.
     """
 
-    name, place_name, interval = "slurm", "cluster", 5.0
+    name, interval = "slurm", 5.0
     limits = Limits(arrival=60.0, begin=300.0, lag=60.0, patience=600.0)
 
     def __init__(self, partition: str) -> None:
@@ -205,12 +205,12 @@ class SlurmEngine(Engine):
             here = cluster()
             found = {each.id: native(job) for each, job in _listed(submissions) if _is_latest(each, job)}
         except BackendError as error:
-            return [Native("away", str(error), error.hint or "")] * len(submissions)
-        elsewhere = {
-            each.id: Native("away", f"it is on the cluster {each.place}", "Ask there.") for each in submissions
-        }
+            return [Native("away", error.message, error.hint)] * len(submissions)
         return [
-            (found.get(each.id) or Native("gone")) if each.place == here else elsewhere[each.id] for each in submissions
+            found.get(each.id, Native("gone"))
+            if each.place == here
+            else Native("away", f"it is on the cluster {each.place}", "Ask there.")
+            for each in submissions
         ]
 
     def kill(self, submissions: Sequence[Submission]) -> None:

@@ -18,13 +18,14 @@ from packtivity import record
 from packtivity.backends.engines.local import Queue
 from packtivity.backends.observe import from_answer
 from packtivity.backends.pool import Job, Pool
-from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import PacktivityError, StateError
 from packtivity.printable import escaped
 from packtivity.runtimes.python_workers import detach
+from packtivity.worker import unwritten
 
 if TYPE_CHECKING:
+    from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
 
 _IDLE = 10.0
@@ -109,7 +110,7 @@ def _ending(job: Job) -> TaskStatus:
     try:
         return from_answer(job.future.result())
     except (PacktivityError, OSError, ValueError) as error:
-        return TaskStatus("failed", None, {"type": type(error).__name__, "message": str(error)})
+        return from_answer(unwritten(error))
 
 
 def _empty(bell: int) -> None:

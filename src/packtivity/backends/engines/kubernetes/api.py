@@ -80,18 +80,15 @@ class Api:
         answer = self._call("GET", path) or {}
         return answer.get("items") or []
 
-    def delete_job(self, name: str, namespace: str, uid: str | None = None) -> bool:
-        """Delete a Job; it is gone when its pods are. Returns whether it was there.
+    def delete_job(self, name: str, namespace: str, uid: str) -> None:
+        """Delete a Job, if it is there; it is gone when its pods are.
 
         :param uid: delete this one, and not another that has its name by now.
         """
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
-        if uid:
-            body["preconditions"] = {"uid": uid}
-        try:
-            return self._call("DELETE", self._path("jobs", name, namespace), body) is not None
-        except Conflict:
-            return False
+        body["preconditions"] = {"uid": uid}
+        with suppress(Conflict):
+            self._call("DELETE", self._path("jobs", name, namespace), body)
 
     def read_log(self, pod: str, container: str, namespace: str, into: IO[bytes]) -> str | None:
         """Write what a container printed; returns why that is not to be had, None when it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from packtivity import record_fields, seal
 from packtivity.backends.document import DocumentBackend
@@ -14,7 +14,7 @@ from packtivity.backends.engines.kubernetes.listing import Handle
 from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
-from packtivity.backends.task_files import Sent, TaskFiles
+from packtivity.backends.task_files import TaskFiles
 from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
@@ -23,11 +23,9 @@ from packtivity.record import is_outcome, is_record_path
 from packtivity.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
-    from packtivity.errors import PacktivityError
     from packtivity.types import JSON
 
 _TEXTS = ("job_id", "namespace", "cluster", "uid", "task_id", "key", "name")
@@ -55,10 +53,6 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
             self.handle = str(Handle(known["job_id"], str(known.get("uid")), self.task_id))
         self.datamodel = known.get("datamodel")
 
-    def proxyname(self) -> str:
-        """Return ``KubernetesProxy``."""
-        return self.name
-
     def task(self) -> Task:
         """Return the task, whose secret parameters are hidden if it comes from a document."""
         known = self.jobproxy
@@ -79,14 +73,12 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         return found
 
     @classmethod
-    def fromJSON(cls, data: Mapping[str, Any]) -> KubernetesProxy:
+    def fromJSON(cls, data: Mapping[str, Any]) -> Self:
         """Read the handle.
 
         :raises ProxyError: something in it cannot be.
         """
         proxy = super().fromJSON(data)
-        if not isinstance(proxy, KubernetesProxy):
-            raise TypeError
         _check(proxy)
         remarks = dict(proxy._details or {})
         answer = remarks.pop("answer", None)
@@ -172,11 +164,6 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
         proxy.taken_over, proxy.datamodel = taken_over, model
         return proxy
 
-    def statuses(self, resultproxies: Sequence[KubernetesProxy]) -> list[TaskStatus | PacktivityError]:
-        """Return how tasks are, in one go; an error in place of each that nobody can tell of."""
-        self.keeper.warn = self.exec_config.warn
-        return super().statuses(resultproxies)
-
 
 def _take_over(entry: Entry, job: Handle) -> Entry:
     """Keep the document of a task under the id with which its Job was made: by us, or by who is not there any more.
@@ -193,5 +180,5 @@ def _take_over(entry: Entry, job: Handle) -> Entry:
         raise BackendError(f"the Job {job.name} is said to be of the task {job.task_id}, which is another one")
     if known is None:
         files.write([taken], sync=False)
-        files.note_sent(job.task_id, Sent(1, str(job), taken.submitted))
+        files.note_sent(Submission(job.task_id, taken.place, str(job), 1, taken.submitted))
     return taken

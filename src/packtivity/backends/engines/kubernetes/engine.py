@@ -50,7 +50,7 @@ class KubernetesEngine(Engine):
     the handle of that one.
     """
 
-    name, place_name = "kubernetes", "cluster"
+    name = "kubernetes"
     limits = Limits(patience=0.0, collects=True)  # the patience is the API's
     interval = 0.5
 
@@ -276,7 +276,6 @@ def _plan(task: Task, options: Options) -> Plan:
     state.ensure()
     plan = plan_pod(job, environment, state, exec_config, options, caller(state.readwrite))
     manifest.make_job(plan, options, "name", "key", {})  # what is wrong with it is wrong before anything is sent
-    manifest.contents(plan)
     lend(plan)
     return plan
 

@@ -10,7 +10,7 @@ from packtivity.errors import ParameterError
 from packtivity.runtimes.base import CONTAINER_HOME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from packtivity.backends.engines.kubernetes.options import Options
     from packtivity.backends.engines.kubernetes.planning import Plan
@@ -43,7 +43,7 @@ def make_job(plan: Plan, options: Options, name: str, key: str, about: Mapping[s
     """Return the Job of a task.
 
     :param about: annotations.
-    :raises ParameterError: something in it is no text.
+    :raises ParameterError: something in it is no text, or its files are more than a ConfigMap takes.
     """
     metadata = {"labels": labels(options, key), "annotations": dict(about)}
     volumes = Volumes(plan, options, name)
@@ -64,12 +64,12 @@ def make_files(plan: Plan, options: Options, name: str, key: str, uid: str) -> O
     :param uid: of the Job.
     :raises ParameterError: they are more than a ConfigMap takes.
     """
-    files = contents(plan)
+    files = files_of(plan)
     if not files:
         return None
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
     text, binary = {}, {}
-    for key_, content in files.items():
+    for key_, (_, content) in files.items():
         try:
             text[key_] = content.decode("utf-8")
         except UnicodeDecodeError:
@@ -78,14 +78,14 @@ def make_files(plan: Plan, options: Options, name: str, key: str, uid: str) -> O
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": text, "binaryData": binary}
 
 
-def contents(plan: Plan) -> dict[str, bytes]:
-    """Return the files of a task by their keys in its ConfigMap.
+def files_of(plan: Plan) -> dict[str, tuple[str, bytes]]:
+    """Return the files of a task by their keys in its ConfigMap: absolute path inside, and content.
 
     :raises ParameterError: they are more than a ConfigMap takes.
     """
-    files = {"stdin": plan.execution.stdin} if plan.execution.stdin else {}
-    files.update({f"par-mount-{at}": content for at, (_, content) in enumerate(plan.par_mounts)})
-    size = sum(map(len, files.values()))
+    files = {"stdin": (STDIN, plan.execution.stdin)} if plan.execution.stdin else {}
+    files |= {f"par-mount-{at}": each for at, each in enumerate(plan.par_mounts)}
+    size = sum(len(content) for _, content in files.values())
     if size > _MOST_BYTES:
         raise ParameterError(
             f"script and par_mounts have {size} bytes together, and a pod can be given {_MOST_BYTES}",
@@ -115,12 +115,11 @@ def _pod(plan: Plan, options: Options, volumes: Volumes) -> Object:
         "securityContext": security(plan.user),
         "containers": [_container(plan, volumes)],
         "volumes": volumes.volumes,
-        **(
-            {"serviceAccountName": options.svcaccount}
-            if options.svcaccount
-            else {"automountServiceAccountToken": False}
-        ),
     }
+    if options.svcaccount:
+        pod["serviceAccountName"] = options.svcaccount
+    else:
+        pod["automountServiceAccountToken"] = False
     if plan.seconds is not None:
         pod["activeDeadlineSeconds"] = plan.seconds
     if plan.execution.network == "host":
@@ -207,6 +206,15 @@ class Volumes:
         if options.inject_krb:
             self._tickets()
 
+    def _add(self, name: str, source: Object, path: str | None = None, **more: str | bool) -> None:
+        """Add a volume, and mount it at a path."""
+        self.volumes.append({"name": name, **source})
+        if path is not None:
+            self._mount(name, path, **more)
+
+    def _mount(self, name: str, path: str, **more: str | bool) -> None:
+        self.mounts.append({"name": name, "mountPath": path, **more})
+
     def _state(self, plan: Plan) -> None:
         options = self._options
         directories = [(path, False) for path in plan.readwrite] + [(path, True) for path in plan.readonly]
@@ -214,39 +222,41 @@ class Volumes:
             return
         source: Object = {"hostPath": {"path": options.claim_name}}
         if options.state_type == "claim":
-            source = {"persistentVolumeClaim": {"claimName": options.claim_name, "readOnly": False}}
-        self.volumes.append({"name": "state", **source})
+            source = _claim(options.claim_name, readonly=False)
+        self._add("state", source)
         inside = [(path, readonly, sub_path(path, options.path_base)) for path, readonly in directories]
         if options.collapse_state:
             inside = [(options.path_base, False, "")]
         for path, readonly, below in inside:
-            mount = {"name": "state", "mountPath": path, "mountPropagation": options.mount_propagation}
-            self.mounts.append(
-                {**mount, **({"subPath": below} if below else {}), **({"readOnly": True} if readonly else {})}
-            )
+            more: dict[str, str | bool] = {
+                **({"subPath": below} if below else {}),
+                **({"readOnly": True} if readonly else {}),
+            }
+            self._mount("state", path, mountPropagation=options.mount_propagation, **more)
 
     def _files(self, plan: Plan, name: str) -> None:
-        places = {"stdin": "/packtivity/stdin"} if plan.execution.stdin else {}
-        places.update({f"par-mount-{at}": path for at, (path, _) in enumerate(plan.par_mounts)})
-        if not places:
-            return
-        self.volumes.append({"name": "files", "configMap": {"name": name, "defaultMode": 0o444}})
-        for key, path in places.items():
-            self.mounts.append({"name": "files", "mountPath": path, "subPath": key, "readOnly": True})
+        files = files_of(plan)
+        if files:
+            self._add("files", {"configMap": {"name": name, "defaultMode": 0o444}})
+        for key, (path, _) in files.items():
+            self._mount("files", path, subPath=key, readOnly=True)
 
     def _cvmfs(self) -> None:
-        for name, source, path in _cvmfs_sources(self._options):
-            self.volumes.append({"name": name, **source})
-            mount = {"name": name, "mountPath": path, "readOnly": True}
-            self.mounts.append(mount if path != "/cvmfs" else {**mount, "mountPropagation": "HostToContainer"})
+        if self._options.cvmfs_type == "claims":
+            for repository in self._options.cvmfs_repos:
+                name = repository.replace(".", "").replace("-", "")
+                self._add(name, _claim(name, readonly=True), f"/cvmfs/{repository}", readOnly=True)
+            return
+        on_nodes = self._options.cvmfs_type == "hostPath"
+        source = {"hostPath": {"path": "/cvmfs"}} if on_nodes else _claim("cvmfs", readonly=True)
+        self._add("cvmfs", source, "/cvmfs", readOnly=True, mountPropagation="HostToContainer")
 
     def _authentication(self, script: str) -> None:
         """Mount the script that gets tickets, and nothing else of its Secret (upstream 0.17.1)."""
         folder, _, file = script.rpartition("/")
         items = [{"key": "getkrb.sh", "path": file or "getkrb.sh", "mode": 0o755}]
         secret = {"secretName": self._options.secrets["hepauth"], "items": items}
-        self.volumes.append({"name": "hepauth", "secret": secret})
-        self.mounts.append({"name": "hepauth", "mountPath": folder or "/recast_auth", "readOnly": True})
+        self._add("hepauth", {"secret": secret}, folder or "/recast_auth", readOnly=True)
 
     def _credentials(self, resources: Resources) -> None:
         """Mount the credentials that the task asks for and the deployment has; a token goes with any."""
@@ -258,13 +268,11 @@ class Volumes:
                 continue
             volume, folder = f"credential-{kind.replace('_', '-')}", f"{_CREDENTIALS}/{kind}"
             items = [{"key": key, "path": key, "mode": 0o444}]
-            self.volumes.append({"name": volume, "secret": {"secretName": secret, "items": items}})
-            self.mounts.append({"name": volume, "mountPath": folder, "readOnly": True})
+            self._add(volume, {"secret": {"secretName": secret, "items": items}}, folder, readOnly=True)
             self.variables[variable] = f"{scheme}{folder}/{key}"
 
     def _tickets(self) -> None:
-        self.volumes.append({"name": "kerberos-data", "emptyDir": {}})
-        self.mounts.append({"name": "kerberos-data", "mountPath": _TICKETS})
+        self._add("kerberos-data", {"emptyDir": {}}, _TICKETS)
         self.variables["KRB5CCNAME"] = _TICKET
         self.secret_variables.append(_from_secret("KRBUSERNAME", "username"))
 
@@ -285,13 +293,5 @@ def _from_secret(variable: str, key: str) -> Object:
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": _KRB_SECRET, "key": key}}}
 
 
-def _cvmfs_sources(options: Options) -> Iterator[tuple[str, Object, str]]:
-    """Yield name, source and place of each volume of CVMFS."""
-    if options.cvmfs_type == "hostPath":
-        yield "cvmfs", {"hostPath": {"path": "/cvmfs"}}, "/cvmfs"
-    elif options.cvmfs_type == "claim":
-        yield "cvmfs", {"persistentVolumeClaim": {"claimName": "cvmfs", "readOnly": True}}, "/cvmfs"
-    else:
-        for repository in options.cvmfs_repos:
-            name = repository.replace(".", "").replace("-", "")
-            yield name, {"persistentVolumeClaim": {"claimName": name, "readOnly": True}}, f"/cvmfs/{repository}"
+def _claim(name: str, *, readonly: bool) -> Object:
+    return {"persistentVolumeClaim": {"claimName": name, "readOnly": readonly}}

@@ -63,11 +63,9 @@ class JobStatus:
     job: Mapping[str, Any] | None = None
 
 
-def is_ours(job: Object, task_id: str | None = None) -> bool:
-    """Return whether a Job is of packtivity, and of a certain task."""
-    metadata = job["metadata"]
-    ours = (metadata.get("labels") or {}).get(MANAGED) == "packtivity"
-    return ours and (task_id is None or task_of(job) == task_id)
+def is_ours(job: Object) -> bool:
+    """Return whether a Job is of packtivity."""
+    return (job["metadata"].get("labels") or {}).get(MANAGED) == "packtivity"
 
 
 def task_of(job: Mapping[str, Any]) -> str:
