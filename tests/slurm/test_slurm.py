@@ -162,7 +162,7 @@ def test_a_job_that_slurm_runs_again_is_no_failure_of_its_task(backend, submit, 
     folder = begun(tmp_path / "work")
     ((number, _),) = slurms.states(proxy.task_id).items()
     slurms.command("scontrol", "requeue", str(number))
-    slurms.hurry(proxy.task_id)
+    slurms.hurry(backend, proxy)
     found = succeeds(backend, proxy, folder)
     # The attempt was given back: the runner was told to stop.
     assert (found["attempts"], [*slurms.states(proxy.task_id)]) == (1, [number])
@@ -230,7 +230,7 @@ def test_a_node_that_died_loses_no_task(backend, submit, tmp_path):
         os.kill(pid, signal.SIGKILL)
     slurms.start()
     for name, proxy in proxies.items():
-        slurms.hurry(proxy.task_id)
+        slurms.hurry(backend, proxy)
         assert succeeds(backend, proxy, tmp_path / name)["attempts"] == 2
 
 
