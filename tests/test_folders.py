@@ -280,3 +280,26 @@ def test_a_directory_inside_that_all_may_write_to_is_refused(place, tmp_path, pa
     (place / part).chmod(0o777)
     with pytest.raises(errors.UnsafeDirectory, match=f"may write to .*/{part}"):
         use(tmp_path)
+
+
+def test_many_make_the_same_directories_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    def make(number, together):
+        together.wait()
+        folders.make_private(str(tmp_path / str(number) / "a" / "b" / "c"))
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(100):
+            together = Barrier(8)
+            for done in [threads.submit(make, number, together) for _ in range(8)]:
+                done.result()
+    assert len(list(tmp_path.glob("*/a/b/c"))) == 100
+
+
+def test_a_directory_below_nothing_cannot_be_made(monkeypatch):
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    monkeypatch.setattr(os, "mkdir", lambda path, mode: (_ for _ in ()).throw(FileNotFoundError(2, "gone", path)))
+    with pytest.raises(FileNotFoundError):
+        folders.make_private("gone")

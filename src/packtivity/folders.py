@@ -204,8 +204,11 @@ def make_private(path: str, mode: int = _PRIVATE) -> None:
     try:
         os.mkdir(path, mode)
     except FileNotFoundError:
-        make_private(os.path.dirname(path), mode)
-        os.mkdir(path, mode)
+        above = os.path.dirname(path)
+        if above in ("", path):
+            raise
+        make_private(above, mode)
+        make_private(path, mode)  # another process may have been faster
     except FileExistsError:
         if not os.path.isdir(path):
             raise

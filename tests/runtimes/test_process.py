@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -89,6 +90,7 @@ def children() -> set[int]:
 
 @pytest.fixture(autouse=True)
 def _no_child_and_no_descriptor_is_left():
+    gc.collect()  # what tests before this one have left to the collector has descriptors, too
     before = descriptors(), children()
     yield
     assert (descriptors(), children() - before[1]) == (before[0], set())
