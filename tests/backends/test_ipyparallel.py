@@ -122,6 +122,7 @@ def test_a_waiting_task_that_is_cancelled_never_begins(farm):
     assert ask(farm, proxy) == (6, ["cancelled"])
 
 
+@pytest.mark.engines
 def test_a_task_whose_engine_is_killed_is_run_by_another_while_the_client_waits(farm):
     (farm.root / "waits.yml").write_text(json.dumps(TASK))
     given = ("-p", "seconds=2", "-p", "n=5", "-p", 'out="{workdir}/out"', "-w", "waits", "waits.yml")
@@ -148,6 +149,7 @@ def test_a_task_that_kills_its_engines_ends_as_failed(farm):
     farm.ready()
 
 
+@pytest.mark.engines
 def test_after_everything_was_killed_the_truth_is_told_of_every_task(farm):
     done, over = submit(farm, "over")
     assert wait(over) == ["succeeded"]
@@ -403,6 +405,7 @@ ROUNDS = [
 ]
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize(("kills", "tasks", "most"), ROUNDS)
 def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks, most, capsys):
     told: Counter[str] = Counter()

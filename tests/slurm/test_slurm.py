@@ -222,6 +222,7 @@ def test_a_job_that_is_called_running_for_ever_is_not_believed(backend, submit, 
     assert (found["attempts"], len(slurms.states(proxy.task_id))) == (2, 2)
 
 
+@pytest.mark.soak
 def test_a_node_that_died_loses_no_task(backend, submit, tmp_path):
     proxies = {name: submit(name, seconds=3) for name in ("one", "two")}
     runners = [runner(begun(tmp_path / name)) for name in proxies]
@@ -234,6 +235,7 @@ def test_a_node_that_died_loses_no_task(backend, submit, tmp_path):
         assert succeeds(backend, proxy, tmp_path / name)["attempts"] == 2
 
 
+@pytest.mark.soak
 def test_a_controller_that_died_loses_no_task(backend, submit, tmp_path):
     proxies = {name: submit(name, seconds=4) for name in ("one", "two")}
     begun(tmp_path / "one")
@@ -243,6 +245,7 @@ def test_a_controller_that_died_loses_no_task(backend, submit, tmp_path):
         assert succeeds(backend, proxy, tmp_path / name)["attempts"] == 1
 
 
+@pytest.mark.soak
 def test_a_controller_that_has_forgotten_a_job_is_given_its_task_again(backend, submit, closed, tmp_path):
     proxy = submit(seconds=0)
     until(lambda: slurms.states(proxy.task_id))
