@@ -189,6 +189,9 @@ def inspect(runtime: Runtime, reference: str) -> Image | None:
         return None
     identifier, known, user = _identity(answer.text)
     image = Image(reference, reference, matching_digest(reference, known), identifier, user=user, seen=time.time())
+    before = read_note(runtime, reference)
+    if before is not None and identifier and before.identifier == identifier:
+        image = replace(image, ids=before.ids)  # the same image has the same user: its passwd is not looked at again
     write_note(runtime, image)
     return image
 
