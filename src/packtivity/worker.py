@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -110,9 +111,6 @@ _let_go = False
 
 def _let_go_of_ignored_signals() -> None:
     """See that the task does not inherit that signals are ignored, as workers of pools and engines do."""
-    import signal
-    import threading
-
     if threading.current_thread() is not threading.main_thread():
         return
     global _let_go  # noqa: PLW0603 - handlers are of the process

@@ -88,7 +88,6 @@ def test_a_task_is_the_images_own_user(lab: Any, homes: dict[str, str], name: st
     workdir, image = lab.workdir(), IMAGES[name]
     done, found = task(lab, homes[name], workdir)
     assert (done.code, done.err) == (0, ""), done
-    print(found)
     assert owners(workdir) == {lab.person.uid}
     if lab.kind == "docker":
         wanted = reference(lab, homes[name], lab.workdir())

@@ -1,7 +1,8 @@
 """The end of a task that nobody of ours has written down.
 
-For one that ran without a worker of ours that is output into the run log, result published, record written. An engine has collected how it went (:meth:`packtivity.backends.engine.Engine.collect`). The owner's process concludes with
-that (:func:`finish`); whoever else asks is told what would come of it (:func:`compute`), and nothing is written.
+An engine without a worker of ours has collected how a task went (:meth:`packtivity.backends.engine.Engine.collect`). The
+owner's process puts its output into the run log, publishes its result and writes its record (:func:`finish`); whoever else
+asks is told what would come of that (:func:`compute`), and nothing is written.
 """
 
 from __future__ import annotations
