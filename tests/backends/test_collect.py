@@ -17,6 +17,8 @@ from packtivity.backends.task_files import TaskFiles
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task
 
+pytestmark = pytest.mark.usefixtures("own_records")
+
 
 def spec(**publisher):
     return {
@@ -70,12 +72,6 @@ class Proxy(TaskProxy):
 
 class Backend(DocumentBackend[Proxy]):
     proxy_class = Proxy
-
-
-@pytest.fixture(autouse=True)
-def _apart(tmp_path, monkeypatch):
-    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from packtivity.errors import BackendError, ProxyError
 from packtivity.statecontexts import LocalFSState
 from packtivity.worker import run_envelope
 
+pytestmark = pytest.mark.usefixtures("own_records")
+
 SPEC = {
     "process": {"process_type": "string-interpolated-cmd", "cmd": "echo >> ran"},
     "environment": {"environment_type": "localproc-env"},
@@ -66,12 +68,6 @@ class Proxy(TaskProxy):
 
 class Backend(DocumentBackend[Proxy]):
     proxy_class = Proxy
-
-
-@pytest.fixture(autouse=True)
-def _apart(tmp_path, monkeypatch):
-    monkeypatch.setenv("PACKTIVITY_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
 
 
 @pytest.fixture
