@@ -156,12 +156,18 @@ KUBECONFIG = {
 }
 
 
-@pytest.mark.parametrize("sample", ["kubernetes-succeeded"], indirect=True)
-def test_the_record_tells_of_a_task_in_a_cluster_that_is_not_there(sample, monkeypatch):
+def in_a_cluster(sample, monkeypatch):
+    """Return a sample whose cluster is named, and not there."""
     pytest.importorskip("kubernetes")
     document, files, root = sample
     (root / "kubeconfig").write_text(json.dumps(KUBECONFIG))
     monkeypatch.setenv("KUBECONFIG", str(root / "kubeconfig"))
+    return document, files, root
+
+
+@pytest.mark.parametrize("sample", ["kubernetes-succeeded"], indirect=True)
+def test_the_record_tells_of_a_task_in_a_cluster_that_is_not_there(sample, monkeypatch):
+    document, files, root = in_a_cluster(sample, monkeypatch)
     before = files()
     proxy, backend = load_proxy(document)
     assert (backend.ready(proxy), backend.successful(proxy)) == (True, True)
@@ -172,10 +178,7 @@ def test_the_record_tells_of_a_task_in_a_cluster_that_is_not_there(sample, monke
 
 @pytest.mark.parametrize("sample", ["kubernetes-open"], indirect=True)
 def test_a_task_in_a_cluster_that_cannot_be_asked_stays_as_it_is(sample, monkeypatch):
-    pytest.importorskip("kubernetes")
-    document, files, root = sample
-    (root / "kubeconfig").write_text(json.dumps(KUBECONFIG))
-    monkeypatch.setenv("KUBECONFIG", str(root / "kubeconfig"))
+    document, files, _ = in_a_cluster(sample, monkeypatch)
     monkeypatch.setenv("PACKTIVITY_KUBE_PATIENCE", "0.2")
     before = files()
     proxy, backend = load_proxy(document)
