@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError, StateError
-from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
+from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate
 from packtivity.lease import end_orphans_in
 from packtivity.types import JSON, Parameters, State
 
@@ -148,11 +148,9 @@ class LocalFSState:
         if not isinstance(value, str):
             return value
         try:
-            return render(value, (), self.dirnames)
+            return interpolate(value, (), self.dirnames)
         except (IndexError, AttributeError):
             return value
-        except (LookupError, ValueError, TypeError, ArithmeticError):
-            return interpolate(value, (), self.dirnames)  # again, for the error that explains
 
     def model(self, data: Parameters) -> Any:
         """Return a copy of a parameter document, each leaf contextualised; ``data`` stays as it is.
