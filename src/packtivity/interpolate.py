@@ -24,8 +24,8 @@ _INTERNALS = frozenset(
 )
 
 
-class TemplateError(ParameterError, ValueError):
-    """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed.
+class _InTemplate(ParameterError):
+    """An error with its place.
 
     :ivar template: the whole text.
     :ivar offset: character at which the trouble stands.
@@ -39,6 +39,10 @@ class TemplateError(ParameterError, ValueError):
         self.field = field
 
 
+class TemplateError(_InTemplate, ValueError):
+    """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed."""
+
+
 class MissingPosition(TemplateError, IndexError):
     """``{}`` or ``{0}`` without a positional parameter, or ``{x[7]}`` of a shorter list."""
 
@@ -47,18 +51,15 @@ class MissingAttribute(TemplateError, AttributeError):
     """``{x.attr}`` of a value that has no such attribute."""
 
 
-class MissingName(MissingParameter):
+class MissingName(_InTemplate, MissingParameter):
     """A placeholder that nothing gives.
 
     :ivar name: what is missing: ``x`` of ``{x}``, ``x[key]`` when ``x`` is there and its key is not.
     """
 
-    def __init__(self, message: str, *, name: str, template: str, offset: int, field: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, name: str, **where: Any) -> None:
+        super().__init__(message, **where)
         self.name = name
-        self.template = template
-        self.offset = offset
-        self.field = field
 
 
 class _UnknownName(KeyError):
