@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from specs import command_spec
 
 from packtivity import record
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -20,11 +21,7 @@ FROMPAR = {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}}
 
 
 def command(cmd):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": FROMPAR,
-    }
+    return command_spec(cmd, FROMPAR)
 
 
 def script(text):

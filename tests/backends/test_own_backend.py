@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from specs import command_spec, from_parameters
 
 BIN = Path(sys.executable).parent
 SOURCE = Path(__file__).resolve().parent.parent.parent / "examples" / "backend" / "src"
@@ -23,11 +24,7 @@ backend("folder")(make_backend)
 proxyloader("FolderProxy")(load_folder_proxy)
 """
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "echo {x} > {out}; exit {x}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
-}
+SPEC = command_spec("echo {x} > {out}; exit {x}", from_parameters({"o": "out"}))
 
 
 def run(tmp_path, *arguments, **extra):
