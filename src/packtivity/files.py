@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, partial
@@ -37,12 +38,7 @@ _counted = count()
 
 def is_id(text: object) -> bool:
     """Return whether a text can be the id of a task; it becomes part of file names."""
-    return (
-        isinstance(text, str)
-        and 0 < len(text) <= 64
-        and text.isascii()
-        and ("a" + text.replace("-", "_")).isidentifier()
-    )
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
 
 
 class NotAFile(OSError):

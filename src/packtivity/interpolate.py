@@ -6,8 +6,9 @@ parameters), except that attributes that start with ``_``, callables, and absurd
 
 from __future__ import annotations
 
+import re
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from packtivity.errors import MissingParameter, ParameterError
@@ -18,6 +19,7 @@ MAX_WIDTH = 10_000
 
 ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
 
+_CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
 _LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
 _INTERNALS = frozenset(
     {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
@@ -154,23 +156,14 @@ def _attribute(value: object, name: str) -> Any:
 
 
 def _converted(value: object, conversion: str | None) -> Any:
-    if conversion is None:
-        return value
-    if conversion == "s":
-        return str(value)
-    if conversion == "r":
-        return repr(value)
-    if conversion == "a":
-        return ascii(value)
-    raise ValueError(f"unknown conversion !{conversion}; there are !s, !r and !a")
+    if conversion not in _CONVERSIONS:
+        raise ValueError(f"unknown conversion !{conversion}; there are !s, !r and !a")
+    return _CONVERSIONS[conversion](value)
 
 
 def _check_widths(spec: str) -> None:
     """Refuse a number above :data:`MAX_WIDTH` anywhere in a format spec, in any script's digits."""
-    if len(spec) < len(str(MAX_WIDTH)):
-        return
-    digits = "".join(character if character.isdecimal() else " " for character in spec)
-    for number in digits.split():
+    for number in re.findall(r"\d+", spec):
         if len(number.lstrip("0")) > len(str(MAX_WIDTH)) or int(number) > MAX_WIDTH:
             raise ValueError(f"width or precision {number[:20]} is above {MAX_WIDTH}")
 
