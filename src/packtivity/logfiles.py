@@ -15,7 +15,7 @@ from stat import S_ISCHR
 from typing import TYPE_CHECKING
 
 from packtivity.errors import StateError
-from packtivity.files import NotAFile, open_file, open_folder
+from packtivity.files import NotAFile, open_file, open_folder, remedy
 
 if TYPE_CHECKING:
     from packtivity.types import Metadata, State
@@ -91,7 +91,7 @@ def open_log(path: str) -> int:
         finally:
             os.close(directory)
     except OSError as error:
-        raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
+        raise StateError(f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
 
 
 def _open_sink(path: str, flags: int) -> int:
