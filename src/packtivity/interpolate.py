@@ -11,6 +11,7 @@ from _string import formatter_field_name_split, formatter_parser  # type: ignore
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from packtivity import settings
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.registry import nearest
 
@@ -21,6 +22,8 @@ ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
 
 _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
 _LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
+_SHORT = 100_000  # characters for which no limit is looked up
+_DEEPEST = 20  # how far in that is looked for placeholders all the same, to say something of them
 _INTERNALS = frozenset(
     {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
 )
@@ -68,6 +71,10 @@ class _UnknownName(KeyError):
     """No value has this name; other ``KeyError`` come from ``{x[key]}``."""
 
 
+class _TooLong(ValueError):
+    """The text would be longer than the setting allows."""
+
+
 class _Refused(ValueError):
     """A value does not take its format spec; both are the arguments."""
 
@@ -113,12 +120,16 @@ def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any
     if "{" not in template and "}" not in template:
         return template
     values, pieces = _Values(args, names or {}), []
+    length = 0
     for literal, part in _parts(template):
         pieces.append(literal)
         if part is None:
             continue
         try:
             pieces.append(_formatted(part.field, part.spec, part.conversion, values, _LEVELS))
+            length += len(pieces[-1])
+            if length > _SHORT and length > settings.current().text_limit:
+                raise _TooLong
         except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
             raise _explained(error, part, template, values) from None
     return "".join(pieces)
@@ -187,6 +198,10 @@ def _explained(error: Exception, part: _Part, template: str, values: _Values) ->
         return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
     if isinstance(error, AttributeError):
         return MissingAttribute(f"{shown}: {error}", **where)
+    if isinstance(error, _TooLong):
+        limit = settings.current().text_limit
+        what = f"the text would be longer than {limit} characters by here"
+        return TemplateError(f"{shown}: {what}", hint="Pass a file, or set PACKTIVITY_TEXT_LIMIT.", **where)
     if isinstance(error, _Refused):
         what, hint = _refused(*error.args)
         return TemplateError(f"{shown}: {what}", hint=hint, **where)
@@ -223,18 +238,22 @@ def placeholders(template: str) -> list[Placeholder]:
     if "{" not in template and "}" not in template:
         return []
     try:
-        return list(_scan(template, 0))
+        return list(_scan(template))
     except TemplateError as error:
         error.template = template  # rather than the format spec it was found in
         raise
 
 
-def _scan(template: str, base: int) -> Iterator[Placeholder]:
+def _scan(template: str, base: int = 0, depth: int = 1) -> Iterator[Placeholder]:
     for _literal, part in _parts(template, base):
-        if part is not None:
-            yield Placeholder(_first_name(template, part.field, part.start), part.field, part.start, part.end)
-            if "{" in part.spec:
-                yield from _scan(part.spec, part.end - 1 - len(part.spec))
+        if part is None:
+            continue
+        if depth > _DEEPEST:
+            where: dict[str, Any] = {"template": template, "offset": part.start, "field": part.field}
+            raise TemplateError("placeholders are nested too deeply", hint=ESCAPE_HINT, **where)
+        yield Placeholder(_first_name(template, part.field, part.start), part.field, part.start, part.end)
+        if "{" in part.spec:
+            yield from _scan(part.spec, part.end - 1 - len(part.spec), depth + 1)
 
 
 class _Part(NamedTuple):

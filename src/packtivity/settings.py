@@ -274,7 +274,13 @@ class Settings:
     download_timeout = Setting[float](
         "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", seconds
     )
-    download_limit = Setting[int]("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", whole)
+    download_limit = Setting[int]("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have (100000 always).", whole)
+    text_limit = Setting[int](
+        "PACKTIVITY_TEXT_LIMIT",
+        67_108_864,
+        "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
+        whole,
+    )
     strict = Setting[bool]("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record = Setting[bool](
         "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", boolean
