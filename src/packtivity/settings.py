@@ -274,7 +274,9 @@ class Settings:
     download_timeout = Setting[float](
         "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", seconds
     )
-    download_limit = Setting[int]("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have (100000 always).", whole)
+    download_limit = Setting[int](
+        "PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have (100000 always).", whole
+    )
     text_limit = Setting[int](
         "PACKTIVITY_TEXT_LIMIT",
         67_108_864,
