@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from specs import command_spec, constant
 
 from packtivity import errors, folders, record
 from packtivity.backends.registry import backend_from_string
@@ -28,11 +29,7 @@ NOBODY = 65534
 BIN = Path(sys.executable).parent
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make others' directories")
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"o": 1}},
-}
+SPEC = command_spec("true", constant({"o": 1}))
 
 
 @pytest.fixture(autouse=True)

@@ -169,7 +169,7 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
-        from packtivity.datamodel.allowed_types import check_datamodel
+        from packtivity.datamodel.leafmodel import check_datamodel
 
         details = proxy_details(data)
         check_datamodel(details.get("datamodel"))

@@ -15,7 +15,7 @@ from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
 from packtivity.backends.task_files import TaskFiles
-from packtivity.datamodel.allowed_types import check_datamodel
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
 from packtivity.logfiles import safe_name
