@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.settings import Settings, current
-from packtivity.spec.refs import Expansion, Place, References, Unresolvable
+from packtivity.spec.refs import Expansion, Place, References, Unresolvable, has_references
 from packtivity.spec.source_text import BadText
 from packtivity.spec.sources import LocalFile, Location, locate, read_local
 from packtivity.spec.yamltext import Parsed, load_yaml, parse
@@ -67,7 +67,7 @@ class Document:
     def excerpt(self, position: Position) -> str:
         """Return the line of the source a position is on, without its newline; empty when there is none."""
         files = self._references.files.values() if self._references else ()
-        return next((file.line(position.line) for file in files if file.source == position.file), "")
+        return next((file.text.line(position.line) for file in files if file.text.source == position.file), "")
 
     def _place(self, path: Path) -> Place | None:
         """Return where a value really stands, all references on the way followed."""
@@ -161,13 +161,13 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     except Unresolvable as error:
         raise BadText([Diagnostic("error", error.code, error.message, expected=error.near, hint=error.hint)]) from None
     data = root.value
-    if parsed.references:
+    if has_references(data):
         expansion = Expansion(references)
         data = expansion.expand(root)
         if expansion.problems:
             raise BadText(expansion.problems)
     problems = tuple(problem for one in references.files.values() for problem in one.problems)
-    return Document(data, parsed.source, problems, references, root)
+    return Document(data, parsed.text.source, problems, references, root)
 
 
 def _invalid(error: BadText) -> errors.InvalidSpec:

@@ -6,44 +6,39 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import yaml
 
-from packtivity.spec.source_text import LINE_BREAK, locate
-from packtivity.spec.yamlnodes import joined, key_text, pairs
+from packtivity.spec.source_text import LINE_BREAK, Text
+from packtivity.spec.yamldata import joined, key_text, pairs
 from packtivity.types import Path, Position
 
-if TYPE_CHECKING:
-    from packtivity.spec.yamltext import Parsed
-
-    Entry = tuple[yaml.Node | None, yaml.Node]
-
+Entry: TypeAlias = "tuple[yaml.Node | None, yaml.Node]"
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
 _BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
 
 
-def position_at(parsed: Parsed, path: Path, *, key: bool = False) -> Position | None:
-    """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there."""
-    root = parsed.node()
-    if root is None:  # an empty text
-        return None if path else Position(parsed.source, 1, 1)
+def position_at(text: Text, root: yaml.Node | None, path: Path, *, key: bool = False) -> Position | None:
+    """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there.
+
+    :param root: its node tree; ``None`` for an empty text.
+    """
+    if root is None:
+        return None if path else Position(text.source, 1, 1)
     found = _find(root, path)
     node = found and (found[0] if key and found[0] is not None else found[1])
-    return Position(parsed.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
+    return Position(text.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
 
 
 def _find(node: yaml.Node, path: Path) -> Entry | None:
     """Return key node (or ``None``) and value node at a path."""
-    key: yaml.Node | None = None
+    entry: Entry | None = (None, node)
     for part in path:
-        step = _child(node, part)
-        if step is None:
-            return None
-        key, node = step
-    return key, node
+        entry = _child(entry[1], part) if entry else None
+    return entry
 
 
 def _child(node: yaml.Node, part: str | int) -> Entry | None:
@@ -65,24 +60,17 @@ def _by_key(node: yaml.MappingNode) -> dict[str | None, Entry]:
     return {key_text(key): (key, value) for key, value in pairs(node)}
 
 
-def offset_position_at(parsed: Parsed, path: Path, offset: int) -> Position | None:
+def offset_position_at(text: Text, root: yaml.Node | None, path: Path, offset: int) -> Position | None:
     """Return where one character of the string at ``path`` is written.
 
     :param offset: counted in characters from 0; past the end means the end.
     :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
         the beginning of the value when it is no string.
     """
-    root = parsed.node()
-    if root is None:
-        return position_at(parsed, path)
-    found = _find(root, path)
-    if found is None:
-        return None
-    node = found[1]
-    if not isinstance(node, yaml.ScalarNode):
-        return position_at(parsed, path)
-    index = _source_index(parsed.text, node, offset)
-    return locate(parsed.text, parsed.source, index)[0]
+    found = _find(root, path) if root is not None else None
+    if found and isinstance(found[1], yaml.ScalarNode):
+        return text.position(_source_index(text.content, found[1], offset))
+    return position_at(text, root, path)
 
 
 def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
@@ -107,7 +95,8 @@ def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
     """Yield where each character of a scalar that is not blank is written."""
     start, end = node.start_mark.index, node.end_mark.index
     if node.style in {"|", ">"}:
-        start = _end_of_line(text, start)
+        first_line = LINE_BREAK.search(text, start)
+        start = first_line.end() if first_line else len(text)
     elif node.style in {"'", '"'}:
         start, end = start + 1, end - 1
     if node.style == '"':
@@ -133,9 +122,3 @@ def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
             blank = token[1:] in _BLANK_ESCAPES
         if not blank:
             yield match.start()
-
-
-def _end_of_line(text: str, start: int) -> int:
-    """Return the offset behind the line that ``start`` is on."""
-    found = LINE_BREAK.search(text, start)
-    return found.end() if found else len(text)

@@ -58,6 +58,13 @@ def is_reference(value: JSONValue) -> bool:
     return isinstance(value, dict) and isinstance(value.get("$ref"), str)
 
 
+def has_references(value: JSONValue) -> bool:
+    """Return whether anything in a document may stand for another value."""
+    if isinstance(value, dict):
+        return "$ref" in value or any(map(has_references, value.values()))
+    return isinstance(value, list) and any(map(has_references, value))
+
+
 def pointer_parts(fragment: str) -> list[str]:
     """Split the part after ``#``, as jsonref does: percent escapes first, then ``/``, then ``~1`` and ``~0``."""
     if not fragment:
@@ -263,5 +270,5 @@ class Expansion:
         parsed = self._references.files[place.file]
         at = (*place.path, "$ref") if is_reference(place.value) else place.path
         position = parsed.position(at)
-        excerpt = parsed.line(position.line) if position else ""
+        excerpt = parsed.text.line(position.line) if position else ""
         return Diagnostic("error", error.code, error.message, path, position, excerpt, error.near, error.hint)
