@@ -8,6 +8,7 @@ messages are the same on every machine. Nodes to values: :mod:`packtivity.spec.y
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import yaml
 
@@ -18,6 +19,8 @@ _SAFE_DEPTH = 500
 """The C parser calls itself once for each level; with 50,000 it takes the whole process down, in a small thread sooner."""
 _SLOW_PARSER_LIMIT = 200_000
 """Characters up to which a refused text is tried again with the slow parser (about a second)."""
+_EXPANSION = 20_000_000
+"""Characters, and 16 for each value, that aliases may make of a text beyond ten times its own length."""
 
 
 _Slow = yaml.SafeLoader
@@ -84,6 +87,50 @@ def too_deep(offset: int, text: Text) -> BadText:
     """Return the error for what stands at ``offset`` inside too many lists and mappings."""
     message = f"lists and mappings stand more than {MAX_DEPTH} deep inside each other here"
     return text.error(offset, "too-deep", message, "Write it flatter.")
+
+
+def refuse_expansion(root: yaml.Node, text: Text) -> None:
+    """Measure what aliases make of a text before anything is made.
+
+    :raises BadText: an alias stands inside what it stands for, or the result would be huge.
+    """
+    measures: dict[int, tuple[int, int]] = {}
+    limit = _EXPANSION + 10 * len(text.content)
+    for node in _leaves_first(root):
+        at, sizes = node.start_mark.index, [measures.get(id(child)) for child in _children(node)]
+        if None in sizes:
+            hint = "Let the alias name an anchor (&) that ends before it."
+            raise text.error(at, "circular-alias", "this contains an alias (*) to itself", hint)
+        known = [size for size in sizes if size]
+        depth = 1 + max((size[0] for size in known), default=0)
+        size = 16 + sum(size[1] for size in known) + (0 if known else len(node.value))
+        if depth > MAX_DEPTH + 1:
+            raise too_deep(at, text)
+        if size > limit:
+            message = f"aliases make more than {limit:,} characters of this text of {len(text.content):,}"
+            hint = "Does somebody mean harm (a 'billion laughs' file)? Aliases of aliases multiply."
+            raise text.error(at, "too-large", message, hint)
+        measures[id(node)] = depth, size
+
+
+def _leaves_first(root: yaml.Node) -> Iterator[yaml.Node]:
+    """Yield every node once, what it holds before it (unless it holds itself), without recursion."""
+    seen: set[int] = set()
+    waiting: list[tuple[yaml.Node, bool]] = [(root, False)]
+    while waiting:
+        node, done = waiting.pop()
+        if done:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting.append((node, True))
+            waiting.extend((child, False) for child in _children(node))
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 # --- what the parser refuses ------------------------------------------------------------------------------------------

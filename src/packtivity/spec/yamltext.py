@@ -45,15 +45,15 @@ class Parsed:
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value at ``path``, or its key, begins; ``None`` when it is not written there."""
-        from packtivity.spec import positions
+        from packtivity.spec import yamldata
 
-        return positions.position_at(self.text, self.node(), path, key=key)
+        return yamldata.position_at(self.text, self.node(), path, key=key)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
-        """Return where one character of the string at ``path`` is written; see :mod:`packtivity.spec.positions`."""
-        from packtivity.spec import positions
+        """Return where one character of the string at ``path`` is written; see :mod:`packtivity.spec.yamldata`."""
+        from packtivity.spec import yamldata
 
-        return positions.offset_position_at(self.text, self.node(), path, offset)
+        return yamldata.offset_position_at(self.text, self.node(), path, offset)
 
 
 def parse(content: bytes | str, source: str) -> Parsed:
