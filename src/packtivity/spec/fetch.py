@@ -24,7 +24,7 @@ from packtivity.folders import make_private
 from packtivity.registry import nearest
 from packtivity.settings import Settings
 from packtivity.spec.access import Access, of_file
-from packtivity.spec.download import Ask, download
+from packtivity.spec.download import download
 from packtivity.spec.remote import GitLabFile, WebFile, split_login
 
 
@@ -123,14 +123,19 @@ def fetch(
         return kept.content
     if offline:
         raise _not_kept(file.shown, cache)
+    access.guard.inside = False
     try:
-        entry, identity = _downloaded(file, settings, kept, access)
+        content, etag = download(file, settings, access, kept.etag if kept else "")
     except LoadError as error:
         if kept:
             error.hint = f"{error.hint} --offline would use the copy of {kept.fetched}.".lstrip()
         raise
-    cache.keep(_key(url, identity), file.shown, entry)
-    return entry.content
+    if content is None:
+        content = kept.content if kept else b""
+    is_special = access.guard.inside or identities[0].startswith("login")
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    cache.keep(_key(url, identities[0] if is_special else ""), file.shown, Entry(content, etag, now))
+    return content
 
 
 def _key(url: str, identity: str) -> str:
@@ -145,32 +150,6 @@ def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
     host = settings.github_raw_host.rstrip("/") + "/"
     parts = file.url.removeprefix(host).split("/") if file.url.startswith(host) else []
     return len(parts) > 3 and bool(_COMMIT.fullmatch(parts[2]))
-
-
-def _downloaded(
-    file: WebFile | GitLabFile, settings: Settings, kept: Entry | None, access: Access
-) -> tuple[Entry, str]:
-    """Return a document, and as whom it was fetched."""
-    ask = Ask(
-        url=file.url,
-        shown=file.shown,
-        token=(settings.load_token or "").strip() or None,
-        token_host=settings.gitlab_host,
-        etag=kept.etag if kept else "",
-        timeout=settings.download_timeout,
-        limit=settings.download_limit,
-        access=access,
-    )
-    identities = access.identities(file.url)
-    access.guard.inside = False
-    answer = download(ask)
-    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    if answer.content is None and kept:
-        entry = Entry(kept.content, kept.etag, now)
-    else:
-        entry = Entry(answer.content or b"", answer.etag, now)
-    is_special = access.guard.inside or identities[0].startswith("login")
-    return entry, identities[0] if is_special else ""
 
 
 def _not_kept(shown: str, cache: Cache) -> LoadError:
