@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, LoadError
 from packtivity.settings import current
-from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
+from packtivity.spec.diagnostics import Finding, article, dotted, locate
 from packtivity.spec.document import Document
 from packtivity.spec.remote import remote_base
 from packtivity.spec.schemas import copy
@@ -252,7 +252,7 @@ def _finding(error: ValidationError) -> Finding:
     instance: JSON = error.instance
     where, keyword = dotted(path) or "the document", error.validator
     if keyword in _MANY:
-        message, expected = f"{where} is {article(json_type(instance))} of no known form", _MANY[keyword]
+        message, expected = f"{where} is {article(instance)} of no known form", _MANY[keyword]
     else:
         message, expected = (
             f"{where}: {_shortened(error.message)}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from packtivity.interpolate import Placeholder
 from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, article, json_type
+from packtivity.spec.diagnostics import Finding, article
 from packtivity.spec.templates import Template, braces, is_positional, is_shell, jq_programs, needs, templates
 from packtivity.types import Path
 
@@ -138,7 +138,7 @@ def _resource_findings(resources: list[Any]) -> Iterator[Finding]:
                 if name not in RESOURCE_KEYS:
                     yield _unknown_resource(name, RESOURCE_KEYS, (*path, name), at_key=True)
         else:
-            message = f"nothing understands a resource that is {article(json_type(resource))}"
+            message = f"nothing understands a resource that is {article(resource)}"
             yield Finding("unknown-resource", message, path, expected="a word or a one-key mapping")
 
 
