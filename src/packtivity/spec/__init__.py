@@ -143,7 +143,7 @@ def inspect(
     if schemas.accepts(document.data):
         found += lint.lint_spec(document, filled, lint.names_of(parameters.data) if parameters else None)
         if parameters:
-            found += lint.lint_parameters(filled, parameters, state_names, document=document)
+            found += lint.lint_parameters(filled, parameters.data, state_names, document=document, places=parameters)
     return Report(filled, document, tuple(arrange(found)))
 
 

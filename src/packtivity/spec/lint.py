@@ -14,7 +14,7 @@ from typing import Any
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import Placeholder, interpolate
 from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, Located, LocatedParameters, arrange, listed, locate
+from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
 from packtivity.spec.publishers import kind_of
 from packtivity.spec.rules import (
     brace_findings,
@@ -35,7 +35,7 @@ from packtivity.spec.templates import (
     strings,
     templates,
 )
-from packtivity.types import JSON, Diagnostic, JSONValue, Path
+from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
@@ -57,30 +57,23 @@ def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[st
 
 def lint_parameters(
     spec: dict[str, Any],
-    parameters: LocatedParameters | JSONValue,
+    parameters: JSONValue,
     state_names: Iterable[str] | None = None,
     *,
     document: Located | None = None,
+    places: Located | None = None,
 ) -> list[Diagnostic]:
     """Return warnings about a spec compared with its parameters; those of :func:`lint_spec` are not repeated.
 
     :param spec: valid, with defaults filled.
-    :param parameters: parameter document, or plain data when its places are of no interest.
     :param state_names: names of the state's directories (``workdir``, ``readdir0`` …), empty without a state,
         ``None`` when they are not known.
     :param document: where the spec was read from, for places.
+    :param places: where the parameters were read from.
     """
-    data, where = plain(parameters)
-    check = ParameterCheck(spec, data, None if state_names is None else frozenset(state_names))
+    check = ParameterCheck(spec, parameters, None if state_names is None else frozenset(state_names))
     of_spec = [locate(finding, document) for finding in check.of_spec()]
-    return arrange([*of_spec, *(locate(finding, where) for finding in check.of_parameters())])
-
-
-def plain(parameters: LocatedParameters | JSONValue) -> tuple[JSON, Located | None]:
-    """Return the data of a parameter document, and the document if it knows places."""
-    if parameters is None or isinstance(parameters, (bool, int, float, str, list, dict)):
-        return parameters, None
-    return parameters.data, parameters
+    return arrange([*of_spec, *(locate(finding, places) for finding in check.of_parameters())])
 
 
 def names_of(data: JSONValue) -> tuple[str, ...]:
@@ -100,45 +93,51 @@ class ParameterCheck:
         self.state_names = state_names
         self.values = _by_name(parameters)
         self.names = frozenset(self.values)
-        self._wanted = list(self._placeholders())
-        wanted = [placeholder.name for placeholder, _ in self._wanted]
-        self._used = {*wanted, *(name for _, name in named_parameters(spec))}
+        self._templates = [template for template in templates(spec) if template.source != "state"]
+        self._wanted = [
+            (placeholder, template)
+            for template in self._templates
+            for placeholder in braces(template.text).names
+            if not is_positional(placeholder)
+        ]
+        self._used = {placeholder.name for placeholder, _ in self._wanted}
+        self._used |= {name for _, name in named_parameters(spec)}
         self._misspelt = self._find_misspelt()
 
     def of_spec(self) -> Iterator[Finding]:
         """Yield what is wrong in the spec."""
-        yield from self._placeholder_findings()
-        yield from self._positional_findings()
-        yield from self._outputmap_findings()
-        yield from self._publisher_findings()
+        reported = set(self._misspelt.values())
+        for placeholder, template in self._wanted:
+            name = placeholder.name
+            is_given = name in self.names or (template.source == "publisher" and name == WORKDIR)
+            if name in self.names:
+                yield from self._unfillable(placeholder, template)
+            elif not (is_given or name in reported or is_shell(placeholder, template.text)):
+                reported.add(name)
+                yield self._unknown(placeholder, template)
+        for template in self._templates:
+            yield from self._positional_findings(template)
+        for path, name in named_parameters(self.spec):
+            if name not in self.names and name not in self._misspelt.values():
+                yield self._unknown_named(name, path)
+        publisher = self.spec["publisher"]
+        looks = kind_of(publisher).looks_for_files(publisher)
+        if looks and self.state_names is not None and WORKDIR not in self.state_names:
+            message = f"{publisher['publisher_type']} looks for files, but there is no directory to write to"
+            path = ("publisher", "publisher_type")
+            yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")
 
     def of_parameters(self) -> Iterator[Finding]:
         """Yield what is wrong in the parameter document."""
         yield from self._unused_findings()
         yield from self._empty_findings()
-        yield from self._value_findings()
-
-    def _placeholders(self) -> Iterator[tuple[Placeholder, Template]]:
-        for template in templates(self.spec):
-            if template.source != "state":
-                for placeholder in braces(template.text).names:
-                    if not is_positional(placeholder):
-                        yield placeholder, template
-
-    def _gives(self, name: str, template: Template) -> bool:
-        return name in self.names or (template.source == "publisher" and name == WORKDIR)
+        for path, text in strings(self.parameters):
+            template = Template(path, text, "state")
+            yield from brace_findings(template)
+            if self.state_names is not None:
+                yield from self._directory_findings(template, sorted(self.state_names))
 
     # --- the spec ----------------------------------------------------------------------------------------------
-
-    def _placeholder_findings(self) -> Iterator[Finding]:
-        reported = set(self._misspelt.values())
-        for placeholder, template in self._wanted:
-            name = placeholder.name
-            if name in self.names:
-                yield from self._unfillable(placeholder, template)
-            elif name not in reported and not self._gives(name, template) and not is_shell(placeholder, template.text):
-                reported.add(name)
-                yield self._unknown(placeholder, template)
 
     def _unknown(self, placeholder: Placeholder, template: Template) -> Finding:
         name, text = placeholder.name, template.text[placeholder.start : placeholder.end]
@@ -147,14 +146,7 @@ class ParameterCheck:
         hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
         expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
         message = f"{text} stands for a parameter that is not given"
-        return Finding(
-            "unknown-placeholder",
-            message,
-            template.path,
-            offset=placeholder.start,
-            expected=near or expected,
-            hint=hint,
-        )
+        return _at(placeholder, template, "unknown-placeholder", message, expected=near or expected, hint=hint)
 
     def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
         text = template.text[placeholder.start : placeholder.end]
@@ -166,40 +158,27 @@ class ParameterCheck:
             interpolate(text, (), names)
         except MissingParameter:
             message = f"{text}: the parameter {placeholder.name!r} has no such key"
-            yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+            yield _at(placeholder, template, "unknown-placeholder", message)
         except ParameterError as error:
             message = f"{text} cannot be filled with the value given: {error.message}"
-            yield Finding("unfillable-placeholder", message, template.path, offset=placeholder.start, hint=error.hint)
+            yield _at(placeholder, template, "unfillable-placeholder", message, hint=error.hint)
 
-    def _positional_findings(self) -> Iterator[Finding]:
-        for template in templates(self.spec):
-            found = braces(template.text).names if template.source != "state" else ()
-            for number, placeholder in enumerate(one for one in found if is_positional(one)):
-                if not isinstance(self.parameters, list):
-                    yield positional_finding(placeholder, template)
-                elif int(placeholder.name or number) >= len(self.parameters):
-                    message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
-                    yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+    def _positional_findings(self, template: Template) -> Iterator[Finding]:
+        positional = [placeholder for placeholder in braces(template.text).names if is_positional(placeholder)]
+        for number, placeholder in enumerate(positional):
+            if not isinstance(self.parameters, list):
+                yield positional_finding(placeholder, template)
+            elif int(placeholder.name or number) >= len(self.parameters):
+                message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
+                yield _at(placeholder, template, "unknown-placeholder", message)
 
-    def _outputmap_findings(self) -> Iterator[Finding]:
-        reported = set(self._misspelt.values())
-        for path, name in named_parameters(self.spec):
-            if name not in self.names and name not in reported:
-                near = nearest(name, self.names)
-                hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
-                if "{" in name:
-                    hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
-                message = f"the publisher takes the parameter {name!r}, which is not given"
-                yield Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
-
-    def _publisher_findings(self) -> Iterator[Finding]:
-        publisher = self.spec["publisher"]
-        name = publisher["publisher_type"]
-        looks = kind_of(publisher).looks_for_files(publisher)
-        if looks and self.state_names is not None and WORKDIR not in self.state_names:
-            message = f"{name} looks for files, but there is no directory to write to"
-            path = ("publisher", "publisher_type")
-            yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")
+    def _unknown_named(self, name: str, path: Path) -> Finding:
+        near = nearest(name, self.names)
+        hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
+        if "{" in name:
+            hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
+        message = f"the publisher takes the parameter {name!r}, which is not given"
+        return Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
 
     # --- the parameters ----------------------------------------------------------------------------------------
 
@@ -227,53 +206,44 @@ class ParameterCheck:
                 message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
                 hint = f"Did you mean {meant!r}?"
                 yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
-            else:
-                message = f"nothing in the spec uses the parameter {name!r}"
-                yield Finding("unused-parameter", message, (name,), at_key=True, hint=self._use_of(name))
-
-    def _use_of(self, name: str) -> str:
-        escaped = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}")
-        if any(escaped.search(template.text) for template in templates(self.spec)):
-            return f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
-        return "Remove it, or use it."
+                continue
+            escaped, hint = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}"), "Remove it, or use it."
+            if any(escaped.search(template.text) for template in templates(self.spec)):
+                hint = f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
+            yield Finding(
+                "unused-parameter", f"nothing in the spec uses the parameter {name!r}", (name,), True, hint=hint
+            )
 
     def _empty_findings(self) -> Iterator[Finding]:
         shown = {one.name for one, _ in self._wanted if one.field == one.name}
+        directories = {WORKDIR, *(self.state_names or ())}
         for path in _nulls(self.parameters):
-            if len(path) > 1 and self._is_directory(path[-1]):
-                message = f"the value is a mapping with the key {path[-1]!r}, because {{{path[-1]}}} is not in quotes"
-                hint = f"""Write '{{{path[-1]}}}'; with -p, -p {path[0]}='"{{{path[-1]}}}"'."""
+            last = str(path[-1])
+            if len(path) > 1 and (last in directories or _READDIR.match(last)):
+                message = f"the value is a mapping with the key {path[-1]!r}, because {{{last}}} is not in quotes"
+                hint = f"""Write '{{{last}}}'; with -p, -p {path[0]}='"{{{last}}}"'."""
                 yield Finding("unquoted-placeholder", message, path[:-1], hint=hint)
             elif len(path) == 1 and path[0] in shown:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
 
-    def _is_directory(self, name: str | int) -> bool:
-        text = str(name)
-        return text == WORKDIR or text in (self.state_names or ()) or bool(_READDIR.match(text))
-
-    def _value_findings(self) -> Iterator[Finding]:
-        for path, text in strings(self.parameters):
-            template = Template(path, text, "state")
-            yield from brace_findings(template)
-            if self.state_names is not None:
-                yield from self._directory_findings(template, self.state_names)
-
-    def _directory_findings(self, template: Template, known: frozenset[str]) -> Iterator[Finding]:
+    def _directory_findings(self, template: Template, known: list[str]) -> Iterator[Finding]:
         for placeholder in braces(template.text).names:
-            if not is_positional(placeholder) and placeholder.name not in known:
-                yield self._unknown_directory(placeholder, template, sorted(known))
+            if is_positional(placeholder) or placeholder.name in known:
+                continue
+            text = template.text[placeholder.start : placeholder.end]
+            message = f"{text} in a parameter stands for a directory of the state, and there is none of that name"
+            near = nearest(placeholder.name, known)
+            hint = f"Did you mean {near!r}? " if near else ""
+            hint += f"Write {{{text}}} if the braces are meant as they are."
+            expected = listed(known, last="or") or "no placeholder, as there is no state"
+            yield _at(placeholder, template, "unknown-placeholder", message, expected=expected, hint=hint)
 
-    def _unknown_directory(self, placeholder: Placeholder, template: Template, known: list[str]) -> Finding:
-        text = template.text[placeholder.start : placeholder.end]
-        message = f"{text} in a parameter stands for a directory of the state, and there is none of that name"
-        near = nearest(placeholder.name, known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        hint += f"Write {{{text}}} if the braces are meant as they are."
-        expected = listed(known, last="or") or "no placeholder, as there is no state"
-        return Finding(
-            "unknown-placeholder", message, template.path, offset=placeholder.start, expected=expected, hint=hint
-        )
+
+def _at(
+    placeholder: Placeholder, template: Template, code: str, message: str, *, expected: str = "", hint: str = ""
+) -> Finding:
+    return Finding(code, message, template.path, offset=placeholder.start, expected=expected, hint=hint)
 
 
 def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
@@ -289,7 +259,6 @@ def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
 def _by_name(parameters: JSONValue) -> dict[str, Any]:
     """Return the values placeholders are filled with; a list is joined by spaces, as upstream 0.17.1 does."""
     if isinstance(parameters, dict):
-        return {
-            name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in parameters.items()
-        }
+        joined = {name: " ".join(map(str, value)) for name, value in parameters.items() if isinstance(value, list)}
+        return parameters | joined
     return {} if isinstance(parameters, list) else {_SCALAR_NAME: parameters}
