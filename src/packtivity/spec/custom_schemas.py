@@ -111,7 +111,7 @@ def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Va
 # --- schema files ----------------------------------------------------------------------------------------------
 
 
-def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> dict[str, Any]:
+def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> Schema:
     """Return a schema and all the files it refers to as one schema without references to files.
 
     :param source: directory, or ``from-github`` for the yadage-schemas of the day.
@@ -120,71 +120,46 @@ def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> dict
     :raises LoadError: a file cannot be read.
     :raises ConfigurationError: a file is not JSON.
     """
-    collected = _Bundle(source, offline)
-    root = collected.add(f"{schemaname}.json")
-    while collected.waiting:
-        collected.embed(collected.waiting.pop())
-    collected.check_targets()
-    return {"$ref": f"#/definitions/{root}", "definitions": collected.definitions}
+    names = {f"{schemaname}.json": "file0"}  # of the definition that stands for each file
+    definitions: Schema = {}
+    targets: dict[str, str] = {}
 
-
-class _Bundle:
-    """Files met so far, by their path inside the schema directory."""
-
-    def __init__(self, source: str, offline: bool | None) -> None:
-        self.source = source
-        self.offline = offline
-        self.names: dict[str, str] = {}
-        self.definitions: dict[str, Any] = {}
-        self.waiting: list[str] = []
-        self.targets: dict[str, str] = {}
-
-    def add(self, file: str) -> str:
-        """Return the name of the definition that stands for a file."""
-        if file not in self.names:
-            self.names[file] = f"file{len(self.names)}"
-            self.waiting.append(file)
-        return self.names[file]
-
-    def embed(self, file: str) -> None:
-        """Read a file and take it in."""
-        schema = self._rewritten(_read(self.source, file, self.offline), file)
-        if not isinstance(schema, dict):
-            raise ConfigurationError(f"{_shown(self.source, file)} is not a JSON Schema: it is no object")
-        # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
-        schema.pop("$schema", None)
-        schema.pop("id", None)
-        self.definitions[self.names[file]] = schema
-
-    def check_targets(self) -> None:
-        """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
-        from jsonpointer import JsonPointerException, resolve_pointer
-
-        for target, reference in self.targets.items():
-            try:
-                resolve_pointer({"definitions": self.definitions}, target)
-            except JsonPointerException:
-                raise ConfigurationError(f"{reference} does not resolve") from None
-
-    def _rewritten(self, schema: JSONValue, file: str) -> JSONValue:
+    def rewritten(schema: JSONValue, file: str) -> JSONValue:
         if isinstance(schema, list):
-            return [self._rewritten(item, file) for item in schema]
+            return [rewritten(item, file) for item in schema]
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
-        if isinstance(reference, str) and not reference.startswith(_METASCHEMAS):
-            return {"$ref": self._target(reference, file)}
-        return {key: self._rewritten(value, file) for key, value in schema.items()}
-
-    def _target(self, reference: str, file: str) -> str:
-        shown = f"{_shown(self.source, file)}: $ref {reference!r}"
+        if not isinstance(reference, str) or reference.startswith(_METASCHEMAS):
+            return {key: rewritten(value, file) for key, value in schema.items()}
+        shown = f"{_shown(source, file)}: $ref {reference!r}"
         if "://" in reference:
             raise ConfigurationError(f"{shown} is no file of the schema directory")
         name, _, pointer = reference.partition("#")
         other = os.path.normpath(os.path.join(os.path.dirname(file), name)) if name else file
-        target = f"/definitions/{self.add(other)}{pointer}"
-        self.targets[target] = shown
-        return f"#{target}"
+        target = f"/definitions/{names.setdefault(other, f'file{len(names)}')}{pointer}"
+        targets[target] = shown
+        return {"$ref": f"#{target}"}
+
+    while waiting := [file for file in names if names[file] not in definitions]:
+        schema = rewritten(_read(source, waiting[0], offline), waiting[0])
+        if not isinstance(schema, dict):
+            raise ConfigurationError(f"{_shown(source, waiting[0])} is not a JSON Schema: it is no object")
+        # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
+        definitions[names[waiting[0]]] = {key: value for key, value in schema.items() if key not in {"$schema", "id"}}
+    _check_targets(definitions, targets)
+    return {"$ref": "#/definitions/file0", "definitions": definitions}
+
+
+def _check_targets(definitions: Schema, targets: dict[str, str]) -> None:
+    """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
+    from jsonpointer import JsonPointerException, resolve_pointer
+
+    for target, reference in targets.items():
+        try:
+            resolve_pointer({"definitions": definitions}, target)
+        except JsonPointerException:
+            raise ConfigurationError(f"{reference} does not resolve") from None
 
 
 def _read(source: str, file: str, offline: bool | None) -> JSON:
@@ -204,10 +179,9 @@ def _from_directory(source: str, file: str) -> bytes:
         with open(os.path.join(source, file), "rb") as opened:
             return opened.read()
     except OSError as error:
-        raise LoadError(
-            f"schema {os.path.join(source, file)} cannot be read: {error.strerror}",
-            hint="-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it.",
-        ) from None
+        message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
+        hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
+        raise LoadError(message, hint=hint) from None
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
@@ -224,40 +198,32 @@ def _from_github(file: str, offline: bool | None) -> bytes:
 def _findings(errors: Iterable[ValidationError]) -> Iterator[Finding]:
     for error in errors:
         best = _best_branch(error)
-        if best:
-            yield from _findings(best)
-        else:
-            yield _finding(error)
+        yield from _findings(best) if best else [_finding(error)]
 
 
 def _best_branch(error: ValidationError) -> list[ValidationError]:
-    """Return the errors of the one alternative that was meant: whose type key, an ``enum``, is right."""
+    """Return the errors of the one alternative that was meant: a mapping, whose type key, an ``enum``, is right."""
     by_branch: dict[object, list[ValidationError]] = {}
     for inner in error.context or ():
         by_branch.setdefault(inner.schema_path[0], []).append(inner)
-    meant = [errors for errors in by_branch.values() if not any(_is_discriminator(inner) for inner in errors)]
+    meant = [
+        errors
+        for errors in by_branch.values()
+        if not any(one.validator == "enum" or (one.validator == "type" and not one.path) for one in errors)
+    ]
     return meant[0] if len(meant) == 1 else []
-
-
-def _is_discriminator(error: ValidationError) -> bool:
-    """Return whether an error says that another alternative was meant: a wrong enum, or not even a mapping."""
-    return error.validator == "enum" or (error.validator == "type" and not error.path)
 
 
 _MANY = {"oneOf": "exactly one of the forms that the schema has", "anyOf": "one of the forms that the schema has"}
 
 
 def _finding(error: ValidationError) -> Finding:
-    path = tuple(error.absolute_path)
+    path, keyword = tuple(error.absolute_path), error.validator
     instance: JSON = error.instance
-    where, keyword = dotted(path) or "the document", error.validator
+    where = dotted(path) or "the document"
+    message, expected = f"{where}: {_shortened(error.message)}", f"{keyword}: {_shortened(str(error.validator_value))}"
     if keyword in _MANY:
         message, expected = f"{where} is {article(instance)} of no known form", _MANY[keyword]
-    else:
-        message, expected = (
-            f"{where}: {_shortened(error.message)}",
-            f"{keyword}: {_shortened(str(error.validator_value))}",
-        )
     at_key = keyword in {"required", "additionalProperties", *_MANY} and bool(path) and isinstance(path[-1], str)
     return Finding("schema-violation", message, path, at_key=at_key, expected=expected)
 
