@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from packtivity.spec.document import parse_document
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
+from packtivity.spec.parts import braces, strings
 from packtivity.spec.reporters import render
 from packtivity.spec.schemas import fill_defaults
-from packtivity.spec.templates import braces, strings
 
 # Specs of the corpus whose crash upstream and whose warnings differ in kind, with the reason.
 TOLD_OTHERWISE = {

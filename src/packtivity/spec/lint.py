@@ -15,25 +15,25 @@ from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import Placeholder, interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
-from packtivity.spec.publishers import kind_of
-from packtivity.spec.rules import (
-    brace_findings,
-    environment_findings,
-    jq_findings,
-    positional_finding,
-    template_findings,
-)
-from packtivity.spec.templates import (
+from packtivity.spec.parts import (
     WORKDIR,
     Template,
     braces,
     is_positional,
     is_shell,
     jq_programs,
+    kind_of,
     named_parameters,
     needs,
     strings,
     templates,
+)
+from packtivity.spec.rules import (
+    brace_findings,
+    environment_findings,
+    jq_findings,
+    positional_finding,
+    template_findings,
 )
 from packtivity.types import Diagnostic, JSONValue, Path
 

@@ -8,7 +8,7 @@ from typing import Any
 from packtivity.interpolate import Placeholder
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article
-from packtivity.spec.templates import Template, braces, is_positional, is_shell, jq_programs, needs, templates
+from packtivity.spec.parts import Template, braces, is_positional, is_shell, jq_programs, needs, templates
 from packtivity.types import Path
 
 

@@ -1,16 +1,76 @@
-"""Where a spec has templates, which placeholders and which literal braces stand in them, what it asks for."""
+"""What the parts of a spec ask for: where they have templates, which placeholders and which literal braces stand in them,
+and what each kind of publisher means: known when, needs what, described how.
+
+Who makes the result is :mod:`packtivity.handlers.publisher_handlers`. A kind of publisher that is not here comes from a
+plug-in: nothing is known of it before the run, and nothing about it is checked.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
-from packtivity.spec.publishers import kind_of
-from packtivity.types import JSONValue, Path
+from packtivity.types import JSONValue, Part, Path
+
+# --- publishers -----------------------------------------------------------------------------------------------
+
+
+class PublisherKind(NamedTuple):
+    """One kind of publisher.
+
+    :ivar names: key below which strings are names of parameters.
+    :ivar templates: key below which strings have placeholders for parameters and ``{workdir}``.
+    :ivar outputs: key whose leaves are the outputs, so that their names are known before the run.
+    :ivar program: key with a jq program.
+    :ivar pattern: key with the pattern of the files whose paths it publishes.
+    :ivar known: when the result is known: ``before`` the run, ``after`` it, or after it only if files are ``globbed``.
+    :ivar looks: whether it looks for files in the work directory: always, never, or if files are ``globbed``.
+    :ivar description: what is published, where the names of the outputs are only known after the run.
+    """
+
+    names: str = ""
+    templates: str = ""
+    outputs: str = ""
+    program: str = ""
+    pattern: str = ""
+    known: Literal["before", "globbed", "after"] = "after"
+    looks: Literal["always", "globbed", "never"] = "never"
+    description: str = "known after the run"
+
+    def is_known_before(self, publisher: Part) -> bool:
+        """Return whether the result does not depend on what the task does."""
+        return self.known == "before" or (self.known == "globbed" and not publisher.get("glob", False))
+
+    def looks_for_files(self, publisher: Part) -> bool:
+        """Return whether a work directory is needed to make the result."""
+        return self.looks == "always" or (self.looks == "globbed" and bool(publisher.get("glob")))
+
+
+PUBLISHERS = {
+    "frompar-pub": PublisherKind(names="outputmap", outputs="outputmap", known="before"),
+    "constant-pub": PublisherKind(outputs="publish", known="before"),
+    "interpolated-pub": PublisherKind(templates="publish", outputs="publish", known="globbed", looks="globbed"),
+    "fromparjq-pub": PublisherKind(
+        program="script", known="globbed", description="what a jq program makes of the parameters"
+    ),
+    "fromglob-pub": PublisherKind(pattern="globexpression", looks="always"),
+    "fromyaml-pub": PublisherKind(looks="always", description="whatever the task writes into its YAML file"),
+    "manual-instructions-pub": PublisherKind(description="what a person types after the run"),
+}
+
+_UNKNOWN = PublisherKind()
+
+
+def kind_of(publisher: Part) -> PublisherKind:
+    """Return the kind of a publisher."""
+    return PUBLISHERS.get(publisher.get("publisher_type", ""), _UNKNOWN)
+
+
+# --- templates ------------------------------------------------------------------------------------------------
 
 Source = Literal["process", "publisher", "state"]
 
@@ -93,23 +153,20 @@ def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
 
     Parameters that only a jq program uses are not known. Braces that cannot be a parameter's name are left out.
     """
+    asked = [
+        (placeholder.name, template.path)
+        for template in templates(spec)
+        for placeholder in braces(template.text).names
+        if _is_parameter(placeholder, template)
+    ]
+    asked += [(name, path) for path, name in named_parameters(spec)]
     found: dict[str, list[Path]] = {}
-    for template in templates(spec):
-        for placeholder in braces(template.text).names:
-            if is_parameter(placeholder, template):
-                _note(found, placeholder.name, template.path)
-    for path, name in named_parameters(spec):
-        _note(found, name, path)
+    for name, path in dict.fromkeys(asked):
+        found.setdefault(name, []).append(path)
     return found
 
 
-def _note(found: dict[str, list[Path]], name: str, path: Path) -> None:
-    paths = found.setdefault(name, [])
-    if path not in paths:
-        paths.append(path)
-
-
-def is_parameter(placeholder: Placeholder, template: Template) -> bool:
+def _is_parameter(placeholder: Placeholder, template: Template) -> bool:
     """Return whether a placeholder is filled by a parameter, and by name."""
     if template.source == "state" or is_positional(placeholder) or is_shell(placeholder, template.text):
         return False
