@@ -31,6 +31,7 @@ from packtivity.spec.parts import (
 from packtivity.spec.rules import (
     brace_findings,
     environment_findings,
+    in_template,
     jq_findings,
     positional_finding,
     template_findings,
@@ -146,7 +147,9 @@ class ParameterCheck:
         hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
         expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
         message = f"{text} stands for a parameter that is not given"
-        return _at(placeholder, template, "unknown-placeholder", message, expected=near or expected, hint=hint)
+        return in_template(
+            template, placeholder.start, "unknown-placeholder", message, expected=near or expected, hint=hint
+        )
 
     def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
         text = template.text[placeholder.start : placeholder.end]
@@ -158,10 +161,10 @@ class ParameterCheck:
             interpolate(text, (), names)
         except MissingParameter:
             message = f"{text}: the parameter {placeholder.name!r} has no such key"
-            yield _at(placeholder, template, "unknown-placeholder", message)
+            yield in_template(template, placeholder.start, "unknown-placeholder", message)
         except ParameterError as error:
             message = f"{text} cannot be filled with the value given: {error.message}"
-            yield _at(placeholder, template, "unfillable-placeholder", message, hint=error.hint)
+            yield in_template(template, placeholder.start, "unfillable-placeholder", message, hint=error.hint)
 
     def _positional_findings(self, template: Template) -> Iterator[Finding]:
         positional = [placeholder for placeholder in braces(template.text).names if is_positional(placeholder)]
@@ -170,7 +173,7 @@ class ParameterCheck:
                 yield positional_finding(placeholder, template)
             elif int(placeholder.name or number) >= len(self.parameters):
                 message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
-                yield _at(placeholder, template, "unknown-placeholder", message)
+                yield in_template(template, placeholder.start, "unknown-placeholder", message)
 
     def _unknown_named(self, name: str, path: Path) -> Finding:
         near = nearest(name, self.names)
@@ -237,13 +240,7 @@ class ParameterCheck:
             hint = f"Did you mean {near!r}? " if near else ""
             hint += f"Write {{{text}}} if the braces are meant as they are."
             expected = listed(known, last="or") or "no placeholder, as there is no state"
-            yield _at(placeholder, template, "unknown-placeholder", message, expected=expected, hint=hint)
-
-
-def _at(
-    placeholder: Placeholder, template: Template, code: str, message: str, *, expected: str = "", hint: str = ""
-) -> Finding:
-    return Finding(code, message, template.path, offset=placeholder.start, expected=expected, hint=hint)
+            yield in_template(template, placeholder.start, "unknown-placeholder", message, expected=expected, hint=hint)
 
 
 def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
