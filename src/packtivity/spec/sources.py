@@ -13,7 +13,7 @@ from packtivity import settings
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.settings import Settings
-from packtivity.spec.refs import KINDS, NotAllowed, scheme_of, unquoted
+from packtivity.spec.refs import KINDS, File, NotAllowed, scheme_of, unquoted
 
 if TYPE_CHECKING:
     from packtivity.spec.remote import GitLabFile, WebFile
@@ -27,7 +27,7 @@ _REPOSITORIES = ("github:", "gitlab-cern:")
 
 
 @dataclass(frozen=True, repr=False)
-class LocalFile:
+class LocalFile(File):
     """A file of this machine; two of them are equal when their paths are.
 
     :ivar path: absolute, with ``..`` taken out; links are not followed.
@@ -71,8 +71,7 @@ class LocalFile:
                 for name in (reference[:cut], unquoted(reference[:cut])):
                     if name and os.path.isfile(self._beside(name).path):
                         return self._beside(name), reference[cut + 1 :]
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
+        return super().split(reference)
 
 
 def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> tuple[Location, str]:
