@@ -482,7 +482,7 @@ def test_a_redirect_leads_to_http_and_https_only(web, remote, tmp_path):
 
 
 def test_a_redirect_from_https_to_http_is_refused():
-    from packtivity.spec.download import _redirected
+    from packtivity.spec.fetch import _redirected
 
     with pytest.raises(LoadError, match=r"from https to plain http \(b\)"):
         _redirected("https://a/x", "http://b/x", "https://a/x")

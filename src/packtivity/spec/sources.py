@@ -125,7 +125,9 @@ def read_local(file: LocalFile) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(file) from None
     except IsADirectoryError:
-        raise _directory(file) from None
+        here = _documents(file.path)
+        hint = f"Name a file in it: {here}." if here else "Name a spec file; it has no YAML files."
+        raise LoadError(f"{file.shown}: this is a directory", hint=hint) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise LoadError(f"{file.shown}: cannot be read: {reason}", hint="Check the path and its permissions.") from None
@@ -141,29 +143,19 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def _documents(directory: str) -> list[str]:
-    return [name for name in _names(directory) if name.endswith((".yml", ".yaml", ".json"))]
+def _documents(directory: str) -> str:
+    """Return the names of the first YAML and JSON files in a directory, empty if it has none."""
+    here = [name for name in _names(directory) if name.endswith((".yml", ".yaml", ".json"))]
+    return ", ".join(here[:8]) + (", …" if len(here) > 8 else "")
 
 
 def _missing(file: LocalFile) -> LoadError:
-    directory, name = os.path.split(file.path)
-    if not os.path.isdir(directory):
-        there = directory
-        while not os.path.isdir(there):
-            there = os.path.dirname(there)
-        return LoadError(
-            f"{file.shown}: no such file, because there is no directory {directory}",
-            hint=f"{there} is there; check the path and -t/--toplevel.",
-        )
-    near = nearest(name, _names(directory))
-    if near:
-        return LoadError(f"{file.shown}: no such file in {directory}", hint=f"Did you mean {near!r}?")
-    here = _documents(directory)
-    listed = f"There are: {', '.join(here[:8])}{', …' if len(here) > 8 else ''}." if here else "It has no YAML files."
-    return LoadError(f"{file.shown}: no such file in {directory}", hint=listed)
-
-
-def _directory(file: LocalFile) -> LoadError:
-    here = _documents(file.path)
-    hint = f"Name a file in it: {', '.join(here[:8])}." if here else "Name a spec file; it has no YAML files."
-    return LoadError(f"{file.shown}: this is a directory", hint=hint)
+    directory, name = there, _ = os.path.split(file.path)
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    if there != directory:
+        message = f"{file.shown}: no such file, because there is no directory {directory}"
+        return LoadError(message, hint=f"{there} is there; check the path and -t/--toplevel.")
+    near, here = nearest(name, _names(directory)), _documents(directory)
+    hint = f"Did you mean {near!r}?" if near else f"There are: {here}." if here else "It has no YAML files."
+    return LoadError(f"{file.shown}: no such file in {directory}", hint=hint)
