@@ -76,7 +76,13 @@ class Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, JSON]:
         found: dict[str, JSON] = {}
-        self._check_merges(node, path)
+        for one in _merged(node):
+            if not isinstance(one, yaml.MappingNode):
+                message, hint = (
+                    f"'<<' merges mappings, but this is {_kind(one)}",
+                    'Merge an anchored mapping, or quote the key: "<<".',
+                )
+                self._refuse(one, "bad-merge", message, path, hint)
         entries = pairs(node)
         first: dict[JSON, str] = {}
         for key_node, value_node in entries:
@@ -107,14 +113,6 @@ class Reader:
                 self._warn(key_node, "duplicate-key", message, (*path, key), hint)
             else:
                 first[key] = key_node
-
-    def _check_merges(self, node: yaml.MappingNode, path: Path) -> None:
-        merged = [value for key, value in node.value if key.tag == _MERGE]
-        for value in merged:
-            for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if not isinstance(one, yaml.MappingNode):
-                    message = f"'<<' merges mappings, but this is {_kind(one)}"
-                    self._refuse(one, "bad-merge", message, path, 'Merge an anchored mapping, or quote the key: "<<".')
 
     def _pair_list(self, node: yaml.SequenceNode, path: Path) -> list[JSON]:
         found: list[JSON] = []
@@ -171,10 +169,15 @@ def _kind(node: yaml.Node) -> str:
 def pairs(node: yaml.MappingNode) -> Pairs:
     """Return keys and values of a mapping in their order, those merged with ``<<`` first (YAML 1.1, merge key)."""
     merged: Pairs = []
-    for value in (value for key, value in node.value if key.tag == _MERGE):
-        for one in reversed(value.value) if isinstance(value, yaml.SequenceNode) else [value]:
-            merged += pairs(one) if isinstance(one, yaml.MappingNode) else []
+    for one in _merged(node):
+        merged += pairs(one) if isinstance(one, yaml.MappingNode) else []
     return merged + [(key, value) for key, value in node.value if key.tag != _MERGE]
+
+
+def _merged(node: yaml.MappingNode) -> list[yaml.Node]:
+    """Return what a mapping merges, what counts least first."""
+    values = [value for key, value in node.value if key.tag == _MERGE]
+    return [one for value in values for one in (value.value[::-1] if isinstance(value, yaml.SequenceNode) else [value])]
 
 
 def key_text(node: yaml.Node) -> str | None:
@@ -224,8 +227,12 @@ def joined(text: str) -> str:
 # --- places ----------------------------------------------------------------------------------------------------
 
 _SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
-_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL)
 _BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
+_CHARACTER = {
+    '"': re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL),
+    "'": re.compile("''|.", re.DOTALL),
+}
+"""How one character is written, by the style of the scalar; other styles write it as it is."""
 
 
 def position_at(text: Text, root: yaml.Node | None, path: Path, *, key: bool = False) -> Position | None:
@@ -306,26 +313,14 @@ def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
         start = first_line.end() if first_line else len(text)
     elif node.style in {"'", '"'}:
         start, end = start + 1, end - 1
-    if node.style == '"':
-        yield from _double_quoted(text, start, end)
-        return
-    index = start
-    while index < end:
-        if text[index] not in _SPACE:
-            yield index
-        index += 2 if node.style == "'" and text[index] == "'" else 1
-
-
-def _double_quoted(text: str, start: int, end: int) -> Iterator[int]:
-    for match in _ESCAPE.finditer(text, start, end):
-        token = match[0]
-        if token[0] != "\\":
-            blank = token in _SPACE
-        elif len(token) == 12:  # the two halves of a surrogate pair, as JSON has it
-            blank = False
-        elif len(token) > 3:
-            blank = chr(int(f"0x{token[2:]}", 0)) in _SPACE
-        else:
-            blank = token[1:] in _BLANK_ESCAPES
-        if not blank:
+    for match in _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end):
+        if not _is_blank(match[0]):
             yield match.start()
+
+
+def _is_blank(written: str) -> bool:
+    if written[0] != "\\":
+        return written in _SPACE
+    if len(written) == 12:  # the two halves of a surrogate pair, as JSON has it
+        return False
+    return chr(int(f"0x{written[2:]}", 0)) in _SPACE if len(written) > 3 else written[1:] in _BLANK_ESCAPES
