@@ -8,17 +8,7 @@ from typing import Any
 from packtivity.registry import nearest
 from packtivity.spec import advice
 from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, listed, quoted
-from packtivity.spec.schemas import (
-    KINDS,
-    Branch,
-    branch,
-    branches,
-    nullable,
-    root_schema,
-    type_key,
-    type_names,
-    violations,
-)
+from packtivity.spec.schemas import KINDS, Branch, branch, branches, nullable, type_key, type_names, violations
 from packtivity.types import JSON, JSONValue, Path
 
 
@@ -33,9 +23,8 @@ def mistakes(data: JSONValue) -> list[Finding]:
 
 
 def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
-    root = root_schema()
-    missing = [key for key in root["required"] if key not in data]
-    if data and not any(key in root["properties"] or nearest(key, KINDS) or _parts_with(key) for key in data):
+    missing = [key for key in KINDS if key not in data]
+    if data and not any(key in KINDS or nearest(key, KINDS) or _parts_with(key) for key in data):
         workflow = next((key for key in data if key in advice.WORKFLOW_KEYS), None)
         hint = advice.of_root_key(workflow) if workflow else f"{advice.PARAMETERS}\n{advice.WHOLE_SPEC}"
         message = "this is no spec: it has neither process nor environment nor publisher"
@@ -43,7 +32,7 @@ def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
         return
     given = {kind: kind for kind in KINDS}
     for key in data:
-        if key not in root["properties"]:
+        if key not in KINDS:
             near = _take_near(key, missing)
             if near:
                 given[near] = key

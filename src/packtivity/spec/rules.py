@@ -1,87 +1,14 @@
-"""What cannot work as written in a spec alone: braces that no parameter can fill, images, resources, jq programs."""
+"""What cannot work as written in an environment and in jq programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from packtivity.interpolate import Placeholder
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article
-from packtivity.spec.parts import Template, braces, is_positional, is_shell, jq_programs, needs, templates
+from packtivity.spec.parts import jq_programs
 from packtivity.types import JSONValue, Path
-
-
-def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:
-    """Yield findings about a spec's templates.
-
-    :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
-    """
-    all_have_names = given is None and bool(needs(spec))
-    for template in templates(spec):
-        yield from brace_findings(template, given or frozenset())
-        for placeholder in braces(template.text).names:
-            if not is_positional(placeholder):
-                if placeholder.name not in (given or ()):
-                    yield from _odd_name(placeholder, template)
-            elif all_have_names and template.source != "state":
-                yield positional_finding(placeholder, template)
-
-
-def in_template(
-    template: Template, offset: int, code: str, message: str, hint: str = "", *, expected: str = ""
-) -> Finding:
-    """Return a finding about one character of a template."""
-    return Finding(code, message, template.path, offset=offset, expected=expected, hint=hint)
-
-
-def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """Yield findings about braces that no parameter can fill."""
-    text, found = template.text, braces(template.text)
-    for start, end in found.literal:
-        inner = text[start + 1 : end - 1]
-        if inner not in given:
-            message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
-            yield in_template(template, start, "literal-braces", message, _remedy(inner))
-    for offset in found.lone:
-        hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
-        yield in_template(template, offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}")
-
-
-def _remedy(inner: str) -> str:
-    doubled = f"{{{inner}}}".replace("{", "{{").replace("}", "}}")
-    if "\n" in inner or len(inner) > 58:
-        doubled = "{{ for { and }} for } that belong to the script itself."
-    name = inner.strip()
-    if name.isidentifier():
-        return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."
-    return f"Write {doubled}"
-
-
-def positional_finding(placeholder: Placeholder, template: Template) -> Finding:
-    """Return the finding for ``{}`` where parameters have names."""
-    shown = f"{{{placeholder.field}}}"
-    message = f"{shown} is filled from a list of parameters, but this task's parameters have names"
-    hint = f"Write {{{shown}}} if the braces are meant as they are, else name the parameter."
-    return in_template(template, placeholder.start, "positional-placeholder", message, hint)
-
-
-def _odd_name(placeholder: Placeholder, template: Template) -> Iterator[Finding]:
-    text = template.text[placeholder.start : placeholder.end]
-    if is_shell(placeholder, template.text):
-        message = f"${text} looks like a shell variable, but is taken for a placeholder"
-        hint = f"Write ${{{text}}} for the variable; ${placeholder.name} does without braces."
-        yield in_template(template, placeholder.start - 1, "literal-braces", message, hint)
-    elif "._" in placeholder.field:
-        message = f"{text} reaches for Python internals, which is an error when the task is run"
-        hint = "Use the parameter's own keys, such as {name[key]}."
-        yield in_template(template, placeholder.start, "forbidden-placeholder", message, hint)
-
 
 RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
 """Words of upstream 0.17.1; the rest are REANA's one-key mappings."""

@@ -107,13 +107,9 @@ def branches(kind: str) -> tuple[Branch, ...]:
 
 def accepts(data: JSONValue) -> bool:
     """Return whether the bundled schemas accept a document."""
-    root = root_schema()
-    return (
-        isinstance(data, dict)
-        and all(key in root["properties"] for key in data)
-        and all(key in data for key in root["required"])
-        and all(_accepts_part(kind, data[kind]) for kind in KINDS)
-    )
+    if not isinstance(data, dict) or data.keys() != set(KINDS):
+        return False
+    return all(_accepts_part(kind, data[kind]) for kind in KINDS)
 
 
 def _accepts_part(kind: str, part: JSONValue) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from packtivity.datamodel.leaves import key_text as json_key
 from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, MOST_MISTAKES, BadText, Text
 from packtivity.spec.yamlnodes import refuse_expansion, too_deep
-from packtivity.types import JSON, Diagnostic, Path, Position
+from packtivity.types import JSON, Diagnostic, Path, Position, Severity
 
 Pairs: TypeAlias = list[tuple[yaml.Node, yaml.Node]]
 Entry: TypeAlias = "tuple[yaml.Node | None, yaml.Node]"
@@ -53,13 +53,12 @@ class Reader:
         """Return the warnings, each once: what an anchor says stands in several places."""
         return tuple({(problem.code, problem.position): problem for problem in reversed(self._warnings)}.values())[::-1]
 
-    def _refuse(self, node: yaml.Node, code: str, message: str, path: Path, hint: str) -> None:
-        if len(self._mistakes) < MOST_MISTAKES:
-            self._mistakes.append(self.text.diagnostic(node.start_mark.index, code, message, hint, path))
-
-    def _warn(self, node: yaml.Node, code: str, message: str, path: Path, hint: str) -> None:
-        if len(self._warnings) < MOST_MISTAKES:
-            self._warnings.append(self.text.diagnostic(node.start_mark.index, code, message, hint, path, "warning"))
+    def _say(
+        self, node: yaml.Node, code: str, message: str, path: Path, hint: str, severity: Severity = "error"
+    ) -> None:
+        kept = self._mistakes if severity == "error" else self._warnings
+        if len(kept) < MOST_MISTAKES:
+            kept.append(self.text.diagnostic(node.start_mark.index, code, message, hint, path, severity))
 
     def _value(self, node: yaml.Node, path: Path) -> JSON:
         if isinstance(node, yaml.ScalarNode):
@@ -76,13 +75,10 @@ class Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, JSON]:
         found: dict[str, JSON] = {}
-        for one in _merged(node):
+        for one in sorted(_merged(node), key=lambda one: one.start_mark.index):
             if not isinstance(one, yaml.MappingNode):
-                message, hint = (
-                    f"'<<' merges mappings, but this is {_kind(one)}",
-                    'Merge an anchored mapping, or quote the key: "<<".',
-                )
-                self._refuse(one, "bad-merge", message, path, hint)
+                hint = 'Merge an anchored mapping, or quote the key: "<<".'
+                self._say(one, "bad-merge", f"'<<' merges mappings, but this is {_kind(one)}", path, hint)
         entries = pairs(node)
         first: dict[JSON, str] = {}
         for key_node, value_node in entries:
@@ -90,7 +86,7 @@ class Reader:
             if key is None:
                 message = f"a key must be a string, but this is {_kind(key_node)}"
                 hint = "Put it in quotes; a value that begins with '{placeholder}' needs quotes too."
-                self._refuse(key_node, "not-json", message, path, hint)
+                self._say(key_node, "not-json", message, path, hint)
                 continue
             if key_node.tag != _STRING and isinstance(key_node, yaml.ScalarNode):
                 # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
@@ -110,7 +106,7 @@ class Reader:
                 place = self.text.position(first[key].start_mark.index)
                 message = f"the key {key!r} stands here again; it stood already at {place}, and the last one counts"
                 hint = "Remove one of the two, or give it another name."
-                self._warn(key_node, "duplicate-key", message, (*path, key), hint)
+                self._say(key_node, "duplicate-key", message, (*path, key), hint, "warning")
             else:
                 first[key] = key_node
 
@@ -122,7 +118,7 @@ class Reader:
             else:
                 tag = node.tag.removeprefix(_TAG)
                 message = f"a list tagged !!{tag} holds mappings of one key each"
-                self._refuse(item, "not-json", message, (*path, index), f"Remove the tag !!{tag}.")
+                self._say(item, "not-json", message, (*path, index), f"Remove the tag !!{tag}.")
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> JSON:
@@ -134,15 +130,15 @@ class Reader:
             shown = node.value if len(node.value) <= 40 else f"{node.value[:40]}… ({len(node.value)} characters)"
             if node.tag in _TEXTS:
                 hint = "Write the character itself instead of escapes."
-                return self._refuse(node, "invalid-character", "half a surrogate pair is no character", path, hint)
+                return self._say(node, "invalid-character", "half a surrogate pair is no character", path, hint)
             message = f"{shown!r} cannot be read as {_NAMES[node.tag]}"
-            return self._refuse(node, "not-json", message, path, "If text is meant, put it in quotes.")
+            return self._say(node, "not-json", message, path, "If text is meant, put it in quotes.")
         if node.tag == _TAG + "timestamp":
             message = f"{node.value} is a date in YAML 1.1; the text is taken as it stands"
-            self._warn(node, "date-as-string", message, path, f'Write "{node.value}", in quotes.')
+            self._say(node, "date-as-string", message, path, f'Write "{node.value}", in quotes.', "warning")
         elif isinstance(value, float) and value - value != 0:
             message = f"{node.value} is a number that JSON has no way to write"
-            self._warn(node, "not-json", message, path, f'If text is meant, write "{node.value}".')
+            self._say(node, "not-json", message, path, f'If text is meant, write "{node.value}".', "warning")
         return value
 
     def _bad_tag(self, node: yaml.Node, path: Path) -> None:
@@ -150,9 +146,9 @@ class Reader:
         shown = f"!!{name}" if name != node.tag else name
         if node.tag in _NOT_JSON:
             message = f"{shown} makes {_NOT_JSON[node.tag]}, which JSON does not have"
-            return self._refuse(node, "not-json", message, path, "")
+            return self._say(node, "not-json", message, path, "")
         message = f"the tag {shown} {f'does not go with {_kind(node)}' if name in _KNOWN else 'is not known here'}"
-        return self._refuse(
+        return self._say(
             node, "unknown-tag", message, path, f"Remove the tag; if {shown} is meant as text, put it in quotes."
         )
 
