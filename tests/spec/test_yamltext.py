@@ -189,16 +189,16 @@ def test_json_with_tabs_is_read_and_knows_its_places():
 def test_a_text_at_hand_may_say_nothing():
     found = parse("", "a.yml")
     assert (found.data, found.node()) == (None, None)
-    assert [found.text.line(number) for number in range(3)] == ["", "", ""]
+    assert [found.line(number) for number in range(3)] == ["", "", ""]
 
 
 def test_lines_end_where_yaml_says_they_do():
     text = Text("a\r\nb\rc\x85d\u2028e\n", "a.yml")
     assert [text.line(number) for number in range(1, 8)] == ["a", "b", "c", "d", "e", "", ""]
-    position = text.position(text.content.index("d"))
+    position = text.place(text.content.index("d"))
     assert (str(position), text.line(position.line)) == ("a.yml:4:1", "d")
-    assert str(Text("a\r\nb", "a.yml").position(1)) == "a.yml:1:2"
-    assert str(Text("a\n", "a.yml").position(2)) == "a.yml:2:1"
+    assert str(Text("a\r\nb", "a.yml").place(1)) == "a.yml:1:2"
+    assert str(Text("a\n", "a.yml").place(2)) == "a.yml:2:1"
 
 
 # --- errors ------------------------------------------------------------------------------------------------------

@@ -102,40 +102,32 @@ class Access:
         """Return the GitLab token if an address is one of its server, else nothing; see :meth:`covers` for the rest."""
         return self.secret if self.is_gitlab(url) else ""
 
-    def login(self, url: str) -> tuple[str, str] | None:
-        """Return the user and password for an address of a named source: its own, or that in ``~/.netrc``."""
-        login = split_login(url)[1]
-        return _pair(login) if login else netrc_login(origin(url))
+    def login(self, url: str, *, covered: bool) -> tuple[str, str] | None:
+        """Return the user and password for an address: those in it, or in ``~/.netrc`` where the user named the source.
 
-    def document_login(self, url: str) -> tuple[str, str] | None:
-        """Return the user and password that a document put into an address; one of the user's stays at its source."""
+        :param covered: whether the user did; a login that the user put into an address stays at its source.
+        """
         login = split_login(url)[1]
-        return _pair(login) if login and login not in self._logins else None
+        if not login:
+            return netrc_login(origin(url)) if covered else None
+        user, _, password = login.partition(":")
+        return (unquote(user), unquote(password)) if covered or login not in self._logins else None
 
     def is_gitlab(self, url: str) -> bool:
         """Return whether an address is one of the GitLab server."""
-        try:
-            return origin(url) == self.gitlab
-        except ValueError:
-            return False
+        return self.gitlab is not None and _server(url)[0] == self.gitlab
 
     def identities(self, url: str) -> list[str]:
         """Return as whom a document can be fetched, the most specific first; the last one is anybody.
 
         A copy that was sent to one of them is not for the others.
         """
-        identities = []
         covered = self.covers(url)
-        token = self.token(url) if covered else ""
-        login = self.login(url) if covered else self.document_login(url)
+        token, login = self.token(url) if covered else "", self.login(url, covered=covered)
+        identities = ["named"] if _server(url)[0] in self.guard.named else []
         if token or login:
             digest = hashlib.sha256(token.encode()).hexdigest()
-            identities.append(f"login {login[0] if login else ''} {digest}")
-        try:
-            if origin(url) in self.guard.named:
-                identities.append("named")
-        except ValueError:
-            pass
+            identities.insert(0, f"login {login[0] if login else ''} {digest}")
         return [*identities, ""]
 
     # --- words ---
@@ -242,7 +234,7 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
 
 
 def _server(address: str) -> tuple[Origin | None, str]:
-    """Return the server of a setting and the path that all its addresses begin with; none for a broken setting."""
+    """Return the server of an address and its path, which all addresses of a setting begin with; none for a broken one."""
     try:
         return origin(address), urlsplit(address).path.rstrip("/")
     except ValueError:
@@ -280,8 +272,3 @@ def _gitlab_project(path: str, query: str) -> str:
     else:
         return _OTHER
     return project.casefold() if _PROJECT.fullmatch(project) else _OTHER
-
-
-def _pair(login: str) -> tuple[str, str]:
-    user, _, password = login.partition(":")
-    return unquote(user), unquote(password)

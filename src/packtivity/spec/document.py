@@ -62,8 +62,8 @@ class Document:
 
     def excerpt(self, position: Position) -> str:
         """Return the line of the source a position is on, without its newline; empty when there is none."""
-        texts = (file.text for file in self._files.values())
-        return next((text.line(position.line) for text in texts if text.source == position.file), "")
+        files = self._files.values()
+        return next((file.line(position.line) for file in files if file.source == position.file), "")
 
     def _written(self, path: Path) -> tuple[Parsed, Path]:
         """Return the file a value is written in and the path to it there: below the last reference on the way."""
@@ -123,7 +123,7 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     if references.problems:
         raise BadText(references.problems)
     problems = tuple(problem for one in references.files.values() for problem in one.problems)
-    return Document(data, parsed.text.source, problems, references.files, references.links)
+    return Document(data, parsed.source, problems, references.files, references.links)
 
 
 def parse_document(text: str | bytes, source: str) -> Document:

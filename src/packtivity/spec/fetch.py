@@ -228,7 +228,7 @@ class _Exchange:
         try:
             with Session(access.guard) as session:
                 for _ in range(_REDIRECTS + 1):
-                    login = access.login(self.url) if may_login else access.document_login(self.url)
+                    login = access.login(self.url, covered=may_login)
                     with session.get(self.url, self._headers(may_login), timeout, login) as response:
                         if not response.is_redirect:
                             return self._answer(response)

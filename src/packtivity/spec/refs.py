@@ -232,7 +232,7 @@ class References:
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
         parsed = self.files[place.file]
         position = parsed.position((*place.path, "$ref") if is_reference(place.value) else place.path)
-        excerpt = parsed.text.line(position.line) if position else ""
+        excerpt = parsed.line(position.line) if position else ""
         return Diagnostic("error", error.code, error.message, path, position, excerpt, error.near, error.hint)
 
 

@@ -176,21 +176,13 @@ def fill_defaults(data: JSONValue) -> JSON:
     What is no spec is filled as far as its types tell.
     """
     filled = copy(data)
-    if isinstance(filled, dict):
-        for kind in KINDS:
-            part = filled.get(kind)
-            if isinstance(part, dict):
-                _fill_part(kind, part)
+    for kind in KINDS if isinstance(filled, dict) else ():
+        part = filled.get(kind)
+        form = stated_branch(kind, part) if isinstance(part, dict) else None
+        for key, schema in form.properties.items() if form else ():
+            if key not in part and "default" in schema:
+                part[key] = copy(schema["default"])
     return filled
-
-
-def _fill_part(kind: str, part: dict[str, Any]) -> None:
-    form = stated_branch(kind, part)
-    if form is None:
-        return
-    for key, schema in form.properties.items():
-        if key not in part and "default" in schema:
-            part[key] = copy(schema["default"])
 
 
 def copy(data: JSONValue) -> JSON:

@@ -54,7 +54,7 @@ class Text:
         """Return a line, counted from 1, without its newline; empty past the end."""
         return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
-    def position(self, offset: int) -> Position:
+    def place(self, offset: int) -> Position:
         """Return the position of the character at ``offset``."""
         start, line = 0, 1
         for found in LINE_BREAK.finditer(self.content):
@@ -67,7 +67,7 @@ class Text:
         self, offset: int, code: str, message: str, hint: str, path: Path = (), severity: Severity = "error"
     ) -> Diagnostic:
         """Return what there is to tell about the character at ``offset``; ``path`` is the place in the data."""
-        position = self.position(min(offset, len(self.content)))
+        position = self.place(min(offset, len(self.content)))
         return Diagnostic(severity, code, message, path, position, self.line(position.line), hint=hint)
 
     def error(self, offset: int, code: str, message: str, hint: str) -> BadText:

@@ -103,7 +103,7 @@ class Reader:
             if key is None or key_node.tag == _MERGE:
                 continue
             if key in first:
-                place = self.text.position(first[key].start_mark.index)
+                place = self.text.place(first[key].start_mark.index)
                 message = f"the key {key!r} stands here again; it stood already at {place}, and the last one counts"
                 hint = "Remove one of the two, or give it another name."
                 self._say(key_node, "duplicate-key", message, (*path, key), hint, "warning")
@@ -279,7 +279,7 @@ def offset_position_at(text: Text, root: yaml.Node | None, path: Path, offset: i
     """
     found = _find(root, path) if root is not None else None
     if found and isinstance(found[1], yaml.ScalarNode):
-        return text.position(_source_index(text.content, found[1], offset))
+        return text.place(_source_index(text.content, found[1], offset))
     return position_at(text, root, path)
 
 

@@ -22,14 +22,13 @@ __all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "parse", 
 
 
 @dataclass(eq=False, repr=False)
-class Parsed:
-    """A text and its data.
+class Parsed(Text):
+    """A text with its data.
 
     :ivar data: plain JSON data; nothing in it is shared, so it may be changed.
     :ivar problems: warnings.
     """
 
-    text: Text
     data: JSON
     problems: tuple[Diagnostic, ...] = ()
     _node: yaml.Node | None = None
@@ -40,20 +39,20 @@ class Parsed:
             from packtivity.spec import yamlnodes
 
             # Tabs between the tokens of a JSON text are no YAML; inside its strings there are none.
-            self._node = yamlnodes.compose(Text(self.text.content.replace("\t", " "), self.text.source))
+            self._node = yamlnodes.compose(Text(self.content.replace("\t", " "), self.source))
         return self._node
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value at ``path``, or its key, begins; ``None`` when it is not written there."""
         from packtivity.spec import yamldata
 
-        return yamldata.position_at(self.text, self.node(), path, key=key)
+        return yamldata.position_at(self, self.node(), path, key=key)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
         """Return where one character of the string at ``path`` is written; see :mod:`packtivity.spec.yamldata`."""
         from packtivity.spec import yamldata
 
-        return yamldata.offset_position_at(self.text, self.node(), path, offset)
+        return yamldata.offset_position_at(self, self.node(), path, offset)
 
 
 def parse(content: bytes | str, source: str) -> Parsed:
@@ -65,12 +64,12 @@ def parse(content: bytes | str, source: str) -> Parsed:
     text = decode(content, source)
     data = read_json(text.content) if text.content[:1] in {"{", "["} else None
     if data is not None:
-        return Parsed(text, data)
+        return Parsed(text.content, source, data)
     from packtivity.spec import yamldata, yamlnodes  # PyYAML is a third-party library, and JSON does without
 
     node = yamlnodes.compose(text)
     reader = yamldata.Reader(text)
-    return Parsed(text, reader.read(node), reader.problems(), node)
+    return Parsed(text.content, source, reader.read(node), reader.problems(), node)
 
 
 def load_yaml(content: bytes | str, source: str = "<text>") -> JSON:
