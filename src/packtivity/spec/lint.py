@@ -8,19 +8,19 @@ in :mod:`packtivity.spec.rules`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
-from packtivity.interpolate import Placeholder, interpolate
+from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
 from packtivity.spec.parts import (
     WORKDIR,
     Template,
+    Use,
     braces,
-    is_positional,
-    is_shell,
     jq_programs,
     kind_of,
     named_parameters,
@@ -87,32 +87,26 @@ class ParameterCheck:
         self.state_names = state_names
         self.values = _by_name(parameters)
         self.names = frozenset(self.values)
-        self._templates = [template for template in templates(spec) if template.source != "state"]
-        self._wanted = [
-            (placeholder, template)
-            for template in self._templates
-            for placeholder in braces(template.text).names
-            if not is_positional(placeholder)
-        ]
-        self._used = {placeholder.name for placeholder, _ in self._wanted}
-        self._used |= {name for _, name in named_parameters(spec)}
-        self._misspelt = self._find_misspelt()
+        self._uses = [use for template in templates(spec) if template.source != "state" for use in template.uses()]
+        self._named = list(named_parameters(spec))
+        self._unused = self._find_unused()
+        self._meant = {meant for meant in self._unused.values() if meant}
 
     def of_spec(self) -> Iterator[Finding]:
         """Yield what is wrong in the spec."""
-        reported = set(self._misspelt.values())
-        for placeholder, template in self._wanted:
-            name = placeholder.name
-            is_given = name in self.names or (template.source == "publisher" and name == WORKDIR)
-            if name in self.names:
-                yield from self._unfillable(placeholder, template)
-            elif not (is_given or name in reported or is_shell(placeholder, template.text)):
-                reported.add(name)
-                yield self._unknown(placeholder, template)
-        for template in self._templates:
-            yield from self._positional_findings(template)
-        for path, name in named_parameters(self.spec):
-            if name not in self.names and name not in self._misspelt.values():
+        reported = set(self._meant)
+        numbers: Counter[Template] = Counter()
+        for use in self._uses:
+            if use.is_positional:
+                yield from self._position(use, numbers[use.template])
+                numbers[use.template] += 1
+            elif use.name in self.names:
+                yield from self._unfillable(use)
+            elif not (use.is_workdir or use.is_shell or use.name in reported):
+                reported.add(use.name)
+                yield self._unknown(use)
+        for path, name in self._named:
+            if name not in self.names and name not in self._meant:
                 yield self._unknown_named(name, path)
         publisher = self.spec["publisher"]
         looks = kind_of(publisher).looks_for_files(publisher)
@@ -129,44 +123,38 @@ class ParameterCheck:
             template = Template(path, text, "state")
             yield from brace_findings(template)
             if self.state_names is not None:
-                yield from self._directory_findings(template, sorted(self.state_names))
+                yield from _directory_findings(template, sorted(self.state_names))
 
     # --- the spec ----------------------------------------------------------------------------------------------
 
-    def _unknown(self, placeholder: Placeholder, template: Template) -> Finding:
-        name, text = placeholder.name, template.text[placeholder.start : placeholder.end]
-        near = nearest(name, self.names)
+    def _unknown(self, use: Use) -> Finding:
+        near = nearest(use.name, self.names)
         hint = f"Did you mean {near!r}? " if near else ""
-        hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
-        expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
-        message = f"{text} stands for a parameter that is not given"
-        return in_template(
-            template, placeholder.start, "unknown-placeholder", message, expected=near or expected, hint=hint
-        )
+        hint += f"Give it with -p {use.name}=…, or write {{{use.text}}} if the braces are meant as they are."
+        expected = near or listed(sorted(self.names), last="or") or "no placeholder"
+        message = f"{use.text} stands for a parameter that is not given"
+        return use.finding("unknown-placeholder", message, hint, expected=expected)
 
-    def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
-        text = template.text[placeholder.start : placeholder.end]
-        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # reported by itself
-        if empty or "._" in placeholder.field or text == f"{{{placeholder.name}}}":
+    def _unfillable(self, use: Use) -> Iterator[Finding]:
+        field = use.placeholder.field
+        is_empty = self.values[use.name] is None and field == use.name  # reported by itself
+        if is_empty or "._" in field or use.text == f"{{{use.name}}}":
             return
-        names = {**self.values, WORKDIR: self.values.get(WORKDIR, "")}
         try:
-            interpolate(text, (), names)
+            interpolate(use.text, (), {WORKDIR: "", **self.values})
         except MissingParameter:
-            message = f"{text}: the parameter {placeholder.name!r} has no such key"
-            yield in_template(template, placeholder.start, "unknown-placeholder", message)
+            message = f"{use.text}: the parameter {use.name!r} has no such key"
+            yield use.finding("unknown-placeholder", message)
         except ParameterError as error:
-            message = f"{text} cannot be filled with the value given: {error.message}"
-            yield in_template(template, placeholder.start, "unfillable-placeholder", message, hint=error.hint)
+            message = f"{use.text} cannot be filled with the value given: {error.message}"
+            yield use.finding("unfillable-placeholder", message, error.hint)
 
-    def _positional_findings(self, template: Template) -> Iterator[Finding]:
-        positional = [placeholder for placeholder in braces(template.text).names if is_positional(placeholder)]
-        for number, placeholder in enumerate(positional):
-            if not isinstance(self.parameters, list):
-                yield positional_finding(placeholder, template)
-            elif int(placeholder.name or number) >= len(self.parameters):
-                message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
-                yield in_template(template, placeholder.start, "unknown-placeholder", message)
+    def _position(self, use: Use, number: int) -> Iterator[Finding]:
+        if not isinstance(self.parameters, list):
+            yield positional_finding(use)
+        elif int(use.name or number) >= len(self.parameters):
+            message = f"{{{use.placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
+            yield use.finding("unknown-placeholder", message)
 
     def _unknown_named(self, name: str, path: Path) -> Finding:
         near = nearest(name, self.names)
@@ -178,26 +166,22 @@ class ParameterCheck:
 
     # --- the parameters ----------------------------------------------------------------------------------------
 
-    def _find_misspelt(self) -> dict[str, str]:
-        """Return unused parameter → the name that is asked for and not given, each once."""
-        wanted = [name for name in self._used if name not in self.names and name != WORKDIR]
-        pairs: dict[str, str] = {}
-        for name in self._unused():
-            near = nearest(name, [one for one in wanted if one not in pairs.values()])
-            if near:
-                pairs[name] = near
-        return pairs
-
-    def _unused(self) -> list[str]:
+    def _find_unused(self) -> dict[str, str | None]:
+        """Return each parameter that nothing uses, with the name that was meant: asked for, not given, meant by no other."""
         process = (self.spec["process"] or {}).get("process_type")
         anything_is_used = process == "manual-instructions-proc" or any(jq_programs(self.spec))
         if anything_is_used or not isinstance(self.parameters, dict):
-            return []
-        return [name for name in self.parameters if name not in self._used]
+            return {}
+        asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
+        wanted = [name for name in dict.fromkeys(asked) if name not in self.names and name != WORKDIR]
+        found: dict[str, str | None] = {}
+        for name in self.parameters:
+            if name not in asked:
+                found[name] = nearest(name, [one for one in wanted if one not in found.values()])
+        return found
 
     def _unused_findings(self) -> Iterator[Finding]:
-        for name in self._unused():
-            meant = self._misspelt.get(name)
+        for name, meant in self._unused.items():
             if meant:
                 message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
                 hint = f"Did you mean {meant!r}?"
@@ -206,12 +190,11 @@ class ParameterCheck:
             escaped, hint = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}"), "Remove it, or use it."
             if any(escaped.search(template.text) for template in templates(self.spec)):
                 hint = f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
-            yield Finding(
-                "unused-parameter", f"nothing in the spec uses the parameter {name!r}", (name,), True, hint=hint
-            )
+            message = f"nothing in the spec uses the parameter {name!r}"
+            yield Finding("unused-parameter", message, (name,), at_key=True, hint=hint)
 
     def _empty_findings(self) -> Iterator[Finding]:
-        shown = {one.name for one, _ in self._wanted if one.field == one.name}
+        shown = {use.name for use in self._uses if use.placeholder.field == use.name}
         directories = {WORKDIR, *(self.state_names or ())}
         for path in _nulls(self.parameters):
             last = str(path[-1])
@@ -223,17 +206,16 @@ class ParameterCheck:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
 
-    def _directory_findings(self, template: Template, known: list[str]) -> Iterator[Finding]:
-        for placeholder in braces(template.text).names:
-            if is_positional(placeholder) or placeholder.name in known:
-                continue
-            text = template.text[placeholder.start : placeholder.end]
-            message = f"{text} in a parameter stands for a directory of the state, and there is none of that name"
-            near = nearest(placeholder.name, known)
+
+def _directory_findings(template: Template, known: list[str]) -> Iterator[Finding]:
+    for use in template.uses():
+        if not use.is_positional and use.name not in known:
+            message = f"{use.text} in a parameter stands for a directory of the state, and there is none of that name"
+            near = nearest(use.name, known)
             hint = f"Did you mean {near!r}? " if near else ""
-            hint += f"Write {{{text}}} if the braces are meant as they are."
+            hint += f"Write {{{use.text}}} if the braces are meant as they are."
             expected = listed(known, last="or") or "no placeholder, as there is no state"
-            yield in_template(template, placeholder.start, "unknown-placeholder", message, expected=expected, hint=hint)
+            yield use.finding("unknown-placeholder", message, hint, expected=expected)
 
 
 def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
@@ -265,19 +247,12 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
     all_have_names = given is None and bool(needs(spec))
     for template in templates(spec):
         yield from brace_findings(template, given or frozenset())
-        for placeholder in braces(template.text).names:
-            if not is_positional(placeholder):
-                if placeholder.name not in (given or ()):
-                    yield from _odd_name(placeholder, template)
-            elif all_have_names and template.source != "state":
-                yield positional_finding(placeholder, template)
-
-
-def in_template(
-    template: Template, offset: int, code: str, message: str, hint: str = "", *, expected: str = ""
-) -> Finding:
-    """Return a finding about one character of a template."""
-    return Finding(code, message, template.path, offset=offset, expected=expected, hint=hint)
+        for use in template.uses():
+            if use.is_positional:
+                if all_have_names and template.source != "state":
+                    yield positional_finding(use)
+            elif use.name not in (given or ()):
+                yield from _odd_name(use)
 
 
 def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
@@ -287,10 +262,10 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
         inner = text[start + 1 : end - 1]
         if inner not in given:
             message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
-            yield in_template(template, start, "literal-braces", message, _remedy(inner))
+            yield template.finding(start, "literal-braces", message, _remedy(inner))
     for offset in found.lone:
         hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
-        yield in_template(template, offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
+        yield template.finding(offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
 
 
 def _short(text: str) -> str:
@@ -308,21 +283,19 @@ def _remedy(inner: str) -> str:
     return f"Write {doubled}"
 
 
-def positional_finding(placeholder: Placeholder, template: Template) -> Finding:
+def positional_finding(use: Use) -> Finding:
     """Return the finding for ``{}`` where parameters have names."""
-    shown = f"{{{placeholder.field}}}"
+    shown = f"{{{use.placeholder.field}}}"
     message = f"{shown} is filled from a list of parameters, but this task's parameters have names"
     hint = f"Write {{{shown}}} if the braces are meant as they are, else name the parameter."
-    return in_template(template, placeholder.start, "positional-placeholder", message, hint)
+    return use.finding("positional-placeholder", message, hint)
 
 
-def _odd_name(placeholder: Placeholder, template: Template) -> Iterator[Finding]:
-    text = template.text[placeholder.start : placeholder.end]
-    if is_shell(placeholder, template.text):
-        message = f"${text} looks like a shell variable, but is taken for a placeholder"
-        hint = f"Write ${{{text}}} for the variable; ${placeholder.name} does without braces."
-        yield in_template(template, placeholder.start - 1, "literal-braces", message, hint)
-    elif "._" in placeholder.field:
-        message = f"{text} reaches for Python internals, which is an error when the task is run"
-        hint = "Use the parameter's own keys, such as {name[key]}."
-        yield in_template(template, placeholder.start, "forbidden-placeholder", message, hint)
+def _odd_name(use: Use) -> Iterator[Finding]:
+    if use.is_shell:
+        message = f"${use.text} looks like a shell variable, but is taken for a placeholder"
+        hint = f"Write ${{{use.text}}} for the variable; ${use.name} does without braces."
+        yield use.template.finding(use.placeholder.start - 1, "literal-braces", message, hint)
+    elif "._" in use.placeholder.field:
+        message = f"{use.text} reaches for Python internals, which is an error when the task is run"
+        yield use.finding("forbidden-placeholder", message, "Use the parameter's own keys, such as {name[key]}.")

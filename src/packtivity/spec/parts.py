@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from packtivity.datamodel import iter_leaves
 from packtivity.interpolate import Placeholder, TemplateError, placeholders
+from packtivity.spec.diagnostics import Finding
 from packtivity.types import JSONValue, Part, Path
 
 # --- publishers -----------------------------------------------------------------------------------------------
@@ -93,9 +94,44 @@ class Template:
     text: str
     source: Source
 
+    def finding(self, offset: int, code: str, message: str, hint: str = "", *, expected: str = "") -> Finding:
+        """Return a finding about one character."""
+        return Finding(code, message, self.path, offset=offset, expected=expected, hint=hint)
 
-@dataclass(frozen=True, slots=True)
-class Braces:
+    def uses(self) -> list[Use]:
+        """Return the placeholders that may be meant as such."""
+        return [Use(self, one, one.name, self.text[one.start : one.end]) for one in braces(self.text).names]
+
+
+class Use(NamedTuple):
+    """A placeholder in its template; ``text`` is how it is written, braces included."""
+
+    template: Template
+    placeholder: Placeholder
+    name: str
+    text: str
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether it is ``{}`` or ``{0}``."""
+        return self.name == "" or self.name.isdigit()
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether it is a shell variable: ``${NAME}``."""
+        return self.template.text[: self.placeholder.start].endswith("$") and not self.name.islower()
+
+    @property
+    def is_workdir(self) -> bool:
+        """Whether it is the work directory, which a publisher's templates know."""
+        return self.template.source == "publisher" and self.name == WORKDIR
+
+    def finding(self, code: str, message: str, hint: str = "", *, expected: str = "") -> Finding:
+        """Return a finding about it."""
+        return self.template.finding(self.placeholder.start, code, message, hint, expected=expected)
+
+
+class Braces(NamedTuple):
     """The braces of one text.
 
     :ivar names: placeholders that may be meant as such.
@@ -154,33 +190,16 @@ def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
     Parameters that only a jq program uses are not known. Braces that cannot be a parameter's name are left out.
     """
     asked = [
-        (placeholder.name, template.path)
+        (use.name, template.path)
         for template in templates(spec)
-        for placeholder in braces(template.text).names
-        if _is_parameter(placeholder, template)
+        for use in template.uses()
+        if not (template.source == "state" or use.is_positional or use.is_shell or use.is_workdir)
     ]
     asked += [(name, path) for path, name in named_parameters(spec)]
     found: dict[str, list[Path]] = {}
     for name, path in dict.fromkeys(asked):
         found.setdefault(name, []).append(path)
     return found
-
-
-def _is_parameter(placeholder: Placeholder, template: Template) -> bool:
-    """Return whether a placeholder is filled by a parameter, and by name."""
-    if template.source == "state" or is_positional(placeholder) or is_shell(placeholder, template.text):
-        return False
-    return not (template.source == "publisher" and placeholder.name == WORKDIR)
-
-
-def is_positional(placeholder: Placeholder) -> bool:
-    """Return whether a placeholder is ``{}`` or ``{0}``."""
-    return placeholder.name == "" or placeholder.name.isdigit()
-
-
-def is_shell(placeholder: Placeholder, text: str) -> bool:
-    """Return whether a placeholder is a shell variable: ``${NAME}``."""
-    return text[: placeholder.start].endswith("$") and not placeholder.name.islower()
 
 
 def braces(text: str) -> Braces:
@@ -208,6 +227,6 @@ def _plausible(placeholder: Placeholder, text: str) -> bool:
     rest = text[placeholder.start + 1 + len(placeholder.field) : placeholder.end - 1]
     if not _AFTER_NAME.match(rest):
         return False
-    if is_positional(placeholder):
+    if placeholder.name == "" or placeholder.name.isdigit():
         return placeholder.field == placeholder.name or placeholder.field.startswith(f"{placeholder.name}[")
     return bool(_NAME.match(placeholder.name))
