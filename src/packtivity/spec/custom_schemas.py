@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from json import loads
 from typing import TYPE_CHECKING, Any
@@ -33,29 +33,29 @@ _REPOSITORY = "yadage/yadage-schemas"
 _METASCHEMAS = "http://json-schema.org/"  # every jsonschema carries these
 
 
-def check(
-    document: Document, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
-) -> list[Diagnostic]:
-    """Return every mistake by the schema ``schemaname`` in ``schemasource``, where it stands.
+def check(document: Document, source: str | os.PathLike[str], name: str, offline: bool | None) -> list[Diagnostic]:
+    """Return every mistake by the schema ``name`` in ``source``, where it stands.
 
     :raises LoadError: a schema file cannot be read.
     :raises ConfigurationError: a schema file is not a JSON Schema.
     """
+    judge, filler = _validators(*_key(source, name, offline))
     # Upstream 0.17.1 fills the defaults first and validates what it got: a filled type key counts as given.
-    validator = _plain_validator(*_key(schemasource, schemaname, offline))
-    errors = _errors(validator, fill_defaults(document.data, schemasource, schemaname, offline=offline))
+    errors = _errors(judge, _filled(document.data, filler))
     if errors:
         # What a branch filled in passing is no mistake of the author's.
-        errors = _errors(validator, document.data) or errors
+        errors = _errors(judge, document.data) or errors
     return [locate(finding, document) for finding in _findings(errors)]
 
 
-def fill_defaults(
-    data: JSONValue, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
-) -> JSON:
+def fill_defaults(data: JSONValue, source: str | os.PathLike[str], name: str, offline: bool | None) -> JSON:
     """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
+    return _filled(data, _validators(*_key(source, name, offline))[1])
+
+
+def _filled(data: JSONValue, filler: Validator) -> JSON:
     filled = copy(data)
-    _errors(_filling_validator(*_key(schemasource, schemaname, offline)), filled)
+    _errors(filler, filled)
     return copy(filled)
 
 
@@ -68,34 +68,26 @@ def _errors(validator: Validator, data: JSONValue) -> list[ValidationError]:
         raise ConfigurationError("the schema refers to itself without end") from None
 
 
-def _key(schemasource: str | os.PathLike[str], schemaname: str, offline: bool | None) -> tuple[str, str, bool | None]:
-    source = os.fspath(schemasource)
-    return (source, schemaname, offline) if source == FROM_GITHUB else (os.path.abspath(source), schemaname, None)
+def _key(source: str | os.PathLike[str], name: str, offline: bool | None) -> tuple[str, str, bool | None]:
+    text = os.fspath(source)
+    return (text, name, offline) if text == FROM_GITHUB else (os.path.abspath(text), name, None)
 
 
 @cache
-def _plain_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
+def _validators(source: str, name: str, offline: bool | None) -> tuple[Validator, Validator]:
+    """Return one that judges by a schema, and one that fills its defaults in passing."""
     import jsonschema
 
-    schema = bundle(source, schemaname, offline=offline)
+    schema, draft = bundle(source, name, offline=offline), jsonschema.Draft4Validator
     try:
-        jsonschema.Draft4Validator.check_schema(schema)
+        draft.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise ConfigurationError(f"{source}: {schemaname} is not a JSON Schema: {error.message}") from None
-    return jsonschema.Draft4Validator(schema)
+        raise ConfigurationError(f"{source}: {name} is not a JSON Schema: {error.message}") from None
+    check_properties = draft.VALIDATORS["properties"]
 
-
-@cache
-def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
-    import jsonschema
-
-    check_properties = jsonschema.Draft4Validator.VALIDATORS["properties"]
-
-    def fill(
-        validator: Validator, properties: Mapping[str, Schema], instance: JSONValue, schema: Schema
-    ) -> Iterator[ValidationError]:
+    def fill(judge: Validator, properties: Schema, instance: JSONValue, whole: Schema) -> Iterator[ValidationError]:
         """Fill defaults where all properties are right, which is how upstream 0.17.1 finds the branch to fill."""
-        errors = list(check_properties(validator, properties, instance, schema))
+        errors = list(check_properties(judge, properties, instance, whole))
         yield from errors
         if not errors and isinstance(instance, dict):
             for key, subschema in properties.items():
@@ -103,9 +95,7 @@ def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Va
                     instance.setdefault(key, subschema["default"])
 
     extend: Callable[..., type[Validator]] = jsonschema.validators.extend
-    return extend(jsonschema.Draft4Validator, {"properties": fill})(
-        _plain_validator(source, schemaname, offline).schema
-    )
+    return draft(schema), extend(draft, {"properties": fill})(schema)
 
 
 # --- schema files ----------------------------------------------------------------------------------------------
