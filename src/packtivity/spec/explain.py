@@ -9,7 +9,7 @@ from packtivity.registry import nearest
 from packtivity.spec import advice
 from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, listed, quoted
 from packtivity.spec.schemas import KINDS, Branch, branch, branches, nullable, type_key, type_names, violations
-from packtivity.types import JSON, JSONValue, Path
+from packtivity.types import JSONValue, Path
 
 
 def mistakes(data: JSONValue) -> list[Finding]:
@@ -150,9 +150,12 @@ def _missing_type(kind: str, form: Branch | None, path: Path) -> Finding:
 
 def _branch_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
     yield from _key_mistakes(form, rest, path)
-    for keyword, inner in violations(form, rest):
+    for keyword, inner, value, schema in violations(form, rest):
         if keyword == "type":
-            yield _wrong_type(form, rest, path, inner)
+            wanted, where = expected_types(schema["type"]), (*path, *inner)
+            message = f"{dotted(where)} is {article(value)}, but must be {wanted}"
+            hint = advice.of_wrong_type(form.kind, inner, value, schema["type"])
+            yield Finding("wrong-type", message, where, expected=wanted, hint=hint)
 
 
 def _key_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
@@ -191,16 +194,3 @@ def _instead_of(key: str, form: Branch, near: str | None, other: Branch | None) 
     hint = f"{key!r} goes with {right}: {listed(homes, last='or')}." if homes else f"Remove {key!r}; nothing reads it."
     expected = listed([name for name in form.properties if name != right]) or "no other key"
     return expected, advice.STRAY.get((form.kind, key), hint)
-
-
-def _wrong_type(form: Branch, rest: dict[str, Any], path: Path, inner: Path) -> Finding:
-    value: JSON = rest
-    schema: dict[str, Any] = form.schema
-    for step in inner:
-        value = value[step]
-        schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
-    wanted = expected_types(schema["type"])
-    where = dotted((*path, *inner))
-    message = f"{where} is {article(value)}, but must be {wanted}"
-    hint = advice.of_wrong_type(form.kind, inner, value, schema["type"])
-    return Finding("wrong-type", message, (*path, *inner), expected=wanted, hint=hint)

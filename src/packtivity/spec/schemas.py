@@ -138,32 +138,42 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def violations(form: Branch, part: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Yield the schema keyword that is violated and where, for a part taken as one branch."""
+class Violation(NamedTuple):
+    """A value that does not keep to its schema: by which keyword, and where in its part."""
+
+    keyword: str
+    path: Path
+    value: JSONValue
+    schema: dict[str, Any]
+
+
+def violations(form: Branch, part: dict[str, Any]) -> Iterator[Violation]:
+    """Yield what is wrong with a part taken as one branch."""
     return _violations({type_key(form.kind): form.name, **part}, form.schema, ())
 
 
-def _violations(value: JSONValue, schema: dict[str, Any], path: Path) -> Iterator[tuple[str, Path]]:
+def _violations(value: JSONValue, schema: dict[str, Any], path: Path) -> Iterator[Violation]:
     """Judge by the few keywords that the bundled schemas use; a JSON Schema library alone takes longer to import
     than everything else there is to do for a spec.
     """
-    types = schema.get("type", [])
+    types, broken = schema.get("type", []), []
     if types and not any(type(value) in _TYPES[name] for name in ([types] if isinstance(types, str) else types)):
-        yield "type", path
+        broken.append("type")
     if "enum" in schema and value not in schema["enum"]:
-        yield "enum", path
+        broken.append("enum")
+    inner: list[tuple[str | int, JSONValue, dict[str, Any]]] = []
     if isinstance(value, dict):
         known = schema.get("properties", {})
         if not all(key in value for key in schema.get("required", ())):
-            yield "required", path
+            broken.append("required")
         if schema.get("additionalProperties") is False and not all(key in known for key in value):
-            yield "additionalProperties", path
-        for key in known:
-            if key in value:
-                yield from _violations(value[key], known[key], (*path, key))
+            broken.append("additionalProperties")
+        inner += [(key, value[key], known[key]) for key in known if key in value]
     elif isinstance(value, list) and "items" in schema:
-        for index, item in enumerate(value):
-            yield from _violations(item, schema["items"], (*path, index))
+        inner += [(index, item, schema["items"]) for index, item in enumerate(value)]
+    yield from (Violation(keyword, path, value, schema) for keyword in broken)
+    for step, one, its_schema in inner:
+        yield from _violations(one, its_schema, (*path, step))
 
 
 # --- defaults --------------------------------------------------------------------------------------------------
