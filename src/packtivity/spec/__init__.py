@@ -16,7 +16,7 @@ from packtivity.spec.schemas import SCHEMA_NAME, SchemaSource
 from packtivity.types import JSON, Diagnostic, JSONValue
 
 if TYPE_CHECKING:
-    from packtivity.spec.diagnostics import LocatedParameters
+    from packtivity.spec.diagnostics import Located
 
 __all__ = ["Report", "check", "editor_schema", "inspect", "load"]
 
@@ -111,7 +111,7 @@ def inspect(
     *,
     schemasource: SchemaSource = None,
     schemaname: str = SCHEMA_NAME,
-    parameters: LocatedParameters | None = None,
+    parameters: Located | None = None,
     state_names: Iterable[str] | None = None,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),

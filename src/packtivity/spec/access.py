@@ -59,6 +59,7 @@ class Access:
     """
 
     def __init__(self, settings: Settings, sources: Iterable[Source] = (), logins: Iterable[str] = ()) -> None:
+        self.settings = settings
         self.gitlab, self.gitlab_path = _server(settings.gitlab_host)
         self.github, self.github_path = _server(settings.github_raw_host)
         self.secret = (settings.load_token or "").strip()

@@ -175,11 +175,10 @@ def _from_directory(source: str, file: str) -> bytes:
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
-    from packtivity.spec.fetch import fetch  # imports requests
+    from packtivity.spec import access, fetch  # which import requests
 
-    settings = current()
-    directory = remote_base(f"github:{_REPOSITORY}@main", settings)
-    return fetch(directory.join(f"schemas/{file}"), settings, offline=offline)
+    place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
+    return fetch.fetch(place, access.of_file(place, current()), offline=offline)
 
 
 # --- words -----------------------------------------------------------------------------------------------------

@@ -140,22 +140,17 @@ class Finding:
 
 
 class Located(Protocol):
-    """What knows where the values of a document stand: :class:`packtivity.spec.document.Document`."""
+    """Data that know where they are written: :class:`packtivity.spec.document.Document`, or parameters of several texts."""
 
     @property
     def source(self) -> str: ...  # noqa: D102
-    def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
-    def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
-    def excerpt(self, position: Position) -> str: ...  # noqa: D102
-
-
-class LocatedParameters(Located, Protocol):
-    """A parameter document that knows its places: of one text, or put together from several."""
-
     @property
     def data(self) -> JSON: ...  # noqa: D102
     @property
     def problems(self) -> tuple[Diagnostic, ...]: ...  # noqa: D102
+    def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
+    def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
+    def excerpt(self, position: Position) -> str: ...  # noqa: D102
 
 
 def locate(finding: Finding, document: Located | None) -> Diagnostic:

@@ -105,7 +105,7 @@ def load_document(
             return parse(read_local(place), place.shown)
         from packtivity.spec import fetch  # which imports requests
 
-        return parse(fetch.fetch(place, chosen, reachable(), offline=offline), place.shown)
+        return parse(fetch.fetch(place, reachable(), offline=offline), place.shown)
 
     try:
         return _resolved(References(read), file, fragment)

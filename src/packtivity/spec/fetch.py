@@ -32,7 +32,7 @@ from packtivity.files import write_whole
 from packtivity.folders import make_private
 from packtivity.registry import nearest, note_foreign_code
 from packtivity.settings import Settings
-from packtivity.spec.access import Access, of_file
+from packtivity.spec.access import Access
 from packtivity.spec.remote import GitLabFile, WebFile, split_login
 
 note_foreign_code("requests")  # it writes to loggers, in threads perhaps
@@ -114,22 +114,19 @@ def _digest(content: bytes) -> str:
 # --- fetching --------------------------------------------------------------------------------------------------
 
 
-def fetch(
-    file: WebFile | GitLabFile, settings: Settings, access: Access | None = None, *, offline: bool | None = None
-) -> bytes:
+def fetch(file: WebFile | GitLabFile, access: Access, *, offline: bool | None = None) -> bytes:
     """Return the content of a remote document.
 
-    :param access: what may be reached, and with which logins; by default as if the user had named the document.
+    :param access: what may be reached, and with which logins; and the settings.
     :param offline: take it from the cache or not at all; by default as the settings say.
     :raises LoadError: it cannot be had, with the reason.
     """
-    offline = settings.offline if offline is None else offline
-    access = access or of_file(file, settings)
-    cache = Cache(folders.cached(settings.cache_dir, make=False))
+    offline = access.settings.offline if offline is None else offline
+    cache = Cache(folders.cached(access.settings.cache_dir, make=False))
     url, _ = split_login(file.url)
     identities = access.identities(file.url)
     kept = next((entry for identity in identities if (entry := cache.find(_key(url, identity)))), None)
-    if kept and (offline or is_pinned(file, settings)):
+    if kept and (offline or is_pinned(file, access.settings)):
         return kept.content
     if offline:
         near = nearest(file.shown, cache.addresses())
@@ -138,7 +135,7 @@ def fetch(
         raise LoadError(message, hint=hint)
     access.guard.inside = False
     try:
-        content, etag = download(file, settings, access, kept.etag if kept else "")
+        content, etag = download(file, access, kept.etag if kept else "")
     except LoadError as error:
         if kept:
             error.hint = f"{error.hint} --offline would use the copy of {kept.fetched}.".lstrip()
@@ -168,26 +165,23 @@ def is_pinned(file: WebFile | GitLabFile, settings: Settings) -> bool:
 # --- the exchange ----------------------------------------------------------------------------------------------
 
 
-def download(
-    file: WebFile | GitLabFile, settings: Settings, access: Access, etag: str = ""
-) -> tuple[bytes | None, str]:
+def download(file: WebFile | GitLabFile, access: Access, etag: str) -> tuple[bytes | None, str]:
     """Fetch one document, within the time and size that the settings allow.
 
-    :param access: what may be reached, and which logins go where.
     :param etag: version at hand; the server need not send that again.
     :return: the document, ``None`` when the version at hand is still current; and what the server calls its version.
     :raises LoadError: it does not come, for whatever reason, within the bounds.
     """
     if access.secret and not re.fullmatch(r"[\x21-\x7e]+", access.secret):
         raise LoadError(f"{_VARIABLE} has characters that no token has", hint="Set it anew, without blanks in it.")
-    for name, url in ((file.shown, file.url), ("PACKTIVITY_GITLAB_HOST", settings.gitlab_host)):
+    for name, url in ((file.shown, file.url), ("PACKTIVITY_GITLAB_HOST", access.settings.gitlab_host)):
         try:
             _ = urlsplit(url).port
         except ValueError as error:
             # What it says may have a password in it.
             why = "it cannot be read" if "@" in url else error
             raise LoadError(f"{name} is no address: {why}", hint="The form is https://HOST[:PORT]/PATH.") from None
-    exchange = _Exchange(file, settings, access, etag)
+    exchange = _Exchange(file, access, etag)
     answer = within(exchange.seconds, exchange.run)
     if answer is None:
         exchange.given_up.set()
@@ -200,13 +194,13 @@ def download(
 class _Exchange:
     """The exchange itself, in a thread, so that neither name lookup nor a trickling server can make it last."""
 
-    def __init__(self, file: WebFile | GitLabFile, settings: Settings, access: Access, etag: str) -> None:
+    def __init__(self, file: WebFile | GitLabFile, access: Access, etag: str) -> None:
         self.first = self.url = file.url
         self.shown = file.shown
         self.access = access
         self.etag = etag
-        self.seconds = settings.download_timeout
-        self.limit = settings.download_limit
+        self.seconds = access.settings.download_timeout
+        self.limit = access.settings.download_limit
         self.given_up = threading.Event()
 
     def run(self) -> tuple[bytes | None, str] | LoadError:

@@ -14,7 +14,6 @@ from packtivity.printable import escaped
 from packtivity.spec.diagnostics import CODES, arrange, summary, where
 from packtivity.types import Diagnostic, Position
 
-FORMATS = ("text", "json", "sarif", "github")
 JSON_VERSION = 1
 """Version of the JSON format; it rises when a key changes its meaning or goes away, not when one is added."""
 
@@ -196,3 +195,4 @@ _REPORTERS: dict[str, Callable[[Sequence[Diagnostic]], str]] = {
     "sarif": report_sarif,
     "github": report_github,
 }
+FORMATS = ("text", *_REPORTERS)

@@ -13,7 +13,7 @@ import yaml
 from packtivity.datamodel.leaves import key_text as json_key
 from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, MOST_MISTAKES, BadText, Text
 from packtivity.spec.yamlnodes import refuse_expansion, too_deep
-from packtivity.types import JSON, Diagnostic, Path, Position, Severity
+from packtivity.types import JSON, Diagnostic, Path, Severity
 
 Pairs: TypeAlias = list[tuple[yaml.Node, yaml.Node]]
 Entry: TypeAlias = "tuple[yaml.Node | None, yaml.Node]"
@@ -231,19 +231,7 @@ _CHARACTER = {
 """How one character is written, by the style of the scalar; other styles write it as it is."""
 
 
-def position_at(text: Text, root: yaml.Node | None, path: Path, *, key: bool = False) -> Position | None:
-    """Return where the value at ``path`` of one text, or its key, begins; ``None`` when it is not written there.
-
-    :param root: its node tree; ``None`` for an empty text.
-    """
-    if root is None:
-        return None if path else Position(text.source, 1, 1)
-    found = _find(root, path)
-    node = found and (found[0] if key and found[0] is not None else found[1])
-    return Position(text.source, node.start_mark.line + 1, node.start_mark.column + 1) if node else None
-
-
-def _find(node: yaml.Node, path: Path) -> Entry | None:
+def find(node: yaml.Node, path: Path) -> Entry | None:
     """Return key node (or ``None``) and value node at a path."""
     entry: Entry | None = (None, node)
     for part in path:
@@ -270,21 +258,13 @@ def _by_key(node: yaml.MappingNode) -> dict[str | None, Entry]:
     return {key_text(key): (key, value) for key, value in pairs(node)}
 
 
-def offset_position_at(text: Text, root: yaml.Node | None, path: Path, offset: int) -> Position | None:
-    """Return where one character of the string at ``path`` is written.
+def source_index(text: str, node: yaml.Node, offset: int) -> int | None:
+    """Return where a character of a string is written, ``None`` for what is no string.
 
-    :param offset: counted in characters from 0; past the end means the end.
-    :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
-        the beginning of the value when it is no string.
+    The characters that are not blank are aligned: folding and indentation change blanks only.
     """
-    found = _find(root, path) if root is not None else None
-    if found and isinstance(found[1], yaml.ScalarNode):
-        return text.place(_source_index(text.content, found[1], offset))
-    return position_at(text, root, path)
-
-
-def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
-    """Align the characters that are not blank: folding and indentation change blanks only."""
+    if not isinstance(node, yaml.ScalarNode):
+        return None
     whole = joined(node.value)
     value = whole[:offset]
     nth = sum(1 for character in value if character not in _SPACE)

@@ -32,9 +32,8 @@ def compose(text: Text) -> yaml.Node | None:
 
     :raises BadText: it is not YAML, or nested too deep to be read at all.
     """
-    if sum(map(text.content.count, "[{-?:")) > _SAFE_DEPTH and _may_be_deep(
-        text.content
-    ):  # one of these opens each level
+    brackets, indentation = text.content.count("[") + text.content.count("{"), r"[ \-?:\t]{201,}"
+    if brackets > _SAFE_DEPTH or re.search(indentation, text.content):  # it may be deep
         _refuse_depth(text)
     try:
         # Behind the beginning a byte order mark is a character; libyaml drops it.
@@ -55,13 +54,6 @@ def _single(loader: type[yaml.SafeLoader | yaml.CSafeLoader], content: str) -> y
         return parser.get_single_node()
     finally:
         parser.dispose()
-
-
-def _may_be_deep(content: str) -> bool:
-    """Return whether there are many brackets, or a line that begins with much indentation."""
-    if content.count("[") + content.count("{") > _SAFE_DEPTH:
-        return True
-    return any(run.end() - run.start() > 200 for run in re.finditer(r"[ \-?:\t]{2,}", content))
 
 
 def _refuse_depth(text: Text) -> None:

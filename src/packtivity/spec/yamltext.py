@@ -44,15 +44,30 @@ class Parsed(Text):
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value at ``path``, or its key, begins; ``None`` when it is not written there."""
-        from packtivity.spec import yamldata
-
-        return yamldata.position_at(self, self.node(), path, key=key)
+        entry = self._entry(path)
+        if entry is None:
+            return None if path else Position(self.source, 1, 1)  # an empty text
+        mark = (entry[0] if key and entry[0] else entry[1]).start_mark
+        return Position(self.source, mark.line + 1, mark.column + 1)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
-        """Return where one character of the string at ``path`` is written; see :mod:`packtivity.spec.yamldata`."""
+        """Return where one character of the string at ``path`` is written.
+
+        :param offset: counted in characters from 0; past the end means the end.
+        :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
+            the beginning of the value when it is no string.
+        """
         from packtivity.spec import yamldata
 
-        return yamldata.offset_position_at(self, self.node(), path, offset)
+        entry = self._entry(path)
+        index = yamldata.source_index(self.content, entry[1], offset) if entry else None
+        return self.position(path) if index is None else self.place(index)
+
+    def _entry(self, path: Path) -> tuple[yaml.Node | None, yaml.Node] | None:
+        from packtivity.spec import yamldata
+
+        root = self.node()
+        return None if root is None else yamldata.find(root, path)
 
 
 def parse(content: bytes | str, source: str) -> Parsed:
