@@ -20,6 +20,7 @@ from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
+from packtivity.spec.access import of_file
 from packtivity.spec.fetch import fetch
 from packtivity.spec.remote import WebFile
 from packtivity.statecontexts import LocalFSState
@@ -66,7 +67,8 @@ def no_work_directory(_):
 
 
 def documents(_):
-    fetch(WebFile("http://127.0.0.1:1/"), current(), offline=True)
+    file = WebFile("http://127.0.0.1:1/")
+    fetch(file, of_file(file, current()), offline=True)
 
 
 def images(_):
