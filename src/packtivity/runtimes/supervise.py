@@ -199,7 +199,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         scratch = cleanup.folder if runtime.needs_scratch else None
         launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
         if stats is not None:
-            launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
+            launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             notes.current().argv = list(argv)
