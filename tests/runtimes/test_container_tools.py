@@ -24,7 +24,7 @@ from packtivity.runtimes.containers import outside, plan_container
 from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.oci import Docker, docker_endpoint
 from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
-from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line
+from packtivity.runtimes.shell_lines import ascii_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution, Limits, Mount
 
@@ -340,7 +340,7 @@ def test_the_line_for_a_shell_is_ascii_whatever_is_in_it() -> None:
 
 def test_nothing_stands_in_front_of_the_tool_in_the_line() -> None:
     execution = Execution(("sh",), env={"A": "x\ry"}, image="a:1", tty=True)
-    assert argv_by_hand(DOCKER, execution, Launch("a:1"))[:2] == ("docker", "run")
+    assert DOCKER.run_argv(execution, Launch("a:1"))[:2] == ("docker", "run")
 
 
 # --- a person's container --------------------------------------------------------------------------------------
