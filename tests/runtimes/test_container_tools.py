@@ -16,7 +16,7 @@ import pytest
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError, TaskCancelled
 from packtivity.handlers.config import ExecutionConfig, container_config
-from packtivity.runtimes import image_lock, image_store, process, supervise
+from packtivity.runtimes import image_store, images, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, host, named
@@ -206,11 +206,11 @@ def test_a_cache_on_a_file_system_without_locks_is_good_enough(pretend: Any, mon
 
 def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     path = str(tmp_path / "l")
-    image_lock.write_lock(path, {"a:1": DIGEST})
-    image_lock.write_lock(path, {"b:1": DIGEST})
-    assert image_lock.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
+    images.write_lock(path, {"a:1": DIGEST})
+    images.write_lock(path, {"b:1": DIGEST})
+    assert images.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
     with pytest.raises(LoadError, match="packtivity lock SPEC"):
-        image_lock.read_lock(str(tmp_path / "none"))
+        images.read_lock(str(tmp_path / "none"))
     for junk in (
         "",
         "[]",
@@ -220,11 +220,11 @@ def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     ):
         Path(path).write_text(junk)
         with pytest.raises(LoadError, match="is not a lock file") as caught:
-            image_lock.read_lock(path)
+            images.read_lock(path)
         assert caught.value.hint.startswith("Remove it")  # packtivity lock reads it, too
     made_here = image_store.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
     with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
-        image_lock.digest_of(made_here, DOCKER)
+        images.digest_of(made_here, DOCKER)
 
 
 # --- settings --------------------------------------------------------------------------------------------------

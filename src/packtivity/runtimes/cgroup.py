@@ -57,7 +57,7 @@ def text(path: str) -> str:
     """Return what a file of the kernel's says; empty when it is not there or not ours to read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read().decode("ascii", "replace")
+            return file.read().decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
 

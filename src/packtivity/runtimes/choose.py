@@ -1,4 +1,4 @@
-"""Chooses the container tool: the one requested, or the first that works here.
+"""Chooses the container tool: the one requested, or the first that works here; and runs tools for what they print.
 
 Looking is cheap (files, one connection to a socket), because every run does it; :mod:`packtivity.runtimes.doctor`
 looks closely.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import settings
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable
 from packtivity.registry import nearest
+from packtivity.runtimes import process
 from packtivity.runtimes.apptainer import Apptainer, Singularity
 from packtivity.runtimes.base import Host, Runtime
 from packtivity.runtimes.hpc import Shifter, Udocker
 from packtivity.runtimes.oci import Docker, Podman, PodmanHPC
+from packtivity.types import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,12 +87,32 @@ def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:
 
 def find_program(program: str, caller: Mapping[str, str]) -> str | None:
     """Return where a program is, as the system would find it."""
-    folders = [""] if "/" in program else caller.get("PATH", os.defpath).split(os.pathsep)
-    for folder in folders:
-        path = os.path.join(folder, program)
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            return path
-    return None
+    return shutil.which(program, path=caller.get("PATH", os.defpath))
+
+
+class Reply(NamedTuple):
+    """What a program printed.
+
+    :ivar code: exit code; 127 when it does not exist, 124 when it took too long.
+    :ivar text: the end of its standard output and error, decoded for reading.
+    """
+
+    code: int
+    text: str
+
+
+def probe(argv: tuple[str, ...], timeout: float = 60.0) -> Reply:
+    """Run a tool for what it prints; a missing one or a time-out is a reply too.
+
+    :param timeout: seconds.
+    """
+    try:
+        done = process.run(Execution(argv, timeout=timeout), grace=1.0)
+    except EnvironmentUnavailable as error:
+        return Reply(127, error.message)
+    if done.timed_out:
+        return Reply(124, f"no answer within {timeout:g} s")
+    return Reply(done.returncode, done.tail.decode("utf-8", "replace"))
 
 
 def host(tool: str, caller: Mapping[str, str]) -> Host:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, replacing
+from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     check_archive,
@@ -31,7 +32,6 @@ from packtivity.runtimes.images import (
     refuse_foreign,
     unpacked_candidates,
 )
-from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

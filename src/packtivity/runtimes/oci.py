@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
+from packtivity.runtimes.cgroup import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,7 +79,8 @@ class Docker(Runtime):
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
         check_variables(execution.env)
-        lost = {name: value for name, value in execution.env.items() if not _carries(value)}
+        # Podman, which "docker" may be, loses the \r of \r\n.
+        lost = {name: value for name, value in execution.env.items() if "\r" in value}
         argv = with_variables(lost, execution.argv)
         return (self.program, "run", *self._options(execution, launch), *self._image(launch), *argv)
 
@@ -132,7 +134,7 @@ class Docker(Runtime):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
         for name, value in execution.env.items():
-            if _carries(value):
+            if "\r" not in value:
                 yield from ("--env", f"{name}={value}")
         for name in execution.pass_env:  # chosen by packtivity; the value is in the tool's environment, not in ``ps``
             yield from ("--env", name)
@@ -155,14 +157,8 @@ class Docker(Runtime):
 
     def inspect_argv(self, image: str) -> tuple[str, ...]:
         """Return ``docker image inspect …``."""
-        return (
-            self.program,
-            "image",
-            "inspect",
-            "--format",
-            "{{.Id}} {{json .RepoDigests}} {{json .Config.User}}",
-            image,
-        )
+        wanted = "{{.Id}} {{json .RepoDigests}} {{json .Config.User}}"
+        return (self.program, "image", "inspect", "--format", wanted, image)
 
     def create_argv(self, image: str, name: str) -> tuple[str, ...]:
         """Return ``docker create …``."""
@@ -207,7 +203,9 @@ class Podman(Docker):
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""
-        if self.host.uid == 0 or {self.host.user, str(self.host.uid)} & _subordinate_owners() or _subid_elsewhere():
+        owners = {line.partition(":")[0] for line in text("/etc/subuid").splitlines()}
+        elsewhere = any(line.startswith("subid:") for line in text("/etc/nsswitch.conf").splitlines())
+        if self.host.uid == 0 or elsewhere or owners & {self.host.user, str(self.host.uid)}:
             return ""
         return f"no subordinate user ids for {self.host.user} in /etc/subuid"
 
@@ -271,11 +269,6 @@ class PodmanHPC(Podman):
         yield "--gpu"
 
 
-def _carries(value: str) -> bool:
-    """Return whether ``--env`` brings a value inside as it is: Podman, which "docker" may be, loses ``\\r`` in ``\\r\\n``."""
-    return "\r" not in value
-
-
 # --- the machine -----------------------------------------------------------------------------------------------
 
 _SOCKET = "unix:///var/run/docker.sock"
@@ -305,19 +298,3 @@ def _read_json(path: str) -> dict[str, Any]:
 
 _LONGEST_RUNROOT = 50
 """Characters that Podman 4 allows for its runroot, ``$XDG_RUNTIME_DIR/containers``."""
-
-
-def _subordinate_owners() -> set[str]:
-    try:
-        with open("/etc/subuid", encoding="utf-8", errors="replace") as file:
-            return {line.partition(":")[0] for line in file}
-    except OSError:
-        return set()
-
-
-def _subid_elsewhere() -> bool:
-    try:
-        with open("/etc/nsswitch.conf", encoding="utf-8", errors="replace") as file:
-            return any(line.startswith("subid:") for line in file)
-    except OSError:
-        return False

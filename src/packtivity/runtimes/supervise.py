@@ -14,11 +14,11 @@ from packtivity.files import write_whole
 from packtivity.runtimes import image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
+from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
-from packtivity.runtimes.image_lock import locked_reference
-from packtivity.runtimes.probe import probe
+from packtivity.runtimes.images import locked_reference
 from packtivity.settings import caller_environment, current, temporary_dir
 from packtivity.types import Execution
 
