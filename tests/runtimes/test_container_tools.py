@@ -222,7 +222,7 @@ def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
         with pytest.raises(LoadError, match="is not a lock file") as caught:
             images.read_lock(path)
         assert caught.value.hint.startswith("Remove it")  # packtivity lock reads it, too
-    made_here = image_store.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
+    made_here = images.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
     with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
         images.digest_of(made_here, DOCKER)
 

@@ -111,14 +111,9 @@ class Runtime:
     # --- the machine ---
 
     @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether there is an init program for containers."""
-        return any(map(os.path.exists, cls.inits))
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether root inside a container is the caller outside."""
-        return False
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:  # noqa: ARG003
+        """Return whether there is an init program for containers, and whether root inside is the caller outside."""
+        return any(map(os.path.exists, cls.inits)), False
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return why the tool cannot work here, as far as a glance shows; empty when nothing speaks against it."""

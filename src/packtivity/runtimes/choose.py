@@ -118,12 +118,13 @@ def probe(argv: tuple[str, ...], timeout: float = 60.0) -> Reply:
 def host(tool: str, caller: Mapping[str, str]) -> Host:
     """Look at who runs a tool, and on what."""
     uid = os.getuid()
+    init, rootless = TOOLS[tool].look(uid, caller)
     return Host(
         uid=uid,
         gid=os.getgid(),
         user=_login(uid),
-        init=TOOLS[tool].has_init(caller),
-        rootless=TOOLS[tool].is_rootless(uid, caller),
+        init=init,
+        rootless=rootless,
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         gpu=next((maker for maker, device in _GPUS.items() if os.path.exists(device)), ""),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from packtivity.runtimes.base import Runtime
-    from packtivity.runtimes.image_store import Image
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -58,6 +58,45 @@ class Reference:
     def name(self) -> str:
         """Return registry and repository."""
         return f"{self.registry}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is available on this machine.
+
+    :ivar reference: as the spec names it.
+    :ivar run: what the tool is given: the reference, a folder or a file.
+    :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
+    :ivar identifier: the tool's own identifier of its contents; empty when it has none.
+    :ivar workdir: work directory the image asks for, where the tool does not look itself.
+    :ivar user: the user that the image asks for, as it names it; empty for root.
+    :ivar home: ``HOME`` as the image sets it, where the tool does not look itself.
+    :ivar ids: user and group id of that user, where somebody looked them up.
+    :ivar seen: when the store was inspected, seconds since the epoch.
+    """
+
+    reference: str
+    run: str
+    digest: str = ""
+    identifier: str = ""
+    workdir: str = ""
+    user: str = ""
+    home: str = ""
+    ids: tuple[int, int] | None = None
+    seen: float = 0.0
+
+    def note(self) -> dict[str, str | None]:
+        """Return what a record says about it."""
+        return {"reference": self.reference, "digest": self.digest or None}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether the store was inspected a short while ago."""
+        return 0 <= time.time() - self.seen < FRESH
+
+
+FRESH = 60.0
+"""Seconds for which what was seen is believed without looking again."""
 
 
 def is_path(image: str) -> bool:

@@ -40,15 +40,12 @@ class Docker(Runtime):
     }
 
     @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:
-        """Return whether there is one; a daemon on another machine or in a virtual one has its own."""
-        return super().has_init(caller) or not docker_endpoint(caller).startswith("unix:")
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:
-        """Return whether the daemon is the user's own."""
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
+        """Return it for the daemon: one on another machine or in a virtual one has its own init, one may be the user's."""
         endpoint = docker_endpoint(caller)
-        return uid != 0 and endpoint.startswith("unix:") and f"/run/user/{uid}/" in endpoint
+        has_init, _ = super().look(uid, caller)
+        is_here = endpoint.startswith("unix:")
+        return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
 
     def trouble(self, caller: Mapping[str, str]) -> str:
         """Return why the daemon cannot be reached."""
@@ -192,14 +189,9 @@ class Podman(Docker):
         self.runs_folders = not host.rootless
 
     @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether there is one on this machine."""
-        return any(map(os.path.exists, cls.inits))
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether the caller is an ordinary user."""
-        return uid != 0
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:  # noqa: ARG003
+        """Return whether there is an init program on this machine, and whether the caller is an ordinary user."""
+        return any(map(os.path.exists, cls.inits)), uid != 0
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""

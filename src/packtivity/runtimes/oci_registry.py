@@ -12,7 +12,6 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urljoin
 
@@ -20,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from packtivity import settings
 from packtivity.connections import Guard, PrivateAddress, Session, origin, within
-from packtivity.runtimes.images import Reference, is_loopback, parse
+from packtivity.runtimes.images import Image, Reference, is_loopback, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,33 +41,21 @@ _SERVICES = {
 """Who makes the tokens of a registry, where that is known to be the same people under another name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a registry says of an image.
+def describe(image: str) -> Image | None:
+    """Query the registry for digest, work directory, user and home; ``None`` when it gives no answer.
 
-    :ivar digest: of what the tag names: of the index, when there is one for several architectures.
-    :ivar workdir: the work directory the image asks for, empty when it asks for none.
-    :ivar user: the user it asks for, empty for root.
-    :ivar home: ``HOME`` as the image sets it, empty when it does not.
+    That is: unreachable, private, or no such image. The digest is that of what the tag names: of the index, when there is
+    one for several architectures.
     """
-
-    digest: str
-    workdir: str = ""
-    user: str = ""
-    home: str = ""
-
-
-def describe(image: str) -> Description | None:
-    """Query the registry; ``None`` when it gives no answer: unreachable, private, or no such image."""
     limit = settings.current().download_timeout
     try:
-        described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
+        described: Image | None = within(2 * limit, lambda: _describe(image, parse(image), limit))
     except (OSError, HTTPError, PrivateAddress, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return described
 
 
-def _describe(reference: Reference, limit: float) -> Description | None:
+def _describe(image: str, reference: Reference, limit: float) -> Image | None:
     with _Registry(reference, limit) as registry:
         tag = reference.digest or reference.tag
         manifest, headers = registry.get(f"manifests/{tag}", (*_INDEXES, *_MANIFESTS))
@@ -82,10 +69,10 @@ def _describe(reference: Reference, limit: float) -> Description | None:
                 return None  # the tool has the better message about a missing architecture
             manifest, _ = registry.get(f"manifests/{_check_digest(inner[0])}", _MANIFESTS)
         config, _ = registry.get(f"blobs/{_check_digest(manifest['config']['digest'])}", ("*/*",))
-        asked = config.get("config") or {}
-        homes = [str(line)[5:] for line in asked.get("Env") or [] if str(line).startswith("HOME=")]
-        workdir, user = (str(asked.get(name) or "") for name in ("WorkingDir", "User"))
-        return Description(digest, workdir, user, homes[-1] if homes else "")
+    asked = config.get("config") or {}
+    homes = [str(line)[5:] for line in asked.get("Env") or [] if str(line).startswith("HOME=")]
+    workdir, user = (str(asked.get(name) or "") for name in ("WorkingDir", "User"))
+    return Image(image, image, digest, workdir=workdir, user=user, home=homes[-1] if homes else "")
 
 
 def _check_digest(text: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packtivity.runtimes.base import Runtime
-    from packtivity.runtimes.image_store import Image
+    from packtivity.runtimes.images import Image
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
