@@ -23,7 +23,6 @@ class Apptainer(Runtime):
     name = "apptainer"
     install = "https://apptainer.org/docs/admin/main/installation.html"
     runs_folders = True
-    runs_sif = True
     has_store = False
     needs_scratch = True
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}

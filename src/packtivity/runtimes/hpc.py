@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class _Unprivileged(Runtime):
     """A tool that isolates nothing but files; the task runs as the caller."""
 
-    tested = False
-    networks = frozenset(("host",))
     separators: ClassVar[tuple[str, ...]]
     """What cannot be in the path of a volume."""
 

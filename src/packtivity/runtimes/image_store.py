@@ -14,17 +14,17 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
-from packtivity.files import lock, replacing
+from packtivity.files import lock, read_json, replacing
 from packtivity.runtimes.cgroup import text
 from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     Image,
-    check_archive,
+    archive_path,
     existing,
     is_path,
     is_uri,
@@ -46,14 +46,12 @@ _POLL = 0.1
 """Seconds between looks whether another pull is over."""
 
 
-class Puller(Protocol):
-    """Pulls an image, its output going to the log of the topic ``pull``."""
+Puller: TypeAlias = "Callable[[tuple[str, ...], str | None, str | None], None]"
+"""Pulls an image by some arguments, its output going to the log of the topic ``pull``.
 
-    def __call__(self, argv: tuple[str, ...], part: str | None, target: str | None) -> None:
-        """Run it; ``part`` is the file that it makes, which becomes ``target`` when it is whole, or goes.
-
-        :raises EnvironmentUnavailable: the image cannot be fetched.
-        """
+The second argument is the file that it makes, which becomes the third when it is whole, or goes. Raises
+EnvironmentUnavailable when the image cannot be fetched.
+"""
 
 
 def folder(*, make: bool = False) -> str:
@@ -71,20 +69,18 @@ def note_path(runtime: Runtime, image: str) -> str:
 def read_note(runtime: Runtime, image: str) -> Image | None:
     """Return the note on an image; ``None`` when there is none or the image is gone."""
     try:
-        with open(note_path(runtime, image), encoding="utf-8") as file:
-            document = json.load(file)
+        document = read_json(note_path(runtime, image), follow=True)
         note = Image(**{**document, "ids": document["ids"] and tuple(document["ids"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (StateError, TypeError, KeyError):
         return None
     return note if runtime.has_store or os.path.exists(note.run) else None
 
 
 def write_note(runtime: Runtime, image: Image) -> None:
     """Write the note on an image; where that is impossible, the next run inspects the store again."""
-    path = note_path(runtime, image.reference)
     with suppress(OSError, StateError):
         folder(make=True)
-        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
+        with replacing(note_path(runtime, image.reference)) as temporary, open(temporary, "x") as file:
             json.dump(asdict(image), file)
 
 
@@ -107,7 +103,9 @@ def local_image(
     :raises EnvironmentUnavailable: it is not there, not to be named by a document, or nothing that the tool can run.
     """
     allowed = settings.current().image_dirs if allowed is None else allowed
-    check_archive(reference, allowed)
+    archive = archive_path(reference)
+    if archive is not None:
+        refuse_foreign(reference, archive, allowed)
     if is_path(reference):
         path = existing(unpacked_candidates(reference))
         refuse_foreign(reference, path or reference, allowed)
@@ -130,7 +128,7 @@ def _checked_local(runtime: Runtime, reference: str, path: str) -> Image:
         if not runtime.runs_folders:
             raise runtime.refusal(f"run the folder {path}", "Use apptainer or podman (--runtime), or a registry image.")
         return Image(reference, path, identifier=path, seen=time.time())
-    if not runtime.runs_sif:
+    if runtime.has_store:
         raise runtime.refusal(f"run the SIF file {path}", "Use apptainer (--runtime), or an image in a registry.")
     return Image(reference, path, identifier=_stamp(path), seen=time.time())
 

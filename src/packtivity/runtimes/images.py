@@ -259,16 +259,6 @@ def refuse_foreign(image: str, path: str, allowed: Sequence[str]) -> None:
     )
 
 
-def check_archive(image: str, allowed: Sequence[str]) -> None:
-    """Refuse an archive or layout (``docker-archive:/…``, ``oci:/…``) in a place that the caller has not named.
-
-    :raises EnvironmentUnavailable: it is in such a place.
-    """
-    path = archive_path(image)
-    if path is not None:
-        refuse_foreign(image, path, allowed)
-
-
 # --- lock files ------------------------------------------------------------------------------------------------
 
 # JSON, {"version": 1, "images": {"docker.io/library/python:3.12": "sha256:..."}}; image names as in the specs.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from packtivity.opening import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 from packtivity.runtimes.cgroup import text
 
@@ -23,9 +23,7 @@ class Docker(Runtime):
 
     name = "docker"
     install = "https://docs.docker.com/engine/install"
-    security: ClassVar[str] = "label=disable"
     is_child: ClassVar[bool] = False
-    changes_user: ClassVar[bool] = True
     inits: ClassVar[tuple[str, ...]] = (
         "/usr/bin/docker-init",
         "/usr/libexec/docker/docker-init",
@@ -100,7 +98,7 @@ class Docker(Runtime):
             yield f"--network={execution.network}"
         yield from self._limits(execution.limits)
         if self.host.selinux or any(mount.kind == "volume" for mount in execution.mounts):
-            yield from ("--security-opt", self.security)
+            yield from ("--security-opt", "label=disable")
         yield from execution.options
         for mount in execution.mounts:
             yield from ("--mount", mount_value(mount))
@@ -254,7 +252,6 @@ class PodmanHPC(Podman):
 
     name = "podman-hpc"
     install = "https://podman-hpc.readthedocs.io"
-    tested = False
     check_arguments: ClassVar[tuple[str, ...]] = ("info",)
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
@@ -271,20 +268,17 @@ def docker_endpoint(caller: Mapping[str, str]) -> str:
     if caller.get("DOCKER_HOST"):
         return caller["DOCKER_HOST"]
     folder = caller.get("DOCKER_CONFIG") or os.path.join(caller.get("HOME", "/"), ".docker")
-    context = caller.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
+    context = caller.get("DOCKER_CONTEXT") or read_config(f"{folder}/config.json").get("currentContext", "default")
     if context == "default":
         return _SOCKET
-    meta = _read_json(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
+    meta = read_config(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
     endpoint: str = meta.get("Endpoints", {}).get("docker", {}).get("Host", _SOCKET)
     return endpoint
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError):
-        return {}
+def read_config(path: str) -> dict[str, Any]:
+    """Return what a tool's configuration in JSON says; nothing when there is none, or it cannot be read."""
+    document = parsed(text(path).encode())
     return document if isinstance(document, dict) else {}
 
 

@@ -85,7 +85,7 @@ def task_uid(runtime: Runtime, execution: Execution, image_uid: Callable[[], int
     :param image_uid: returns the user id of the image's own user, which is asked of the tool only where it matters.
     """
     user, host = execution.user, runtime.host
-    if not runtime.changes_user or host.rootless or user == "caller":
+    if runtime.is_child or host.rootless or user == "caller":
         return None
     uid = image_uid() if execution.as_image_says else int(str(user).partition(":")[0])
     return None if uid == host.uid else uid
