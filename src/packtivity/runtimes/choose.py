@@ -57,21 +57,17 @@ def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runti
     :raises EnvironmentUnavailable: it cannot be used, or none can; the message says what was tried and why it failed.
     """
     caller = settings.caller_environment() if caller is None else caller
-    if wanted:
-        runtime = named(wanted, caller)
-        reason = trouble(runtime, caller)
-        if reason:
-            absent = find_program(runtime.program, caller) is None
-            hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
-            raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
-        return runtime
     tried = []
-    for name in ORDER:
+    for name in [wanted] if wanted else ORDER:
         runtime = named(name, caller)
         reason = trouble(runtime, caller)
         if not reason:
             return runtime
         tried.append(f"  {name}: {reason}")
+    if wanted:
+        absent = find_program(runtime.program, caller) is None
+        hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
+        raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
     raise EnvironmentUnavailable(
         "this task runs in a container, and no container tool works here. Tried:\n" + "\n".join(tried),
         hint="Install podman (or docker, or apptainer), or look closer with: packtivity doctor",

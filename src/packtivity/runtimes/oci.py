@@ -18,58 +18,10 @@ if TYPE_CHECKING:
     from packtivity.types import Execution, Limits
 
 
-class Docker(Runtime):
-    """Docker, and what has its command line."""
+class _OCI(Runtime):
+    """What Docker and Podman share: their command line."""
 
-    name = "docker"
-    install = "https://docs.docker.com/engine/install"
     is_child: ClassVar[bool] = False
-    inits: ClassVar[tuple[str, ...]] = (
-        "/usr/bin/docker-init",
-        "/usr/libexec/docker/docker-init",
-        "/usr/local/bin/docker-init",
-    )
-    check_arguments: ClassVar[tuple[str, ...]] = ("version", "--format", "{{.Server.Version}}")
-    # "docker" may also be a script that calls Podman.
-    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        125: ("docker: ", "Error: "),
-        126: ("docker: ",),
-        127: ("docker: ",),
-    }
-
-    @classmethod
-    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
-        """Return it for the daemon: one on another machine or in a virtual one has its own init, one may be the user's."""
-        endpoint = docker_endpoint(caller)
-        has_init, _ = super().look(uid, caller)
-        is_here = endpoint.startswith("unix:")
-        return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
-
-    def trouble(self, caller: Mapping[str, str]) -> str:
-        """Return why the daemon cannot be reached."""
-        endpoint = docker_endpoint(caller)
-        path = endpoint.removeprefix("unix://")
-        if path == endpoint:
-            return ""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
-            try:
-                connection.connect(path)
-            except PermissionError:
-                return f"you may not use {path}; ask to be in its group (docker)"
-            except OSError as error:
-                return f"its daemon does not answer at {path} ({error.strerror or error})"
-        return ""
-
-    def store(self, caller: Mapping[str, str]) -> str:
-        """Return the daemon that was chosen."""
-        return caller.get("DOCKER_HOST", "")
-
-    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:
-        """Return ``docker events …``."""
-        span = ("--since", f"{int(started) - 1}", "--until", f"{int(ended) + 1}")
-        which = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
-        return (self.program, "events", *span, *which)
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -143,8 +95,7 @@ class Docker(Runtime):
             yield from self._gpus(limits.gpus)
 
     def _gpus(self, gpus: str) -> Iterator[str]:
-        # A list of names is one field of a CSV line for Docker: the quotes are part of the value.
-        yield "--gpus=" + (gpus if gpus == "all" or gpus.isdigit() else f'"device={gpus}"')
+        raise NotImplementedError
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:  # noqa: ARG002
         """Return ``docker pull …``."""
@@ -168,7 +119,64 @@ class Docker(Runtime):
         return (self.program, "rm", "-f", "-v", name)
 
 
-class Podman(Docker):
+class Docker(_OCI):
+    """Docker, whose daemon may be somewhere else."""
+
+    name = "docker"
+    install = "https://docs.docker.com/engine/install"
+    inits: ClassVar[tuple[str, ...]] = (
+        "/usr/bin/docker-init",
+        "/usr/libexec/docker/docker-init",
+        "/usr/local/bin/docker-init",
+    )
+    check_arguments: ClassVar[tuple[str, ...]] = ("version", "--format", "{{.Server.Version}}")
+    # "docker" may also be a script that calls Podman.
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        125: ("docker: ", "Error: "),
+        126: ("docker: ",),
+        127: ("docker: ",),
+    }
+
+    @classmethod
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
+        """Return it for the daemon: one on another machine or in a virtual one has its own init, one may be the user's."""
+        endpoint = docker_endpoint(caller)
+        has_init, _ = super().look(uid, caller)
+        is_here = endpoint.startswith("unix:")
+        return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
+
+    def trouble(self, caller: Mapping[str, str]) -> str:
+        """Return why the daemon cannot be reached."""
+        endpoint = docker_endpoint(caller)
+        path = endpoint.removeprefix("unix://")
+        if path == endpoint:
+            return ""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            try:
+                connection.connect(path)
+            except PermissionError:
+                return f"you may not use {path}; ask to be in its group (docker)"
+            except OSError as error:
+                return f"its daemon does not answer at {path} ({error.strerror or error})"
+        return ""
+
+    def store(self, caller: Mapping[str, str]) -> str:
+        """Return the daemon that was chosen."""
+        return caller.get("DOCKER_HOST", "")
+
+    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:
+        """Return ``docker events …``."""
+        span = ("--since", f"{int(started) - 1}", "--until", f"{int(ended) + 1}")
+        which = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
+        return (self.program, "events", *span, *which)
+
+    def _gpus(self, gpus: str) -> Iterator[str]:
+        # A list of names is one field of a CSV line for Docker: the quotes are part of the value.
+        yield "--gpus=" + (gpus if gpus == "all" or gpus.isdigit() else f'"device={gpus}"')
+
+
+class Podman(_OCI):
     """Podman, by root or rootless."""
 
     name = "podman"
@@ -187,9 +195,10 @@ class Podman(Docker):
         self.runs_folders = not host.rootless
 
     @classmethod
-    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:  # noqa: ARG003
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
         """Return whether there is an init program on this machine, and whether the caller is an ordinary user."""
-        return any(map(os.path.exists, cls.inits)), uid != 0
+        has_init, _ = super().look(uid, caller)
+        return has_init, uid != 0
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""
@@ -207,14 +216,6 @@ class Podman(Docker):
         return (
             f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
         )
-
-    def store(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
-        """Return nothing: its store is the user's."""
-        return ""
-
-    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing: it forgets a container that is removed."""
-        return ()
 
     def _watched(self, launch: Launch) -> Iterator[str]:
         yield from super()._watched(launch)
