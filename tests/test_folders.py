@@ -18,6 +18,7 @@ from packtivity import errors, folders, record
 from packtivity.backends.registry import backend_from_string
 from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Host
+from packtivity.runtimes.images import Image
 from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
 from packtivity.spec.access import of_file
@@ -252,7 +253,7 @@ def test_the_cache_that_we_make_is_one_that_we_use_without_a_word(tmp_path, monk
     try:
         with caplog.at_level(logging.WARNING):
             for name in ("one", "two"):
-                image_store.write_note(runtime, image_store.Image(name, name))
+                image_store.write_note(runtime, Image(name, name))
                 with image_store._one_at_a_time(f"{image_store.folder()}/{name}.lock", bool, bool):
                     assert image_store.read_note(runtime, name)
     finally:

@@ -55,7 +55,7 @@ class RunOptions(TaskOptions, ContainerOptions):
         chosen = super().container_choices()
         if not self.locked:
             return chosen
-        from packtivity.runtimes.image_lock import read_lock  # containers only
+        from packtivity.runtimes.images import read_lock  # containers only
 
         return {**chosen, "locked": read_lock(self.lockfile)}
 

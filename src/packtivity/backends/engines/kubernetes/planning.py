@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.image_lock import locked_reference
-from packtivity.runtimes.images import is_path, is_uri, packed_name
+from packtivity.runtimes.images import is_path, is_uri, locked_reference, packed_name
 from packtivity.runtimes.resources import Resources, container_resources, deadline, objects, understand
 
 if TYPE_CHECKING:
