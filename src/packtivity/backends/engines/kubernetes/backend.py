@@ -10,7 +10,7 @@ from packtivity import record_fields, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Submission
 from packtivity.backends.engines.kubernetes.engine import KubernetesEngine, task_key
-from packtivity.backends.engines.kubernetes.listing import Handle
+from packtivity.backends.engines.kubernetes.jobs import Handle
 from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
