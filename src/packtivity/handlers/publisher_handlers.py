@@ -15,7 +15,7 @@ from packtivity.datamodel import document, iter_leaves, map_leaves, plain, typed
 from packtivity.datamodel.query import JqError
 from packtivity.errors import MissingParameter, ParameterError, PublishError
 from packtivity.globs import glob as find_files
-from packtivity.handlers.templates import Values, fill, values_of
+from packtivity.handlers.process_handlers import Values, fill, values_of
 from packtivity.registry import Registry, nearest
 from packtivity.spec.publishers import kind_of
 from packtivity.spec.yamltext import load_yaml
@@ -54,22 +54,16 @@ def frompar(publisher: Part, parameters: ParametersLike, state: State | None) ->
 
     :raises MissingParameter: a leaf names no parameter.
     """
-    values = typed(parameters, state)
-    outputmap = publisher["outputmap"]
+    values, outputmap = typed(parameters, state), publisher["outputmap"]
     try:
         return map_leaves(outputmap, lambda name: values[name])
     except (LookupError, TypeError):
-        raise _not_given(outputmap, values) from None
-
-
-def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
-    """Find the leaf that names no parameter, for the message."""
-    path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
-    near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
-    hint = f"Did you mean {near!r}? " if near else ""
+        path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     from packtivity.spec.diagnostics import dotted  # which nothing that succeeds needs
 
-    return MissingParameter(
+    near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
+    hint = f"Did you mean {near!r}? " if near else ""
+    raise MissingParameter(
         f"{dotted(('publisher', 'outputmap', *path))}: no parameter is called {name!r}",
         hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",
     )
