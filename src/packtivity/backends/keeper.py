@@ -190,8 +190,7 @@ class Keeper:
         task, submission = proxy.task(), self._known(proxy, files).submission
         if task is None:
             return proxy.ending
-        with conclude.of_this_machine():
-            return self._end(proxy, conclude.compute(self.engine, submission, task), files)
+        return self._end(proxy, conclude.compute(self.engine, submission, task), files)
 
     def _decision(self, proxy: TaskProxy, native: Native, files: TaskFiles) -> Decision | TaskStatus:
         """Return what follows from what can be seen of a task; its status when it is over, which is remembered then.
@@ -334,10 +333,7 @@ class Keeper:
         known, task = self._known(proxy, files), Task.from_json(_envelope(entry).task)
         known.trouble, cancel = None, decision.cause == "cancel"
         try:
-            with conclude.of_this_machine():
-                status = conclude.finish(
-                    self.engine, known.submission, task, entry.claim, cancel=cancel, warn=self.warn
-                )
+            status = conclude.finish(self.engine, known.submission, task, entry.claim, cancel=cancel, warn=self.warn)
         except PacktivityError as error:
             known.trouble = error
             return

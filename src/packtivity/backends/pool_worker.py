@@ -1,19 +1,16 @@
 """The process behind a pool: orders come in as lines of JSON on standard input, answers go out on standard output.
 
-Orders are ``{"task": document}``, also while another one runs; ``{"cancel": id}`` and ``{"return": id}``, of which
-either gives back a task that has not begun, and the first ends one that is running; ``{"plugins": [module, …]}``.
-The end of the input says that the pool's process has died: the running task is ended, and none is begun any more.
-An answer is what :func:`packtivity.worker.answer` gives, with the task's ``id``.
+Orders are ``{"task": document}``, when none is running; ``{"cancel": id}``; ``{"plugins": [module, …]}``. The end of the
+input says that the pool's process has died: the running task is ended, and none is begun any more. An answer is what
+:func:`packtivity.worker.answer` gives.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import select
 import signal
-from collections import deque
 from typing import Any
 
 from packtivity.errors import PacktivityError
@@ -37,9 +34,9 @@ class Orders(Cancellation):
         self._poller = select.poll()
         self._poller.register(orders, select.POLLIN)
         self._line = b""
-        self._tasks: deque[Any] = deque()
-        self._running: str | None = None
-        self._end_it = self._over = False
+        self._next: dict[str, Any] | None = None
+        self._running = self._unwanted = ""
+        self._over = False
 
     def fileno(self) -> int:
         """Return the descriptor, readable when something has come in; :attr:`cancelled` tells what."""
@@ -48,59 +45,39 @@ class Orders(Cancellation):
     @property
     def cancelled(self) -> bool:  # type: ignore[override]
         """Whether the running task is to end."""
-        self._take_in()
-        return self._end_it or self._over
+        while not self._over and self._poller.poll(0):
+            self._receive()
+        return self._over or self._unwanted == self._running
 
     @property
     def abandoned(self) -> bool:  # type: ignore[override]
         """Whether the pool's process has died: nobody has decided that the task should not be run."""
-        self._take_in()
-        return self._over and not self._end_it
+        return self.cancelled and self._unwanted != self._running
 
     def cancel(self) -> None:
         """Do nothing: it is for the pool to say."""
 
     close = __del__ = cancel
 
-    def next(self) -> Any:
+    def next(self) -> dict[str, Any] | None:
         """Return the next task, waiting for it; None at the end."""
-        self._running, self._end_it = None, False
-        self._take_in()
-        while not self._tasks and not self._over:
+        while self._next is None and not self._over:
             self._receive()
-        if self._over:
+        document, self._next = self._next, None
+        if document is None or self._over:
             return None
-        document = self._tasks.popleft()
-        self._running = document.get("id")
+        self._running = document["id"]
         return document
-
-    def _take_in(self) -> None:
-        while not self._over and self._poller.poll(0):
-            self._receive()
 
     def _receive(self) -> None:
         chunk = os.read(self._orders, _CHUNK)
         *lines, self._line = (self._line + chunk).split(b"\n")
         self._over = not chunk
-        for line in lines:
-            self._obey(json.loads(line))
-
-    def _obey(self, order: Any) -> None:
-        if "task" in order:
-            self._tasks.append(order["task"])
-        elif "plugins" in order:
-            enable_plugins(order["plugins"])
-        elif order.get("cancel", self) == self._running:
-            self._end_it = True
-        else:
-            self._give_back(order.get("cancel") or order.get("return"))
-
-    def _give_back(self, task_id: str) -> None:
-        for document in self._tasks:
-            if document["id"] == task_id:
-                self._tasks.remove(document)
-                self.put({"id": task_id, "status": "returned"})
-                return
+        for order in map(json.loads, lines):
+            self._next = order.get("task", self._next)
+            self._unwanted = order.get("cancel", self._unwanted)
+            if "plugins" in order:
+                enable_plugins(order["plugins"])
 
     def put(self, found: dict[str, Any]) -> None:
         """Write an answer."""
@@ -122,17 +99,11 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     claim_session()
-    gc.freeze()
-    gc.set_threshold(10_000, 50)  # what a task leaves behind is little, and looking for it costs more than it does
     while (document := orders.next()) is not None:
-        orders.put({**_answer(document, orders), "id": document["id"]})
-
-
-def _answer(document: Any, orders: Orders) -> dict[str, Any]:
-    try:
-        return answer(document, orders)
-    except PacktivityError as error:
-        return unwritten(error)
+        try:
+            orders.put(answer(document, orders))
+        except PacktivityError as error:
+            orders.put(unwritten(error))
 
 
 if __name__ == "__main__":

@@ -2,29 +2,271 @@
 
 A program that ends waits for its tasks. When it is killed, its workers end theirs, and who asks later is told so: that
 nobody will run them again follows from its death, so nothing is kept of such a task but its record.
+
+A thread of the :class:`Pool` gives a worker (:mod:`packtivity.backends.pool_worker`) one task after the other; both talk in
+lines of JSON. A worker that is killed costs nobody else's task, and its own is started again, up to
+:data:`packtivity.record.ATTEMPTS` times. While there are tasks, one more thread looks for the files by which others ask for
+their end.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import threading
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from packtivity import folders, record, runners, seal
+from packtivity import folders, plugins, record, runners, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.status import TaskStatus
-from packtivity.errors import BackendError, PacktivityError
+from packtivity.errors import BackendError, PacktivityError, TaskCancelled, WorkerLost
+from packtivity.files import is_file
+from packtivity.runtimes.python_workers import forget, start_module
+from packtivity.task import Task
+from packtivity.worker import failed, unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from packtivity.backends.engine import Envelope, Submission
-    from packtivity.backends.pool import Job, Pool
     from packtivity.backends.task_files import Entry
     from packtivity.types import JSON
+
+Answer = dict[str, Any]
+
+_LOOK = 0.25
+"""Seconds between looks for files that ask for the end of a task."""
+
+_LOOKED_AT = 200
+"""Waiting tasks that are looked at each time; all that workers have are."""
+
+
+class Job:
+    """A task in the pool.
+
+    :param cancel: path of the file that asks for its end, None where nobody else can.
+    :ivar future: its answer.
+    :ivar attempts: how many workers have died with it.
+    """
+
+    def __init__(self, document: JSON, cancel: str | None = None) -> None:
+        self.document, self.cancel_file = document, cancel
+        self.future: Future[Answer] = Future()
+        self.attempts = 0
+        self._lock = threading.RLock()
+        self._worker: Worker | None = None
+        self._cancelled = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a worker has it."""
+        return self._worker is not None
+
+    def begin(self, worker: Worker) -> bool:
+        """Give it to a worker; false when it is over, because it was cancelled."""
+        with self._lock:
+            if self.future.done():
+                return False
+            self._worker = worker
+            worker.order({"task": self.document})  # what ends it comes after it
+            return True
+
+    def ended(self, answer: Answer | None) -> None:
+        """Note what its worker has answered; None when that has died."""
+        with self._lock:
+            self._worker = None
+            if answer is None:
+                self.attempts += 1
+                if self.attempts >= record.ATTEMPTS:
+                    self.conclude(WorkerLost(f"the worker that ran this task died, {record.ATTEMPTS} times"))
+                elif self._cancelled:
+                    self.settle(unwritten(TaskCancelled("the task was cancelled")))
+            else:
+                self.settle(answer)
+
+    def cancel(self, *, by_file: bool = False) -> None:
+        """End it, or see that it never begins.
+
+        :param by_file: because somebody else asks for that, who looks for its record.
+        """
+        with self._lock:
+            self._cancelled = True
+            if self._worker is not None:
+                self._worker.order({"cancel": self.document["id"]})
+                return
+            error = TaskCancelled("the task was cancelled before it began")
+            if by_file and not self.future.done():
+                self.conclude(error)
+            else:
+                self.settle(unwritten(error))
+
+    def conclude(self, error: PacktivityError) -> None:
+        """Say that it has failed, and see that its record says so."""
+        try:
+            self.settle(failed(Task.from_json(self.document), error))
+        except PacktivityError as other:
+            self.settle(other)
+
+    def settle(self, answer: Answer | Exception) -> None:
+        """Say how it ended, unless that has been said."""
+        with self._lock:
+            if self.future.done():
+                return
+            if isinstance(answer, Exception):
+                self.future.set_exception(answer)
+            else:
+                self.future.set_result(answer)
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self) -> None:
+        self._process = start_module("packtivity.backends.pool_worker")
+        self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
+        self._writing = threading.Lock()
+        self.is_dead = False
+        self.order({"plugins": list(plugins.enabled)})
+
+    def order(self, order: JSON) -> None:
+        """Send an order; when the worker is dead, that is found out when it is read from."""
+        with self._writing, suppress(OSError, ValueError):
+            self._orders.write(json.dumps(order, separators=(",", ":")).encode() + b"\n")
+            self._orders.flush()
+
+    def read(self) -> Answer | None:
+        """Return the next answer; None when the worker has died."""
+        line = self._answers.readline()
+        self.is_dead = not line.endswith(b"\n")
+        return None if self.is_dead else json.loads(line)
+
+    def end(self) -> None:
+        """Let it end, its task first if it has one."""
+        forget(self._process)
+
+
+class Pool:
+    """Worker processes, started when they are needed.
+
+    :param size: how many at most.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="packtivity")
+        self._changed = threading.Condition()
+        self._open: dict[int, Job] = {}
+        self._busy: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._is_watched = False
+        self._turn = 0
+        weakref.finalize(self, _end_all, self._idle)
+
+    def submit(self, document: JSON, cancel: str | None = None) -> Job:
+        """Put a task into the queue.
+
+        :param cancel: path of the file that asks for its end.
+        """
+        job = Job(document, cancel)
+        with self._changed:
+            self._open[id(job)] = job
+            watch, self._is_watched = (
+                not self._is_watched and cancel is not None,
+                self._is_watched or cancel is not None,
+            )
+        if watch:
+            method = weakref.WeakMethod(self._look_for_files)
+            threading.Thread(target=_watch, args=(method,), name="packtivity-cancel", daemon=True).start()
+        self._threads.submit(self._run, job)
+        return job
+
+    def cancel(self) -> None:
+        """Cancel all tasks that are not over."""
+        for job in self._jobs():
+            job.cancel()
+
+    def _jobs(self) -> list[Job]:
+        with self._changed:
+            return list(self._open.values())
+
+    def _look_for_files(self) -> bool:
+        """End tasks whose end others ask for; false when there is none left to look at."""
+        jobs = self._jobs()
+        given, waiting = [job for job in jobs if job.is_given], [job for job in jobs if not job.is_given]
+        self._turn = self._turn + _LOOKED_AT if self._turn + _LOOKED_AT < len(waiting) else 0
+        for job in (*given, *waiting[self._turn :][:_LOOKED_AT]):
+            if job.cancel_file is not None and is_file(job.cancel_file):
+                job.cancel(by_file=True)
+        with self._changed:
+            self._is_watched = bool(self._open)
+            return self._is_watched
+
+    def _run(self, job: Job) -> None:
+        try:
+            while not job.future.done():
+                with self._worker() as worker:
+                    if job.begin(worker):
+                        job.ended(worker.read())
+        except (PacktivityError, OSError) as error:
+            job.settle(error)
+        finally:
+            with self._changed:
+                del self._open[id(job)]
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        """Have a worker for oneself inside the block.
+
+        :raises EnvironmentUnavailable: there is none, and none can be started.
+        """
+        with self._changed:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            try:
+                worker = Worker()
+            except (PacktivityError, OSError):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._idle or not self._busy)
+                    if not self._idle:
+                        raise
+                    worker = self._idle.pop()
+        self._busy.add(worker)
+        try:
+            yield worker
+        finally:
+            if worker.is_dead:
+                worker.end()
+            with self._changed:
+                self._busy.discard(worker)
+                self._idle += [] if worker.is_dead else [worker]
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait for all tasks, and end the workers."""
+        self._threads.shutdown()
+        _end_all(self._idle)
+
+
+def _end_all(workers: list[Worker]) -> None:
+    while workers:
+        workers.pop().end()
+
+
+def _watch(method: weakref.WeakMethod[Callable[[], bool]]) -> None:
+    idle = threading.Event()
+    while not idle.wait(_LOOK):
+        look = method()
+        if look is None or not look():
+            return
+        del look
+
+
+# --- the backend -----------------------------------------------------------------------------------------------
 
 
 class MultiProcProxy(TaskProxy):
@@ -63,8 +305,6 @@ class PoolEngine(Engine):
     def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
         """Put tasks into the queue of the pool."""
         if self.pool is None:
-            from packtivity.backends.pool import Pool
-
             folders.state(make=False)  # one that is not safe is refused before anything is run
             self.pool = Pool(self.size)
         for envelope in envelopes:

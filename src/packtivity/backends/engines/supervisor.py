@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from packtivity import record
 from packtivity.backends.engines.local import Queue
+from packtivity.backends.engines.multiproc import Job, Pool
 from packtivity.backends.observe import from_answer
-from packtivity.backends.pool import Job, Pool
 from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import PacktivityError, StateError
 from packtivity.printable import escaped
