@@ -66,8 +66,7 @@ class Tasks:
         long = self.submit(cmd)
         short = [self.submit(TRIVIAL) for _ in range(count)]
         until(lambda: list(self.folder(long).glob("_packtivity/*.state.json")))
-        (worker,) = self.pool._busy
-        return worker, long, short
+        return long._worker, long, short
 
 
 @pytest.fixture
@@ -182,8 +181,8 @@ def test_workers_killed_among_short_tasks_lose_and_double_nothing(tasks, count, 
     jobs = [here.submit(cmd) for _ in range(count)]
     chance = random.Random(7)
     for _ in range(kills):
-        with here.pool._changed:
-            living = [worker._process.pid for worker in here.pool._busy]
+        workers = [job._worker for job in here.pool._jobs()]
+        living = [worker._process.pid for worker in workers if worker is not None]
         if living:
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(living), signal.SIGKILL)
@@ -269,7 +268,7 @@ def test_a_worker_that_cannot_be_started_is_an_error_of_the_task(tasks, monkeypa
 def test_a_second_worker_that_cannot_be_started_leaves_all_tasks_to_the_first(tasks, monkeypatch):
     here = tasks(2)
     first = here.submit("while ! test -e go; do sleep 0.05; done")
-    until(lambda: here.folder(first).joinpath("_packtivity").exists())
+    until(lambda: first.is_given)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     others = [here.submit(TRIVIAL) for _ in range(3)]
     until(lambda: here.pool._changed._waiters)  # the thread that could not start one waits for the first

@@ -161,8 +161,8 @@ class Pool:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="packtivity")
         self._changed = threading.Condition()
         self._open: dict[int, Job] = {}
-        self._busy: set[Worker] = set()
         self._idle: list[Worker] = []
+        self._engaged = 0
         self._is_watched = False
         self._turn = 0
         weakref.finalize(self, _end_all, self._idle)
@@ -220,31 +220,35 @@ class Pool:
 
     @contextmanager
     def _worker(self) -> Iterator[Worker]:
-        """Have a worker for oneself inside the block.
+        """Have a worker for oneself inside the block; one that another thread has had, when none can be started.
 
-        :raises EnvironmentUnavailable: there is none, and none can be started.
+        :raises EnvironmentUnavailable: there is none.
         """
         with self._changed:
             worker = self._idle.pop() if self._idle else None
-        if worker is None:
-            try:
-                worker = Worker()
-            except (PacktivityError, OSError):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._idle or not self._busy)
-                    if not self._idle:
-                        raise
-                    worker = self._idle.pop()
-        self._busy.add(worker)
+            self._engaged += 1
         try:
-            yield worker
+            yield (worker := worker or self._start())
         finally:
-            if worker.is_dead:
+            if worker is not None and worker.is_dead:
                 worker.end()
             with self._changed:
-                self._busy.discard(worker)
-                self._idle += [] if worker.is_dead else [worker]
+                self._idle += [worker] if worker is not None and not worker.is_dead else []
+                self._engaged -= 1
                 self._changed.notify_all()
+
+    def _start(self) -> Worker:
+        try:
+            return Worker()
+        except (PacktivityError, OSError):
+            with self._changed:
+                self._engaged -= 1
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._idle or not self._engaged)
+                self._engaged += 1
+                if not self._idle:
+                    raise
+                return self._idle.pop()
 
     def close(self) -> None:
         """Wait for all tasks, and end the workers."""
