@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from packtivity import lease, notes, record, settings, worker
-from packtivity.backends.observe import ending_of, from_answer
 from packtivity.backends.proxies import shows_hidden
 from packtivity.backends.status import TaskStatus
+from packtivity.backends.task_files import ending_of
 from packtivity.errors import (
     BackendError,
     EnvironmentUnavailable,
@@ -140,7 +140,7 @@ def _outcome(
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
         if writer is not None:
             writer.failed(error)
-        return from_answer(worker.unwritten(error, path, task.parameters))
+        return TaskStatus.from_answer(worker.unwritten(error, path, task.parameters))
     return TaskStatus("succeeded", result, record=path)
 
 

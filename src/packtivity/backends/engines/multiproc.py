@@ -22,7 +22,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from packtivity import folders, plugins, record, runners, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
-from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.status import TaskStatus
 from packtivity.errors import BackendError, PacktivityError, TaskCancelled, WorkerLost
@@ -381,7 +380,7 @@ class MultiProcBackend(DocumentBackend[MultiProcProxy]):
         """Return the status of a task when it is over."""
         if resultproxy.job is None:
             return super().wait(resultproxy)
-        return from_answer(resultproxy.job.future.result())
+        return TaskStatus.from_answer(resultproxy.job.future.result())
 
     def cancel_many(self, resultproxies: Sequence[MultiProcProxy]) -> list[PacktivityError | None]:
         """End tasks in one go, also those of other programs of this user; for each None, or why that cannot be done."""
@@ -410,7 +409,7 @@ def _status(job: Job) -> TaskStatus | PacktivityError:
         return TaskStatus("running" if job.is_given else "waiting")
     error = job.future.exception()
     if error is None:
-        return from_answer(job.future.result())
+        return TaskStatus.from_answer(job.future.result())
     if isinstance(error, PacktivityError):
         return error
     raise error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from packtivity import record
 from packtivity.backends.engines.local import Queue
 from packtivity.backends.engines.multiproc import Job, Pool
-from packtivity.backends.observe import from_answer
+from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import PacktivityError, StateError
 from packtivity.printable import escaped
@@ -25,7 +25,6 @@ from packtivity.runtimes.python_workers import detach
 from packtivity.worker import unwritten
 
 if TYPE_CHECKING:
-    from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
 
 _IDLE = 10.0
@@ -108,9 +107,9 @@ class Supervisor:
 
 def _ending(job: Job) -> TaskStatus:
     try:
-        return from_answer(job.future.result())
+        return TaskStatus.from_answer(job.future.result())
     except (PacktivityError, OSError, ValueError) as error:
-        return from_answer(unwritten(error))
+        return TaskStatus.from_answer(unwritten(error))
 
 
 def _empty(bell: int) -> None:
