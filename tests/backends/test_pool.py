@@ -19,7 +19,8 @@ from specs import command_spec, constant
 from waiting import until
 
 from packtivity import record
-from packtivity.backends.engines.multiproc import MultiProcBackend, Pool
+from packtivity.backends.engines.multiproc import MultiProcBackend
+from packtivity.backends.pool import Pool
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:

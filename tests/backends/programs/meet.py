@@ -70,7 +70,7 @@ def document(path: str) -> str:
     queue.prepare()
     name = os.path.basename(path)
     backend = LocalBackend(1)
-    local.start_supervisor = lambda *_: None  # there is another test that has one
+    local.Queue.supervise = lambda *_: None  # there is another test that has one
     told = []
     for kind in ("json", "over"):
         os.link(path, files.path(name, kind))
