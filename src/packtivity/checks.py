@@ -11,7 +11,7 @@ from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingPara
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:

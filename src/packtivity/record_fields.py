@@ -11,7 +11,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
-from packtivity.handlers.running import signal_name
+from packtivity.handlers.endings import signal_name
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ def test_a_pool_survives_killed_workers(arena, tasks, kills):
     client = here.submitter("multiproc:2", tasks)
     until(here.proxies)
     while here.kills < kills and client.poll() is None:
-        here.kill_one("packtivity.backends.pool_worker")
+        here.kill_one("packtivity.backends.pool")
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
     here.report("multiproc", told)
@@ -82,8 +82,8 @@ def test_the_same_task_through_two_backends_never_runs_at_once(arena, tasks, kil
         here.submitter(f"{folder.name}:2", tasks, longest=kills / 100, notes=folder)
     until(lambda: all(len([*folder.glob("*.proxy")]) == tasks for folder in notes), 120)
     _, backend = backend_from_string("local:2")
-    while here.kills < kills and here.having("pool_worker"):
-        here.kill_one("pool_worker", "supervisor")
+    while here.kills < kills and here.having("packtivity.backends.pool"):
+        here.kill_one("packtivity.backends.pool", "packtivity.backends.engines.local")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MARK, here.mark)
             backend.engine.revive()

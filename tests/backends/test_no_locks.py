@@ -41,10 +41,10 @@ with open(sys.argv[1]) as file:
 ASKER = """
 import sys, time
 from packtivity import heartbeat
-from packtivity.backends import observe
+from packtivity.backends import task_files
 heartbeat.STALE = 1.0
 while True:
-    print(observe.lock_of(sys.argv[1], sys.argv[2])[0], flush=True)
+    print(task_files.lock_of(sys.argv[1], sys.argv[2])[0], flush=True)
     time.sleep(0.1)
 """
 
