@@ -23,7 +23,8 @@ ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
 _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
 _LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
 _SHORT = 100_000  # characters for which no limit is looked up
-_DEEPEST = 20  # how far in that is looked for placeholders all the same, to say something of them
+_MOST = 300  # braces that are in no placeholder
+_DEEPEST = 6  # how far in that is looked for placeholders all the same, to say something of them
 _INTERNALS = frozenset(
     {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
 )
@@ -235,25 +236,58 @@ def placeholders(template: str) -> list[Placeholder]:
 
     :raises TemplateError: ``str.format`` could not read the template; ``offset`` says where.
     """
-    if "{" not in template and "}" not in template:
-        return []
     try:
-        return list(_scan(template))
+        return [one for _, part in _parts(template) if part for one in _within(part)]
     except TemplateError as error:
         error.template = template  # rather than the format spec it was found in
         raise
 
 
-def _scan(template: str, base: int = 0, depth: int = 1) -> Iterator[Placeholder]:
-    for _literal, part in _parts(template, base):
-        if part is None:
-            continue
-        if depth > _DEEPEST:
-            where: dict[str, Any] = {"template": template, "offset": part.start, "field": part.field}
-            raise TemplateError("placeholders are nested too deeply", hint=ESCAPE_HINT, **where)
-        yield Placeholder(_first_name(template, part.field, part.start), part.field, part.start, part.end)
-        if "{" in part.spec:
-            yield from _scan(part.spec, part.end - 1 - len(part.spec), depth + 1)
+def readable_placeholders(text: str) -> tuple[list[Placeholder], list[int]]:
+    """Return the placeholders of a text as if its other braces were other characters, and where those stand.
+
+    A text is read about once, however many braces it has, and no further than to the three-hundredth brace of that kind.
+    """
+    found: list[Placeholder] = []
+    others: list[int] = []
+    start: int | None = 0
+    while start is not None and len(others) < _MOST:
+        other = _read_on(text, start, found)
+        if other is not None:
+            others.append(other)
+        start = None if other is None else other + 1
+    return found, others
+
+
+def _read_on(text: str, start: int, found: list[Placeholder]) -> int | None:
+    """Add the placeholders from a place on, and return where a brace is not part of one; None if there is no such brace."""
+    try:
+        for _, part in _parts(text[start:], start):
+            try:
+                found += list(_within(part)) if part else ()
+            except TemplateError:
+                return part.start if part else None
+    except TemplateError as error:
+        return error.offset
+    return None
+
+
+def _within(part: _Part, depth: int = 1) -> Iterator[Placeholder]:
+    """Give a placeholder and those inside its format spec."""
+    where: dict[str, Any] = {"template": part.spec, "offset": part.start, "field": part.field, "hint": ESCAPE_HINT}
+    if depth > _DEEPEST:
+        raise TemplateError("placeholders are nested too deeply", **where)
+    try:
+        first, rest = formatter_field_name_split(part.field)
+        for _ in rest:
+            pass
+    except ValueError as error:
+        raise TemplateError(f"placeholder {{{part.field}}}: {error}", **where) from None
+    yield Placeholder(str(first), part.field, part.start, part.end)
+    if "{" in part.spec:
+        for _, inner in _parts(part.spec, part.end - 1 - len(part.spec)):
+            if inner:
+                yield from _within(inner, depth + 1)
 
 
 class _Part(NamedTuple):
@@ -291,17 +325,6 @@ def _parts(template: str, base: int = 0) -> Iterator[tuple[str, _Part | None]]:
         position += 1 + len(field) + (2 if conversion else 0)
         position += len(spec) + (2 if template[position] == ":" else 1)
         yield literal, _Part(field, spec, conversion, base + start, base + position)
-
-
-def _first_name(template: str, field: str, offset: int) -> str:
-    try:
-        first, rest = formatter_field_name_split(field)
-        for _ in rest:
-            pass
-    except ValueError as error:
-        message = f"placeholder {{{field}}}: {error}"
-        raise TemplateError(message, template=template, offset=offset, field=field, hint=ESCAPE_HINT) from None
-    return str(first)
 
 
 def _lone_brace(template: str, position: int, base: int, error: ValueError) -> TemplateError:
