@@ -67,7 +67,7 @@ def mkdir_p(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
+        raise StateError.of(error, f"directory {path} cannot be made: {error.strerror}") from error
 
 
 def open_log(path: str) -> int:
@@ -91,7 +91,7 @@ def open_log(path: str) -> int:
         finally:
             os.close(directory)
     except OSError as error:
-        raise StateError(f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
+        raise StateError.of(error, f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
 
 
 def _open_sink(path: str, flags: int) -> int:
@@ -114,6 +114,6 @@ def write_log(descriptor: int, content: bytes, path: str) -> None:
         while written < len(content):
             written += os.write(descriptor, memoryview(content)[written:])
     except OSError as error:
-        raise StateError(
-            f"log file {path} cannot be written: {error.strerror}", hint="Is the disk full, or a quota used up?"
+        raise StateError.of(
+            error, f"log file {path} cannot be written: {error.strerror}", hint="Is the disk full, or a quota used up?"
         ) from error

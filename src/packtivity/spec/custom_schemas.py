@@ -171,7 +171,7 @@ def _from_directory(source: str, file: str) -> bytes:
     except OSError as error:
         message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
         hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
-        raise LoadError(message, hint=hint) from None
+        raise LoadError.of(error, message, hint=hint) from None
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
