@@ -11,7 +11,7 @@ from specs import command_spec, from_parameters
 from packtivity import datamodel, errors, task
 from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.handlers.process_handlers import handlers as process_handlers
-from packtivity.runtimes import process
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.statecontexts import LocalFSState
 
 NAME = {"name": "t"}
@@ -321,7 +321,7 @@ def test_leaf_types_travel_with_the_task(state):
 
 
 def test_a_task_can_be_cancelled_from_another_thread(state):
-    with process.Cancellation() as cancel:
+    with Cancellation() as cancel:
         config = ExecutionConfig({"logging_level": "CRITICAL"}, cancel=cancel, grace=0.2)
         threading.Timer(0.2, cancel.cancel).start()
         with pytest.raises(errors.TaskCancelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,12 +10,12 @@ from functools import lru_cache
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from packtivity import digests, errors
-from packtivity.handlers.running import signal_name
+from packtivity import digests, errors, settings
+from packtivity.signals import name_of
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packtivity.notes import RunNotes
     from packtivity.types import JSON
@@ -39,7 +40,59 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
-def ending(noted: RunNotes) -> dict[str, Any]:
+def document(
+    about: Mapping[str, Any],
+    noted: RunNotes,
+    *,
+    status: str,
+    span: tuple[float, float],
+    attempts: int,
+    parameters: JSON,
+    error: JSON,
+    result: JSON = None,
+    published: Sequence[JSON] = (),
+) -> dict[str, Any]:
+    """Return a record.
+
+    :param about: ``version``, ``id``, ``key`` and ``name``.
+    :param span: when the task began and ended, seconds since the epoch.
+    """
+    began, ended = span
+    execution = noted.execution
+    argv = noted.argv or (execution.argv if execution else None)
+    image = execution.image if execution else None
+    seen = {
+        "attempts": attempts,
+        "error": error,
+        "job": noted.job,
+        "command": list(argv) if argv else None,
+        "workdir": execution.workdir if execution else None,
+        "image": noted.image or ({"reference": image, "digest": None} if image else None),
+        "parameters": parameters,
+        "missing": list(noted.missing),
+        "warnings": [],
+    }
+    return {
+        **about,
+        "status": status,
+        "started": moment(began),
+        "ended": moment(ended),
+        "seconds": round(ended - began, 6),
+        **_ending(noted),
+        **masked(seen, secrets(settings.environment(), parameters)),
+        "result": result,
+        "published": list(published),
+        "versions": _versions(),
+        **(_where() if settings.current().record_host else {}),
+    }
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """Return a record as JSON text."""
+    return json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
+
+
+def _ending(noted: RunNotes) -> dict[str, Any]:
     """Return how the main process ended and what it took."""
     completed, measured = noted.completed, noted.usage
     if completed is None:
@@ -55,11 +108,16 @@ def ending(noted: RunNotes) -> dict[str, Any]:
     }
     return {
         "exit_code": code if code >= 0 else None,
-        "signal": signal_name(-code) if code < 0 else None,
+        "signal": name_of(-code) if code < 0 else None,
         "timed_out": completed.timed_out,
         "out_of_memory": noted.out_of_memory,
         "usage": None if measured is None else {**usage, **measured},
     }
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a task that has ended with an error."""
+    return "cancelled" if isinstance(error, (errors.TaskCancelled, KeyboardInterrupt)) else "failed"
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -76,7 +134,7 @@ def _kind(error: BaseException) -> str:
     return known[0] if len(known) > 1 else type(error).__name__
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Return the versions that the task was run with."""
     system = os.uname()
     return {
@@ -86,7 +144,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def where() -> dict[str, str]:
+def _where() -> dict[str, str]:
     """Return the machine and the user that the task was run by."""
     import getpass  # which takes longer to import than a short task runs, and few ask for it
 

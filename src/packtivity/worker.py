@@ -6,27 +6,27 @@ configured: leaf types have to be of modules that ``PACKTIVITY_PLUGINS`` names.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
 from packtivity.datamodel.allowed_types import check_datamodel
-from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
+from packtivity.errors import PacktivityError, StateError, WorkerLost
 from packtivity.files import write_whole
+from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import CancelFile
+from packtivity.signals import ENDING, handled, nothing
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from packtivity.runtimes.process import Cancellation
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON, ParametersLike
 
 
@@ -54,21 +54,8 @@ def run_envelope(
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
         path = None
-    with CancelFile(path and record.cancel_path(path), patience) as asked, _handled(leaves_on, asked.leave):
+    with CancelFile(path and record.cancel_path(path), patience) as asked, handled(leaves_on, asked.leave):
         return answer(envelope["task"], asked)
-
-
-@contextmanager
-def _handled(numbers: Iterable[int], handler: Callable[..., None]) -> Iterator[None]:
-    """Let signals that would end this process be handled inside the block."""
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
@@ -77,7 +64,8 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     :returns: ``status`` (``succeeded``, ``failed``, ``cancelled``), ``result``, ``error`` and ``record``: the path.
     :raises ConfigurationError: the document is none.
     """
-    said = _answer(document, cancel)
+    with handled(ENDING, nothing, signal.SIG_IGN):  # as workers of pools and engines ignore them, and the task must not
+        said = _answer(document, cancel)
     path = said.get("record")
     if path:  # nobody needs to be asked any more to end it
         with suppress(OSError):
@@ -87,7 +75,6 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
 
 def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[str, Any]:
     task = Task.from_json(document)
-    _let_go_of_ignored_signals()
     try:
         check_datamodel(task.datamodel)
         state = task.load_state()
@@ -106,34 +93,13 @@ def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[st
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
 
-_let_go = False
-
-
-def _let_go_of_ignored_signals() -> None:
-    """See that the task does not inherit that signals are ignored, as workers of pools and engines do."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    global _let_go  # noqa: PLW0603 - handlers are of the process
-    if _let_go:
-        return
-    _let_go = True
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, _nothing)  # a handler ignores it as well, and is not inherited
-
-
-def _nothing(*_: object) -> None:
-    return
-
-
 def failed(task: Task, error: BaseException) -> dict[str, Any]:
     """Return the answer for a task that has failed, and see that there is a record of it; one that is there counts."""
     path = None
     try:
         path = record_path(task)
         if path and not final(path, task.id, key_of(task), mend=True):
-            about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
-            _record_failure(path, about, error, key_of(task))
+            _record_failure(path, task, error, key_of(task))
         told = final(path, task.id, key_of(task)) if path else None
         if told:
             return told
@@ -147,42 +113,28 @@ def unwritten(error: BaseException, path: str | None = None, parameters: Paramet
 
     :param path: of its record.
     """
-    status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
     hidden = record_fields.secrets(settings.environment(), parameters)
     said = record_fields.masked(record_fields.failure(error), hidden)
-    return {"status": status, "result": None, "error": said, "record": path}
+    return {"status": record_fields.status_of(error), "result": None, "error": said, "record": path}
 
 
-def _record_failure(path: str, about: Mapping[str, Any], error: BaseException, sealed_by: str | None = None) -> None:
-    """Write the record of a task that could not even begin; nothing happens when that cannot be written.
-
-    :param about: ``id``, ``name`` and ``parameters``.
-    """
-    now = record_fields.moment(time.time())
-    hidden = record_fields.secrets(settings.environment(), about.get("parameters"))
-    document = {
-        "version": record.VERSION,
-        "key": None,
-        "status": "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed",
-        "started": now,
-        "ended": now,
-        "seconds": 0.0,
-        **record_fields.ending(RunNotes()),
-        "attempts": 0,
-        "error": record_fields.masked(record_fields.failure(error), hidden),
-        **dict.fromkeys(("job", "command", "workdir", "image", "result")),
-        **record_fields.masked(dict(about), hidden),
-        "missing": [],
-        "warnings": [],
-        "published": [],
-        "versions": record_fields.versions(),
-    }
+def _record_failure(path: str, task: Task, error: BaseException, sealed_by: str | None = None) -> None:
+    """Write the record of a task that could not even begin; nothing happens when that cannot be written."""
+    now = time.time()
+    document = record_fields.document(
+        {"version": record.VERSION, "id": task.id, "key": None, "name": safe_name(task.metadata)},
+        RunNotes(),
+        status=record_fields.status_of(error),
+        span=(now, now),
+        attempts=0,
+        parameters=task.parameters,
+        error=record_fields.failure(error),
+    )
     try:
         if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
             folders.state("tasks")
-        content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
         stays = (lambda: record.is_over(path, sealed_by)) if sealed_by else None
-        write_whole(path, seal.sealed(content, sealed_by), sync=True, stays=stays)
+        write_whole(path, seal.sealed(record_fields.encoded(document), sealed_by), sync=True, stays=stays)
     except StateError:
         return
 

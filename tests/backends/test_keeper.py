@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from waiting import until
 
-from packtivity import lease, record
+from packtivity import claims, lease, record
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.proxies import TaskProxy
@@ -328,7 +328,7 @@ def test_what_another_submission_has_left_stays_for_its_next_runner(backend, nod
         json.dump({"id": "another", "attempts": 2}, file)
     backend.cancel(proxy)
     assert backend.status(proxy).status == "cancelled"
-    assert lease.read(claim) == {"id": "another", "attempts": 2}
+    assert claims.read(claim) == {"id": "another", "attempts": 2}
 
 
 # --- strangers -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 
 from packtivity import errors
 from packtivity.runtimes import process, process_group
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.tasklog import RunLogFile
 from packtivity.types import Execution
 
@@ -417,7 +418,7 @@ def test_too_many_open_files_are_told_as_such():
 
 
 def test_cancelling_from_another_thread_ends_every_run_that_watches():
-    cancel = process.Cancellation()
+    cancel = Cancellation()
     failures: list[BaseException] = []
 
     def one() -> None:

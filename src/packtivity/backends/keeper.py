@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packtivity import lease, worker
+from packtivity import claims, lease, worker
 from packtivity.backends import conclude, legacy, observe
 from packtivity.backends.engine import Envelope, Submission
 from packtivity.backends.proxies import Known
@@ -232,7 +232,7 @@ class Keeper:
             return "unseen", 0
         claim = known.entry.claim if known.entry is not None else None
         if claim is None and known.record is not None:
-            claim = lease.of_task(known.record, task_id)
+            claim = claims.of_task(known.record, task_id)
             if claim is None:
                 return "absent", 0
         return observe.lock_of(claim, task_id) if claim is not None else ("unseen", 0)
@@ -384,7 +384,7 @@ class Keeper:
             return error
         claim = known.entry.claim if known.entry is not None else None
         if claim is not None and observe.lock_of(claim, proxy.task_id)[0] == "mine":
-            lease.end_orphans(claim)
+            claims.end_orphans(claim)
         known.looked = float("-inf")
         return None
 

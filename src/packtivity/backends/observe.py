@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import lease, record, seal, worker
+from packtivity import claims, record, seal, worker
 from packtivity.backends.status import TaskStatus
 from packtivity.files import closing_fd, is_file, open_to_read, write_whole
 
@@ -26,7 +26,7 @@ def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     except OSError:
         return "unseen", 0
     with closing_fd(descriptor):
-        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
+        held, state = claims.is_held_by(descriptor, claim), claims.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")

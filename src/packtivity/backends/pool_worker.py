@@ -18,7 +18,7 @@ from typing import Any
 
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.process import Cancellation
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.runtimes.process_group import claim_session
 from packtivity.worker import answer, unwritten
 
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 
 class Orders(Cancellation):
-    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.process.Cancellation`.
+    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.cancellation.Cancellation`.
 
     :param orders: descriptor to read from.
     :param answers: descriptor to write to.
@@ -46,7 +46,7 @@ class Orders(Cancellation):
         return self._orders
 
     @property
-    def cancelled(self) -> bool:  # type: ignore[override]
+    def cancelled(self) -> bool:
         """Whether the running task is to end."""
         self._take_in()
         return self._end_it or self._over

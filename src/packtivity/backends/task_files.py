@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, lease
+from packtivity import claims, folders
 from packtivity.backends.engine import Submission
 from packtivity.backends.observe import from_answer
 from packtivity.errors import StateError
@@ -103,7 +103,7 @@ def _are_paths(record: Any, claim: Any, task_id: str) -> bool:
     """Return whether two paths can be those of a task's record and claim, which lie in one folder."""
     if record is None or claim is None:
         return claim is None and (record is None or is_record_path(record, task_id))
-    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(lease.SUFFIX)
+    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(claims.SUFFIX)
     return both and os.path.dirname(claim) == os.path.dirname(record)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from typing import TYPE_CHECKING
 
 from packtivity import notes
 from packtivity.errors import TaskFailed, TaskTimeout
 from packtivity.logfiles import mkdir_p
 from packtivity.runtimes import process
+from packtivity.signals import name_of
 from packtivity.tasklog import run_log, step_log
 
 if TYPE_CHECKING:
@@ -39,19 +39,15 @@ def execute(
         if execution.workdir is not None and execution.image is None:
             mkdir_p(execution.workdir)
         with run_log(config, metadata, state) as log:
-            try:
-                completed = process.run(
-                    execution,
-                    log=log,
-                    reporter=config.reporter,
-                    grace=config.grace,
-                    cancel=config.cancel,
-                    keep=notes.current().held,
-                    noted=True,
-                )
-            except KeyboardInterrupt as interrupt:
-                process.note_end(interrupt, None if log is None else log.path)
-                raise
+            completed = process.run(
+                execution,
+                log=log,
+                reporter=config.reporter,
+                grace=config.grace,
+                cancel=config.cancel,
+                keep=notes.current().held,
+                noted=True,
+            )
             written = log.path if log is not None else None
         log_completed(step, completed)
         check(execution, completed, written)
@@ -86,15 +82,7 @@ def log_completed(step: Logger, completed: Completed) -> None:
 
 def ending(returncode: int) -> str:
     """Return in words how a process ended: ``exit code 3``, ``killed by SIGKILL``."""
-    return f"exit code {returncode}" if returncode >= 0 else f"killed by {signal_name(-returncode, 'signal ')}"
-
-
-def signal_name(number: int, unknown: str = "SIG") -> str:
-    """Return ``SIGKILL`` for 9; of a signal without a name, ``unknown`` and its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"{unknown}{number}"
+    return f"exit code {returncode}" if returncode >= 0 else f"killed by {name_of(-returncode, 'signal ')}"
 
 
 def check(execution: Execution, completed: Completed, written: str | None) -> None:
@@ -116,7 +104,7 @@ def check(execution: Execution, completed: Completed, written: str | None) -> No
             hint="Give it more time, or look at what it was waiting for.",
         )
     code = completed.returncode
-    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({signal_name(-code)})"
+    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({name_of(-code)})"
     raise TaskFailed(
         f"the task {how}: {_short(execution)}{shown}{where}",
         returncode=completed.returncode,

@@ -21,13 +21,16 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
-from packtivity.runtimes.cancellation import Cancellation, interrupts_held, note_end
+from packtivity.runtimes.cancellation import note_end
 from packtivity.runtimes.process_group import ExitWatch, apart, end_group, signal_group
 from packtivity.settings import caller_environment
+from packtivity.signals import handled, interrupts_held, nothing
 from packtivity.types import Completed, Execution, Reporter, RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from packtivity.runtimes.cancellation import Cancellation
 
 
 CHUNK = 1 << 18
@@ -37,18 +40,14 @@ TAIL = 8192
 """Bytes of output kept for messages."""
 
 _PIPE = 1 << 20
+"""Bytes of a pipe that much output comes through: fewer, larger reads."""
+
 _LEFTOVER_GRACE = 1.0
 _LONGEST_POLL = 86_400.0
 """Seconds; poll counts milliseconds in 32 bits, and a wait that ends too early only begins again."""
 
 _ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
-
-
-Helper = subprocess.Popen[bytes]
-"""A program started by :func:`start_helper`."""
-
-__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "attach", "note_end", "run", "start_helper"]
 
 
 def run(
@@ -91,6 +90,8 @@ def run(
             cut_short = watch.interrupt(error)
             if noted and cut_short is not None:
                 notes.current().completed = cut_short
+        if noted and isinstance(error, KeyboardInterrupt):
+            note_end(error, None if log is None else log.path)
         raise
     if reporter is not None:
         reporter.ended(completed)
@@ -118,14 +119,13 @@ class _Watch:
         self._rungs: list[signal.Signals] = []
         now = time.monotonic()
         self._deadline = None if execution.timeout is None else now + execution.timeout
-        interval = reporter.interval if reporter is not None else None
-        self._interval, self._next_tick = interval, None if interval is None else now + interval
-        self._cancellation = cancel
-        self._cancel = None if cancel is None else cancel.fileno()
+        self._interval = None if reporter is None else reporter.interval
+        self._next_tick = None if self._interval is None else now + self._interval
+        self._cancel = cancel
         self._poller = select.poll()
-        for descriptor in (self._output, self._exit.fileno(), self._cancel):
-            if descriptor is not None:
-                self._poller.register(descriptor, select.POLLIN)
+        for each in (self._output, self._exit, cancel):
+            if each is not None:
+                self._poller.register(each, select.POLLIN)
 
     def until_exit(self) -> None:
         """Read and act on deadlines until the main process has ended."""
@@ -133,9 +133,9 @@ class _Watch:
             for descriptor, _ in self._poller.poll(self._milliseconds()):
                 if descriptor == self._output:
                     self._read()
-                elif descriptor != self._cancel:
+                elif descriptor == self._exit.fileno():
                     self._exited = True
-                elif self._cancellation is None or self._cancellation.cancelled:
+                elif self._cancel is not None and self._cancel.cancelled:
                     raise errors.TaskCancelled("the task was cancelled")
             self._act(time.monotonic())
 
@@ -174,7 +174,8 @@ class _Watch:
         self._tail = chunk[-TAIL:] if len(chunk) >= TAIL else (self._tail + chunk)[-TAIL:]
         if not self._wide and len(chunk) >= 1 << 16:
             self._wide = True
-            _widen(self._output)
+            with suppress(AttributeError, OSError):  # the usual size works as well, only slower
+                fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE)
         if self._log is not None:
             self._log.write(chunk)
         if self._reporter is not None:
@@ -229,6 +230,7 @@ class _Watch:
             self._silence()  # the log or the reporter may be what failed
         if self._cancel is not None:
             self._poller.unregister(self._cancel)
+            self._cancel = None
         self._rungs = list(_ON_INTERRUPT)
         self._deadline = time.monotonic()
         while not self._finished:
@@ -248,7 +250,7 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
-def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
+def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
 
     :raises EnvironmentUnavailable: it cannot be started.
@@ -276,14 +278,12 @@ def attach(argv: tuple[str, ...], workdir: str | None = None, env: Mapping[str, 
     :param env: variables to add to ours.
     :raises EnvironmentUnavailable: it cannot be started.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
+    execution = Execution(argv, workdir=workdir, env=env or {})
     try:
-        environment = {**caller_environment(), **env} if env else None
-        return subprocess.run(argv, cwd=workdir, env=environment, check=False).returncode
+        with handled((signal.SIGINT,), nothing, signal.getsignal(signal.SIGINT) or signal.SIG_DFL):
+            return subprocess.run(argv, cwd=workdir, env=_environment(execution), check=False).returncode
     except OSError as error:
-        raise _start_error(error, Execution(argv, workdir=workdir)) from error
-    finally:
-        signal.signal(signal.SIGINT, before)
+        raise _start_error(error, execution) from error
 
 
 # --- starting --------------------------------------------------------------------------------------------------
@@ -310,7 +310,8 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
                 pass_fds=keep,
                 **apart(),
             )
-            opened.callback(_abandon, process)
+            opened.callback(process.wait)
+            opened.callback(process.kill)
             os.set_blocking(reading, False)
             watch = ExitWatch(process.pid)
         except (OSError, ValueError) as error:
@@ -336,21 +337,10 @@ def _readable(content: bytes | None) -> int:
     return descriptor
 
 
-def _abandon(process: subprocess.Popen[bytes]) -> None:
-    signal_group(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _environment(execution: Execution) -> dict[str, str] | None:
     if not execution.inherit_env:
         return dict(execution.env)
     return {**caller_environment(), **execution.env} if execution.env else None
-
-
-def _widen(pipe: int) -> None:
-    """Ask for a larger pipe: fewer, larger reads when there is much output."""
-    with suppress(AttributeError, OSError):  # the usual size works as well, only slower
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:

@@ -6,9 +6,10 @@ import os
 import resource
 import signal
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from packtivity import runners
 
 if TYPE_CHECKING:
     Collected = tuple[int, resource.struct_rusage]
@@ -105,24 +106,11 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """
     if (not thorough and not _exists(group)) or os.path.exists(f"/proc/{group}"):
         return 0  # or its number has been reused: the leader has been waited for
-    members = living = _members(group)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if not living:
-            break
-        for member in living:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(member, number)
-        living = _wait_until_gone(group, grace)
-    return len(members)
 
+    def members() -> list[int]:
+        return [pid for pid in runners.pids() or [-group] if _belongs(pid, group)]
 
-def _wait_until_gone(group: int, seconds: float) -> list[int]:
-    """Wait for processes that are not our children, polling ever less often; return those that are left."""
-    deadline, pause, idle = time.monotonic() + seconds, 0.0005, threading.Event()
-    while (living := _members(group)) and time.monotonic() < deadline:
-        idle.wait(pause)
-        pause = min(pause * 2, 0.05)
-    return living
+    return runners.end(members, lambda pid: _belongs(pid, group), grace)
 
 
 def _exists(group: int) -> bool:
@@ -135,22 +123,12 @@ def _exists(group: int) -> bool:
     return True
 
 
-def _members(group: int) -> list[int]:
-    """Return living processes of the group or its session; where there is no ``/proc``, the group as a whole."""
-    try:
-        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return [-group] if _exists(group) else []
-    return [number for number in numbers if _belongs(number, group)]
-
-
 def _belongs(pid: int, group: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return False
-    if fields[0] in b"ZX":
+    """Return whether a living process is of the group or its session; -``group`` stands for the group as a whole."""
+    if pid < 0:
+        return _exists(group)
+    fields = runners.stat_fields(pid)
+    if not fields:
         return False
     session = int(fields[3])
     # A container tool may be probed beside a task: what that leaves behind is no reason to end the task.

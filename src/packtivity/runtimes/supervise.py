@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.runtimes.image_store import Image
-    from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
@@ -209,9 +209,6 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         try:
             with stats or nullcontext():
                 completed = watch.run(client, log)
-        except KeyboardInterrupt as interrupt:
-            process.note_end(interrupt, None if log is None else log.path)
-            raise
         finally:
             if watch.noted and stats is not None:
                 note_usage(stats.usage)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from packtivity.claims import end_orphans_in
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
-from packtivity.lease import end_orphans_in
 from packtivity.types import JSON, Parameters, State
 
 WORKDIR = "workdir"
