@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from room import Room, only_root
 
-from packtivity import errors, logfiles, tasklog
+from packtivity import errors, tasklog
 from packtivity.handlers.config import ExecutionConfig
 
 PREFIX = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| {name} \| {level} \| "
@@ -254,7 +254,7 @@ def test_a_custom_handler_that_fails_is_named(error, state, monkeypatch):
 
 @given(name=st.one_of(st.text(max_size=300), st.integers(), st.none()))
 def test_no_name_leaves_the_directory_of_logs_or_breaks_a_line(name):
-    path = logfiles.log_path({"name": name}, SimpleNamespace(metadir="/m"), "run")
+    path = tasklog.log_path({"name": name}, SimpleNamespace(metadir="/m"), "run")
     assert path.startswith("/m/")
     assert "/" not in path[3:]
     assert path.isprintable()
@@ -263,7 +263,7 @@ def test_no_name_leaves_the_directory_of_logs_or_breaks_a_line(name):
 
 
 def test_ordinary_names_stay_as_they_are():
-    assert [logfiles.safe_name({"name": n}) for n in ("a-b_c", "step [0]: x.y", "größe")] == [
+    assert [tasklog.safe_name({"name": n}) for n in ("a-b_c", "step [0]: x.y", "größe")] == [
         "a-b_c",
         "step [0]: x.y",
         "größe",
@@ -272,7 +272,7 @@ def test_ordinary_names_stay_as_they_are():
 
 @pytest.mark.parametrize("metadata", [None, {}, {"name": ""}])
 def test_without_a_name_there_is_a_default(metadata):
-    assert logfiles.get_topic_loggername(metadata, "run") == "pack.packtivity.run"
+    assert tasklog.get_topic_loggername(metadata, "run") == "pack.packtivity.run"
 
 
 def test_a_name_with_slashes_writes_inside(config, state):

@@ -21,11 +21,11 @@ from packtivity.datamodel import as_given
 from packtivity.digests import hasher
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
-from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runners import is_of_this_boot
 from packtivity.runtimes.cancellation import Heartbeat
 from packtivity.runtimes.cleanup import await_end
+from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,12 +16,12 @@ from packtivity import folders, record, record_fields, seal, settings
 from packtivity.datamodel.allowed_types import check_datamodel
 from packtivity.errors import PacktivityError, StateError, WorkerLost
 from packtivity.files import write_whole
-from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import CancelFile
 from packtivity.signals import ENDING, handled, nothing
 from packtivity.task import Task, run_task
+from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

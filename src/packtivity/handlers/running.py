@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
 from packtivity import notes
-from packtivity.errors import TaskFailed, TaskTimeout
-from packtivity.logfiles import mkdir_p
+from packtivity.errors import StateError, TaskFailed, TaskTimeout
 from packtivity.runtimes import process
 from packtivity.signals import name_of
 from packtivity.tasklog import run_log, step_log
@@ -52,6 +52,17 @@ def execute(
         log_completed(step, completed)
         check(execution, completed, written)
         return completed
+
+
+def mkdir_p(path: str) -> None:
+    """Make a directory and those above it; one that exists is fine.
+
+    :raises StateError: it cannot be made, or something else is in its place.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
 
 
 def log_execution(step: Logger, execution: Execution) -> None:
