@@ -186,23 +186,21 @@ def attempt(path: str) -> Lease | None:
         opened.append(open_folder(os.path.dirname(path)))
         writer, is_new = _open(name, opened[0])
         opened.append(writer)
-        descriptor, left, token = _locked(writer, opened), claims.said(writer), None
-        if descriptor is None:
+        is_ours, left, token = _lock(writer, opened), claims.said(writer), None
+        if is_ours is None:
             token = os.urandom(8).hex()
-            descriptor = opened[-1] if is_new or _taken_over(path, writer, token) else -1
+            is_ours = is_new or _taken_over(path, writer, token)
         # else the one who had it took the file away in between
-        if descriptor >= 0 and is_named(writer, name, opened[0]):
-            return Lease(path, opened[0], descriptor, writer, token, left)
+        if is_ours and is_named(writer, name, opened[0]):
+            lease = Lease(path, opened[0], opened[-1], writer, token, left)
+            opened.clear()
+            return lease
     except OSError as error:
-        _close(opened)
         raise unwritable(path, error) from error
-    _close(opened)
+    finally:
+        for each in opened:
+            os.close(each)
     return None
-
-
-def _close(opened: list[int]) -> None:
-    for descriptor in opened:
-        os.close(descriptor)
 
 
 def _open(name: str, folder: int) -> tuple[int, bool]:
@@ -216,24 +214,17 @@ def _open(name: str, folder: int) -> tuple[int, bool]:
     raise FileNotFoundError(errno.ENOENT, "other programs keep creating and deleting it")
 
 
-def _locked(writer: int, opened: list[int]) -> int | None:
-    """Lock a file by a descriptor for reading, which goes to the list, and return it; -1 when somebody else has it.
+def _lock(writer: int, opened: list[int]) -> bool | None:
+    """Lock a file; false when somebody else has it, None where there are no locks.
 
-    None where there are no locks.
-
-    NFS gives locks only to who may write.
+    :param opened: gets the descriptor for reading that the lock hangs on, where locks can be had so.
     """
     with suppress(OSError):
-        reader = os.open(f"/proc/self/fd/{writer}", runners.MARK | os.O_CLOEXEC)
-        opened.append(reader)
+        opened.append(os.open(f"/proc/self/fd/{writer}", runners.MARK | os.O_CLOEXEC))
         with suppress(OSError):
-            return _reading(try_lock(reader, fcntl.LOCK_EX), reader)
-        os.close(opened.pop())
-    return _reading(try_lock(writer, fcntl.LOCK_EX), writer)
-
-
-def _reading(is_ours: bool | None, descriptor: int) -> int | None:
-    return None if is_ours is None else descriptor if is_ours else -1
+            return try_lock(opened[-1], fcntl.LOCK_EX)
+        os.close(opened.pop())  # NFS gives locks only to who may write
+    return try_lock(writer, fcntl.LOCK_EX)
 
 
 def _taken_over(path: str, writer: int, token: str) -> bool:

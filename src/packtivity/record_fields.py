@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from functools import lru_cache
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +202,6 @@ def _described(path: str, checksums: bool) -> dict[str, Any] | None:
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Return whether a variable or parameter of this name holds a secret."""
     lowered = name.lower().replace("-", "_")

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from threading import Event
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -137,16 +137,6 @@ def _send(pid: int, number: signal.Signals, is_one: Callable[[int], bool]) -> No
 # --- what has inherited a lock ---------------------------------------------------------------------------------
 
 
-class Holder(NamedTuple):
-    """A process that has a descriptor of a locked file.
-
-    :ivar taker: process id of the one who took the lock, 0 when it is gone; None when the system does not say.
-    """
-
-    pid: int
-    taker: int | None
-
-
 MARK = os.O_RDONLY | os.O_APPEND
 """How the descriptor is opened that tasks inherit, and no other one of a state file."""
 
@@ -165,21 +155,18 @@ def end_heirs(descriptor: int, runner: Mapping[str, Any], grace: float, *, locke
     status = os.fstat(descriptor)
 
     def heirs() -> list[int]:
-        found = [holder for pid in pids() if (holder := _holder(pid, status, locked)) is not None]
-        if any(holder.taker == holder.pid for holder in found):
+        takers = {pid: _taker(pid, status, locked) for pid in pids() if pid > 1 and pid != os.getpid()}
+        if any(pid == taker for pid, taker in takers.items()):
             return []
-        return [holder.pid for holder in found if _is_heir(holder, runner)]
+        return [pid for pid, taker in takers.items() if taker >= 0 and _is_heir(pid, taker, runner)]
 
     return end(heirs, lambda pid: pid in heirs(), grace)
 
 
-def _is_heir(holder: Holder, runner: Mapping[str, Any]) -> bool:
-    if holder.pid <= 1:
+def _is_heir(pid: int, taker: int, runner: Mapping[str, Any]) -> bool:
+    if _user(pid) != os.getuid() and (not taker or taker != runner.get("pid")):
         return False
-    ours = _user(holder.pid) == os.getuid()
-    if not ours and (not holder.taker or holder.taker != runner.get("pid")):
-        return False
-    begun, earliest = began(holder.pid), str(runner.get("began"))
+    begun, earliest = began(pid), str(runner.get("began"))
     return not (begun.isdigit() and earliest.isdigit() and int(begun) < int(earliest))
 
 
@@ -192,31 +179,34 @@ def _user(pid: int) -> int | None:
     return None
 
 
-def _holder(pid: int, status: os.stat_result, locked: bool) -> Holder | None:
-    """Return what holds a file by a process other than this one; None when it has no descriptor that counts."""
+def _taker(pid: int, status: os.stat_result, locked: bool) -> int:
+    """Return which process took the lock that a process has on a file.
+
+    :returns: 0 when it is gone or unknown; -1 when the process has no descriptor of the file that counts.
+    """
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
-        for name in os.listdir(folder) if pid != os.getpid() else ():
+        for name in os.listdir(folder):
             with suppress(OSError):
                 place = os.readlink(f"{folder}/{name}")
                 if not place.startswith("/") or place.startswith(_NO_FILES):
                     continue
-                taker = _taker(f"/proc/{pid}/fdinfo/{name}", status.st_ino, locked)
-                if taker != -1 and os.path.samestat(os.stat(f"{folder}/{name}"), status):
-                    return Holder(pid, taker)
-    return None
+                taker = _taker_of(f"/proc/{pid}/fdinfo/{name}", status.st_ino, locked)
+                if taker >= 0 and os.path.samestat(os.stat(f"{folder}/{name}"), status):
+                    return taker
+    return -1
 
 
-def _taker(described: str, inode: int, locked: bool) -> int | None:
-    """Return the process that took the lock on a descriptor (proc(5)); -1 when the descriptor does not count.
+def _taker_of(described: str, inode: int, locked: bool) -> int:
+    """Return the process that took the lock on a descriptor (proc(5)); see :func:`_taker`.
 
-    Where there are no locks, or the system does not say who has one, all with :data:`MARK` count, and it is None.
+    Where there are no locks, or the system does not say who has one, all descriptors with :data:`MARK` count.
     """
     with open(described, "rb") as file:
         lines = [line.split() for line in file]
     if not (locked and tells_locks()):
         flags = next((int(words[1], 8) for words in lines if words[:1] == [b"flags:"]), 0)
-        return None if flags & (MARK | os.O_ACCMODE) == MARK else -1
+        return 0 if flags & (MARK | os.O_ACCMODE) == MARK else -1
     for words in lines:
         # lock:	1: FLOCK  ADVISORY  WRITE 4711 fe:00:123456 0 EOF
         if words[:1] == [b"lock:"] and b"FLOCK" in words and words[-3].endswith(b":%d" % inode):

@@ -19,7 +19,6 @@ from typing import Any
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import Cancellation
-from packtivity.runtimes.process_group import claim_session
 from packtivity.worker import answer, unwritten
 
 _CHUNK = 1 << 20
@@ -121,7 +120,6 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    claim_session()
     gc.freeze()
     gc.set_threshold(10_000, 50)  # what a task leaves behind is little, and looking for it costs more than it does
     while (document := orders.next()) is not None:

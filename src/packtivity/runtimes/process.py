@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
 from packtivity.runtimes.cancellation import note_end
-from packtivity.runtimes.process_group import ExitWatch, apart, end_group, signal_group
+from packtivity.runtimes.process_group import ExitWatch, end_group, signal_group
 from packtivity.settings import caller_environment
 from packtivity.signals import handled, interrupts_held, nothing
 from packtivity.types import Completed, Execution, Reporter, RunLog
@@ -308,7 +308,7 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Pope
                 cwd=execution.workdir,
                 env=_environment(execution),
                 pass_fds=keep,
-                **apart(),
+                start_new_session=True,
             )
             opened.callback(process.wait)
             opened.callback(process.kill)

@@ -7,32 +7,12 @@ import resource
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packtivity import runners
 
 if TYPE_CHECKING:
     Collected = tuple[int, resource.struct_rusage]
-
-
-_claimed: int | None = None
-_watched: set[int] = set()
-
-
-def claim_session() -> None:
-    """Declare that everything else in our session belongs to the one task that this process runs at a time.
-
-    Tasks then get a process group of their own and no session: Linux schedules each session apart, and where there is
-    much to do, a process that has just begun one waits for several times as long as the whole of a short task takes.
-    To be called by a process that leads a session, has no terminal and runs one task at a time.
-    """
-    global _claimed  # noqa: PLW0603 - the session is of the process
-    _claimed = os.getsid(0)
-
-
-def apart() -> dict[str, Any]:
-    """Return the arguments for :class:`subprocess.Popen` that separate a task's processes from ours."""
-    return {"start_new_session": True} if _claimed is None else {"process_group": 0}
 
 
 class ExitWatch:
@@ -51,7 +31,6 @@ class ExitWatch:
             self._descriptor, writing = os.pipe()
             self._thread = threading.Thread(target=self._wait, args=(writing,), daemon=True)
             self._thread.start()
-        _watched.add(pid)
 
     def _wait(self, writing: int) -> None:
         try:
@@ -73,7 +52,6 @@ class ExitWatch:
 
     def close(self) -> None:
         """Close the descriptor; may be called again."""
-        _watched.discard(self._pid)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -98,7 +76,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """End what is left of a group whose leader has been waited for.
 
     Groups that a shell made for its background jobs are found by their session when anything of the group itself is
-    left; their session is the group's own, or ours after :func:`claim_session`. A process that left the session (``setsid``) is out of reach.
+    left. A process that left the session (``setsid``) is out of reach.
 
     :param grace: seconds between ``TERM`` and ``KILL``, and to wait after that.
     :param thorough: look for the session also when the group itself is gone.
@@ -128,9 +106,4 @@ def _belongs(pid: int, group: int) -> bool:
     if pid < 0:
         return _exists(group)
     fields = runners.stat_fields(pid)
-    if not fields:
-        return False
-    session = int(fields[3])
-    # A container tool may be probed beside a task: what that leaves behind is no reason to end the task.
-    ours = session == _claimed and pid != os.getpid() and len(_watched) == 1
-    return ours or group in (int(fields[2]), session)
+    return bool(fields) and group in (int(fields[2]), int(fields[3]))

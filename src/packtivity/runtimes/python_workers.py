@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import EnvironmentUnavailable
@@ -75,8 +76,6 @@ def forget(process: subprocess.Popen[Any]) -> None:
     """Wait for a process and close its pipes; may be called again."""
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            try:
+            with suppress(OSError):  # nothing reads what was still to be written
                 stream.close()
-            except OSError:  # nothing reads what was still to be written
-                continue
     process.wait()
