@@ -116,8 +116,11 @@ def is_orphan(state: JSON) -> bool:
 
 def end_orphans(path: str) -> None:
     """End what is left of a task whose runner was killed; one whose runner lives, or is elsewhere, goes on."""
-    if is_orphan(read(path)):
-        end_holders(path)
+    for pause in (0, 0.01, 0.02):  # who has just got the lock has not said so yet
+        Event().wait(pause)
+        if not is_orphan(read(path)):
+            return
+    end_holders(path)
 
 
 def end_orphans_in(folder: str) -> list[str]:
@@ -127,14 +130,8 @@ def end_orphans_in(folder: str) -> list[str]:
     """
     held = [path for path in _state_files(folder) if is_held(path)]
     for path in held:
-        if all(_is_still_an_orphan(path, pause) for pause in (0, 0.01, 0.02)):
-            end_holders(path)
+        end_orphans(path)
     return [path for path in held if is_held(path)]
-
-
-def _is_still_an_orphan(path: str, pause: float) -> bool:
-    Event().wait(pause)  # who has just got the lock has not said so yet
-    return is_orphan(read(path))
 
 
 def end_holders(path: str, grace: float = 1.0) -> int:

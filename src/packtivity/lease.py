@@ -163,11 +163,9 @@ def take(path: str, *, cancelled: Callable[[], bool] = bool) -> Lease:
     :raises TaskCancelled: it was cancelled.
     :raises StateError: the file cannot be made.
     """
-    pause, idle, seen = _POLL[0], Event(), 0
+    pause, idle = _POLL[0], Event()
     while (lease := attempt(path)) is None:
-        seen = seen + 1 if claims.is_orphan(claims.read(path)) else 0
-        if seen >= 4:  # who has just got the lock has not said so yet
-            claims.end_holders(path)
+        claims.end_orphans(path)
         if cancelled():
             raise TaskCancelled("the task was cancelled while it waited for another run of it to end")
         idle.wait(pause)

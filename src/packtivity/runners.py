@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def runner(pid: int | None = None) -> dict[str, Any]:
     """Return what identifies a process: its id, when it began, the boot of the machine, and the host."""
     pid = os.getpid() if pid is None else pid
-    start = began(pid) if pid != os.getpid() else _own_start(pid)
-    return {"pid": pid, "began": start, "boot": _boot(), "host": _host()}
+    return {"pid": pid, "began": began(pid), "boot": _boot(), "host": _host()}
 
 
 @cache
@@ -40,11 +39,6 @@ def _boot() -> str:
             return file.read().strip()
     except OSError:
         return os.uname().nodename
-
-
-@cache
-def _own_start(pid: int) -> str:
-    return began(pid)
 
 
 def pids() -> list[int]:

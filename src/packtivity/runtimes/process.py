@@ -153,13 +153,9 @@ class _Watch:
             if not self._rungs:
                 self._timed_out = True
                 self._rungs = list(_ON_TIMEOUT)
-            self._climb()
-
-    def _climb(self) -> None:
-        """Send the next signal; the deadline is when the one after it is due."""
-        self._signalled = True
-        signal_group(self._process.pid, self._rungs.pop(0))
-        self._deadline = time.monotonic() + self._grace if self._rungs else None
+            self._signalled = True
+            signal_group(self._process.pid, self._rungs.pop(0))
+            self._deadline = time.monotonic() + self._grace if self._rungs else None
 
     def _read(self) -> bool:
         """Take what is there; false when there is nothing (for now, or ever)."""
