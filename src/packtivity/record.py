@@ -24,7 +24,6 @@ from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
 from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runners import is_of_this_boot
 from packtivity.runtimes.cancellation import Heartbeat
-from packtivity.runtimes.cleanup import await_end
 from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
@@ -181,6 +180,8 @@ def open_record(
         # The container of a runner that died may run on for a moment after its lock is free.
         folder = taken.left.get("folder")
         if isinstance(folder, str) and is_of_this_boot(taken.left):
+            from packtivity.runtimes.cleanup import await_end
+
             await_end(folder)
         book = RecordWriter(taken, metadir, metadata, key, data, state, exec_config)
         undone.callback(book.close)

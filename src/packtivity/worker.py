@@ -31,25 +31,19 @@ if TYPE_CHECKING:
 
 
 def run_envelope(
-    envelope: Mapping[str, Any],
-    cancel: Cancellation | None = None,
-    patience: float | None = None,
-    leaves_on: Iterable[int] = (),
+    envelope: Mapping[str, Any], patience: float | None = None, leaves_on: Iterable[int] = ()
 ) -> dict[str, Any]:
     """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
 
-    :param cancel: what else ends the task, and obeys its cancel file, too; by default that file alone.
     :param patience: seconds to wait for another run of the same task to end before ``waiting`` is returned; for ever by
         default.
     :param leaves_on: signals with which the engine ends this process, for a reason of its own: the task is ended, and is to
-        be delivered again. Without ``cancel`` only, and in the main thread.
+        be delivered again. In the main thread only.
     :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
     :raises ConfigurationError: there is no task document in it.
     """
     enable_plugins()
     task = Task.from_json(envelope.get("task") or {})
-    if cancel is not None:
-        return answer(envelope["task"], cancel)
     try:
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
