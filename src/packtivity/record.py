@@ -261,7 +261,7 @@ class RecordWriter:
         if is_over(self._also, self._seal):
             raise TaskOver
         told = self._also is not None and is_file(cancel_path(self._also))
-        if told or (self._cancel is not None and self._cancel.cancelled and not self._cancel.abandoned):
+        if told or (self._cancel is not None and self._cancel.why() == "cancelled"):
             raise TaskCancelled("the task was cancelled before it began")
 
     def begin(self, exec_config: ExecutionConfig) -> ExecutionConfig:
@@ -301,7 +301,7 @@ class RecordWriter:
         :raises StateError: it cannot be written, and then the task has not succeeded.
         :raises TaskCancelled: its runner has to go, and what the task has done may be half of what it had to do.
         """
-        if self._cancel is not None and self._cancel.signalled:
+        if self._cancel is not None and self._cancel.why() == "leaving":
             raise TaskCancelled("the runner of the task has to go")
         self._write("succeeded", result, None)
 

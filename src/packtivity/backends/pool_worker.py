@@ -18,7 +18,7 @@ from typing import Any
 
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.cancellation import Cancellation
+from packtivity.runtimes.cancellation import Cancellation, Why
 from packtivity.worker import answer, unwritten
 
 _CHUNK = 1 << 20
@@ -41,20 +41,13 @@ class Orders(Cancellation):
         self._end_it = self._over = False
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when something has come in; :attr:`cancelled` tells what."""
+        """Return the descriptor, readable when something has come in; :meth:`why` tells what."""
         return self._orders
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the running task is to end."""
+    def why(self) -> Why | None:
+        """Return why the running task is to end: its end was asked for, or the pool's process has died."""
         self._take_in()
-        return self._end_it or self._over
-
-    @property
-    def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether the pool's process has died: nobody has decided that the task should not be run."""
-        self._take_in()
-        return self._over and not self._end_it
+        return "cancelled" if self._end_it else "abandoned" if self._over else None
 
     def cancel(self) -> None:
         """Do nothing: it is for the pool to say."""

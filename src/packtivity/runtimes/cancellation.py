@@ -7,7 +7,7 @@ import select
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from packtivity import claims
 from packtivity.errors import TaskCancelled
@@ -15,6 +15,11 @@ from packtivity.files import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+Why: TypeAlias = Literal["cancelled", "abandoned", "leaving"]
+"""Why a run is to end: somebody has asked for that; another runner is to run it; or its runner has to go, and whoever sends
+that away may have signalled the task's processes, too: then neither a failure nor a success is the task's own."""
 
 
 def note_end(interrupt: BaseException, path: str | None) -> None:
@@ -29,14 +34,7 @@ class Cancellation:
     """Lets another thread end runs: give it to :func:`packtivity.runtimes.process.run`, call :meth:`cancel` from anywhere, any number of times.
 
     Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
-
-    :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
-    :ivar signalled: whether whoever sends the runner away may have signalled the task's processes, too: then neither a failure
-        nor a success is the task's own.
     """
-
-    abandoned: bool = False
-    signalled: bool = False
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -47,14 +45,19 @@ class Cancellation:
         """Return a descriptor that is readable once cancelled."""
         return self._read
 
+    def why(self) -> Why | None:
+        """Return why the run is to end; None as long as it is not."""
+        return "cancelled" if self._asked else None
+
     @property
     def cancelled(self) -> bool:
         """Whether the run is to end."""
-        return self._asked
+        return self.why() is not None
 
     def gives_back(self, error: BaseException) -> bool:
         """Return whether a run has ended so because its runner has to go, and is to be run again by another one."""
-        return self.signalled or (self.abandoned and isinstance(error, (TaskCancelled, KeyboardInterrupt)))
+        why = self.why()
+        return why == "leaving" or (why == "abandoned" and isinstance(error, (TaskCancelled, KeyboardInterrupt)))
 
     def gives_up(self, waited: float) -> bool:  # noqa: ARG002 - for subclasses
         """Return whether to stop waiting, after so many seconds, for another run of the same task to end."""
@@ -109,33 +112,20 @@ class CancelFile(Cancellation):
         """End the run because its runner has to go; a signal handler, which only notes that."""
         self._leaving = True
 
-    def _is_wanted(self) -> bool:
-        """Return whether nobody has asked for the end of the task."""
-        return not (self._asked or (self.path is not None and is_file(self.path)))
-
-    @property
-    def signalled(self) -> bool:  # type: ignore[override]
-        """Whether the runner has to go, and nobody has asked for the end of the task."""
-        return self._leaving and self._is_wanted()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the run is to end."""
-        return self._leaving or not self._is_wanted()
-
-    @property
-    def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether the runner has to go, or does not wait any longer, and nobody has asked for the end of the task."""
-        return (self._leaving or self._impatient) and self._is_wanted()
+    def why(self) -> Why | None:
+        """Return why the run is to end; whoever asks for the end of the task comes before its runner."""
+        if self._asked or (self.path is not None and is_file(self.path)):
+            return "cancelled"
+        return "leaving" if self._leaving else "abandoned" if self._impatient else None
 
     def gives_back(self, error: BaseException) -> bool:
         """Return whether a run is to be made again, also because an interrupt has ended it and not the file."""
-        return super().gives_back(error) or (isinstance(error, KeyboardInterrupt) and self._is_wanted())
+        return super().gives_back(error) or (isinstance(error, KeyboardInterrupt) and self.why() != "cancelled")
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
         self._impatient = self._patience is not None and waited > self._patience
-        return self.cancelled or self._impatient
+        return self.cancelled
 
     def _look(self) -> None:
         while not self._over.wait(_INTERVAL):
@@ -199,20 +189,10 @@ class Heartbeat(Cancellation):
         """Return a descriptor that is readable once the task is to end."""
         return self._either.fileno()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the task is to end."""
-        return self.lost or self._given.cancelled
-
-    @property
-    def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether nobody has decided that the task should not be run."""
-        return self.lost or self._given.abandoned
-
-    @property
-    def signalled(self) -> bool:  # type: ignore[override]
-        """Whether the runner has to go, and nobody has asked for the end of the task."""
-        return self._given.signalled
+    def why(self) -> Why | None:
+        """Return why the task is to end."""
+        given = self._given.why()
+        return "abandoned" if self.lost and given != "leaving" else given
 
     def gives_back(self, error: BaseException) -> bool:
         """Return whether a run that has ended with an error is to be made again."""
