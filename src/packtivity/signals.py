@@ -26,6 +26,16 @@ def nothing(*_: object) -> None:
     """Handle a signal by doing nothing; unlike an ignored signal, it is not inherited."""
 
 
+def reset() -> None:
+    """Undo what whoever started this program may have done to it: SIGCHLD ignored, so that the kernel throws away how
+    children end, and signals blocked. Signals that end programs stay ignored where they are (nohup).
+
+    For programs of ours, in the main thread; in somebody else's program that is not for us to decide.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 @contextmanager
 def handled(
     numbers: Iterable[int], handler: Callable[..., object], before: Callable[..., object] | int = signal.SIG_DFL

@@ -19,6 +19,7 @@ from typing import Any
 from packtivity.errors import PacktivityError
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import Cancellation, Why
+from packtivity.signals import reset
 from packtivity.worker import answer, unwritten
 
 _CHUNK = 1 << 20
@@ -106,6 +107,7 @@ class Orders(Cancellation):
 
 def main() -> None:
     """Answer until the input ends."""
+    reset()
     answers = os.dup(1)
     os.dup2(2, 1)  # what a plug-in prints must not get into the conversation
     signal.signal(signal.SIGINT, signal.SIG_IGN)

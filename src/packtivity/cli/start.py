@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from packtivity.signals import reset
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -75,6 +77,7 @@ def _start(name: str) -> None:
     """Import the declarations only when an interrupt is no traceback any more, and call one."""
     global _is_program  # noqa: PLW0603 - signals are state of the process
     _is_program = True
+    reset()
     exit_on_interrupt()
     getattr(import_module("packtivity.cli.declarations"), name)()
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
 from packtivity.runtimes.cancellation import note_end
-from packtivity.runtimes.process_group import ExitWatch, end_group, signal_group
+from packtivity.runtimes.process_group import ExitWatch, ReportedExit, end_group, parent_argv, signal_group
 from packtivity.settings import caller_environment
 from packtivity.signals import handled, interrupts_held, nothing
 from packtivity.types import Completed, Execution, Reporter, RunLog
@@ -112,7 +112,8 @@ class _Watch:
     ) -> None:
         self._log, self._reporter, self._grace = log, reporter, grace
         self._started = time.time()
-        self._process, self._output, self._exit = _start(execution, keep)
+        self._program = execution.argv[0]
+        self._output, self._exit = _start(execution, keep)
         self._exited = self._finished = self._timed_out = self._signalled = False
         self._open, self._wide = True, False
         self._count, self._tail = 0, b""
@@ -154,7 +155,7 @@ class _Watch:
                 self._timed_out = True
                 self._rungs = list(_ON_TIMEOUT)
             self._signalled = True
-            signal_group(self._process.pid, self._rungs.pop(0))
+            signal_group(self._exit.pid, self._rungs.pop(0))
             self._deadline = time.monotonic() + self._grace if self._rungs else None
 
     def _read(self) -> bool:
@@ -193,26 +194,26 @@ class _Watch:
     def finish(self) -> Completed:
         """Read the rest, collect the exit code, end what the process left running."""
         self._drain()
-        status, usage = self._exit.collect()
-        code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        collected = self._exit.collect()
         # Looking through all processes is only worth its time when the task did not end by itself.
-        left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
+        left = end_group(self._exit.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
         self._finished = True
         self._drain()
         if left and self._log is not None:
             self._log.note(f"ended {left} process{'es' if left > 1 else ''} that the task had left running")
         self._close()
+        if collected is None:
+            raise errors.WorkerLost(
+                f"it is not known how {self._program!r} ended: this program has collected its exit status elsewhere",
+                hint="Does another part of it wait for all children, or ignore SIGCHLD? The task may have succeeded.",
+            )
         return Completed(
-            returncode=code,
             started=self._started,
             ended=time.time(),
-            cpu=usage.ru_utime + usage.ru_stime,
-            max_rss=usage.ru_maxrss * _RSS_UNIT,
             output_bytes=self._count,
             tail=self._tail,
             timed_out=self._timed_out,
-            read_bytes=usage.ru_inblock * _BLOCK,
-            written_bytes=usage.ru_oublock * _BLOCK,
+            **collected._asdict(),
         )
 
     def _close(self) -> None:
@@ -284,36 +285,48 @@ def attach(argv: tuple[str, ...], workdir: str | None = None, env: Mapping[str, 
 
 # --- starting --------------------------------------------------------------------------------------------------
 
-_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
-_RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
 
-
-def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
+def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[int, ExitWatch]:
+    """Start a process; returns a descriptor of its output, and what tells of its end."""
+    environment, argv = _environment(execution), execution.argv
     with ExitStack() as opened, ExitStack() as passed_on:
         try:
-            reading, writing = os.pipe()
-            opened.callback(os.close, reading)
-            passed_on.callback(os.close, writing)
+            output, writing = _pipe(opened, passed_on)
+            report, workdir = -1, execution.workdir
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                report, reporting = _pipe(opened, passed_on)
+                keep = (*keep, reporting)
+                variables = caller_environment() if environment is None else environment
+                argv, workdir = parent_argv(argv, reporting, workdir, variables), None
             stdin = _readable(execution.stdin)
             passed_on.callback(os.close, stdin)
             process = subprocess.Popen(
-                execution.argv,
+                argv,
                 stdin=stdin,
                 stdout=writing,
                 stderr=writing,
-                cwd=execution.workdir,
-                env=_environment(execution),
+                cwd=workdir,
+                env=environment,
                 pass_fds=keep,
                 start_new_session=True,
             )
             opened.callback(process.wait)
             opened.callback(process.kill)
-            os.set_blocking(reading, False)
-            watch = ExitWatch(process.pid)
+            passed_on.close()
+            os.set_blocking(output, False)
+            watch = ExitWatch(process) if report < 0 else ReportedExit(process, report, execution.workdir)
         except (OSError, ValueError) as error:
             raise _start_error(error, execution) from error
         opened.pop_all()
-    return process, reading, watch
+    return output, watch
+
+
+def _pipe(ours: ExitStack, passed_on: ExitStack) -> tuple[int, int]:
+    """Return both ends of a pipe, which are closed with what they are for."""
+    reading, writing = os.pipe()
+    ours.callback(os.close, reading)
+    passed_on.callback(os.close, writing)
+    return reading, writing
 
 
 def _readable(content: bytes | None) -> int:

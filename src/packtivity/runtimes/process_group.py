@@ -1,32 +1,60 @@
-"""A process group: when its leader ends, and the end of everything in it."""
+"""A process group: when its leader ends, how, and the end of everything in it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
 import signal
+import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import runners
 
 if TYPE_CHECKING:
-    Collected = tuple[int, resource.struct_rusage]
+    from collections.abc import Mapping
+
+    from packtivity.runtimes.python_workers import Child
+
+_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
+_RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
+
+
+class Collected(NamedTuple):
+    """How a process ended, and what it and its children took.
+
+    :ivar returncode: exit code, negative for a signal.
+    :ivar cpu: seconds.
+    :ivar max_rss, read_bytes, written_bytes: bytes.
+    """
+
+    returncode: int
+    cpu: float
+    max_rss: int
+    read_bytes: int
+    written_bytes: int
+
+    @classmethod
+    def of(cls, status: int, cpu: float, max_rss: int, read: int, written: int) -> Collected:
+        """Read what wait4(2) says."""
+        code = os.waitstatus_to_exitcode(status)
+        return cls(code, cpu, max_rss * _RSS_UNIT, read * _BLOCK, written * _BLOCK)
 
 
 class ExitWatch:
     """A descriptor that becomes readable when a child of ours has ended.
 
-    :param pid: a child that nobody else waits for.
+    :ivar pid: of the child.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, process: Child) -> None:
+        self.pid = process.pid
+        self._process = process
         self._collected: Collected | None = None
         self._thread: threading.Thread | None = None
         try:
-            self._descriptor = os.pidfd_open(pid)
+            self._descriptor = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # not Linux 5.3, or a sandbox forbids it
             self._descriptor, writing = os.pipe()
             self._thread = threading.Thread(target=self._wait, args=(writing,), daemon=True)
@@ -34,20 +62,27 @@ class ExitWatch:
 
     def _wait(self, writing: int) -> None:
         try:
-            self._collected = _wait4(self._pid)
+            self._collect()
         finally:
             os.close(writing)
+
+    def _collect(self) -> None:
+        with suppress(ChildProcessError):  # another part of this program has collected it: the status cannot be had
+            _, status, usage = os.wait4(self.pid, 0)
+            cpu = usage.ru_utime + usage.ru_stime
+            self._collected = Collected.of(status, cpu, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock)
+        self._process.returncode = 0 if self._collected is None else self._collected.returncode
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._descriptor
 
-    def collect(self) -> Collected:
-        """Return wait status and resource use, waiting for the end if necessary; may be called again."""
+    def collect(self) -> Collected | None:
+        """Return how the child ended, waiting for that if necessary; None when it cannot be had. May be called again."""
         if self._thread is not None:
             self._thread.join()
-        if self._collected is None:
-            self._collected = _wait4(self._pid)
+        if self._process.returncode is None:
+            self._collect()
         return self._collected
 
     def close(self) -> None:
@@ -57,13 +92,49 @@ class ExitWatch:
             self._descriptor = -1
 
 
-def _wait4(pid: int) -> Collected:
-    try:
-        _, status, usage = os.wait4(pid, 0)
-    except ChildProcessError:
-        # A program that ignores SIGCHLD has its children's exit codes thrown away; subprocess says 0 then too.
-        return 0, resource.struct_rusage([0] * 16)
-    return status, usage
+class ReportedExit(ExitWatch):
+    """The same for a process whose parent is another one, which reports through a pipe: see :mod:`packtivity.runtimes.parent`.
+
+    :param report: descriptor to read from.
+    :param workdir: what it is started in.
+    :raises OSError: the process could not be started.
+    """
+
+    def __init__(self, process: Child, report: int, workdir: str | None) -> None:
+        self._process, self._descriptor = process, report
+        self._collected, self._lines = None, b""
+        while b"\n" not in self._lines and (piece := os.read(report, 256)):
+            self._lines += piece
+        first = self._lines.partition(b"\n")[0].split()
+        if not first:
+            raise OSError(errno.ECHILD, "what starts it in our place has ended too soon")
+        if len(first) > 1:
+            number = int(first[1])
+            raise OSError(number, os.strerror(number), workdir if first[2] == b"directory" else None)
+        self.pid = int(first[0])
+
+    def collect(self) -> Collected | None:
+        """Return how the process ended, waiting for that if necessary; None when it cannot be had. May be called again."""
+        if self._process.returncode is None:
+            while piece := os.read(self._descriptor, 256):
+                self._lines += piece
+            words = self._lines.split()[1:]
+            if len(words) == 5:
+                status, cpu, *counts = words
+                self._collected = Collected.of(int(status), float(cpu), *map(int, counts))
+            else:  # somebody has killed its parent
+                signal_group(self.pid, signal.SIGKILL)
+            self._process.wait()
+        return self._collected
+
+
+def parent_argv(
+    argv: tuple[str, ...], report: int, workdir: str | None, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return what starts a process whose end is reported to a descriptor."""
+    program = os.path.join(os.path.dirname(__file__), "parent.py")
+    added = "" if "LC_CTYPE" in environment else "LC_CTYPE"  # PEP 538
+    return (sys.executable, "-I", "-S", program, str(report), added, workdir or "", *argv)
 
 
 def signal_group(group: int, number: signal.Signals) -> None:

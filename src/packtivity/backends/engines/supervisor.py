@@ -22,6 +22,7 @@ from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import PacktivityError, StateError
 from packtivity.printable import escaped
 from packtivity.runtimes.python_workers import detach
+from packtivity.signals import reset
 from packtivity.worker import unwritten
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _empty(bell: int) -> None:
 
 def main() -> None:
     """Be the supervisor, unless there is one; the process that was called ends as soon as that is decided."""
+    reset()
     queue, size = Queue(), int(sys.argv[1])
     queue.prepare()
     while True:
