@@ -317,11 +317,11 @@ class RecordWriter:
             self._lease.leave()
             raise GivenBack(str(error)) from error
         try:
-            self._write(record_fields.status_of(error), None, record_fields.failure(error))
+            self._write(record_fields.status_of(error), None, error)
         except (PacktivityError, OSError, ValueError, TypeError) as second:
             error.add_note(str(second))
 
-    def _write(self, status: str, result: JSON, error: JSON) -> None:
+    def _write(self, status: str, result: JSON, error: BaseException | None) -> None:
         ended = time.time() if self._ended is None else max(self._began, self._ended)
         published: list[JSON] = []
         if status == "succeeded":
@@ -335,7 +335,8 @@ class RecordWriter:
             attempts=self.attempts,
             parameters=self._parameters,
             result=result,
-            error=error,
+            error=None if error is None else record_fields.failure(error),
+            ended_by=None if error is None else record_fields.ended_by(error, self._notes),
             published=published,
         )
         also, key = self._also, self._seal

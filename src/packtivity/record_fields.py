@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from packtivity import digests, errors, settings
+from packtivity import digests, errors, settings, signals
 from packtivity.signals import name_of
 from packtivity.version import VERSION
 
@@ -48,6 +49,7 @@ def document(
     attempts: int,
     parameters: JSON,
     error: JSON,
+    ended_by: JSON = None,
     result: JSON = None,
     published: Sequence[JSON] = (),
 ) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def document(
         "ended": moment(ended),
         "seconds": round(ended - began, 6),
         **_ending(noted),
+        "ended_by": ended_by,
         **masked(seen, secrets(settings.environment(), parameters)),
         "result": result,
         "published": list(published),
@@ -117,6 +120,17 @@ def _ending(noted: RunNotes) -> dict[str, Any]:
 def status_of(error: BaseException) -> str:
     """Return the status of a task that has ended with an error."""
     return "cancelled" if isinstance(error, (errors.TaskCancelled, KeyboardInterrupt)) else "failed"
+
+
+def ended_by(error: BaseException, noted: RunNotes) -> dict[str, str | None] | None:
+    """Return what asked for the end of a task, and the signal by which; None when nothing did."""
+    if isinstance(error, errors.TaskTimeout):
+        is_ours = noted.completed is not None and noted.completed.timed_out
+        return {"reason": "timeout" if is_ours else "limit", "signal": None}
+    if status_of(error) != "cancelled":
+        return None
+    number = signals.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    return {"reason": "signal" if number else "cancel", "signal": name_of(number) if number else None}
 
 
 def failure(error: BaseException) -> dict[str, Any]:

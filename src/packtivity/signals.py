@@ -1,17 +1,35 @@
-"""Signals: their names, and handlers that this process has for a while."""
+"""Signals: what they do to this process, and to the tasks that it runs.
+
+A signal that ends a command or worker is what the task gets first (:data:`received`), and one that does not, SIGUSR1 or
+SIGUSR2, is passed on to the tasks that run (:func:`passed_on`). Programs of others keep the handlers that they have.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Signals by which people and systems ask a program to end."""
+
+def _known(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+ENDING = _known("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGALRM", "SIGPWR")
+"""Signals other than SIGINT by which systems and people ask a program to end."""
+
+_FORWARDED = _known("SIGUSR1", "SIGUSR2")
+
+received: int | None = None
+"""The signal that is ending what this process runs; None for a cancellation by other means."""
+
+receivers: set[Callable[[int], object]] = set()
+"""What sends a signal to a task, for each that runs."""
 
 
 def name_of(number: int, unknown: str = "SIG") -> str:
@@ -65,3 +83,40 @@ def interrupts_held() -> Iterator[None]:
     finally:
         if came:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def like_interrupts() -> Iterator[None]:
+    """Inside the block, the first signal of :data:`ENDING` does what SIGINT does, and the ones after it nothing.
+
+    They would end this program alone: the task is in a session of its own. SIGUSR1 and SIGUSR2 are passed on to tasks.
+    """
+    with handled(ENDING, interrupt), handled(_FORWARDED, pass_on):
+        yield
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Call the handler of SIGINT, which :func:`interrupts_held` replaces while a process could be lost."""
+    if remember(number):
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+
+def remember(number: int) -> bool:
+    """Note what is ending this process; false when something else is doing that already."""
+    global received
+    is_first, received = received is None, received or number
+    return is_first
+
+
+def pass_on(number: int, _: object = None) -> None:
+    """Send a signal to the tasks that run; in a thread, because who handles a signal may hold a lock that is needed."""
+
+    def send() -> None:
+        for receiver in tuple(receivers):
+            with suppress(OSError):
+                receiver(number)
+
+    threading.Thread(target=send, name="packtivity-signal", daemon=True).start()

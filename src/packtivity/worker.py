@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
@@ -19,26 +19,26 @@ from packtivity.files import write_whole
 from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
 from packtivity.runtimes.cancellation import CancelFile
-from packtivity.signals import ENDING, handled, nothing
+from packtivity.signals import ENDING, handled, like_interrupts, nothing
 from packtivity.task import Task, run_task
 from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON, ParametersLike
 
 
 def run_envelope(
-    envelope: Mapping[str, Any], patience: float | None = None, leaves_on: Iterable[int] = ()
+    envelope: Mapping[str, Any], patience: float | None = None, leaves_on: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
 
     :param patience: seconds to wait for another run of the same task to end before ``waiting`` is returned; for ever by
         default.
     :param leaves_on: signals with which the engine ends this process, for a reason of its own: the task is ended, and is to
-        be delivered again. In the main thread only.
+        be delivered again; others of their kind end it for good. For a program of ours, in the main thread.
     :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
     :raises ConfigurationError: there is no task document in it.
     """
@@ -49,7 +49,8 @@ def run_envelope(
     except PacktivityError:  # which the task then fails with
         path = None
     with CancelFile(path and record.cancel_path(path), patience) as asked, handled(leaves_on, asked.leave):
-        return answer(envelope["task"], asked)
+        with like_interrupts() if leaves_on else nullcontext():
+            return answer(envelope["task"], asked)
 
 
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
@@ -58,7 +59,9 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     :returns: ``status`` (``succeeded``, ``failed``, ``cancelled``), ``result``, ``error`` and ``record``: the path.
     :raises ConfigurationError: the document is none.
     """
-    with handled(ENDING, nothing, signal.SIG_IGN):  # as workers of pools and engines ignore them, and the task must not
+    with handled(
+        (signal.SIGINT, *ENDING), nothing, signal.SIG_IGN
+    ):  # as workers of pools and engines ignore them, and the task must not
         said = _answer(document, cancel)
     path = said.get("record")
     if path:  # nobody needs to be asked any more to end it
@@ -123,6 +126,7 @@ def _record_failure(path: str, task: Task, error: BaseException, sealed_by: str 
         attempts=0,
         parameters=task.parameters,
         error=record_fields.failure(error),
+        ended_by=record_fields.ended_by(error, RunNotes()),
     )
     try:
         if os.path.dirname(path) == f"{settings.state_dir()}/tasks":

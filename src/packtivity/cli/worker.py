@@ -13,7 +13,7 @@ from packtivity.cli.printing import say_json
 from packtivity.plugins import enable_plugins
 from packtivity.worker import answer, run_envelope
 
-_LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
 """Signals with which an engine ends the process of a task."""
 
 

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
-from packtivity import claims
+from packtivity import claims, signals
 from packtivity.errors import TaskCancelled
 from packtivity.files import is_file
 
@@ -108,8 +108,9 @@ class CancelFile(Cancellation):
         self.path, self._patience = path, patience
         self._over = threading.Event()
 
-    def leave(self, *_: object) -> None:
+    def leave(self, number: int, *_: object) -> None:
         """End the run because its runner has to go; a signal handler, which only notes that."""
+        signals.remember(number)
         self._leaving = True
 
     def why(self) -> Why | None:

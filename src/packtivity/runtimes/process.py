@@ -20,7 +20,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from packtivity import errors, notes
+from packtivity import errors, notes, signals
 from packtivity.runtimes.cancellation import note_end
 from packtivity.runtimes.process_group import ExitWatch, ReportedExit, end_group, parent_argv, signal_group
 from packtivity.settings import caller_environment
@@ -46,8 +46,8 @@ _LEFTOVER_GRACE = 1.0
 _LONGEST_POLL = 86_400.0
 """Seconds; poll counts milliseconds in 32 bits, and a wait that ends too early only begins again."""
 
-_ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-_ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
+_LADDER = (signal.SIGTERM, signal.SIGKILL)
+"""Signals by which a task is ended, after the one that its runner has got."""
 
 
 def run(
@@ -63,8 +63,9 @@ def run(
     """Run ``execution`` to its end.
 
     Returns when the main process has ended: background processes that keep the pipe open are not waited for but
-    ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, ``INT``, ``TERM`` and ``KILL`` go to
-    the whole group, ``grace`` seconds apart, before the error is raised; a second ``KeyboardInterrupt`` skips a wait.
+    ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, the signal that this program has got (else
+    ``INT``), ``TERM`` and ``KILL`` go to the whole group, ``grace`` seconds apart, before the error is raised; a second
+    ``KeyboardInterrupt`` skips a wait.
 
     ``max_rss`` is never below this program's own size, because the kernel counts a process from before its program
     is loaded.
@@ -81,6 +82,8 @@ def run(
     try:
         with interrupts_held():
             watch = _Watch(execution, log, reporter, grace, cancel, keep)
+            if noted:
+                signals.receivers.add(watch.send)
         if reporter is not None:
             reporter.started(execution)
         watch.until_exit()
@@ -153,10 +156,15 @@ class _Watch:
         if self._deadline is not None and now >= self._deadline and not self._exited:
             if not self._rungs:
                 self._timed_out = True
-                self._rungs = list(_ON_TIMEOUT)
+                self._rungs = list(_LADDER)
             self._signalled = True
-            signal_group(self._exit.pid, self._rungs.pop(0))
+            self.send(self._rungs.pop(0))
             self._deadline = time.monotonic() + self._grace if self._rungs else None
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and its group."""
+        if not self._exited:
+            signal_group(self._exit.pid, number)
 
     def _read(self) -> bool:
         """Take what is there; false when there is nothing (for now, or ever)."""
@@ -198,6 +206,7 @@ class _Watch:
         # Looking through all processes is only worth its time when the task did not end by itself.
         left = end_group(self._exit.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
         self._finished = True
+        signals.receivers.discard(self.send)
         self._drain()
         if left and self._log is not None:
             self._log.note(f"ended {left} process{'es' if left > 1 else ''} that the task had left running")
@@ -228,7 +237,9 @@ class _Watch:
         if self._cancel is not None:
             self._poller.unregister(self._cancel)
             self._cancel = None
-        self._rungs = list(_ON_INTERRUPT)
+        first = signal.Signals(signals.received or signal.SIGINT)
+        is_ignored = signal.getsignal(first) is signal.SIG_IGN  # by the task as well, which has inherited that
+        self._rungs = [*(() if first in _LADDER or is_ignored else (first,)), *_LADDER]
         self._deadline = time.monotonic()
         while not self._finished:
             try:

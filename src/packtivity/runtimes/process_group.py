@@ -137,7 +137,7 @@ def parent_argv(
     return (sys.executable, "-I", "-S", program, str(report), added, workdir or "", *argv)
 
 
-def signal_group(group: int, number: signal.Signals) -> None:
+def signal_group(group: int, number: int) -> None:
     """Send a signal to every process of ``group``; an empty group, or one of another user, is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
