@@ -224,7 +224,8 @@ def test_what_a_task_took_is_its_own():
     large = process.run(Execution((sys.executable, "-c", script)))
     assert large.max_rss > 150_000_000
     assert large.cpu > 0.2
-    assert process.run(shell("true")).max_rss < 50_000_000
+    held = b"x" * 100_000_000
+    assert (process.run(shell("true")).max_rss or 0) < 50_000_000, len(held)
 
 
 @pytest.mark.usefixtures("ignored")
@@ -285,4 +286,4 @@ def test_the_other_parent_imports_nothing_of_ours():
     imports = {
         line.split()[1] for line in textwrap.dedent(source).splitlines() if line.startswith(("import ", "from "))
     }
-    assert imports == {"__future__", "os", "signal", "sys"}
+    assert imports == {"__future__", "os", "resource", "signal", "sys"}

@@ -14,6 +14,7 @@ import json
 import os
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, lease, record_fields, seal, settings
@@ -27,11 +28,11 @@ from packtivity.runtimes.cancellation import Heartbeat
 from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Token
 
     from packtivity.handlers.config import ExecutionConfig
-    from packtivity.types import JSON, Metadata, ParametersLike, Spec, State
+    from packtivity.types import JSON, Diagnostic, Metadata, ParametersLike, Spec, State
 
 VERSION = 1
 ATTEMPTS = 3
@@ -100,10 +101,10 @@ def read_sealed(path: str, key: str | None) -> tuple[Any, bool]:
         content = read_whole(path)
     except ValueError:  # a name that no file can have
         content = None
-    found = None if content is None else parsed(content)
+    found: Any = None if content is None else parsed(content)
     if content is None or not is_outcome(found):
         return None, False
-    return found, key is not None and seal.is_sealed(content, key)
+    return record_fields.decoded(found), key is not None and seal.is_sealed(content, key)
 
 
 def is_over(path: str | None, key: str | None) -> bool:
@@ -222,7 +223,8 @@ class RecordWriter:
         self._also = record_path(metadir, metadata, self._given) if self._given else None
         self._parameters = parameters
         self._folders = list(state.readwrite) if state else []
-        self._began = time.time()
+        self._began = self._opened = time.time()
+        self._clock = time.monotonic()
         self._ended: float | None = None
         self._heartbeat: Heartbeat | None = None
         left = taken.left if taken.left.get("id") == task_id else {}
@@ -265,16 +267,20 @@ class RecordWriter:
             raise TaskCancelled("the task was cancelled before it began")
 
     def begin(self, exec_config: ExecutionConfig) -> ExecutionConfig:
-        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost.
+        """Return the configuration to run the task with: its warnings are noted, and without locks, it ends with its claim.
 
         :raises WorkerLost: it has been started often enough.
         """
         if self._given:
             self._check_attempts()
-        if self._lease.token is None:
-            return exec_config
-        self._heartbeat = self._cancel = Heartbeat(self._lease.beat, exec_config.cancel)
-        return exec_config.replace(cancel=self._heartbeat)
+        if self._lease.token is not None:
+            self._heartbeat = self._cancel = Heartbeat(self._lease.beat, exec_config.cancel)
+        return exec_config.replace(cancel=self._cancel, warn=partial(self._note_warning, exec_config.warn))
+
+    def _note_warning(self, warn: Callable[[Diagnostic], None] | None, warning: Diagnostic) -> None:
+        self._notes.warnings.append(f"{warning.code}: {warning.message}")
+        if warn is not None:
+            warn(warning)
 
     def _check_attempts(self) -> None:
         """Refuse a task that its runners have died with, or were told to stop in, too often."""
@@ -322,7 +328,8 @@ class RecordWriter:
             error.add_note(str(second))
 
     def _write(self, status: str, result: JSON, error: BaseException | None) -> None:
-        ended = time.time() if self._ended is None else max(self._began, self._ended)
+        now = self._opened + time.monotonic() - self._clock  # whatever is done to the clock meanwhile
+        ended = max(self._began, now if self._ended is None else self._ended)
         published: list[JSON] = []
         if status == "succeeded":
             checksums = settings.current().record_checksums

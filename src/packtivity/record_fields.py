@@ -7,6 +7,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
+from functools import partial
+from math import isfinite
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +74,7 @@ def document(
         "image": noted.image or ({"reference": image, "digest": None} if image else None),
         "parameters": parameters,
         "missing": list(noted.missing),
-        "warnings": [],
+        "warnings": list(noted.warnings),
     }
     return {
         **about,
@@ -90,8 +93,46 @@ def document(
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
-    """Return a record as JSON text."""
-    return json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
+    """Return a record as strict JSON: where a number is infinite or none, a text stands for it, and ``not_numbers`` has its place."""
+    write = partial(json.dumps, separators=(",", ":"), default=str, allow_nan=False)
+    try:
+        text = write(document)
+    except ValueError:
+        places: list[str] = []
+        strict = _strict(document, "", places)
+        warnings = [f"not-json: the number at {place} does not exist in JSON, and is a text here" for place in places]
+        text = write({**strict, "warnings": strict["warnings"] + warnings, "not_numbers": places})
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _strict(data: JSON, place: str, places: list[str]) -> JSON:
+    """Return a copy with texts for numbers that JSON does not have, whose places (RFC 6901) go to the list."""
+    if isinstance(data, float) and not isfinite(data):
+        places.append(place)
+        return json.dumps(data)
+    if isinstance(data, dict):
+        return {key: _strict(value, f"{place}/{_escaped(str(key))}", places) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_strict(value, f"{place}/{number}", places) for number, value in enumerate(data)]
+    return data
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def decoded(record: dict[str, Any]) -> dict[str, Any]:
+    """Put the numbers back for which texts stand in a record; what cannot be one stays, because anybody may have written it."""
+    places = record.get("not_numbers")
+    for place in places if isinstance(places, list) else ():
+        with suppress(LookupError, TypeError, ValueError, AttributeError):
+            inner: Any = record
+            *above, last = (part.replace("~1", "/").replace("~0", "~") for part in place.split("/")[1:])
+            for part in above:
+                inner = inner[int(part) if isinstance(inner, list) else part]
+            key: Any = int(last) if isinstance(inner, list) else last
+            inner[key] = float(inner[key])
+    return record
 
 
 def _ending(noted: RunNotes) -> dict[str, Any]:
@@ -104,6 +145,7 @@ def _ending(noted: RunNotes) -> dict[str, Any]:
         "source": "rusage",
         "cpu_seconds": round(completed.cpu, 6),
         "peak_memory_bytes": completed.max_rss,
+        "peak_memory_of": None if completed.max_rss is None else "largest process",
         "read_bytes": completed.read_bytes,
         "written_bytes": completed.written_bytes,
         "output_bytes": completed.output_bytes,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
@@ -35,9 +36,6 @@ _LONGEST_NAME = 160
 _SINKS = frozenset({"/dev/null", "/dev/full"})
 formatter = logging.Formatter(LOGFORMAT)
 _LONGEST_LINE = 1 << 16
-
-
-# --- names -----------------------------------------------------------------------------------------------------
 
 
 def safe_name(metadata: Metadata | None) -> str:
@@ -67,9 +65,6 @@ def log_path(metadata: Metadata | None, state: State | None, topic: str) -> str 
     return f"{metadir}/{safe_name(metadata)}.{topic}.log" if metadir else None
 
 
-# --- loggers ---------------------------------------------------------------------------------------------------
-
-
 class ShownFormatter(logging.Formatter):
     """A formatter for a stream that a person may watch: what a document has put into a message is escaped."""
 
@@ -84,6 +79,7 @@ _active: ContextVar[Mapping[tuple[str, str | None], logging.Logger]] = ContextVa
 class LogFile(logging.Handler):
     """Appends records to a file, each with one write; unlike :class:`logging.FileHandler` it fails aloud.
 
+    :ivar is_new: whether there was nothing in it when it was opened.
     :raises StateError: the file cannot be opened.
     """
 
@@ -95,6 +91,7 @@ class LogFile(logging.Handler):
             self._descriptor = _open(path)
         except OSError as error:
             raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
+        self.is_new = not os.fstat(self._descriptor).st_size
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; see :meth:`append`."""
@@ -169,7 +166,13 @@ def default_logging_handlers(
     path = log_path(metadata, state, topic)
     if path is not None:
         log.addHandler(LogFile(path))
-        log.info("starting file logging for topic: %s", topic)
+        log.info("%s", _beginning(topic))
+
+
+def _beginning(topic: str) -> str:
+    """Return the first line of a log, with what tells how the times in it, which are those of this machine, differ from UTC."""
+    offset = time.strftime("%z")
+    return f"starting file logging for topic: {topic} (times are UTC{offset[:3]}:{offset[3:]})"
 
 
 def _level(name: str) -> int:
@@ -280,9 +283,6 @@ def log_failure(log: logging.Logger, error: BaseException) -> None:
         error.add_note(f"{type(second).__name__}: {second}")
 
 
-# --- output of the task ----------------------------------------------------------------------------------------
-
-
 @contextmanager
 def run_log(
     exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str = "run"
@@ -373,6 +373,9 @@ class RunLogFile:
         :raises StateError: the file cannot be written.
         """
         prefix = self._prefix()
+        if self._file.is_new:
+            self._file.is_new = False
+            self._file.append(prefix + f"{_beginning(self._name.rpartition('.')[2])}\n".encode())
         lines = chunk.replace(b"\n", b"\n" + prefix)
         if not self._line_open:
             lines = prefix + lines

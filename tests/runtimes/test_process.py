@@ -125,10 +125,10 @@ def test_a_signal_is_a_negative_exit_code():
 
 def test_times_and_cpu_are_measured():
     before = time.time()
-    done = process.run(Execution((sys.executable, "-c", "sum(i for i in range(2_000_000)); 'x' * 60_000_000")))
+    done = process.run(Execution((sys.executable, "-c", "sum(i for i in range(2_000_000)); 'x' * 400_000_000")))
     assert before <= done.started < done.ended <= time.time()
     assert 0.02 < done.cpu < 10
-    assert 60_000_000 < done.max_rss < 1_000_000_000
+    assert 400_000_000 < done.max_rss < 1_000_000_000
 
 
 def test_no_input_is_an_empty_input():
@@ -573,7 +573,7 @@ def test_much_output_reaches_the_log_file_whole(tmp_path):
     process.run(shell("seq 100000"), log=log)
     log.close()
     lines = (tmp_path / "log").read_text().splitlines()
-    assert [line.rpartition(" | ")[2] for line in lines] == [str(n) for n in range(1, 100001)]
+    assert [line.rpartition(" | ")[2] for line in lines[1:]] == [str(n) for n in range(1, 100001)]
 
 
 def test_a_pipe_that_cannot_be_widened_works_as_well(monkeypatch):

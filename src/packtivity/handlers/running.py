@@ -82,11 +82,11 @@ def log_completed(step: Logger, completed: Completed) -> None:
     """Log how a run ended and what it used."""
     notes.current().completed = completed
     step.info(
-        "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
+        "%s after %.3f s (CPU %.3f s, %soutput %d bytes)",
         ending(completed.returncode),
         completed.ended - completed.started,
         completed.cpu,
-        completed.max_rss / 1e6,
+        "" if completed.max_rss is None else f"memory {completed.max_rss / 1e6:.1f} MB, ",
         completed.output_bytes,
     )
 

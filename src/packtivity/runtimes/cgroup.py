@@ -46,6 +46,7 @@ class Usage:
             "source": self.source,
             "cpu_seconds": None if self.cpu is None else round(self.cpu, 6),
             "peak_memory_bytes": self.memory,
+            "peak_memory_of": None if self.memory is None else "all processes",
             "read_bytes": self.read,
             "written_bytes": self.written,
         }

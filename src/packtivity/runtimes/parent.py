@@ -2,12 +2,13 @@
 
 It is run as a program of its own that imports nothing of packtivity: ``python -I -S parent.py REPORT DROPPED WORKDIR PROGRAM …``.
 REPORT is a descriptor. It gets a line with the process id, or ``error``, an error number and of what; in the end, one with the
-wait status and what the process took: seconds of CPU, peak memory, blocks read and written (wait4(2)).
+wait status and what the process took: seconds of CPU, peak memory, blocks read and written (wait4(2)), and our own peak memory.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 
@@ -17,6 +18,18 @@ _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.S
 
 def _nothing(*_: object) -> None:
     return
+
+
+def own_peak() -> int:
+    """Return the peak memory of this process, in the units of getrusage(2).
+
+    Not what that says, which is what the process that has started this one had taken, if that was more.
+    """
+    try:
+        with open("/proc/self/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main(report: int, dropped: str, workdir: str, argv: list[str]) -> None:
@@ -46,7 +59,7 @@ def main(report: int, dropped: str, workdir: str, argv: list[str]) -> None:
         return
     os.write(report, b"%d\n" % pid)
     _, status, usage = os.wait4(pid, 0)
-    took = usage.ru_utime + usage.ru_stime, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock
+    took = usage.ru_utime + usage.ru_stime, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock, own_peak()
     try:
         os.write(report, f"{status} {' '.join(map(str, took))}\n".encode())
     except BrokenPipeError:  # whoever wanted to know has died

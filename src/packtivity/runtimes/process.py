@@ -67,9 +67,6 @@ def run(
     ``INT``), ``TERM`` and ``KILL`` go to the whole group, ``grace`` seconds apart, before the error is raised; a second
     ``KeyboardInterrupt`` skips a wait.
 
-    ``max_rss`` is never below this program's own size, because the kernel counts a process from before its program
-    is loaded.
-
     :param grace: seconds between the signals.
     :param keep: descriptors that the process inherits; a lock held through one is held as long as the process lives.
     :param noted: it is the task itself, so if it is cut short, the record says what it had taken by then.
@@ -114,7 +111,7 @@ class _Watch:
         keep: tuple[int, ...] = (),
     ) -> None:
         self._log, self._reporter, self._grace = log, reporter, grace
-        self._started = time.time()
+        self._started, self._clock = time.time(), time.monotonic()
         self._program = execution.argv[0]
         self._output, self._exit = _start(execution, keep)
         self._exited = self._finished = self._timed_out = self._signalled = False
@@ -218,7 +215,7 @@ class _Watch:
             )
         return Completed(
             started=self._started,
-            ended=time.time(),
+            ended=self._started + time.monotonic() - self._clock,  # whatever is done to the clock meanwhile
             output_bytes=self._count,
             tail=self._tail,
             timed_out=self._timed_out,

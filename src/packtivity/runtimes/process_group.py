@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import runners
+from packtivity.runtimes.parent import own_peak
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
 _RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
+_SURE = 1 << 20
+"""Bytes: the kernel counts memory in batches."""
 
 
 class Collected(NamedTuple):
@@ -26,20 +29,25 @@ class Collected(NamedTuple):
 
     :ivar returncode: exit code, negative for a signal.
     :ivar cpu: seconds.
-    :ivar max_rss, read_bytes, written_bytes: bytes.
+    :ivar max_rss: peak memory of the largest process, bytes; None when none was larger than this program: the kernel counts a
+        process from before its own program is loaded.
+    :ivar read_bytes, written_bytes: bytes.
     """
 
     returncode: int
     cpu: float
-    max_rss: int
+    max_rss: int | None
     read_bytes: int
     written_bytes: int
 
     @classmethod
-    def of(cls, status: int, cpu: float, max_rss: int, read: int, written: int) -> Collected:
-        """Read what wait4(2) says."""
-        code = os.waitstatus_to_exitcode(status)
-        return cls(code, cpu, max_rss * _RSS_UNIT, read * _BLOCK, written * _BLOCK)
+    def of(cls, status: int, cpu: float, max_rss: int, read: int, written: int, parent: int) -> Collected:
+        """Read what wait4(2) says.
+
+        :param parent: peak memory of what started it, as it was then, in the units of ``max_rss``.
+        """
+        code, is_own = os.waitstatus_to_exitcode(status), (max_rss - parent) * _RSS_UNIT > _SURE
+        return cls(code, cpu, max_rss * _RSS_UNIT if is_own else None, read * _BLOCK, written * _BLOCK)
 
 
 class ExitWatch:
@@ -50,7 +58,7 @@ class ExitWatch:
 
     def __init__(self, process: Child) -> None:
         self.pid = process.pid
-        self._process = process
+        self._process, self._peak = process, own_peak()
         self._collected: Collected | None = None
         self._thread: threading.Thread | None = None
         try:
@@ -69,8 +77,8 @@ class ExitWatch:
     def _collect(self) -> None:
         with suppress(ChildProcessError):  # another part of this program has collected it: the status cannot be had
             _, status, usage = os.wait4(self.pid, 0)
-            cpu = usage.ru_utime + usage.ru_stime
-            self._collected = Collected.of(status, cpu, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock)
+            took = usage.ru_utime + usage.ru_stime, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock
+            self._collected = Collected.of(status, *took, self._peak)
         self._process.returncode = 0 if self._collected is None else self._collected.returncode
 
     def fileno(self) -> int:
@@ -119,7 +127,7 @@ class ReportedExit(ExitWatch):
             while piece := os.read(self._descriptor, 256):
                 self._lines += piece
             words = self._lines.split()[1:]
-            if len(words) == 5:
+            if len(words) == 6:
                 status, cpu, *counts = words
                 self._collected = Collected.of(int(status), float(cpu), *map(int, counts))
             else:  # somebody has killed its parent
