@@ -90,7 +90,7 @@ def test_a_worker_command_that_was_started_so_knows_it_too(folder, state):
 
 
 def test_what_was_blocked_is_not_blocked_in_a_task_and_what_was_ignored_for_nohup_stays_so(folder):
-    write_spec(folder, "grep -E 'SigBlk|SigIgn' /proc/$$/status > signals")
+    write_spec(folder, "exec grep -E 'SigBlk|SigIgn' /proc/self/status > signals")
     program = (
         "import os, signal, sys\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1})\n"
@@ -263,9 +263,15 @@ def test_what_ends_the_whole_job_does_not_keep_the_parent_from_telling(tmp_path)
 @pytest.mark.usefixtures("ignored")
 def test_when_the_parent_is_killed_the_task_ends_and_has_failed(tmp_path):
     log = Log()
+
+    def kill():
+        log.write_seen.wait(40)
+        os.kill(int(log.content.split()[1]), signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
     with pytest.raises(errors.WorkerLost, match="not known"):
-        process.run(shell("echo $$; kill -KILL $PPID; sleep 60"), log=log)
-    pid = int(log.content)
+        process.run(shell("echo $$ $PPID; exec sleep 60"), log=log)
+    pid = int(log.content.split()[0])
     until(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
 
 

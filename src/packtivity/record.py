@@ -10,6 +10,7 @@ Its form is published as a JSON Schema: :func:`schema`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, lease, record_fields, seal, settings
 from packtivity.datamodel import as_given
-from packtivity.digests import hasher
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
 from packtivity.notes import RunNotes, close_notes, open_notes
@@ -147,8 +147,7 @@ def is_outcome(found: Any) -> bool:
 def task_key(spec: Spec, parameters: JSON, state: State | None) -> str:
     """Return what is the same for the same task and differs for any other: 16 hexadecimal digits."""
     text = json.dumps([spec, parameters, state.json() if state else None], default=str)
-    digest: str = hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return digest[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 # --- writing it ------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import FrameType
 
 
 def _known(*names: str) -> tuple[signal.Signals, ...]:
@@ -73,35 +72,50 @@ def handled(
             signal.signal(number, before)
 
 
+_held: list[int] | None = None
+
+
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Put off ``KeyboardInterrupt`` until the block ends, so that no process is started and lost."""
-    came: list[int] = []
+    global _held  # noqa: PLW0603 - signals are of the process
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _held = came = []
     try:
         with handled((signal.SIGINT,), lambda number, _: came.append(number), signal.default_int_handler):
             yield
     finally:
+        _held = None
         if came:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def like_interrupts() -> Iterator[None]:
-    """Inside the block, the first signal of :data:`ENDING` does what SIGINT does, and the ones after it nothing.
+def like_interrupts(handler: Callable[..., object] | None = None) -> Iterator[None]:
+    """Inside the block, the first of SIGINT and :data:`ENDING` raises ``KeyboardInterrupt``; later ones but SIGINT do nothing.
 
     They would end this program alone: the task is in a session of its own. SIGUSR1 and SIGUSR2 are passed on to tasks.
+
+    :param handler: handles them in place of :func:`interrupt`.
     """
-    with handled(ENDING, interrupt), handled(_FORWARDED, pass_on):
+    ends = handler or interrupt
+    with (
+        handled((signal.SIGINT,), ends, signal.default_int_handler),
+        handled(ENDING, ends),
+        handled(_FORWARDED, pass_on),
+    ):
         yield
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Call the handler of SIGINT, which :func:`interrupts_held` replaces while a process could be lost."""
-    if remember(number):
-        handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):
-            raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
+def interrupt(number: int, _: object = None) -> None:
+    """Raise ``KeyboardInterrupt`` for the first signal, and for each SIGINT; later while a process could be lost."""
+    if not remember(number) and number != signal.SIGINT:
+        return
+    if _held is None:
+        raise KeyboardInterrupt
+    _held.append(number)
 
 
 def remember(number: int) -> bool:

@@ -12,6 +12,7 @@ several threads neither mix nor lose each other's lines.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -19,9 +20,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
-from packtivity.digests import hasher
 from packtivity.errors import ConfigurationError, PacktivityError, StateError
-from packtivity.files import open_file, open_folder, open_sink
+from packtivity.files import open_file, open_folder
 from packtivity.printable import escaped
 from packtivity.registry import load_object
 
@@ -45,7 +45,7 @@ def safe_name(metadata: Metadata | None) -> str:
     content = os.fsencode(safe)
     if len(content) <= _LONGEST_NAME:
         return safe
-    digest: str = hasher(len(content))(content).hexdigest()[:12]
+    digest = hashlib.sha256(content).hexdigest()[:12]
     return content[: _LONGEST_NAME - 13].decode("utf-8", "ignore") + "-" + digest
 
 
@@ -125,14 +125,14 @@ def _open(path: str) -> int:
     A link to another file or directory is not followed, and nothing but a file is opened: an earlier task may have put it
     there to get at the target. Links to :data:`_SINKS` are the exception.
     """
-    folder, name = os.path.split(path)
-    flags = os.O_WRONLY | os.O_APPEND
+    (folder, name), flags = os.path.split(path), os.O_WRONLY | os.O_APPEND
     directory = open_folder(folder)
     try:
         return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
     except FileExistsError:
-        if os.path.islink(path) and os.path.realpath(path) in _SINKS:
-            return open_sink(os.path.realpath(path), flags)
+        target = os.path.realpath(path) if os.path.islink(path) else ""
+        if target in _SINKS:
+            return os.open(target, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         return open_file(name, flags, directory)
     finally:
         os.close(directory)

@@ -13,11 +13,11 @@ from packtivity.files import write_whole
 from packtivity.runtimes import image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
+from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
-from packtivity.runtimes.image_lock import locked_reference
-from packtivity.runtimes.probe import probe
+from packtivity.runtimes.images import locked_reference
 from packtivity.settings import caller_environment, current, temporary_dir
 from packtivity.types import Execution
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from packtivity.runtimes.base import Runtime
     from packtivity.runtimes.cancellation import Cancellation
-    from packtivity.runtimes.image_store import Image
+    from packtivity.runtimes.images import Image
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
@@ -207,7 +207,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
         launch = _launch(runtime, execution, image, cleanup)
         if stats is not None:
-            launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
+            launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             notes.current().argv = list(argv)
