@@ -166,7 +166,7 @@ def of_load(file: Location, spec: str, toplevel: str | None, settings: Settings,
 
 def of_file(file: WebFile | GitLabFile, settings: Settings) -> Access:
     """Return what may be reached for one document that the user, or this program, named itself."""
-    return Access(settings, _named(file, settings, whole=True))
+    return Access(settings, [*_named(file, settings, whole=True)])
 
 
 def _toplevel(spec: str, toplevel: str | None, settings: Settings) -> WebFile | GitLabFile | None:

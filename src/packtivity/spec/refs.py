@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
@@ -54,9 +54,13 @@ class Unresolvable(Exception):
 
 
 class File:
-    """A document as a place: what references in it are relative to."""
+    """A document as a place: what references in it are relative to.
+
+    :cvar remote: whether it is on the network.
+    """
 
     __slots__ = ()
+    remote: ClassVar[bool] = True
 
     def join(self, reference: str) -> Location:
         """Return what a reference without its fragment names, seen from this document."""
