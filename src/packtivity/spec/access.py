@@ -213,10 +213,8 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
         place = remote_base(name, settings)
         server = origin(place.url)
     except (ValueError, LoadError):
-        shown = without_secrets(name)
-        raise ConfigurationError(
-            f"--trust-source (PACKTIVITY_TRUSTED_SOURCES): {shown!r} is no source", hint=form
-        ) from None
+        message = f"--trust-source (PACKTIVITY_TRUSTED_SOURCES): {without_secrets(name)!r} is no source"
+        raise ConfigurationError(message, hint=form) from None
     if isinstance(place, GitLabFile):
         yield Source(server, place.repository.casefold())
         return

@@ -33,20 +33,16 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
     for name in environment["env"]:
         if not (name.isascii() and name.isidentifier()):
             message, path = f"{name!r} is not a valid name of a variable", ("environment", "env", name)
-            hint, expected = (
-                "Rename it; the task cannot run with it.",
-                "letters, digits and underscores, and no digit first",
-            )
+            expected = "letters, digits and underscores, and no digit first"
+            hint = "Rename it; the task cannot run with it."
             yield Finding("bad-variable-name", message, path, at_key=True, expected=expected, hint=hint)
     for index, resource in enumerate(environment["resources"]):
         yield from _resource_findings(resource, ("environment", "resources", index))
     for index, mount in enumerate(environment["par_mounts"]):
         for key in ("mountpath", "jqscript"):
             if key not in mount:
-                path, hint = (
-                    ("environment", "par_mounts", index),
-                    f"Add {key}; both 'mountpath' and 'jqscript' are needed.",
-                )
+                path = ("environment", "par_mounts", index)
+                hint = f"Add {key}; both 'mountpath' and 'jqscript' are needed."
                 yield Finding("incomplete-mount", f"this entry has no {key!r}", path, expected=key, hint=hint)
 
 

@@ -92,17 +92,14 @@ def refuse_expansion(root: yaml.Node, text: Text) -> None:
         node = waiting.pop()
         if node not in children:
             inner = node.value if isinstance(node, yaml.CollectionNode) else []
-            children[node] = (
-                [child for pair in inner for child in pair] if isinstance(node, yaml.MappingNode) else inner
-            )
+            is_mapping = isinstance(node, yaml.MappingNode)
+            children[node] = [child for pair in inner for child in pair] if is_mapping else inner
             waiting += children[node]
     try:
         leaves_first = list(TopologicalSorter(children).static_order())
     except CycleError as error:
-        at, hint = (
-            max(node.start_mark.index for node in error.args[1]),
-            "Let the alias name an anchor (&) that ends before it.",
-        )
+        at = max(node.start_mark.index for node in error.args[1])
+        hint = "Let the alias name an anchor (&) that ends before it."
         raise text.error(at, "circular-alias", "this contains an alias (*) to itself", hint) from None
     depths: dict[yaml.Node, int] = {}
     sizes: dict[yaml.Node, int] = {}
