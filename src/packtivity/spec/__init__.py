@@ -76,7 +76,7 @@ def check(
     from packtivity.spec.diagnostics import locate  # the door to all that explains: something is wrong
     from packtivity.spec.explain import mistakes
 
-    return [locate(finding, document) for finding in mistakes(document.data)]
+    return [locate(finding, document) for finding in mistakes(document.data, document)]
 
 
 def _filled(data: JSONValue, schemasource: SchemaSource, schemaname: str, offline: bool | None) -> JSON:
@@ -130,13 +130,18 @@ def inspect(
         document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     except errors.InvalidSpec as error:
         return Report(None, None, tuple(arrange(error.diagnostics)))
-    found = [*document.problems, *(parameters.problems if parameters else ())]
+    found = [*schemas.doubtful(document.problems), *(parameters.problems if parameters else ())]
     if wrong := check(document, schemasource, schemaname, offline=offline):
+        places = {one.position for one in wrong}  # a value of the wrong kind is told once
+        found = [one for one in found if one.code != "not-as-written" or one.position not in places]
         return Report(None, document, tuple(arrange([*found, *wrong])))
     filled = _filled(document.data, schemasource, schemaname, offline)
     if schemas.accepts(document.data):
+        found += lint.advise(document)
         found += lint.lint_spec(document, filled, lint.names_of(parameters.data) if parameters else None)
-        if parameters:
+        if parameters is None:
+            found += lint.lint_stage(filled, document)
+        else:
             found += lint.lint_parameters(filled, parameters.data, state_names, document=document, places=parameters)
     return Report(filled, document, tuple(arrange(found)))
 

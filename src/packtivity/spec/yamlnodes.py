@@ -121,6 +121,7 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 _ANCHOR = re.compile(r"&([\w-]+)")
 _KEY = re.compile(r"( *(?:- +)*)[\w.$-]+")
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
+_CLOSED = re.compile(r"""(?:^|[:?,\[{-])\s*(?:[&!]\S+\s+)*('[^'\n]*'|"[^"\n]*")\Z""", re.MULTILINE)
 _PATTERN = "If text is meant (a pattern, say), put it in quotes."
 _INDENT = "Look at the indentation of this line and of those above."
 _BLOCK = (
@@ -186,9 +187,27 @@ def _meaning(problem: str, content: str, offset: int) -> tuple[str, str]:
         before = content[content.rfind("\n", 0, offset) + 1 : offset]
         if opened := re.search(r"""(?:^|[:?-])\s+(?:[&!]\S+\s+)*([\[{"'])""", before):
             message = f"the value that begins with {opened[1]} has ended, and something follows it"
-            return message, "Put the whole value in quotes, or write it as a block after '|'."
+            return message, _own_quotes(
+                content, offset
+            ) or "Put the whole value in quotes, or write it as a block after '|'."
         return "this does not go on with what stands above it", _INDENT
-    return f"not YAML: {problem}", _BLOCK if "expected" in problem else ""
+    hint = _own_quotes(content, offset) or _BLOCK if "expected" in problem else ""
+    return f"not YAML: {problem}", hint
+
+
+def _own_quotes(content: str, offset: int) -> str | None:
+    """Explain a quoted text that a quote of its own has ended, such as ``'it's done'``."""
+    closed = _CLOSED.search(content, content.rfind("\n", 0, offset) + 1, offset)
+    mark = closed[1][0] if closed else ""
+    rest = re.compile(rf"(.*?){mark}(?=[ \t\r]*(?:$|#|[,}}\]]))", re.MULTILINE).match(content, offset)
+    if not closed or not rest:
+        return None
+    inner = closed[1][1:] + rest[1]
+    other, escaped = ('"', "''") if mark == "'" else ("'", '\\"')
+    written = f"{other}{inner}{other}"
+    if other in inner or "\\" in inner:
+        written = f"{mark}{inner.replace(mark, escaped)}{mark}"
+    return f"The text has {mark} in it, which ends it: write {written}"
 
 
 def _too_far_in(content: str, offset: int) -> tuple[str, str] | None:
