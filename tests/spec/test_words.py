@@ -163,6 +163,15 @@ def test_where_a_truth_value_is_meant_any_word_for_it_is_good(diagnose: Any) -> 
     assert diagnose(NOTHING + publisher) == ()
 
 
+def test_loading_warns_of_the_same_as_inspecting(diagnose: Any) -> None:
+    text = NOTHING + "publisher:\n  publisher_type: constant-pub\n  publish: {a: NO, b: 2024-01-31, a: 1e-3}\n"
+    told: list[Diagnostic] = []
+    inspected = diagnose(text)
+    load("spec.yml", warn=told.append)
+    assert sorted(told) == sorted(inspected)
+    assert sorted(one.code for one in told) == ["date-as-string", "duplicate-key", "not-as-written", "not-as-written"]
+
+
 # --- publishers ------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ editors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors
@@ -30,6 +30,7 @@ def load(
     validate: bool = True,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),
+    warn: Callable[[Diagnostic], None] | None = None,
 ) -> dict[str, Any]:
     """Return a spec as plain data with its defaults filled.
 
@@ -40,6 +41,7 @@ def load(
     :param validate: whether a document that is no spec is an error; defaults are filled either way.
     :param offline: take remote documents from the cache only; by default as the settings say.
     :param trusted_sources: sources that documents may refer to as if they were named here (logins, private networks).
+    :param warn: called with each warning about how a valid spec is written, a repeated key say.
     :raises LoadError: a document cannot be fetched.
     :raises InvalidSpec: a document cannot be read, or is no spec; every mistake is in its ``diagnostics``.
     """
@@ -49,6 +51,9 @@ def load(
 
         arranged = arrange(found)
         raise errors.InvalidSpec("\n".join(map(one_line, arranged)), arranged)
+    if warn:
+        for problem in schemas.doubtful(document.problems):
+            warn(problem)
     filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
 
