@@ -76,7 +76,7 @@ def test_only_braces_of_given_parameters_are_left_when_they_are_known(diagnose: 
 
 def test_in_a_long_text_the_placeholders_to_leave_are_named(diagnose: Any) -> None:
     (found,) = diagnose(task("f() {\n  echo {name} {name} {other};\n}"))
-    assert found.hint.endswith("belong to the script itself. Leave {name} and {other} as it is.")
+    assert found.hint.endswith("belong to the script itself. Leave {name} and {other} as they are.")
 
 
 def test_the_remedy_for_braces_mends_them(diagnose: Any) -> None:

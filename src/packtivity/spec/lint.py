@@ -338,7 +338,8 @@ def _remedy(template: Template, start: int, end: int, given: frozenset[str]) -> 
     doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
     if "\n" in inner or len(inner) > 58:
         doubled = "{{ for { and }} for } that belong to the script itself."
-        doubled += f" Leave {listed(list(dict.fromkeys(use.text for use in meant)))} as it is." if meant else ""
+        names = list(dict.fromkeys(use.text for use in meant))
+        doubled += f" Leave {listed(names)} as {'they are' if names[1:] else 'it is'}." if names else ""
     name = inner.strip()
     if name.isidentifier():
         return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."
