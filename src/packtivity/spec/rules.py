@@ -10,7 +10,7 @@ from packtivity.errors import ParameterError
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article
 from packtivity.spec.image_names import full_image, is_path, is_uri
-from packtivity.spec.parts import jq_programs, templates
+from packtivity.spec.parts import jq_programs, templates, wildcard_at
 from packtivity.types import JSONValue, Path
 
 RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
@@ -112,7 +112,7 @@ def advice_findings(spec: dict[str, Any]) -> Iterator[Finding]:
             message = f"{moved[1]!r} leaves the work directory: files written by relative names stay in the container"
             hint = "Write results to the paths that parameters give, such as {outputfile}."
             yield template.finding(moved.start(1), "leaves-workdir", message, hint)
-        at = _pattern_at(template.text) if template.source == "publisher" else -1
+        at = wildcard_at(template.text) if template.source == "publisher" else -1
         if at >= 0 and not publisher.get("glob"):
             message = f"the pattern {template.text!r} is published as it stands, because 'glob' is not true"
             hint = "Write glob: true to publish the list of files that match."
@@ -121,10 +121,3 @@ def advice_findings(spec: dict[str, Any]) -> Iterator[Finding]:
 
 def _has_no_tag(image: str) -> bool:
     return not (is_path(image) or is_uri(image) or "@" in image or ":" in image.rpartition("/")[2])
-
-
-def _pattern_at(text: str) -> int:
-    """Return where a text has a wildcard of paths, -1 where it surely has none."""
-    plain = re.sub(r"\{[^{}]*\}", lambda found: " " * len(found[0]), text)
-    wildcard = re.search(r"\*" if "/" not in text else r"[*?\[]", plain)
-    return wildcard.start() if wildcard else -1
