@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +192,19 @@ def other(tmp_path):
     made = tmp_path / "other"
     made.mkdir()
     return made
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_link_that_was_there_before_is_refused_and_the_hint_says_why(state, other, monkeypatch, recorded):
+    monkeypatch.setenv("PACKTIVITY_RECORD", str(recorded))
+    shutil.rmtree(state.metadir, ignore_errors=True)
+    os.symlink(other, state.metadir)
+    error = run(state, "true")
+    assert f"{state.metadir} is a link to another place" in error.message
+    assert error.hint == (
+        "A task may have put that there, so nothing is written through it: remove it, or take another directory."
+    )
+    assert list(other.iterdir()) == []
 
 
 @pytest.mark.parametrize("ends", ["exit 0", "exit 1"])

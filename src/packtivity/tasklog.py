@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
 from packtivity.errors import ConfigurationError, PacktivityError, StateError
-from packtivity.files import open_file, open_folder
+from packtivity.files import open_file, open_folder, remedy
 from packtivity.printable import escaped
 from packtivity.registry import load_object
 
@@ -90,7 +90,7 @@ class LogFile(logging.Handler):
         try:
             self._descriptor = _open(path)
         except OSError as error:
-            raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
+            raise StateError(f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
         self.is_new = not os.fstat(self._descriptor).st_size
 
     def emit(self, record: logging.LogRecord) -> None:

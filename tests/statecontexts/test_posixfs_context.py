@@ -26,7 +26,11 @@ from packtivity.statecontexts.trees import tree_hash
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COMMON = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COMMON = settings(
+    deadline=None,
+    max_examples=500 if "PACKTIVITY_SOAK_SECONDS" in os.environ else 60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 # --- directories ---
 
@@ -499,7 +503,7 @@ def calls(leaves):
     state.model(create(data))
     sys.setprofile(None)
     return count
-print(calls(4000) / calls(400))
+print(calls(1000) / calls(100))
 """
     ratio = float(subprocess.check_output([sys.executable, "-c", program]))
     assert 8 < ratio < 12
