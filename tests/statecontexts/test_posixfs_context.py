@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from packtivity import lease
+from packtivity import lease, runners
 from packtivity.datamodel import PureJsonModel, TypedLeafs, create
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import MissingName, TemplateError
@@ -277,7 +277,7 @@ def left_running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[byte
         holder = lease.take(str(tmp_path / "w" / "_packtivity" / "one.0123.state.json"))
         process = subprocess.Popen(["sleep", "60"], pass_fds=[holder.descriptor])
         started.append(process)
-        state = {"runner": lease.runner() if runner_lives else {**lease.runner(), "pid": dead.pid}}
+        state = {"runner": runners.runner() if runner_lives else {**runners.runner(), "pid": dead.pid}}
         Path(holder.path).write_text(json.dumps(state))
         holder.leave()
         return process

@@ -160,6 +160,13 @@ def templates(spec: dict[str, Any]) -> Iterator[Template]:
             yield Template(path, text, "publisher")
 
 
+def wildcard_at(text: str) -> int:
+    """Return where a text has a wildcard of paths, -1 where it surely has none."""
+    plain = re.sub(r"\{[^{}]*\}", lambda found: " " * len(found[0]), text)
+    wildcard = re.search(r"\*" if "/" not in text else r"[*?\[]", plain)
+    return wildcard.start() if wildcard else -1
+
+
 def strings(data: JSONValue, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Yield every string of a document, keys left out, with its path, which begins with ``path``."""
     for inner, leaf in iter_leaves(data):
