@@ -13,7 +13,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import count
 
+from packtivity import settings
+from packtivity.errors import PublishError
+
+_MOST_PARTS = 500
 _MAGIC = frozenset("*?[")
 
 
@@ -23,8 +28,21 @@ def glob(pattern: str) -> list[str]:
     :param pattern: path with wildcards; relative to the current directory unless it is absolute. A path without
         wildcards gives itself if it exists (as a dangling link, too); one that ends in ``/`` gives directories only.
     :return: paths in the form of the pattern, relative or absolute. Directories that cannot be read count as empty.
+    :raises PublishError: the pattern has too many parts, or there are more matches, with the directories on the way to them,
+        than the setting ``PACKTIVITY_GLOB_LIMIT`` allows: ``**/**/**`` finds a file once for each way to it.
     """
-    return sorted(_matches(pattern, inner=False))
+    if pattern.count("/") > _MOST_PARTS:
+        raise PublishError(f"the pattern {pattern[:60]!r} … has more than {_MOST_PARTS} parts", hint="Shorten it.")
+    limit, met = settings.current().glob_limit, count(1)
+
+    def counted(paths: Iterator[str]) -> Iterator[str]:
+        for path in paths:
+            if next(met) > limit:
+                hint = "Narrow the pattern, with fewer **, or set PACKTIVITY_GLOB_LIMIT."
+                raise PublishError(f"the pattern {pattern!r} finds more than {limit} paths", hint=hint)
+            yield path
+
+    return sorted(counted(_matches(pattern, counted, inner=False)))
 
 
 def has_magic(pattern: str) -> bool:
@@ -32,14 +50,14 @@ def has_magic(pattern: str) -> bool:
     return not _MAGIC.isdisjoint(pattern)
 
 
-def _matches(pattern: str, *, inner: bool) -> Iterator[str]:
+def _matches(pattern: str, counted: Callable[[Iterator[str]], Iterator[str]], *, inner: bool) -> Iterator[str]:
     """Give matches; as the inner part of a longer pattern, only directories, and the base of ``**`` too."""
     if not has_magic(pattern):
         if os.path.lexists(pattern):
             yield pattern
         return
     directory, name = os.path.split(pattern)
-    bases = _matches(directory, inner=True) if has_magic(directory) else iter((directory,))
+    bases = counted(_matches(directory, counted, inner=True)) if has_magic(directory) else iter((directory,))
     for base in bases:
         if name == "**":
             yield from _everything(base, inner=inner)
