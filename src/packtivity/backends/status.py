@@ -223,10 +223,13 @@ def _collected(seen: Seen, limits: Limits) -> Decision:
 
 def _held(seen: Seen, limits: Limits, *, vanished: bool) -> Decision:
     """Return the decision for a task whose lock is held by a runner of it, or by what that has left running."""
-    timed = (vanished and limits.revives) or seen.cancel
+    caused, timed = seen.native.cause is not None, (vanished and limits.revives) or seen.cancel
     if vanished and limits.revives and seen.stable >= limits.lag:
-        return Decision("2", "lost", ("deliver",), reason="its runner has died, and its processes live on", timed=True)
-    todo: tuple[Todo, ...] = ("kill",) if seen.cancel and seen.stable >= CANCEL_GRACE else ()
+        # what an engine has ended for a reason is not run again: row 12 says why, once what is left of it has gone
+        todo: tuple[Todo, ...] = ("end",) if caused else ("deliver",)
+        reason = "its runner has died, and its processes live on"
+        return Decision("2b" if caused else "2", "lost", todo, seen.native.cause, reason, timed=True)
+    todo = ("kill",) if seen.cancel and seen.stable >= CANCEL_GRACE else ()
     return Decision("3", "running", todo, timed=timed)
 
 

@@ -49,6 +49,7 @@ _HOMES = {name: row.home for row in ENGINES for name in (row.backend, row.proxy)
 _HOMES |= {
     "default_celeryapp": "engines.celery",
     "run_nullary": "engines.celery",
+    "ExternalAsyncBackend": "external",
     "DefaultExternalJobBackend": "external",
 }
 

@@ -61,7 +61,7 @@ def remedy(words: str) -> str:
 
 
 class _NoAnswerError(BackendError):
-    pass
+    """It may have been done all the same."""
 
 
 def _run(*argv: str, script: str = "", may_fail: bool = False) -> subprocess.CompletedProcess[str]:
