@@ -123,7 +123,7 @@ def _register(row: engines.Row) -> None:
         return is_async, getattr(engines, row.backend)(**{**backendopts, **chosen})
 
     def load(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-        return _with_backend(getattr(engines, row.proxy).fromJSON(jsondata), row.answers, best_effort_backend)
+        return _with_backend(getattr(engines, row.proxy).fromJSON(jsondata), row.name, best_effort_backend)
 
     backend(row.name)(make)
     proxyloader(row.proxy)(load)

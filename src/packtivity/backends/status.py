@@ -204,21 +204,14 @@ def _decide(seen: Seen, limits: Limits) -> Decision:
 
 def _collected(seen: Seen, limits: Limits) -> Decision:
     """Return the decision for a task that runs without a worker of ours: nobody locks anything while it runs."""
-    said, reason = seen.native.said, seen.native.reason
-    if said == "unknown" or (said == "gone" and not seen.own):
-        return Decision("13", "unknown", reason=reason)
-    if said == "away":
-        return Decision("7", "unclear", reason=reason)
-    if seen.cancel:
-        word = said if said in ("waiting", "running") else "lost"
-        return Decision("16", word, ("collect",), "cancel", "it is being cancelled")
-    if said in ("waiting", "running"):
-        return Decision("8" if said == "waiting" else "11", said, reason=reason)
-    if said == "ended":
-        return Decision("17", "lost", ("collect",), reason=reason)
-    if seen.age < limits.arrival:
-        return Decision("14", "waiting", reason=reason)
-    return _lost("15", seen, limits)
+    said = seen.native.said
+    if said in ("waiting", "running", "ended") or (said == "gone" and seen.own):
+        if seen.cancel:
+            word = said if said in ("waiting", "running") else "lost"
+            return Decision("16", word, ("collect",), "cancel", "it is being cancelled")
+        if said == "ended":
+            return Decision("17", "lost", ("collect",), reason=seen.native.reason)
+    return _decide(replace(seen, lock="unseen", cancel=False), replace(limits, collects=False))
 
 
 def _held(seen: Seen, limits: Limits, *, vanished: bool) -> Decision:

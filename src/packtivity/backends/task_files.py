@@ -238,13 +238,10 @@ class TaskFiles:
             os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             os.utime(stamp)
             for name in os.listdir(self.folder):
-                self._prune(f"{self.folder}/{name}", now - KEPT_DAYS * 86400)
-
-    def _prune(self, path: str, oldest: float) -> None:
-        """Remove a file that is old, unless it is of a task that is not known to be over."""
-        with suppress(OSError):
-            if path.endswith((".over", ".outcome.json")) and os.stat(path).st_mtime < oldest:
-                os.unlink(path)
+                path = f"{self.folder}/{name}"
+                with suppress(OSError):  # what is not known to be over stays
+                    if name.endswith((".over", ".outcome.json")) and now - os.stat(path).st_mtime > KEPT_DAYS * 86400:
+                        os.unlink(path)
 
 
 def read_mapping(path: str) -> dict[str, Any]:

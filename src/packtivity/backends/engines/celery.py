@@ -158,15 +158,15 @@ class Store:
                 backend.store_result(task_id, about["result"], "SENT")
             else:
                 values[self._keys(task_id)[0]] = backend.encode(about)
-        if values:
-            self._set(values, nx=True)
+        self._set(values, nx=True)
 
     def note_alive(self, task_ids: Iterable[str]) -> None:
         """Note that a worker has tasks."""
-        if self.redis is not None:
-            self._set({self._keys(task_id)[1]: "" for task_id in task_ids}, px=int(interval() * 4000))
+        self._set({self._keys(task_id)[1]: "" for task_id in task_ids}, px=int(interval() * 4000))
 
     def _set(self, values: Mapping[bytes | str, str], **how: int) -> None:
+        if self.redis is None:
+            return
         with self.redis.pipeline(transaction=False) as pipe:
             for key, value in values.items():
                 pipe.set(key, value, **how)
@@ -279,9 +279,6 @@ class CeleryEngine(Engine):
         """Return which broker and which queue tasks are given to."""
         return {"broker": without_secrets(self.app.conf.broker_url), "queue": self.queue}
 
-    def _queue(self, place: JSON) -> str:
-        return str(place.get("queue", self.queue)) if isinstance(place, dict) else self.queue
-
     def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
         """Put tasks into their queues, over one connection."""
         taken: list[str | BackendError] = []
@@ -290,7 +287,7 @@ class CeleryEngine(Engine):
                 self.store.mark({each.id: each.record for each in envelopes})
             with _reaching("broker", self.app.conf.broker_url), self.app.producer_pool.acquire(block=True) as producer:
                 for each in envelopes:
-                    send(self.app, each.to_json(), each.id, self._queue(each.place), producer=producer)
+                    send(self.app, each.to_json(), each.id, each.place["queue"], producer=producer)
                     taken.append("")
         except BackendError as error:
             taken += [error] * (len(envelopes) - len(taken))
@@ -336,7 +333,7 @@ class CeleryEngine(Engine):
 
     def _brokered(self, submission: Submission) -> Native:
         """Return what the broker says of a task, which is asked rarely."""
-        queue = self._queue(submission.place)
+        queue = submission.place["queue"]
         asked, count, unacknowledged = self._queues.get(queue, (float("-inf"), 0, b""))
         if time.monotonic() - asked >= self.limits.lag:
             with _reaching("broker", self.app.conf.broker_url), self.app.connection_for_read() as connection:
@@ -377,7 +374,6 @@ class CeleryBackend(DocumentBackend[CeleryProxy]):
     """Gives tasks to Celery: to a queue of an application, by default those that the settings describe."""
 
     proxy_class = CeleryProxy
-    engine: CeleryEngine
 
     def __init__(
         self, app: Celery | None = None, packconfig_spec: Config = None, config: Config = None, queue: str | None = None
