@@ -55,7 +55,8 @@ class Job:
     """
 
     def __init__(self, document: JSON, cancel: str | None = None) -> None:
-        self.document, self.cancel_file = document, cancel
+        self.id, self.cancel_file = document["id"], cancel
+        self._order = _line({"task": document})  # as it is now, whatever its owner does to it later
         self.future: Future[Answer] = Future()
         self.attempts = 0
         self._lock = threading.RLock()
@@ -82,7 +83,7 @@ class Job:
             if self.future.done():
                 return False
             self._worker = worker
-            worker.order({"task": self.document})  # what ends it comes after it
+            worker.send(self._order)  # what ends it comes after it
             return True
 
     def ended(self, answer: Answer | None) -> None:
@@ -106,7 +107,7 @@ class Job:
         with self._lock:
             self._cancelled = True
             if self._worker is not None:
-                self._worker.order({"cancel": self.document["id"]})
+                self._worker.send(_line({"cancel": self.id}))
                 return
             error = TaskCancelled("the task was cancelled before it began")
             if by_file and not self.future.done():
@@ -117,7 +118,7 @@ class Job:
     def conclude(self, error: PacktivityError) -> None:
         """Say that it has failed, and see that its record says so."""
         try:
-            self.settle(failed(Task.from_json(self.document), error))
+            self.settle(failed(Task.from_json(json.loads(self._order)["task"]), error))
         except PacktivityError as other:
             self.settle(other)
 
@@ -140,12 +141,12 @@ class Worker:
         self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._writing = threading.Lock()
         self.is_dead = False
-        self.order({"plugins": list(plugins.enabled)})
+        self.send(_line({"plugins": list(plugins.enabled)}))
 
-    def order(self, order: JSON) -> None:
+    def send(self, order: bytes) -> None:
         """Send an order; when the worker is dead, that is found out when it is read from."""
         with self._writing, suppress(OSError, ValueError):
-            self._orders.write(json.dumps(order, separators=(",", ":")).encode() + b"\n")
+            self._orders.write(order)
             self._orders.flush()
 
     def read(self) -> Answer | None:
@@ -263,6 +264,10 @@ class Pool:
         """Wait for all tasks, and end the workers."""
         self._threads.shutdown()
         _end_all(self._idle)
+
+
+def _line(order: JSON) -> bytes:
+    return json.dumps(order, separators=(",", ":")).encode() + b"\n"
 
 
 def _end_all(workers: list[Worker]) -> None:
