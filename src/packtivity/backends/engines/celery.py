@@ -158,15 +158,15 @@ class Store:
                 backend.store_result(task_id, about["result"], "SENT")
             else:
                 values[self._keys(task_id)[0]] = backend.encode(about)
-        self._set(values, nx=True)
+        if values:
+            self._set(values, nx=True)
 
     def note_alive(self, task_ids: Iterable[str]) -> None:
         """Note that a worker has tasks."""
-        self._set({self._keys(task_id)[1]: "" for task_id in task_ids}, px=int(interval() * 4000))
+        if self.redis is not None:
+            self._set({self._keys(task_id)[1]: "" for task_id in task_ids}, px=int(interval() * 4000))
 
     def _set(self, values: Mapping[bytes | str, str], **how: int) -> None:
-        if self.redis is None:
-            return
         with self.redis.pipeline(transaction=False) as pipe:
             for key, value in values.items():
                 pipe.set(key, value, **how)
