@@ -52,9 +52,22 @@ VALUES = {
     "null": st.none(),
 }
 ORIGINAL = frozenset(
-    "string-interpolated-cmd interpolated-script-cmd manual-instructions-proc docker-encapsulated localproc-env noop-env "
-    "manual-instructions-env frompar-pub constant-pub fromparjq-pub fromyaml-pub fromglob-pub interpolated-pub "
-    "manual-instructions-pub".split()
+    [
+        "string-interpolated-cmd",
+        "interpolated-script-cmd",
+        "manual-instructions-proc",
+        "docker-encapsulated",
+        "localproc-env",
+        "noop-env",
+        "manual-instructions-env",
+        "frompar-pub",
+        "constant-pub",
+        "fromparjq-pub",
+        "fromyaml-pub",
+        "fromglob-pub",
+        "interpolated-pub",
+        "manual-instructions-pub",
+    ]
 )
 """Types that the original knows; of a newer one it can only say that it is none."""
 ALL_KEYS = sorted({key for kind in KINDS for form in branches(kind) for key in form.properties})
