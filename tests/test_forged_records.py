@@ -485,13 +485,13 @@ def test_what_is_left_of_a_task_is_ended_also_when_it_has_moved_its_state_file(t
 def test_records_are_written_where_the_system_has_less(state, monkeypatch, lacks):
     import fcntl
 
-    from packtivity import opening
+    from packtivity import files
 
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
 
     if lacks == "names of descriptors":
-        monkeypatch.setattr(opening, "has_descriptor_names", lambda: False)
+        monkeypatch.setattr(files, "has_descriptor_names", lambda: False)
     elif lacks == "hard links":
         monkeypatch.setattr(os, "link", refuse)
     else:

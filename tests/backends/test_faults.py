@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from collections import Counter
 
@@ -23,6 +24,14 @@ def test_runs_side_by_side_are_seen_by_what_they_wrote(tmp_path):
     assert not overlap(ticks)
     ticks.write_text("one\ntwo\none\n")
     assert overlap(ticks)
+
+
+def test_runs_side_by_side_in_one_folder_are_seen_even_if_none_stops(tmp_path):
+    script = TASK["process"]["script"].replace("exit 42", "true").format(seconds=1, n=1, out="out")
+    runs = [subprocess.Popen(["sh", "-c", script], cwd=tmp_path) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert (tmp_path / "twice").exists()
+    assert overlap(tmp_path / "ticks")
 
 
 ROUNDS = [pytest.param(20, 12, id="sample"), pytest.param(150, 150, id="soak", marks=pytest.mark.soak)]

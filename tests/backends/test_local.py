@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
@@ -24,11 +25,7 @@ from packtivity.statecontexts import LocalFSState
 
 BIN = Path(sys.executable).parent
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "{cmd}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
+SPEC = command_spec("{cmd}", constant({"a": 1}))
 TIMED = "date +%s%N >> times; sleep 0.15; date +%s%N >> times"
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from packtivity import record_fields
-from packtivity.datamodel.allowed_types import check_datamodel
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import ProxyError
 from packtivity.files import is_id
 from packtivity.record import is_record_path
