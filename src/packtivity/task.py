@@ -183,12 +183,6 @@ class Run(NamedTuple):
         """Return the result."""
         return finalize_outputs(publish(self.spec["publisher"], self.parameters, self.state, self.pack_config))
 
-    def publish_before(self) -> Parameters:
-        """Return what is known of the result without a run."""
-        if can_prepublish(self.spec["publisher"], self.state):
-            return self.publish()
-        return default_datamodel.create({}, self.state.datamodel if self.state else None)
-
     def plan(self) -> Execution | None:
         """Return exactly what running the task would run; None when it would start no process.
 
@@ -267,7 +261,8 @@ def walk(run: Run, log: Logger) -> Parameters:
         run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
-    result = run.publish_before() if dry else run.publish()
+    known = not dry or can_prepublish(publisher, run.state)
+    result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
         check_outputs(publisher, result, run.state, run.exec_config, log)

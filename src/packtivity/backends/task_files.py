@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, lease, record, seal, settings
+from packtivity import claims, folders, record, seal, settings
 from packtivity.backends.engine import Submission
 from packtivity.backends.status import TaskStatus
 from packtivity.errors import ProxyError, StateError
@@ -100,7 +100,7 @@ class Entry:
         if not isinstance(known["about"], dict) or not (entry.record is None or is_record_path(entry.record, task_id)):
             return None
         if claim is not None:  # it lies where the record does
-            is_one = isinstance(claim, str) and claim.endswith(lease.SUFFIX)
+            is_one = isinstance(claim, str) and claim.endswith(claims.SUFFIX)
             if not (is_one and os.path.dirname(claim) == os.path.dirname(entry.record or "")):
                 return None
         if is_over:
@@ -276,7 +276,7 @@ def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     except OSError:
         return "unseen", 0
     with closing_fd(descriptor):
-        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
+        held, state = claims.is_held_by(descriptor, claim), claims.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")
