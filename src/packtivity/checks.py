@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from packtivity import notes
 from packtivity.datamodel import iter_leaves, plain
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
+from packtivity.handlers.endings import went_on
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
@@ -73,6 +74,7 @@ def check_outputs(
 
 
 def _missing_outputs(publisher: Part, result: ParametersLike, state: State | None) -> Iterator[tuple[str, Diagnostic]]:
+    execution = notes.current().execution
     for path, declared in declared_paths(publisher, result, state):
         if not exists(declared):
             where = "/".join(map(str, path))
@@ -83,7 +85,7 @@ def _missing_outputs(publisher: Part, result: ParametersLike, state: State | Non
                     "missing-output",
                     f"published path {declared!r} ({where or 'the whole result'}) is not there after the run",
                     path,
-                    hint="Does the command write it under that name, into that directory?",
+                    hint=f"Does the command write it under that name, into that directory? {went_on(execution)}".strip(),
                 ),
             )
 

@@ -207,8 +207,8 @@ class _Work:
         size, tail = _copy(collected, log, run)
         bound = self._run.bound()
         job = build_job(bound.spec["process"], bound.parameters, bound.state, bound.pack_config)
-        argv, image = shell_argv(job, self.task.spec["environment"])[0], collected.image[0] or None
-        execution = Execution(argv, workdir=collected.workdir, image=image, timeout=collected.timeout)
+        (argv, stdin), image = shell_argv(job, self.task.spec["environment"]), collected.image[0] or None
+        execution = Execution(argv, stdin, collected.workdir, image=image, timeout=collected.timeout)
         now = time.time()
         completed = Completed(
             returncode=-1 if collected.returncode is None else collected.returncode,

@@ -218,7 +218,8 @@ def _why(status: JobStatus, known: Collected, handle: Handle | None, namespace: 
     if status.cause == "unavailable":
         init = f"{status.init} failed before the task began" if status.init else "cannot be started"
         why = status.reason or f"exit code {known.returncode}"
-        return f"the container {init}: {why} (image {known.image[0]})", ""
+        hint = "The image has no shell (sh), which commands and scripts are run by." if '"sh"' in why else ""
+        return f"the container {init}: {why} (image {known.image[0]})", hint
     if status.cause == "memory":
         hint = "Give it more (--memory, or kubernetes_memory_limit in its resources)."
         return f"the task ran out of memory and was killed ({status.reason})", hint
