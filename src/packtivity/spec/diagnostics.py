@@ -114,6 +114,9 @@ CODES: dict[str, Code] = {
         "warning", "An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."
     ),
     "unknown-resource": Code("warning", "A resource that nothing understands.", "Correct its spelling."),
+    "unreadable-resource": Code(
+        "warning", "A resource whose value cannot be read; it has no effect.", "Write a value of the form shown."
+    ),
     "bad-jq": Code("warning", "A jq program that does not compile.", "Correct the program."),
     "no-work-directory": Code(
         "warning", "The publisher looks for files, but no directory to write to is given.", "Give one with `--write`."

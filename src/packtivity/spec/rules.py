@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from packtivity.interpolate import Placeholder
-from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, article, json_type
+from packtivity.spec.diagnostics import Finding
+from packtivity.spec.resources import findings as resource_findings
 from packtivity.spec.templates import Template, braces, is_positional, is_shell, jq_programs, needs, templates
-from packtivity.types import Path
 
 
 def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:
@@ -82,27 +81,13 @@ def _odd_name(placeholder: Placeholder, template: Template) -> Iterator[Finding]
         yield Finding("forbidden-placeholder", message, template.path, offset=placeholder.start, hint=hint)
 
 
-RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
-"""Words of upstream 0.17.1; the rest are REANA's one-key mappings."""
-
-_REANA = {
-    "": ("kerberos", "voms_proxy", "rucio", "unpacked_img", "compute_backend"),
-    "kubernetes_": ("uid", "cpu_request", "cpu_limit", "memory_request", "memory_limit", "job_timeout"),
-    "htcondor_": ("max_runtime", "accounting_group", "request_cpus", "request_memory", "request_disk", "requirements"),
-    "slurm_": ("partition", "time"),
-    "c4p_": ("cpu_cores", "memory_limit", "additional_requirements"),
-}
-RESOURCE_KEYS = tuple(prefix + name for prefix, names in _REANA.items() for name in names)
-"""Keys of one-key resources that REANA reads."""
-
-
 def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
     """Yield findings about a container environment."""
     environment = spec["environment"] or {}
     if environment.get("environment_type") == "docker-encapsulated":
         yield from _image_findings(environment)
         yield from _variable_findings(environment["env"])
-        yield from _resource_findings(environment["resources"])
+        yield from resource_findings(environment["resources"])
         yield from _mount_findings(environment["par_mounts"])
 
 
@@ -125,27 +110,6 @@ def _variable_findings(variables: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 "bad-variable-name", message, ("environment", "env", name), True, expected=expected, hint=hint
             )
-
-
-def _resource_findings(resources: list[Any]) -> Iterator[Finding]:
-    for index, resource in enumerate(resources):
-        path: Path = ("environment", "resources", index)
-        if isinstance(resource, str):
-            if resource not in RESOURCES:
-                yield _unknown_resource(resource, RESOURCES, path)
-        elif isinstance(resource, dict):
-            for name in resource:
-                if name not in RESOURCE_KEYS:
-                    yield _unknown_resource(name, RESOURCE_KEYS, (*path, name), at_key=True)
-        else:
-            message = f"nothing understands a resource that is {article(json_type(resource))}"
-            yield Finding("unknown-resource", message, path, expected="a word or a one-key mapping")
-
-
-def _unknown_resource(name: str, known: tuple[str, ...], path: Path, *, at_key: bool = False) -> Finding:
-    near = nearest(name, known)
-    message, hint = f"nothing understands the resource {name!r}", f"Did you mean {near!r}?" if near else ""
-    return Finding("unknown-resource", message, path, at_key, expected=near or ", ".join(known), hint=hint)
 
 
 def _mount_findings(mounts: list[dict[str, Any]]) -> Iterator[Finding]:
