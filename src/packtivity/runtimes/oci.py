@@ -34,8 +34,8 @@ class Docker(Runtime):
     # "docker" may also be a script that calls Podman.
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
         125: ("docker: ", "Error: "),
-        126: ("docker: ",),
-        127: ("docker: ",),
+        126: ("docker: ", "[FATAL tini "),
+        127: ("docker: ", "[FATAL tini "),
     }
 
     @classmethod
@@ -182,7 +182,10 @@ class Podman(Docker):
 
     name = "podman"
     install = "https://podman.io/docs/installation"
-    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = dict.fromkeys((125, 126, 127), ("Error: ",))
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        1: ("ERROR (catatonit:",),
+        **dict.fromkeys((125, 126, 127), ("Error: ", "[FATAL tini ")),
+    }
     inits: ClassVar[tuple[str, ...]] = (
         "/usr/libexec/podman/catatonit",
         "/usr/lib/podman/catatonit",

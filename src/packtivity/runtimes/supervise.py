@@ -345,6 +345,8 @@ _ADVICE = (
     ("permission denied", "packtivity doctor says what this user may do."),
     ('"sh"', _NO_SHELL),
     ("`sh`", _NO_SHELL),
+    ("exec sh failed", _NO_SHELL),
+    ("failed to exec pid1", f"{_NO_SHELL.rstrip('.')}, or not the program of its entry point."),
 )
 
 
