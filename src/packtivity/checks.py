@@ -12,7 +12,7 @@ from packtivity.handlers.endings import went_on
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -61,33 +61,29 @@ def check_outputs(
 
     :raises MissingOutput: one is not, under strict.
     """
-    missing = dict(_missing_outputs(publisher, result, state))
-    if missing:
-        notes.current().missing = list(missing)
-    found = list(missing.values())
-    for diagnostic in found:
+    hint = (
+        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
+    )
+    missing = {
+        declared: Diagnostic(
+            "warning",
+            "missing-output",
+            f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
+            path,
+            hint=hint,
+        )
+        for path, declared in declared_paths(publisher, result, state)
+        if not exists(declared)
+    }
+    if not missing:
+        return
+    notes.current().missing = list(missing)
+    for diagnostic in missing.values():
         log.warning("%s", diagnostic.message)
         if exec_config.warn is not None and not exec_config.strict:
             exec_config.warn(diagnostic)
-    if found and exec_config.strict:
-        raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
-
-
-def _missing_outputs(publisher: Part, result: ParametersLike, state: State | None) -> Iterator[tuple[str, Diagnostic]]:
-    execution = notes.current().execution
-    for path, declared in declared_paths(publisher, result, state):
-        if not exists(declared):
-            where = "/".join(map(str, path))
-            yield (
-                declared,
-                Diagnostic(
-                    "warning",
-                    "missing-output",
-                    f"published path {declared!r} ({where or 'the whole result'}) is not there after the run",
-                    path,
-                    hint=f"Does the command write it under that name, into that directory? {went_on(execution)}".strip(),
-                ),
-            )
+    if exec_config.strict:
+        raise MissingOutput("\n".join(each.message for each in missing.values()), hint=hint)
 
 
 _NOT_THERE = (126, 127)

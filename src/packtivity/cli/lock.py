@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
-from packtivity.cli.inputs import ContainerOptions, SpecOptions
-from packtivity.cli.printing import say
+from packtivity.cli import start
+from packtivity.cli.inputs import container_choices, load_spec
+from packtivity.cli.terminal import say
 from packtivity.errors import UsageError
 from packtivity.handlers.config import container_config
-from packtivity.runtimes import image_lock
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import image_of
 from packtivity.runtimes.image_store import inspect
+from packtivity.runtimes.images import digest_of, write_lock
 from packtivity.runtimes.supervise import Supervision, find_image
 from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
 
-
-class LockOptions(SpecOptions, ContainerOptions):
-    """The options of ``packtivity lock``."""
-
-    lockfile: str
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import LockOptions
 
 
 def supervision(config: container_config) -> Supervision:
@@ -36,16 +35,17 @@ def lock_image(options: LockOptions) -> None:
     :raises UsageError: the spec uses no image.
     :raises PacktivityError: no tool works, or the image cannot be pulled.
     """
-    spec = options.load_spec()
+    spec = load_spec(options)
+    start.allow_interrupts()
     image, unpacked = image_of(spec["environment"] or {})
     if image is None:
         raise UsageError(f"{without_secrets(options.spec)} does not run in a container, so there is nothing to lock")
-    config = container_config(options.container_choices())
+    config = container_config(container_choices(options))
     runtime = choose(config.runtime())
     execution = Execution((), image=image, unpacked=unpacked, image_dirs=config.image_dirs())
     found = find_image(runtime, execution, supervision(config))
     if not found.is_fresh:
         found = inspect(runtime, image) or found
-    digest = image_lock.digest_of(found, runtime)
-    image_lock.write_lock(options.lockfile, {image: digest})
+    digest = digest_of(found, runtime)
+    write_lock(options.lockfile, {image: digest})
     say(f"{image} {digest}")

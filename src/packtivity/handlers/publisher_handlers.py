@@ -17,7 +17,7 @@ from packtivity.errors import MissingParameter, ParameterError, PublishError
 from packtivity.globs import glob as find_files
 from packtivity.handlers.process_handlers import Values, fill, values_of
 from packtivity.registry import Registry, nearest
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of
 from packtivity.spec.yamltext import load_yaml
 from packtivity.statecontexts import LocalFSState
 
@@ -35,7 +35,7 @@ handlers = publisher.table
 def can_prepublish(publisher: Part, state: State | None) -> bool:
     """Tell whether a result can be made before the task has run.
 
-    Where :data:`~packtivity.spec.publishers.PUBLISHERS` says so; what depends on globbing needs no state, or a local one
+    Where :data:`~packtivity.spec.parts.PUBLISHERS` says so; what depends on globbing needs no state, or a local one
     (``LocalFSState`` itself) that has nothing to write in or where nothing is globbed. Of a publisher from elsewhere
     nothing is known.
     """

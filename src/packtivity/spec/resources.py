@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, article, json_type
+from packtivity.spec.diagnostics import Finding, article
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ def findings(resources: Sequence[JSONValue]) -> Iterator[Finding]:
                 elif not is_readable(name, value):
                     yield _unreadable(name, value, (*path, name))
         else:
-            message = f"nothing understands a resource that is {article(json_type(resource))}"
+            message = f"nothing understands a resource that is {article(resource)}"
             yield Finding("unknown-resource", message, path, expected="a word or a one-key mapping")
 
 

@@ -12,10 +12,10 @@ from packtivity.backends.engine import Submission
 from packtivity.backends.engines.kubernetes.engine import KubernetesEngine, task_key
 from packtivity.backends.engines.kubernetes.jobs import Handle
 from packtivity.backends.engines.kubernetes.options import read_options
-from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
+from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
-from packtivity.datamodel.allowed_types import check_datamodel
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
 from packtivity.logfiles import safe_name
@@ -81,7 +81,7 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         _check(proxy)
         remarks = dict(proxy._details or {})
         answer = remarks.pop("answer", None)
-        proxy.claimed = from_answer(answer) if is_outcome(answer) else None
+        proxy.claimed = TaskStatus.from_answer(answer) if is_outcome(answer) else None
         proxy.set_details(remarks or None)
         return proxy
 
