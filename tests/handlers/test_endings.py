@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,13 +119,21 @@ def test_in_an_image_what_is_shared_is_looked_at_and_the_rest_asked_about(progra
 
 
 def test_what_a_task_has_put_in_a_programs_place_is_not_opened(programs: Path, state: LocalFSState) -> None:
-    import os
-
     os.mkfifo(programs / "pipe")
     (programs / "link").symlink_to("/etc/passwd")
     for name in ("pipe", "link"):
         error = planned(127, f"sh: ./{name}: not found\n", workdir=str(programs))
         assert error.hint.startswith(f"Is there a file {programs}/./{name} here")
+
+
+def test_links_of_a_task_in_a_container_lead_to_no_other_files(tmp_path: Path, programs: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "fit").write_text("#!/of/somebody/else\n")
+    (tmp_path / "private" / "fit").chmod(0o755)
+    (programs / "out").symlink_to(tmp_path / "private")
+    shared = (Mount(str(programs), str(programs)),)
+    error = planned(127, "sh: out/fit: not found\n", image="a:1", workdir=str(programs), mounts=shared)
+    assert error.hint.startswith(f"Is there a file {programs}/out/fit in the image a:1")
 
 
 @pytest.mark.parametrize(

@@ -114,16 +114,12 @@ def _advice(execution: Execution, code: int, output: str) -> str:
     if not 0 < number < signal.NSIG:
         return ""
     name = signal_name(number)
-    cause = (
-        f"It crashed; the last output may tell why. {_SIGNALS.get(name, '')}"
-        if name in _CRASHES
-        else _SIGNALS.get(name)
-    )
-    if not cause:
-        return ""
-    return (
-        cause.strip() if code < 0 else f"Exit code {code} of a shell: a program that it ran got {name}. {cause.strip()}"
-    )
+    cause = _SIGNALS.get(name, "")
+    if name in _CRASHES:
+        cause = f"It crashed; the last output may tell why. {cause}".strip()
+    if not cause or code < 0:
+        return cause
+    return f"Exit code {code} of a shell: a program that it ran got {name}. {cause}"
 
 
 def _advice_on_program(execution: Execution, code: int, program: str) -> str:
@@ -143,11 +139,12 @@ def _advice_on_program(execution: Execution, code: int, program: str) -> str:
 
 
 def _is_visible(execution: Execution, path: str) -> bool:
-    """Return whether a task sees the same at a path as we do here."""
-    shared = [
-        mount.destination for mount in execution.mounts if mount.kind == "bind" and os.path.isdir(mount.destination)
-    ]
-    return execution.image is None or any(path.startswith(f"{directory.rstrip('/')}/") for directory in shared)
+    """Return whether a task sees the same at a path as we do here; links that it has made lead nowhere else."""
+    if execution.image is None:
+        return True
+    shared = [os.path.realpath(mount.destination) for mount in execution.mounts if mount.kind == "bind"]
+    real = os.path.realpath(path)
+    return any(real.startswith(f"{directory.rstrip('/')}/") and os.path.isdir(directory) for directory in shared)
 
 
 def _look_at(path: str) -> str | None:
@@ -167,9 +164,7 @@ def _look_at(path: str) -> str | None:
     except (OSError, ValueError):
         return None
     if not first.startswith(b"#!"):
-        return (
-            f"{path} is there, and cannot be run: is it built for this kind of machine, and its loader there (`file`)?"
-        )
+        return f"{path} is there, and cannot be run: is it built for this kind of machine, and is its loader there?"
     line = _printable(first[2:].decode("utf-8", "replace").rstrip("\n").replace("\r", "\\r")).strip()
     if first.endswith(b"\r\n"):
         return f"Lines of {path} end as on Windows, so the program that its first line names is {line!r}: use dos2unix."
