@@ -12,7 +12,7 @@ from packtivity.handlers.endings import went_on
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.parts import kind_of
+from packtivity.spec.parts import kind_of, wildcard_at
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -61,16 +61,13 @@ def check_outputs(
 
     :raises MissingOutput: one is not, under strict.
     """
-    hint = (
-        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
-    )
     missing = {
         declared: Diagnostic(
             "warning",
             "missing-output",
             f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
             path,
-            hint=hint,
+            hint=_remedy(publisher, path),
         )
         for path, declared in declared_paths(publisher, result, state)
         if not exists(declared)
@@ -83,7 +80,19 @@ def check_outputs(
         if exec_config.warn is not None and not exec_config.strict:
             exec_config.warn(diagnostic)
     if exec_config.strict:
-        raise MissingOutput("\n".join(each.message for each in missing.values()), hint=hint)
+        raise MissingOutput(
+            "\n".join(each.message for each in missing.values()), hint=next(iter(missing.values())).hint
+        )
+
+
+def _remedy(publisher: Part, path: Path) -> str:
+    key = kind_of(publisher).templates
+    text = dict(iter_leaves(publisher[key])).get(path) if key and not publisher.get("glob") else None
+    if isinstance(text, str) and wildcard_at(text) >= 0:
+        return "It is a pattern, published as it stands: write glob: true to publish the list of files that match."
+    return (
+        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
+    )
 
 
 _NOT_THERE = (126, 127)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from packtivity.cli.errors import CannotWrite
 from packtivity.cli.inputs import load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
-from packtivity.errors import UsageError
+from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
 from packtivity.spec.diagnostics import dotted
+from packtivity.spec.image_names import full_image
 from packtivity.spec.parts import kind_of, needs
 from packtivity.spec.remote import without_secrets
 
@@ -77,7 +78,10 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
 def _image(environment: dict[str, Any]) -> str | None:
     if "image" not in environment:
         return None
-    return f"{environment['image']}:{environment['imagetag']}"
+    try:
+        return full_image(environment["image"], environment["imagetag"])
+    except ParameterError:  # which is for the run to say
+        return f"{environment['image']}:{environment['imagetag']}"
 
 
 def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:

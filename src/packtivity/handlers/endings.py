@@ -9,6 +9,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
 from packtivity.errors import TaskFailed, TaskTimeout
+from packtivity.signals import name_of
 
 if TYPE_CHECKING:
     from packtivity.types import Completed, Execution
@@ -20,15 +21,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 
 def ending(returncode: int) -> str:
     """Return in words how a process ended: ``exit code 3``, ``killed by SIGKILL``."""
-    return f"exit code {returncode}" if returncode >= 0 else f"killed by {signal_name(-returncode, 'signal ')}"
-
-
-def signal_name(number: int, unknown: str = "SIG") -> str:
-    """Return ``SIGKILL`` for 9; of a signal without a name, ``unknown`` and its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"{unknown}{number}"
+    return f"exit code {returncode}" if returncode >= 0 else f"killed by {name_of(-returncode, 'signal ')}"
 
 
 def check(execution: Execution, completed: Completed, written: str | None, *, out_of_memory: bool = False) -> None:
@@ -52,7 +45,7 @@ def check(execution: Execution, completed: Completed, written: str | None, *, ou
             f"the task was ended because it ran longer than {execution.timeout:g} s: {shown}{where}",
             hint="Give it more time, or look at what it was waiting for.",
         )
-    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({signal_name(-code)})"
+    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({name_of(-code)})"
     message, hint = f"the task {how}: {shown}{where}", _advice(execution, code, last)
     if out_of_memory:
         of = f" of {limit / 2**20:.0f} MiB" if limit else ""
@@ -113,7 +106,7 @@ def _advice(execution: Execution, code: int, output: str) -> str:
     number = -code if code < 0 else code - 128
     if not 0 < number < signal.NSIG:
         return ""
-    name = signal_name(number)
+    name = name_of(number)
     cause = _SIGNALS.get(name, "")
     if name in _CRASHES:
         cause = f"It crashed; the last output may tell why. {cause}".strip()
