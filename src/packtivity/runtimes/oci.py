@@ -182,8 +182,8 @@ class Podman(_OCI):
     name = "podman"
     install = "https://podman.io/docs/installation"
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        **dict.fromkeys((125, 126, 127), ("Error: ",)),
         1: ("ERROR (catatonit:",),
-        **dict.fromkeys((125, 126, 127), ("Error: ", "[FATAL tini ")),
     }
     inits: ClassVar[tuple[str, ...]] = (
         "/usr/libexec/podman/catatonit",

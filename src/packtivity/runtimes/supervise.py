@@ -321,7 +321,7 @@ _ADVICE = (
     ('"sh"', _NO_SHELL),
     ("`sh`", _NO_SHELL),
     ("exec sh failed", _NO_SHELL),
-    ("failed to exec pid1", f"{_NO_SHELL.rstrip('.')}, or not the program of its entry point."),
+    ("failed to exec pid1", _NO_SHELL),
 )
 
 
