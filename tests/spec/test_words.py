@@ -63,6 +63,7 @@ def interpolated(**publish: str) -> str:
         ('{"poi": {poi}}', 'Write {{"poi": {poi}}}'),
         ('{"poi": {poi:.3f}, "x": 1}', 'Write {{"poi": {poi:.3f}, "x": 1}}'),
         ("awk '{print $1}'", "Write {{print $1}}"),
+        ('{"a": {}}', 'Write {{"a": {{}}}}'),
         ("f() { echo ${HOME}; }", "Write {{ echo ${{HOME}}; }}"),
     ],
 )
