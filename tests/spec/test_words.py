@@ -157,6 +157,12 @@ def test_numbers_of_json_that_are_text_are_told_tabs_or_not() -> None:
     assert [(one.code, str(one.position)) for one in found.problems] == [("not-as-written", "a.json:2:7")]
 
 
+def test_json_that_is_no_yaml_is_read_all_the_same() -> None:
+    found = parse(json.dumps({"k" * 2000: 1e-05}), "a.json")
+    assert found.data == {"k" * 2000: "1e-05"}
+    assert found.problems == ()
+
+
 def test_data_that_a_program_wrote_is_not_told_value_by_value() -> None:
     assert len(parse(json.dumps([n * 1e-9 for n in range(1, 500)]), "a.json").problems) == 10
 
