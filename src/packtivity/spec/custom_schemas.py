@@ -164,7 +164,7 @@ def _read(source: str, file: str, offline: bool | None) -> JSON:
     except OSError as error:
         message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
         hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
-        raise LoadError(message, hint=hint) from None
+        raise LoadError.of(error, message, hint=hint) from None
     except ValueError as error:
         raise ConfigurationError(f"{_shown(source, file)} is not JSON: {error}") from None
 
