@@ -59,7 +59,7 @@ def _of_this_machine() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StateError(f"the task's files cannot be used now: {error}", hint="Ask again.") from error
+        raise StateError.of(error, f"the task's files cannot be used now: {error}", hint="Ask again.") from error
 
 
 @_of_this_machine()

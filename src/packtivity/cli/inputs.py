@@ -124,7 +124,7 @@ def _read_state(name: str) -> dict[str, Any]:
         with open(name, "rb") as file:
             found = load_yaml(file.read(), name)
     except OSError as error:
-        raise errors.StateError(f"{where}: {error.strerror}") from None
+        raise errors.StateError.of(error, f"{where}: {error.strerror}") from None
     except BadText as error:
         raise UnreadableState(error) from None
     if found is None:

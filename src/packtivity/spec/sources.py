@@ -150,17 +150,16 @@ def read_local(file: LocalFile) -> bytes:
         with nullcontext(sys.stdin.buffer) if file.is_stdin else open(file.path, "rb") as stream:
             content = stream.read(LOCAL_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        message, hint = _missing(file)
-        raise LoadError.of(error, message, hint=hint) from None
+        raise _missing(file, error) from None
     except IsADirectoryError as error:
         here = _documents(file.path)
         hint = f"Name a file in it: {here}." if here else "Name a spec file; it has no YAML files."
         raise LoadError.of(error, f"{file.shown}: this is a directory", hint=hint) from None
-    except OSError as error:
-        message = f"{file.shown}: cannot be read: {error.strerror or error}"
-        raise LoadError.of(error, message, hint="Check the path and its permissions.") from None
-    except ValueError as error:
-        raise LoadError(f"{file.shown}: cannot be read: {error}", hint="Check the path and its permissions.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise LoadError.of(
+            error, f"{file.shown}: cannot be read: {reason}", hint="Check the path and its permissions."
+        ) from None
     if len(content) > LOCAL_LIMIT:
         raise LoadError(f"{file.shown}: larger than {LOCAL_LIMIT:,} bytes", hint="Is this the right file?")
     return content
@@ -179,14 +178,13 @@ def _documents(directory: str) -> str:
     return ", ".join(here[:8]) + (", …" if len(here) > 8 else "")
 
 
-def _missing(file: LocalFile) -> tuple[str, str]:
-    """Return message and hint for a file that is not there."""
+def _missing(file: LocalFile, error: OSError) -> LoadError:
     directory, name = there, _ = os.path.split(file.path)
     while not os.path.isdir(there):
         there = os.path.dirname(there)
     if there != directory:
         message = f"{file.shown}: no such file, because there is no directory {directory}"
-        return message, f"{there} is there; check the path and -t/--toplevel."
+        return LoadError.of(error, message, hint=f"{there} is there; check the path and -t/--toplevel.")
     near, here = nearest(name, _names(directory)), _documents(directory)
     hint = f"Did you mean {near!r}?" if near else f"There are: {here}." if here else "It has no YAML files."
-    return f"{file.shown}: no such file in {directory}", hint
+    return LoadError.of(error, f"{file.shown}: no such file in {directory}", hint=hint)
