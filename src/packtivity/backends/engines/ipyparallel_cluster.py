@@ -73,7 +73,8 @@ class Cluster:
 
         :raises BackendError: there is no controller.
         """
-        if self._client is not None and self._is_written_anew():
+        written = os.path.getmtime(self.name) if self.name is not None and os.path.exists(self.name) else self._written
+        if written != self._written:
             self._drop()  # whoever wrote that is another controller
         if self._client is None:
             options = dict(self._options)
@@ -90,9 +91,6 @@ class Cluster:
             self._asker()  # no thread can be started when the program ends
             atexit.register(self.close)
         return self._client
-
-    def _is_written_anew(self) -> bool:
-        return self.name is not None and os.path.exists(self.name) and os.path.getmtime(self.name) != self._written
 
     def close(self) -> None:
         """See that what was sent has arrived, and end the connection; the next question makes a new one."""
@@ -270,15 +268,11 @@ def _addresses(path: str) -> dict[str, str]:
 
 
 def _connection_file(options: Mapping[str, Any]) -> str:
-    cluster = options.get("cluster_id")
-    return os.path.abspath(f"{_profile(options)}/security/ipcontroller{f'-{cluster}' if cluster else ''}-client.json")
-
-
-def _profile(options: Mapping[str, Any]) -> str:
     from IPython.paths import get_ipython_dir
 
     of_user = f"{options.get('ipython_dir') or get_ipython_dir()}/profile_{options.get('profile') or 'default'}"
-    return str(options.get("profile_dir") or of_user)
+    cluster = f"-{options['cluster_id']}" if options.get("cluster_id") else ""
+    return os.path.abspath(f"{options.get('profile_dir') or of_user}/security/ipcontroller{cluster}-client.json")
 
 
 def _check(path: str, options: Mapping[str, Any]) -> None:
@@ -291,6 +285,7 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
         folders.check_file(path, "Take a profile of your own (profile, profile_dir), and start the cluster again.")
         return
     why, named = f"no controller has written {path}", options.get("profile") or options.get("profile_dir")
-    if not os.path.isdir(_profile(options)):
-        why = f"there is no profile {repr(named) + ' ' if named else ''}({_profile(options)})"
+    profile = os.path.dirname(os.path.dirname(path))
+    if not os.path.isdir(profile):
+        why = f"there is no profile {repr(named) + ' ' if named else ''}({profile})"
     raise BackendError(f"no ipyparallel cluster can be reached: {why}", hint=_HINT)
