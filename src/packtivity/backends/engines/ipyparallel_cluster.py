@@ -87,7 +87,7 @@ class Cluster:
             try:
                 self._client = Client(**options)
             except (OSError, TimeoutError, ValueError, KeyError) as error:
-                raise BackendError(f"no ipyparallel cluster can be reached: {error}", hint=_HINT) from error
+                raise BackendError.of(error, f"no ipyparallel cluster can be reached: {error}", hint=_HINT) from error
             self._asker()  # no thread can be started when the program ends
             atexit.register(self.close)
         return self._client
@@ -124,7 +124,7 @@ class Cluster:
             sent = [each.apply_async(code, text) for each, text in zip(views, texts, strict=True)]
         except (OSError, RuntimeError) as error:
             self._drop()
-            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
+            raise BackendError.of(error, f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
         messages = [str(each.msg_ids[0]) for each in sent]
         self._unsure = messages[-1]
         return messages
@@ -142,12 +142,12 @@ class Cluster:
         except TimeoutError as error:
             asker.put(None)
             self._questions = None
-            raise BackendError(
-                f"the ipyparallel controller has not answered for {ANSWER:.0f} seconds", hint=_HINT
+            raise BackendError.of(
+                error, f"the ipyparallel controller has not answered for {ANSWER:.0f} seconds", hint=_HINT
             ) from error
         except OSError as error:
             self._drop()
-            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
+            raise BackendError.of(error, f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
 
     def _asker(self) -> Questions:
         if self._questions is None:
@@ -251,7 +251,9 @@ def _listening(path: str | None) -> None:
             socket.create_connection((address.hostname or "", address.port or 0), timeout=_PING).close()
         except (OSError, ValueError) as error:
             hint = "Stop what is left of it and start it again: ipcluster stop; ipcluster start."
-            raise BackendError(f"the {what} of the ipyparallel cluster is gone: {error}", hint=hint) from error
+            raise BackendError.of(
+                error, f"the {what} of the ipyparallel cluster is gone: {error}", hint=hint
+            ) from error
 
 
 def _addresses(path: str) -> dict[str, str]:

@@ -75,7 +75,7 @@ def _run(*argv: str, script: str = "", may_fail: bool = False) -> subprocess.Com
         done = run_command(argv, kept, stdin=script, timeout=_SECONDS)
     except OSError as error:
         hint = "Submit where Slurm's commands are: on a login node, or after module load slurm."
-        raise BackendError(f"{argv[0]} cannot be run: {error.strerror}", hint=hint) from None
+        raise BackendError.of(error, f"{argv[0]} cannot be run: {error.strerror}", hint=hint) from None
     except subprocess.TimeoutExpired:
         raise _NoAnswerError(f"{argv[0]} has not answered for {_SECONDS:g} seconds") from None
     if done.returncode and not may_fail:
