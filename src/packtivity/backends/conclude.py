@@ -12,8 +12,8 @@ import time
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from packtivity import lease, notes, record, settings, worker
-from packtivity.backends.proxies import shows_hidden
+from packtivity import lease, notes, record, record_fields, settings, worker
+from packtivity.backends.proxies import HIDDEN
 from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import ending_of
 from packtivity.errors import (
@@ -158,7 +158,7 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
         _check(collected, *_replay(collected, job, environment, _silent, None), None)
 
     status = _outcome(lambda: walk(run._replace(execute=replay).bound(), _silent), task)
-    if shows_hidden(status.result):
+    if any(HIDDEN in text for text in record_fields.strings(status.result)):
         raise ProxyError(
             "the result has a parameter in it whose value is not kept in proxy documents",
             hint="Ask as the user who submitted the task, with the same PACKTIVITY_STATE_DIR, or give the parameter "
