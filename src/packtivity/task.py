@@ -161,7 +161,7 @@ def acquire_job_env(
 
 
 class Run(NamedTuple):
-    """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
+    """A task with live objects, its parameters as given until :meth:`bound`, what the caller chose, and how it is run."""
 
     spec: Spec
     parameters: ParametersLike
@@ -169,8 +169,7 @@ class Run(NamedTuple):
     metadata: Metadata | None
     pack_config: packconfig
     exec_config: ExecutionConfig
-    execute: Callable[[Job, Part], object] | None = None
-    """What is done with job and environment in place of running them, for a task that an engine has run."""
+    execute: Callable[..., Any] = run_in_env
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
@@ -259,10 +258,7 @@ def walk(run: Run, log: Logger) -> Parameters:
     notes.current().job = job
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
-        if run.execute is not None:
-            run.execute(job, environment)
-        else:
-            run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
     known = not dry or can_prepublish(publisher, run.state)

@@ -80,7 +80,7 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
     """
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and not isinstance(error, errors.PacktivityError):
         _stop_writing()
         return SIGNALLED + _BROKEN_PIPE
     if isinstance(error, OSError):

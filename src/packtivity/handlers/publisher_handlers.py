@@ -218,7 +218,7 @@ def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
     except (OSError, ValueError):
         near = None
     hint = f"Did the task mean to write {name!r}, not {near!r}?" if near and near != name else "Look at the run log."
-    return PublishError(f"publisher.yamlfile: {file!r} cannot be read: {reason}", hint=hint)
+    return PublishError.of(error, f"publisher.yamlfile: {file!r} cannot be read: {reason}", hint=hint)
 
 
 # --- from a person ---------------------------------------------------------------------------------------------

@@ -36,13 +36,13 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
 
 def _image_findings(image: str, tag: str) -> Iterator[Finding]:
     try:
-        full = full_image(image, tag)
+        full_image(image, tag)
     except ParameterError as error:
         message = error.message.removeprefix("environment.image: ").removeprefix("environment: ")
         yield Finding("impossible-image", message, ("environment", "image"), hint=error.hint)
         return
-    name, colon, given = image.rpartition(":")
-    if full == image and colon and not ("@" in image or "/" in given or is_uri(image) or is_path(image)):
+    name, _, given = image.rpartition(":")
+    if name and not (_has_no_tag(image) or "@" in image or is_uri(image) or is_path(image)):
         message = f"image {image!r} has a tag already, which is taken; other programs make {f'{image}:{tag}'!r} of it"
         hint = f'Write\nimage: {name}\nimagetag: "{given}"'
         yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)

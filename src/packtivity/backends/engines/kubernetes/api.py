@@ -234,7 +234,8 @@ def _connect(options: Options) -> tuple[Any, str, str]:
             chosen = next((each for each in contexts if each["name"] == options.context), current)
             namespace = chosen["context"].get("namespace")
     except (kubeconfig.ConfigException, OSError) as error:
-        raise BackendError(
+        raise BackendError.of(
+            error,
             f"no way to a Kubernetes cluster: {error}",
             hint="Set KUBECONFIG, or the option kubeconfig, to a file with which kubectl works; in a pod: incluster.",
         ) from error
