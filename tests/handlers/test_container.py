@@ -391,7 +391,7 @@ def test_resources_that_are_not_understood_have_no_effect_and_are_named(run: Any
 
 @pytest.mark.parametrize("resources", [UNREADABLE[:1], UNREADABLE[1:2], UNREADABLE[2:]])
 def test_they_are_errors_where_warnings_are(resources: list[Any], state: LocalFSState) -> None:
-    with pytest.raises(errors.EnvironmentUnavailable, match=r"environment\.resources\[0\]") as caught:
+    with pytest.raises(errors.ParameterError, match=r"environment\.resources\[0\]") as caught:
         container.plan(ExecutionConfig(strict=True), asking(resources), state, {"command": "true"})
     assert caught.value.hint
 
@@ -421,7 +421,7 @@ def test_a_limit_that_is_not_applied_is_in_the_step_log_and_an_error_where_warni
 ) -> None:
     run("true", asking([{"kubernetes_cpu_limit": "500m"}]))
     assert "the spec limits what the task may use on Kubernetes" in log(state, "step")
-    with pytest.raises(errors.EnvironmentUnavailable, match="the spec limits what the task may use") as caught:
+    with pytest.raises(errors.ParameterError, match="the spec limits what the task may use") as caught:
         run("true", asking([{"kubernetes_cpu_limit": "500m"}]), strict=True)
     assert caught.value.hint == "To set it here as well: --cpus spec"
 

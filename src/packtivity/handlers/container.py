@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
-from packtivity.errors import EnvironmentUnavailable
+from packtivity.errors import EnvironmentUnavailable, ParameterError
 from packtivity.files import write_json
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
@@ -30,33 +29,35 @@ if TYPE_CHECKING:
     from packtivity.types import Completed, Diagnostic, Job, Metadata, Part, State
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
+    :param step: a log that warnings go to as well.
     :raises EnvironmentUnavailable: a credential that it asks for has expired, or there is a warning, and warnings are errors.
-    :raises ParameterError: a limit of the spec is to hold that cannot be read.
+    :raises ParameterError: the same, and it is about the spec; or a limit of the spec is to hold that cannot be read.
     """
+
+    def warn(diagnostic: Diagnostic) -> None:
+        if config.strict:
+            where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
+            kind = ParameterError if diagnostic.path else EnvironmentUnavailable
+            raise kind(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
+        if step is not None:
+            step.warning("%s", diagnostic.message)
+        if config.warn is not None:
+            config.warn(diagnostic)
+
     asked = environment.get("resources") or []
     refuse_unreadable(asked, config.container_config.limits_of_spec())
-    noted = [locate(finding, None) for finding in findings(asked)]
-    execution = plan_container(job, environment, state, config)
-    resources = understand(asked)
+    execution, resources = plan_container(job, environment, state, config), understand(asked)
+    for finding in findings(asked):
+        warn(locate(finding, None))
     warning = not_applied(resources, execution)
     if warning is not None:
-        noted.append(warning)
-    execution = with_credentials(execution, resources, noted.append)
-    for diagnostic in noted:
-        _warn(config, diagnostic)
-    return replace(execution, warnings=tuple(noted)) if noted else execution
-
-
-def _warn(config: ExecutionConfig, diagnostic: Diagnostic) -> None:
-    if config.strict:
-        where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
-        raise EnvironmentUnavailable(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
-    if config.warn is not None and diagnostic not in config.warned:  # once, however many attempts and tasks there are
-        config.warned.add(diagnostic)
-        config.warn(diagnostic)
+        warn(warning)
+    return with_credentials(execution, resources, warn)
 
 
 def container_line(execution: Execution, config: ExecutionConfig) -> str:
