@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
-from packtivity.errors import TaskFailed
+from packtivity.errors import EnvironmentUnavailable, TaskFailed
 from packtivity.files import write_json
 from packtivity.handlers.running import check, log_completed, log_execution
 from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
-from packtivity.runtimes.containers import options, plan_container
+from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, understand
 from packtivity.tasklog import run_log, step_log
-from packtivity.types import Execution, Mount
+from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,17 +30,49 @@ if TYPE_CHECKING:
     from packtivity.types import Completed, Job, Metadata, Part, State
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
-    :raises EnvironmentUnavailable: a credential that it asks for has expired.
+    What it asks for and is not here is left out, with a warning: the task may do without (upstream 0.17.1 lets it run).
+
+    :param step: a log that warnings go to as well.
+    :raises EnvironmentUnavailable: something is not here, and warnings are errors.
     """
+
+    def warn(diagnostic: Diagnostic) -> None:
+        if config.strict:
+            raise EnvironmentUnavailable(diagnostic.message, hint=diagnostic.hint)
+        if step is not None:
+            step.warning("%s", diagnostic.message)
+        if config.warn is not None:
+            config.warn(diagnostic)
+
+    containers = config.container_config
     execution = plan_container(job, environment, state, config)
-    resources, warn = understand(environment.get("resources") or []), config.warn
+    resources, directory = understand(environment.get("resources") or []), auth_mount(containers)
     warning = not_applied(resources, execution)
-    if warning is not None and warn is not None:
+    if warning is not None:
         warn(warning)
-    return with_credentials(execution, resources, warn)
+    for mount in absent(execution, containers):
+        execution = _without(execution, mount)
+        if mount != directory:
+            hint = "Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver."
+            message = f"the task asks for CVMFS, and there is no {mount.source} here; it runs without"
+            warn(Diagnostic("warning", "cvmfs-missing", message, ("environment", "resources"), hint=hint))
+    return with_credentials(execution, resources, directory, warn)
+
+
+def _without(execution: Execution, mount: Mount) -> Execution:
+    """Leave out a mount, and the variable that names a script in it."""
+    script = execution.env.get(SETUP_SCRIPT, "")
+    env = {name: value for name, value in execution.env.items() if name != SETUP_SCRIPT}
+    return replace(
+        execution,
+        mounts=tuple(other for other in execution.mounts if other != mount),
+        env=env if script.startswith(f"{mount.destination}/") else execution.env,
+    )
 
 
 def container_line(execution: Execution, config: ExecutionConfig) -> str:
@@ -51,15 +84,16 @@ def container_line(execution: Execution, config: ExecutionConfig) -> str:
 
 
 def execute_container(
-    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
 ) -> Completed | None:
-    """Run a planned container, its output going to the log of the topic ``run``.
+    """Plan and run a container, its output going to the log of the topic ``run``.
 
     :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
     :raises TaskFailed: the task ended with an exit code other than 0.
     :raises TaskTimeout: it ran longer than it may.
     """
     with step_log(config, metadata, state) as step:
+        execution = plan(config, environment, state, job, step)
         log_execution(step, execution)
         if config.dry_run():
             step.info("dry run: not run in %s", execution.image)

@@ -103,8 +103,7 @@ def docker_enc_handler(
     if _is_manual(job, environment):
         _carry_out(config, environment, state, job, metadata)
     else:
-        container = _containers()
-        container.execute_container(container.plan(config, environment, state, job), config, state, metadata)
+        _containers().execute_container(config, environment, state, job, metadata)
 
 
 @executor("noop-env")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
 
+SETUP_SCRIPT = "KRB_SETUP_SCRIPT"
+"""The variable with a script in the directory of credentials (upstream 0.17.1)."""
+
 PAR_MOUNT_FILE = "_yadage_parmount_{}.txt"
 
 
@@ -88,7 +91,7 @@ def _workdir(environment: Part) -> str | None:
 def _variables(environment: Part, resources: Resources, containers: ContainerConfig) -> dict[str, str]:
     variables: dict[str, str] = {}
     if resources.authentication:
-        variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
+        variables[SETUP_SCRIPT] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
     for name, value in (environment.get("env") or {}).items():
         variables[name] = value if isinstance(value, str) else json.dumps(value)
     check_variables(variables)
@@ -153,7 +156,25 @@ def _resource_mounts(resources: Resources, containers: ContainerConfig) -> Itera
             f"PACKTIVITY_CVMFS_SOURCE: {source!r} is no way to mount CVMFS", hint="There are: external, voldriver."
         )
     if resources.authentication:
-        yield Mount(containers.auth_location(), containers.auth_targetdir())
+        yield auth_mount(containers)
+
+
+def absent(execution: Execution, containers: ContainerConfig) -> list[Mount]:
+    """Return what of CVMFS and the directory of credentials would be mounted and is not here.
+
+    Where a daemon elsewhere runs containers (``PACKTIVITY_WORKDIR_LOCATION``), nobody knows here.
+    """
+    places = () if containers.workdir_location() else ("/cvmfs", containers.auth_targetdir())
+    return [
+        mount
+        for mount in execution.mounts
+        if mount.kind == "bind" and mount.destination in places and not os.path.exists(mount.source)
+    ]
+
+
+def auth_mount(containers: ContainerConfig) -> Mount:
+    """Return the mount of the directory of credentials: read-only, unlike upstream's."""
+    return Mount(containers.auth_location(), containers.auth_targetdir(), readonly=True)
 
 
 def options(containers: ContainerConfig) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from packtivity.runtimes.base import Host, Runtime
     from packtivity.runtimes.give_back import Report, Survey
@@ -286,7 +286,11 @@ class _Helper:
         request: give_back.Request = {
             "tops": tops, "before": loan.before, "task": loan.task, "uid": self.host.uid, "gid": self.host.gid
         }  # fmt: skip
-        report = give_back.give_back(request) if self.host.uid == 0 else self._by_root(request)
+        mounts = tuple(mount for mount in self.execution.mounts if mount.destination in tops)
+        if self.host.uid == 0:
+            report: Report | None = give_back.give_back(request)
+        else:
+            report = _by_root(self.execution, self.run, request, mounts)
         if report is None:
             self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
             return
@@ -296,30 +300,50 @@ class _Helper:
             named = ", ".join(report["left"][:3])
             self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
 
-    def _by_root(self, request: give_back.Request) -> Report | None:
-        """Give files back as root of a container; ``None`` where that does not work."""
-        argv, mounts = _own_python()
-        helper = replace(
-            self.execution,
-            argv=argv[1:],
-            options=(*self.execution.options, f"--entrypoint={argv[0]}"),
-            stdin=json.dumps(request).encode(),
-            mounts=(*(m for m in self.execution.mounts if m.destination in request["tops"]), *mounts),
-            env={},
-            pass_env=(),
-            files=(),
-            user="0:0",
-            workdir="/",
-            network="none",
-            limits=Limits(),
-            timeout=300.0,
-            tty=False,
-        )
-        done = self.run(helper)
-        with suppress(ValueError, IndexError):
-            report: Report = json.loads(done.tail.splitlines()[-1])
-            return report
-        return None
+
+def hand_over(paths: list[str], task: int, host: Host, execution: Execution, run: RunHelper) -> None:
+    """Make a task the owner of copies in a private folder: libraries take a grid proxy only from its owner.
+
+    Where that does not work, they may be read by all who reach them: in that folder, nobody but the task.
+
+    :param run: runs an execution in the task's image.
+    """
+    if paths and host.uid == 0:
+        give_back.give_files(paths, task)
+    elif paths:
+        folder = os.path.dirname(paths[0])
+        _by_root(execution, run, {"files": paths, "uid": task}, (Mount(folder, folder),))
+    for path in paths:
+        if os.stat(path).st_uid != task:
+            os.chmod(path, 0o644)
+
+
+def _by_root(
+    execution: Execution, run: RunHelper, request: Mapping[str, object], mounts: tuple[Mount, ...]
+) -> Report | None:
+    """Give files as root of a container; ``None`` where that does not work."""
+    argv, own = _own_python()
+    helper = replace(
+        execution,
+        argv=argv[1:],
+        options=(*execution.options, f"--entrypoint={argv[0]}"),
+        stdin=json.dumps(request).encode(),
+        mounts=(*mounts, *own),
+        env={},
+        pass_env=(),
+        files=(),
+        user="0:0",
+        workdir="/",
+        network="none",
+        limits=Limits(),
+        timeout=300.0,
+        tty=False,
+    )
+    done = run(helper)
+    with suppress(ValueError, IndexError):
+        report: Report = json.loads(done.tail.splitlines()[-1])
+        return report
+    return None
 
 
 def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Launch
+from packtivity.runtimes.credentials import without_caches
 from packtivity.runtimes.images import is_path, is_uri
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
 
     :raises EnvironmentUnavailable: the tool cannot do what is asked.
     """
+    execution = without_caches(execution)
     launch = launch_by_hand(runtime, execution)
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from packtivity import errors, notes
 from packtivity.files import write_whole
-from packtivity.runtimes import image_store, ownership, process
+from packtivity.runtimes import credentials, image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
 from packtivity.runtimes.choose import probe
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
+    Give = Callable[[list[str]], None]
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
 
 
@@ -157,27 +158,32 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
     helper = partial(_run_helper, runtime, image, quiet)
+    give = None if task is None else partial(_give, runtime, execution, helper, task)
     with ownership.shared(runtime, execution, task, helper, watch.say) as shared:
-        ended = _run_again_if_gone(runtime, shared, image, log, watch)
+        ended = _run_again_if_gone(runtime, shared, image, log, watch, give)
     _refuse_failed_start(runtime, ended)
     return ended
 
 
 def _run_again_if_gone(
-    runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision
+    runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision, give: Give | None
 ) -> Ended:
     """Run; once more if the image was noted to be here and has been removed since."""
-    ended = _run(runtime, execution, image, log, watch)
+    ended = _run(runtime, execution, image, log, watch, give)
     complaint = _complaint(runtime, ended).lower()
     if any(words in complaint for words in ("no such image", "image not known")):
         watch.say(f"the image {image.reference} was here and is no longer")
         image_store.forget(runtime, image.reference)
-        ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
+        ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch, give)
     return ended
 
 
 def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: Execution) -> Completed:
     return _run(runtime, execution, image, None, watch).completed
+
+
+def _give(runtime: Runtime, execution: Execution, helper: ownership.RunHelper, task: int, paths: list[str]) -> None:
+    ownership.hand_over(paths, task, runtime.host, execution, helper)
 
 
 def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
@@ -192,9 +198,21 @@ def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
     return f"{uid}:{gid}" if uid else None
 
 
-def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
+def _run(
+    runtime: Runtime,
+    execution: Execution,
+    image: Image,
+    log: RunLog | None,
+    watch: Supervision,
+    give: Give | None = None,
+) -> Ended:
+    """Run once.
+
+    :param give: makes copies of the caller's credentials the task's own, where it is another user.
+    """
     name = new_name()
     with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
+        execution = _with_copies(execution, cleanup.folder, give)
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
         scratch = cleanup.folder if runtime.needs_scratch else None
         launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
@@ -220,6 +238,14 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
     return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
 
 
+def _with_copies(execution: Execution, folder: str, give: Give | None) -> Execution:
+    """Give the task copies of the caller's credentials that cannot be mounted as they are."""
+    execution, copies = credentials.copied(execution, folder, every=give is not None)
+    if give is not None:
+        give(copies)
+    return execution
+
+
 def note_usage(usage: Usage | None) -> None:
     """Note what a container has used, which is not what the system counts for its tool."""
     usage = usage or Usage(None)
@@ -238,7 +264,13 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     execution = with_what_is_there(execution)
     image = find_image(runtime, execution, watch)
     name = new_name()
+    task = None
+    if credentials.given(execution):
+        task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
+    helper = partial(_run_helper, runtime, image, replace(watch, noted=False))
+    give = None if task is None else partial(_give, runtime, execution, helper, task)
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
+        execution = _with_copies(execution, cleanup.folder, give)
         scratch = cleanup.folder if runtime.needs_scratch else None
         launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
         argv = runtime.run_argv(execution, launch)
@@ -276,40 +308,30 @@ def with_what_is_there(execution: Execution) -> Execution:
     Tools have poor messages for a missing mount, or create an empty directory in its place.
 
     :raises StateError: a directory that the task is to write to is missing.
-    :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
+    :raises EnvironmentUnavailable: something else is.
     """
     location = current().workdir_location
     missing = [
         mount
         for mount in execution.mounts
-        if mount.kind == "bind" and not os.path.exists(inside(mount.source, location))
+        if mount.kind == "bind"
+        and not credentials.is_cache(mount.source)
+        and not os.path.exists(inside(mount.source, location))
     ]
     left_out = [mount for mount in missing if mount.readonly and _is_of_state(mount, location)]
     for mount in missing:
-        if mount not in left_out:
-            _refuse_missing(mount, location)
+        if _is_of_state(mount, location) and not mount.readonly:
+            raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
+        if mount not in left_out and location is None:  # else a daemon elsewhere may well have it
+            raise errors.EnvironmentUnavailable(
+                f"{mount.source}, which the task wants to see at {mount.destination}, is not here"
+            )
     kept = tuple(mount for mount in execution.mounts if mount not in left_out)
     return replace(execution, mounts=kept) if left_out else execution
 
 
 def _is_of_state(mount: Mount, location: str | None) -> bool:
     return inside(mount.source, location) == mount.destination != "/cvmfs"
-
-
-def _refuse_missing(mount: Mount, location: str | None) -> None:
-    if _is_of_state(mount, location):
-        raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
-    if location is not None:
-        return  # a daemon elsewhere may well have it
-    if mount.destination == "/cvmfs":
-        raise errors.EnvironmentUnavailable(
-            f"the task needs CVMFS, and {mount.source} is not here",
-            hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
-        )
-    raise errors.EnvironmentUnavailable(
-        f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
-        hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
-    )
 
 
 def write_files(execution: Execution) -> None:
