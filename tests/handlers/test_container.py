@@ -41,7 +41,7 @@ echo "$*" >>"{folder}/calls"
 case $1 in
   image) cat "{folder}/image" ;;
   events) cat "{folder}/events" ;;
-  run) until [ "$1" = lab/base:1 ]; do shift; done; shift; exec "$@" ;;
+  run) until case $1 in *lab/base:1) true ;; *) false ;; esac; do shift; done; shift; exec "$@" ;;
 esac
 """
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from packtivity.cli.inputs import ContainerOptions, TaskOptions, start_logging
 from packtivity.cli.lock import supervision
 from packtivity.cli.printing import say
+from packtivity.cli.run import show_warning
 from packtivity.errors import EnvironmentUnavailable, UsageError
 from packtivity.handlers.config import ExecutionConfig, packconfig
+from packtivity.handlers.container import tool_for
 from packtivity.handlers.execution_handlers import plan
 from packtivity.runtimes import process
-from packtivity.runtimes.choose import choose
 from packtivity.runtimes.shell_lines import ascii_line, launch_by_hand
 from packtivity.runtimes.supervise import attach_container, write_files
 from packtivity.task import build_env, finalize_inputs
@@ -40,8 +41,7 @@ def open_shell(options: ShellOptions) -> int:
     if execution.image is None:
         code = process.attach(execution.argv, execution.workdir)
     else:
-        containers = config.container_config
-        code = attach_container(choose(containers.runtime()), execution, supervision(containers))
+        code = attach_container(*tool_for(execution, config), supervision(config.container_config))
     return code if code >= 0 else 128 - code
 
 
@@ -70,7 +70,7 @@ def show_shell_line(options: ShellOptions) -> None:
 
 
 def _config(options: ShellOptions) -> ExecutionConfig:
-    return ExecutionConfig({"containers": options.container_choices()})
+    return ExecutionConfig({"containers": options.container_choices()}, warn=show_warning)
 
 
 def _plan(spec: dict[str, Any], options: ShellOptions, state: State, config: ExecutionConfig) -> Execution | None:
@@ -88,7 +88,7 @@ def _container_line(spec: dict[str, Any], options: ShellOptions, state: State) -
     execution = _plan(spec, options, state, config)
     if execution is None:
         raise UsageError("this task only publishes")
-    runtime = choose(config.container_config.runtime())
+    runtime, execution = tool_for(execution, config)
     state.ensure()
     write_files(execution)
     cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None

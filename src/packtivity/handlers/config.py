@@ -232,6 +232,7 @@ class ExecutionConfig:
         self.pass_env: tuple[str, ...] = _names(self.config, "pass_env")
         self.reporter = reporter
         self.warn = warn
+        self.warned: set[Diagnostic] = set()
         self.interaction = interaction
         self.cancel = cancel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
@@ -15,7 +16,7 @@ from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
-from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, options, plan_container
+from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, for_tool, options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, understand
 from packtivity.tasklog import run_log, step_log
@@ -41,14 +42,7 @@ def plan(
     :raises EnvironmentUnavailable: something is not here, and warnings are errors.
     """
 
-    def warn(diagnostic: Diagnostic) -> None:
-        if config.strict:
-            raise EnvironmentUnavailable(diagnostic.message, hint=diagnostic.hint)
-        if step is not None:
-            step.warning("%s", diagnostic.message)
-        if config.warn is not None:
-            config.warn(diagnostic)
-
+    warn = partial(_warn, config, step)
     containers = config.container_config
     execution = plan_container(job, environment, state, config)
     resources, directory = understand(environment.get("resources") or []), auth_mount(containers)
@@ -62,6 +56,25 @@ def plan(
             message = f"the task asks for CVMFS, and there is no {mount.source} here; it runs without"
             warn(Diagnostic("warning", "cvmfs-missing", message, ("environment", "resources"), hint=hint))
     return with_credentials(execution, resources, directory, warn)
+
+
+def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) -> None:
+    if config.strict:
+        raise EnvironmentUnavailable(diagnostic.message, hint=diagnostic.hint)
+    if step is not None:
+        step.warning("%s", diagnostic.message)
+    if config.warn is not None and diagnostic not in config.warned:  # once, however many attempts and tasks there are
+        config.warned.add(diagnostic)
+        config.warn(diagnostic)
+
+
+def tool_for(execution: Execution, config: ExecutionConfig, step: Logger | None = None) -> tuple[Runtime, Execution]:
+    """Return the container tool to use, and what it is to run.
+
+    :raises EnvironmentUnavailable: no container tool works here.
+    """
+    runtime = choose(config.container_config.runtime())
+    return runtime, for_tool(execution, runtime, partial(_warn, config, step))
 
 
 def _without(execution: Execution, mount: Mount) -> Execution:
@@ -80,7 +93,7 @@ def container_line(execution: Execution, config: ExecutionConfig) -> str:
 
     :raises EnvironmentUnavailable: no container tool works here, or it cannot do what is asked.
     """
-    return shell_lines.container_line(choose(config.container_config.runtime()), execution)
+    return shell_lines.container_line(*tool_for(execution, config))
 
 
 def execute_container(
@@ -98,7 +111,7 @@ def execute_container(
         if config.dry_run():
             step.info("dry run: not run in %s", execution.image)
             return None
-        runtime = choose(config.container_config.runtime())
+        runtime, execution = tool_for(execution, config, step)
         watch = _supervision(config, metadata, state, step)
         with run_log(config, metadata, state, "run") as log:
             ended = supervise.run_container(runtime, execution, log, watch)

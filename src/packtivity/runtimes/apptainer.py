@@ -24,6 +24,7 @@ class Apptainer(Runtime):
     install = "https://apptainer.org/docs/admin/main/installation.html"
     runs_folders = True
     has_store = False
+    own_options = "PACKTIVITY_APPTAINER_CMD_MOD"
     needs_scratch = True
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}
     login = "registry login docker://REGISTRY"

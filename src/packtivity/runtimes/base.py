@@ -97,6 +97,8 @@ class Runtime:
     """Where the init program that the tool gives to containers may be."""
     check_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments with which the tool says whether it works at all."""
+    own_options: ClassVar[str] = ""
+    """The setting with further arguments for it."""
     login: ClassVar[str] = "login REGISTRY"
     """Arguments with which a person logs in to a registry."""
 
@@ -153,6 +155,13 @@ class Runtime:
         :raises ParameterError: it cannot pass one on.
         """
         return {}
+
+    def names(self, image: str) -> tuple[str, ...]:
+        """Return what the tool may have an image as, the name that it is pulled by first.
+
+        Docker's short names mean ``docker.io`` to everybody: ``atlas/analysisbase`` is ``docker.io/atlas/analysisbase``.
+        """
+        return (image,)
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return the arguments that fetch an image; ``target`` is the file for tools without a store."""

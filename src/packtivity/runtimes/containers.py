@@ -10,18 +10,21 @@ import json
 import os
 import posixpath
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from packtivity import settings
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.runtimes.base import check_variables
 from packtivity.runtimes.images import full_image
 from packtivity.runtimes.plan import shell_argv
 from packtivity.runtimes.resources import Resources, understand
-from packtivity.types import Execution, Mount
+from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from packtivity.runtimes.base import Runtime
     from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
 
 SETUP_SCRIPT = "KRB_SETUP_SCRIPT"
@@ -182,8 +185,26 @@ def options(containers: ContainerConfig) -> tuple[str, ...]:
 
     :raises ConfigurationError: its quotes do not match.
     """
-    text = containers.container_runtime_modifier()
+    return _words("PACKTIVITY_DOCKER_CMD_MOD", containers.container_runtime_modifier())
+
+
+def for_tool(execution: Execution, runtime: Runtime, warn: Callable[[Diagnostic], None]) -> Execution:
+    """Give a tool the further arguments of its own setting; one tool's arguments mean something else to another.
+
+    :raises ConfigurationError: the quotes in the setting do not match.
+    """
+    if runtime.own_options == "PACKTIVITY_DOCKER_CMD_MOD":
+        return execution
+    own = runtime.own_options
+    if execution.options:
+        message = f"PACKTIVITY_DOCKER_CMD_MOD is for docker and podman; {runtime.name} does not get it"
+        hint = f"What {runtime.name} is to get: {own}." if own else f"There is no such setting for {runtime.name}."
+        warn(Diagnostic("warning", "option-ignored", message, hint=hint))
+    return replace(execution, options=_words(own, settings.current().apptainer_cmd_mod) if own else ())
+
+
+def _words(setting: str, text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise ConfigurationError(f"PACKTIVITY_DOCKER_CMD_MOD: {text!r} cannot be split: {error}") from None
+        raise ConfigurationError(f"{setting}: {text!r} cannot be split: {error}") from None

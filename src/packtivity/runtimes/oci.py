@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packtivity.opening import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 from packtivity.runtimes.cgroup import text
+from packtivity.runtimes.images import is_path, is_uri, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ class _OCI(Runtime):
     """What Docker and Podman share: their command line."""
 
     is_child: ClassVar[bool] = False
+    own_options: ClassVar[str] = "PACKTIVITY_DOCKER_CMD_MOD"
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -199,6 +201,16 @@ class Podman(_OCI):
         """Return whether there is an init program on this machine, and whether the caller is an ordinary user."""
         has_init, _ = super().look(uid, caller)
         return has_init, uid != 0
+
+    def names(self, image: str) -> tuple[str, ...]:
+        """Return a short name in full, and that of an image which was built here.
+
+        Left to itself, Podman asks or goes through the registries of ``registries.conf``.
+        """
+        host, slash, _ = image.partition("/")
+        if is_path(image) or is_uri(image) or (slash and (host == "localhost" or "." in host or ":" in host)):
+            return (image,)
+        return str(parse(image)), f"localhost/{image}"
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""

@@ -112,9 +112,8 @@ def shared(
     loan = Loan(tops, task, give_back.survey(tops, host.uid), _plan(tops, host) if task else [])
     with _kept(loan) as path:
         try:
-            for lent in loan.lent:
-                _lend(lent, task)
-            yield execution if all(map(_knows_lists, tops)) else replace(execution, group=host.gid)
+            has_lists = {_lend(lent, task) for lent in loan.lent}
+            yield replace(execution, group=host.gid) if False in has_lists else execution
         finally:
             # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
             if _has_others(path, tops):
@@ -171,14 +170,16 @@ def _opened(lent: Lent) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _lend(lent: Lent, task: int) -> None:
-    """Let a user write to it by an access control list; by its group, where the file system knows no lists."""
+def _lend(lent: Lent, task: int) -> bool:
+    """Let a user write to it by an access control list; by its group, and return false, where there are no lists."""
     with suppress(OSError), _opened(lent) as path:
         try:
             os.setxattr(path, ACCESS, allowing(lent.stored, lent.mode, task, lent.rights))
         except OSError as error:
             if error.errno == errno.ENOTSUP:
                 os.chmod(path, lent.group_mode)
+                return False
+    return True
 
 
 def _take_back(lent: Lent) -> None:
@@ -211,14 +212,6 @@ ACCESS = "system.posix_acl_access"
 _VERSION, _NOBODY = 2, 0xFFFFFFFF
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
-
-
-def _knows_lists(path: str) -> bool:
-    try:
-        os.getxattr(path, ACCESS)
-    except OSError as error:
-        return error.errno != errno.ENOTSUP
-    return True
 
 
 def entries(stored: bytes) -> dict[tuple[int, int], int]:
@@ -301,7 +294,7 @@ class _Helper:
             self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
 
 
-def hand_over(paths: list[str], task: int, host: Host, execution: Execution, run: RunHelper) -> None:
+def hand_over(task: int, host: Host, execution: Execution, run: RunHelper, paths: list[str]) -> None:
     """Make a task the owner of copies in a private folder: libraries take a grid proxy only from its owner.
 
     Where that does not work, they may be read by all who reach them: in that folder, nobody but the task.

@@ -52,7 +52,7 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     if image is not None:
         return Launch(image.run, workdir=image.workdir or None, cidfile=cidfile)
     plain = runtime.has_store or is_path(reference) or is_uri(reference)
-    return Launch(reference if plain else f"docker://{reference}", cidfile=cidfile)
+    return Launch(runtime.names(reference)[0] if plain else f"docker://{reference}", cidfile=cidfile)
 
 
 def container_line(runtime: Runtime, execution: Execution) -> str:

@@ -14,7 +14,7 @@ from packtivity.files import write_whole
 from packtivity.runtimes import credentials, image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
-from packtivity.runtimes.choose import probe
+from packtivity.runtimes.choose import explanation, probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
@@ -138,7 +138,7 @@ def _pull_failed(runtime: Runtime, argv: tuple[str, ...], done: Completed) -> er
     login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} {runtime.login}"
     return errors.EnvironmentUnavailable(
         f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
-        hint=login if denied else "Is its name right, and the registry in reach?",
+        hint=explanation(runtime) or (login if denied else "Is its name right, and the registry in reach?"),
     )
 
 
@@ -158,7 +158,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
     helper = partial(_run_helper, runtime, image, quiet)
-    give = None if task is None else partial(_give, runtime, execution, helper, task)
+    give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with ownership.shared(runtime, execution, task, helper, watch.say) as shared:
         ended = _run_again_if_gone(runtime, shared, image, log, watch, give)
     _refuse_failed_start(runtime, ended)
@@ -180,10 +180,6 @@ def _run_again_if_gone(
 
 def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: Execution) -> Completed:
     return _run(runtime, execution, image, None, watch).completed
-
-
-def _give(runtime: Runtime, execution: Execution, helper: ownership.RunHelper, task: int, paths: list[str]) -> None:
-    ownership.hand_over(paths, task, runtime.host, execution, helper)
 
 
 def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
@@ -268,7 +264,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     if credentials.given(execution):
         task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
     helper = partial(_run_helper, runtime, image, replace(watch, noted=False))
-    give = None if task is None else partial(_give, runtime, execution, helper, task)
+    give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         execution = _with_copies(execution, cleanup.folder, give)
         scratch = cleanup.folder if runtime.needs_scratch else None
@@ -381,7 +377,7 @@ def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
     advice = (text for word, text in _ADVICE if word in reason.lower())
     raise errors.EnvironmentUnavailable(
         f"{runtime.name} could not start the container (exit code {ended.completed.returncode}): {reason}",
-        hint=next(advice, "packtivity doctor tells more; the command is in the step log."),
+        hint=explanation(runtime) or next(advice, "packtivity doctor tells more; the command is in the step log."),
     )
 
 
