@@ -104,6 +104,7 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
         "  process      interpolated-script-cmd",
         "  environment  docker-encapsulated",
         "  image        some/where:v1",
+        "  user         the image's own, with its home",
         "  resources    CVMFS",
         "",
         "parameters",

@@ -350,6 +350,25 @@ def test_podman_is_taken_at_its_limit(run: Any) -> None:
         run("exit 137", containers={"runtime": "podman"})
 
 
+@pytest.mark.parametrize(
+    ("user", "command", "home"),
+    [
+        ("caller", ". ~/setup.sh", "/tmp"),
+        ("500", "cat $HOME/x", "/tmp"),
+        ("image", ". ~/setup.sh", None),
+        ("caller", "cat /tmp/x", None),
+    ],
+)
+def test_why_the_home_of_the_image_s_user_is_not_there_is_said(
+    run: Any, user: str, command: str, home: str | None
+) -> None:
+    with pytest.raises(errors.TaskFailed) as failed:
+        run(f"echo \"sh: can't open '/tmp/setup.sh': no such file\"; exit 2 # {command}", containers={"user": user})
+    who = "you" if user == "caller" else f"user {user}"
+    said = f"~ is not readable here because the task runs as {who}, with {home} for a home; try --user image."
+    assert failed.value.hint == (said if home else "")
+
+
 # --- for plug-ins ----------------------------------------------------------------------------------------------
 
 

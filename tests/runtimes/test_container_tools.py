@@ -190,6 +190,18 @@ def test_the_doctor_says_why_a_tool_does_not_work(pretend: Any) -> None:
     assert found["shifter"].advice
 
 
+def test_the_doctor_says_who_tasks_are(pretend: Any) -> None:
+    pretend("apptainer", "echo apptainer version 1.4.5")
+    found = {finding.subject: finding for finding in examine()["runtimes"]}
+    assert found["apptainer"].tasks.startswith("you, with the home of the image's user where you may read it")
+    assert found["podman"].tasks == ""  # which is not here
+    rootless = Docker(Host(1, 1, "ada", rootless=True))
+    assert (DOCKER.who(), rootless.who()) == (
+        "the image's user, with that user's home",
+        "root of the image, which is you outside, with root's home",
+    )
+
+
 def test_the_doctor_is_not_content_with_a_tool_that_works_when_another_is_asked_for(
     pretend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

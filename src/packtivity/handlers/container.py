@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from packtivity import notes
+from packtivity import notes, settings
 from packtivity.errors import EnvironmentUnavailable, TaskFailed
 from packtivity.files import write_json
 from packtivity.handlers.running import check, log_completed, log_execution
@@ -120,7 +121,7 @@ def execute_container(
         log_completed(step, ended.completed)
         _keep(runtime, ended, state, metadata)
         _refuse_out_of_memory(runtime, execution, ended, written)
-        check(execution, ended.completed, written)
+        check(execution, ended.completed, written, _home_advice(runtime, execution, ended))
         return ended.completed
 
 
@@ -162,6 +163,22 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadat
         "ended": ended.completed.ended,
     }
     write_json(path, note)
+
+
+_USES_HOME = re.compile(r"(^|[\s=:'\"(;&|])~(/|\s|$)|\$\{?HOME\b", re.MULTILINE)
+_COMPLAINTS = ("denied", "no such file", "can't open", "cannot", "not found", "read-only")
+
+
+def _home_advice(runtime: Runtime, execution: Execution, ended: supervise.Ended) -> str:
+    """Return why ``~`` cannot be read, where a task uses it and complains of a file in its home."""
+    other = runtime.other_home(execution, settings.caller_environment())
+    text = "\n".join((*execution.argv, (execution.stdin or b"").decode("utf-8", "replace")))
+    if other is None or not _USES_HOME.search(text):
+        return ""
+    home, reason = other
+    lines = ended.completed.tail.decode("utf-8", "replace").lower().splitlines()
+    complains = any(f"{home.lower()}/" in line and any(word in line for word in _COMPLAINTS) for line in lines)
+    return f"~ is not readable here because {reason}; try --user image." if complains else ""
 
 
 def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:

@@ -97,10 +97,11 @@ def signal_name(number: int, unknown: str = "SIG") -> str:
         return f"{unknown}{number}"
 
 
-def check(execution: Execution, completed: Completed, written: str | None) -> None:
+def check(execution: Execution, completed: Completed, written: str | None, advice: str = "") -> None:
     """Raise the error of a run that failed; return when it succeeded.
 
     :param written: absolute path of the log with all output.
+    :param advice: what may be wrong, when more is known than an exit code says.
     :raises TaskFailed: it ended with an exit code other than 0.
     :raises TaskTimeout: it ran longer than it may.
     """
@@ -123,7 +124,7 @@ def check(execution: Execution, completed: Completed, written: str | None) -> No
         command=execution.argv,
         output=last,
         log=written,
-        hint=_ADVICE.get(code, ""),
+        hint=advice or _ADVICE.get(code, ""),
     )
 
 

@@ -38,6 +38,16 @@ class Apptainer(Runtime):
         )
         return next(switches, "")
 
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "you, with the home of the image's user where you may read it; --user image makes you root inside"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:
+        """Return the caller's home, which a task has where that of the image's user is closed."""
+        if execution.user == "image" or "HOME" in execution.env:
+            return None
+        return caller.get("HOME", ""), f"{self.name} runs tasks as you, who may not read the home of the image's user"
+
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
         # The image's own work directory need not exist: it is entered if that is possible; there is no other way to know.

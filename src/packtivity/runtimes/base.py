@@ -129,6 +129,14 @@ class Runtime:
         """Return what says, besides the program, which store images are in."""
         return ""
 
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "you, with a home of the tool's"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:  # noqa: ARG002
+        """Return the task's home, and why it is not that of the image's user; ``None`` where it is, or is unknown."""
+        return None
+
     # --- arguments ---
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:

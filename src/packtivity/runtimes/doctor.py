@@ -27,6 +27,7 @@ class Finding:
     :ivar version: of a tool; empty when it does not say.
     :ivar detail: why it does not work, or where it is.
     :ivar advice: what to do now; empty when nothing need be done.
+    :ivar tasks: who the tasks of a tool that works are, and what their home is.
     """
 
     subject: str
@@ -34,6 +35,7 @@ class Finding:
     version: str = ""
     detail: str = ""
     advice: str = ""
+    tasks: str = ""
 
 
 def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     if reason:
         return Finding(name, "broken", version, reason, _advice(name, reason, caller))
     doubt = runtime.doubt(caller)
-    return Finding(name, "warning" if doubt else "works", version, path, doubt)
+    return Finding(name, "warning" if doubt else "works", version, path, doubt, runtime.who())
 
 
 def _deep_trouble(runtime: Runtime) -> str:

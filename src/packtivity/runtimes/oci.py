@@ -25,6 +25,17 @@ class _OCI(Runtime):
     is_child: ClassVar[bool] = False
     own_options: ClassVar[str] = "PACKTIVITY_DOCKER_CMD_MOD"
 
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "the image's user, with that user's home"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:  # noqa: ARG002
+        """Return the home of a task that is not the image's user."""
+        if execution.as_image_says or "HOME" in execution.env:
+            return None
+        user = "you" if execution.user == "caller" else f"user {execution.user}"
+        return CONTAINER_HOME, f"the task runs as {user}, with {CONTAINER_HOME} for a home"
+
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
         check_variables(execution.env)
@@ -146,6 +157,10 @@ class Docker(_OCI):
         has_init, _ = super().look(uid, caller)
         is_here = endpoint.startswith("unix:")
         return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
+
+    def who(self) -> str:
+        """Say who tasks are and what their home is; a rootless daemon makes root of everybody."""
+        return "root of the image, which is you outside, with root's home" if self.host.rootless else super().who()
 
     def trouble(self, caller: Mapping[str, str]) -> str:
         """Return why the daemon cannot be reached."""
