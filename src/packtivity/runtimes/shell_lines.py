@@ -107,7 +107,21 @@ def ascii_line(argv: tuple[str, ...]) -> str:
     line = shlex.join(argv)
     if line.isascii() and line.isprintable():
         return line
-    return shlex.join(("sh", "-c", f"eval \"exec $(printf %b '{octal(os.fsencode(line))}')\""))
+    line = f"exec {' '.join(map(ascii_word, argv))}"
+    return shlex.join(["sh", "-c", f"{_LINE_END} {line}" if _END in line else line])
+
+
+_END = '"$packtivity_n"'
+_LINE_END = "packtivity_n=$(printf '\\012.'); packtivity_n=${packtivity_n%.};"
+"""A shell drops line ends at the end of what a command prints."""
+
+
+def ascii_word(text: str) -> str:
+    """Quote one word for a shell in printable ASCII, for :func:`ascii_line`."""
+    if text.isascii() and text.isprintable():
+        return shlex.quote(text)
+    body = text.rstrip("\n")
+    return f"\"$(printf %b '{octal(os.fsencode(body))}')\"" + _END * (len(text) - len(body))
 
 
 def octal(data: bytes) -> str:
