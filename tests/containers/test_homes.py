@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import matrix
@@ -134,6 +135,24 @@ def test_an_image_without_a_shell_is_said_to_have_none(
     assert owners(workdir) == {lab.person.uid}
     assert lab.containers() == []
     record_property(matrix.CELL, ["no-shell", column(lab), "said, exit 10"])
+
+
+@pytest.mark.parametrize("user", ["image's own", "caller"])
+def test_a_script_that_cannot_read_its_home_is_told_why(lab: Any, homes: dict[str, str], user: str) -> None:
+    lab.image = homes["atlas"]  # whose home is closed to others
+    spec = lab.spec("cat ~/.software > {out} && cat /not/there")
+    options = ("--user", "caller") if user == "caller" else ()
+    done = lab.run(spec, {"out": "{workdir}/out"}, lab.workdir(), *options)
+    assert done.code == 6
+    reasons = re.findall(r"~ is not readable here because (.*); try --user image", done.err)
+    if user == "caller":
+        assert reasons == [
+            f"the task runs as you, with {'an empty home' if lab.kind == 'apptainer' else '/tmp for a home'}"
+        ]
+    elif lab.kind == "apptainer" and lab.person.uid != 0:
+        assert reasons == [f"{lab.tool} runs tasks as you, who may not read the home of the image's user"]
+    else:
+        assert reasons == []
 
 
 def test_files_of_colleagues_stay_theirs(lab: Any, homes: dict[str, str]) -> None:

@@ -46,7 +46,8 @@ class Apptainer(Runtime):
         """Return the caller's home, which a task has where that of the image's user is closed."""
         if execution.user == "image" or "HOME" in execution.env:
             return None
-        return caller.get("HOME", ""), f"{self.name} runs tasks as you, who may not read the home of the image's user"
+        closed = f"{self.name} runs tasks as you, who may not read the home of the image's user"
+        return caller.get("HOME", ""), closed if execution.as_image_says else "the task runs as you, with an empty home"
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""

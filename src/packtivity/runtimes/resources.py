@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
@@ -12,7 +13,6 @@ from packtivity.types import Diagnostic, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from fractions import Fraction
 
     from packtivity.types import Execution
 
@@ -72,8 +72,6 @@ def objects(resources: Sequence[Any]) -> dict[str, Any]:
 
 
 def _limits(asked: Mapping[str, Any]) -> Limits:
-    if not ("kubernetes_cpu_limit" in asked or "kubernetes_memory_limit" in asked):
-        return Limits()
     cpus, memory = (read_quantity(asked.get(f"kubernetes_{what}_limit")) for what in ("cpu", "memory"))
     return Limits(cpus=None if cpus is None else float(cpus), memory=None if memory is None else int(memory))
 
@@ -179,8 +177,6 @@ def _quantity(text: str) -> Fraction | None:
     match = re.fullmatch(_QUANTITY, text, re.ASCII)
     if match is None:
         return None
-    from fractions import Fraction  # takes as long as all else that a plain process needs of this room
-
     base, power = _FACTORS[match[2]]
     return Fraction(match[1]) * Fraction(base) ** power
 

@@ -182,16 +182,16 @@ def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: E
     return _run(runtime, execution, image, None, watch).completed
 
 
-def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
-    """Return the image's own user for a tool that does not look itself."""
-    if not execution.as_image_says:
-        return None
-    if not runtime.has_store:
-        return image.user if image.digest else None
-    if not runtime.host.rootless or not image.user:
-        return None
-    uid, gid = image_store.user_ids(runtime, image)
-    return f"{uid}:{gid}" if uid else None
+def _launch(runtime: Runtime, execution: Execution, image: Image, name: str, folder: str) -> Launch:
+    """Decide what is decided last; the image's own user only for a tool that does not look itself."""
+    user = None
+    if execution.as_image_says and not runtime.has_store:
+        user = image.user if image.digest else None
+    elif execution.as_image_says and runtime.host.rootless and image.user:
+        uid, gid = image_store.user_ids(runtime, image)
+        user = f"{uid}:{gid}" if uid else None
+    scratch = folder if runtime.needs_scratch else None
+    return Launch(image.run, name, scratch, image.workdir or None, user, image.home)
 
 
 def _run(
@@ -210,8 +210,7 @@ def _run(
     with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
         execution = _with_copies(execution, cleanup.folder, give)
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
-        scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
+        launch = _launch(runtime, execution, image, name, cleanup.folder)
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
@@ -267,8 +266,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         execution = _with_copies(execution, cleanup.folder, give)
-        scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
+        launch = _launch(runtime, execution, image, name, cleanup.folder)
         argv = runtime.run_argv(execution, launch)
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
