@@ -28,7 +28,7 @@ from packtivity.statecontexts import load_state
 from packtivity.tasklog import log_failure, step_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from logging import Logger
 
     from packtivity.record import RecordWriter
@@ -169,6 +169,8 @@ class Run(NamedTuple):
     metadata: Metadata | None
     pack_config: packconfig
     exec_config: ExecutionConfig
+    execute: Callable[[Job, Part], object] | None = None
+    """What is done with job and environment in place of running them, for a task that an engine has run."""
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
@@ -237,7 +239,7 @@ def _attempts(run: Run, writer: RecordWriter | None) -> Parameters:
     left = run.exec_config.retries
     while True:
         try:
-            return _attempt(run)
+            return attempt(run)
         except PacktivityError as error:
             if not left or not may_pass(error):
                 raise
@@ -246,23 +248,27 @@ def _attempts(run: Run, writer: RecordWriter | None) -> Parameters:
             writer.again()
 
 
-def _attempt(run: Run) -> Parameters:
+def attempt(run: Run) -> Parameters:
+    """Run once, with a step log."""
     with step_log(run.exec_config, run.metadata, run.state) as log:
         try:
-            return _walk(run.bound(), log)
+            return walk(run.bound(), log)
         except BaseException as error:
             log_failure(log, error)
             raise
 
 
-def _walk(run: Run, log: Logger) -> Parameters:
+def walk(run: Run, log: Logger) -> Parameters:
     """Walk the straight line once."""
     publisher, dry, ran = run.spec["publisher"], False, False
     job, environment = run.job_and_environment()
     notes.current().job = job
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
-        run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        if run.execute is not None:
+            run.execute(job, environment)
+        else:
+            run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
     result = run.publish_before() if dry else run.publish()
@@ -349,6 +355,17 @@ class Task:
             state.datamodel = self.datamodel
         return state
 
+    def to_run(self, state: State | None = None, cancel: Cancellation | None = None) -> Run:
+        """Return the task with live objects.
+
+        :param state: the state of the document, if it is loaded already.
+        """
+        execution = {**(self.config.get("exec") or {}), "task_id": self.id}
+        pack_config, exec_config = configure({**self.config, "exec": execution})
+        exec_config.cancel, exec_config.seal = cancel, self.seal
+        state = self.load_state() if state is None else state
+        return Run(self.spec, self.parameters, state, self.metadata, pack_config, exec_config)
+
     def check(self) -> None:
         """Check the form of a document that may have come from anywhere.
 
@@ -392,8 +409,5 @@ def run_task(
     :raises PacktivityError: as :func:`run_packtivity`.
     """
     task = document if isinstance(document, Task) else Task.from_json(document)
-    state = task.load_state() if state is None else state
-    execution = {**(task.config.get("exec") or {}), "task_id": task.id}
-    pack_config, exec_config = configure({**task.config, "exec": execution})
-    exec_config.cancel, exec_config.seal = cancel, task.seal
-    return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)
+    run = task.to_run(state, cancel)
+    return run_packtivity(task.spec, task.parameters, run.state, task.metadata, run.pack_config, run.exec_config)

@@ -148,6 +148,7 @@ class Execution:
     :ivar unpacked: whether an unpacked copy of the image on CVMFS is to be preferred.
     :ivar options: further arguments for the container tool.
     :ivar image_dirs: folders and files besides CVMFS that may be the image; ``None`` for those of the setting.
+    :ivar warnings: what was noticed while it was planned.
     """
 
     argv: tuple[str, ...]
@@ -168,6 +169,7 @@ class Execution:
     unpacked: bool = False
     options: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def as_image_says(self) -> bool:

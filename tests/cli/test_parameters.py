@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packtivity.cli import getinit_data
-from packtivity.cli.parameters import assignment, parameter_document
+from packtivity.cli.parameters import Parameters
 from packtivity.errors import ParameterError
 from packtivity.types import Position
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def test_a_value_may_have_equals_signs() -> None:
-    assert assignment("a=b=c") == ("a", "b=c")
-    assert assignment("url=http://x/?q=1&r=2") == ("url", "http://x/?q=1&r=2")
+    assert getinit_data([], ["a=b=c"]) == {"a": "b=c"}
+    assert getinit_data([], ["url=http://x/?q=1&r=2"]) == {"url": "http://x/?q=1&r=2"}
 
 
 def test_values_are_yaml() -> None:
@@ -69,7 +69,7 @@ def test_standard_input_is_a_file_called_dash(commands: Any) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_a_parameter_or_an_error_of_ours(text: str) -> None:
     try:
-        name, _ = assignment(text)
+        (name,) = getinit_data([], [text])
     except ParameterError:
         return
     assert text.startswith(f"{name}=")
@@ -79,7 +79,7 @@ def test_a_merged_document_knows_where_everything_stands(tmp_path: Path) -> None
     one, two = tmp_path / "one.yml", tmp_path / "two.yml"
     one.write_text("a: 1\nb:\n  - x\n")
     two.write_text("\nc: {d: 2}\na: 3\n")
-    merged = parameter_document([str(one), str(two)], ["e=[1, 2]"])
+    merged = Parameters([str(one), str(two)], ["e=[1, 2]"])
     assert merged.data == {"a": 3, "b": ["x"], "c": {"d": 2}, "e": [1, 2]}
     assert merged.position(("a",)) == Position(str(two), 3, 4)
     assert merged.position(("a",), key=True) == Position(str(two), 3, 1)

@@ -223,7 +223,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize(
     ("program", "module", "name"),
     [
-        ("packtivity-run", "packtivity.cli.option_types.Duration", "convert"),
+        ("packtivity-run", "packtivity.cli.command.Duration", "convert"),
         ("packtivity", "packtivity.cli.command.Group", "get_command"),
     ],
 )

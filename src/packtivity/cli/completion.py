@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import ShellComplete, get_completion_class
+
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import CompletionOptions
 
 PROGRAMS = (
     "packtivity",
@@ -15,9 +20,9 @@ PROGRAMS = (
 )
 
 
-def show_script(shell: str) -> None:
+def show_script(options: CompletionOptions) -> None:
     """Carry out ``packtivity completion``."""
-    click.echo(script(shell))
+    click.echo(script(options.shell))
 
 
 def script(shell: str) -> str:

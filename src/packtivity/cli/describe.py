@@ -8,43 +8,43 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.printing import named_leaves, say, say_json, show
-from packtivity.cli.terminal import wants_colour
+from packtivity.cli.inputs import load_spec
+from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
 from packtivity.errors import UsageError
 from packtivity.printable import printable
 from packtivity.runtimes.resources import understand
 from packtivity.spec.diagnostics import dotted
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of, needs
 from packtivity.spec.remote import without_secrets
-from packtivity.spec.templates import needs
 
 if TYPE_CHECKING:
-    from packtivity.cli.inputs import SpecOptions
+    from packtivity.cli.declarations import DescribeOptions, ExampleOptions
 
 
-def describe_spec(options: SpecOptions, *, as_json: bool) -> None:
+def describe_spec(options: DescribeOptions) -> None:
     """Carry out ``packtivity describe``."""
-    summary = summarise(options.load_spec())
-    if as_json:
+    summary = summarise(load_spec(options))
+    if options.format == "json":
         say_json(summary, indent=2)
-        return
-    show("\n".join(as_text(summary, without_secrets(options.spec), colour=wants_colour(sys.stdout))))
+    else:
+        show("\n".join(as_text(summary, without_secrets(options.spec), colour=wants_colour(sys.stdout))))
 
 
-def write_example(options: SpecOptions, output: str | None, *, force: bool) -> None:
+def write_example(options: ExampleOptions) -> None:
     """Carry out ``packtivity example``.
 
     :raises UsageError: the file is there already.
     :raises CannotWrite: it cannot be written.
     """
+    output = options.output
     words = ["packtivity-run", *(["-t", options.toplevel] if options.toplevel else []), options.spec]
     words = [without_secrets(word) for word in words]
-    text = as_example(summarise(options.load_spec()), shlex.join([*words, output or "parameters.yml"]))
+    text = as_example(summarise(load_spec(options)), shlex.join([*words, output or "parameters.yml"]))
     if output is None:
         say(text, end=False)
         return
     try:
-        with open(output, "w" if force else "x", encoding="utf-8") as file:
+        with open(output, "w" if options.force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UsageError(f"{output} exists already", hint="Use another name, or --force to overwrite it.") from None

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
-from packtivity.cli.printing import say, say_json
+from packtivity.cli import start
+from packtivity.cli.terminal import say, say_json
 from packtivity.runtimes.doctor import examine
+
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import DoctorOptions
 
 NOTHING_WORKS = 10
 _MARKS = {"works": "ok", "warning": "!!", "broken": "NO", "missing": "--"}
 
 
-def report(*, as_json: bool) -> int:
+def report(options: DoctorOptions) -> int:
     """Carry out ``packtivity doctor`` and return its exit code."""
+    start.allow_interrupts()
     findings = examine()
-    if as_json:
+    default = findings["default"]
+    if options.format == "json":
         tables = {key: [asdict(finding) for finding in findings[key]] for key in ("runtimes", "needs")}
-        say_json({"default": findings["default"], **tables}, indent=2)
-    else:
-        _print(findings)
-    return NOTHING_WORKS if findings["default"] is None else 0
-
-
-def _print(findings: dict[str, Any]) -> None:
+        say_json({"default": default, **tables}, indent=2)
+        return NOTHING_WORKS if default is None else 0
     for finding in (*findings["runtimes"], *findings["needs"]):
         version = f" {finding.version}" if finding.version else ""
         say(f"{_MARKS[finding.status]}  {finding.subject}{version}: {finding.detail}")
@@ -33,4 +34,5 @@ def _print(findings: dict[str, Any]) -> None:
             say(f"      {finding.advice}")
     asked = findings["asked"]
     until = f"{asked} does, which PACKTIVITY_CONTAINER_RUNTIME asks for" if asked else "one of these does"
-    say(f"Containers run with: {findings['default'] or f'nothing that works, until {until}'}")
+    say(f"Containers run with: {default or f'nothing that works, until {until}'}")
+    return NOTHING_WORKS if default is None else 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packtivity.cli.inputs import Target, Task, TaskOptions, start_logging
-from packtivity.cli.printing import say
+from packtivity.cli.inputs import Target, Task, load_spec, load_state, start_logging
+from packtivity.cli.parameters import getinit_data
+from packtivity.cli.terminal import say
 from packtivity.errors import UsageError
 from packtivity.handlers.container import container_line
 from packtivity.runtimes.shell_lines import shell_line
 from packtivity.task import Run
+
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import PubtestOptions
 
 
 def show_plan(task: Task, target: Target, *, brief: bool) -> None:
@@ -45,8 +49,9 @@ def _why_nothing(spec: dict[str, Any]) -> str:
     return f"{spec['process'].get('process_type')} in {spec['environment'].get('environment_type')}"
 
 
-def show_published(options: TaskOptions, backend: str) -> None:
+def show_published(options: PubtestOptions) -> None:
     """Carry out ``packtivity-util pubtest``."""
     start_logging(options.verbosity)
-    target = Target.named(backend)
-    say(str(target.backend.prepublish(options.load_spec(), options.load_parameters(), options.load_state())))
+    backend = Target.named(options.backend).backend
+    parameters = getinit_data(options.parfiles, options.parameter)
+    say(str(backend.prepublish(load_spec(options), parameters, load_state(options))))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.cli import start
-from packtivity.cli.printing import show_error
-from packtivity.cli.terminal import wants_colour
+from packtivity.cli.terminal import show_error, wants_colour
 from packtivity.printable import escaped, printable, readable
 from packtivity.registry import foreign_code
 

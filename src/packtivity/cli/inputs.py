@@ -11,80 +11,65 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packtivity import errors, settings
+from packtivity import errors, settings, statecontexts
 from packtivity.backends.registry import backend_from_string
 from packtivity.cli import start
 from packtivity.cli.errors import render_diagnostics, warn
 from packtivity.cli.parameters import getinit_data
-from packtivity.cli.printing import show_error
+from packtivity.cli.terminal import show_error
 from packtivity.datamodel import iter_leaves
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.plugins import enable_plugins
 from packtivity.registry import note_foreign_code
 from packtivity.spec import load
 from packtivity.spec.yamltext import BadText, load_yaml
-from packtivity.statecontexts import load_state
 from packtivity.statecontexts.posixfs_context import LocalFSState
 from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from packtivity.cli.declarations import LockOptions
+    from packtivity.cli.options import ContainerOptions, SpecOptions, TaskOptions
     from packtivity.types import Diagnostic, State
 
 
-class Options:
-    """The options of a command as click gives them, an attribute each; each command has a class that lists its own."""
+def load_spec(options: SpecOptions) -> dict[str, Any]:
+    """Return the spec, defaults filled.
 
-    def __init__(self, **given: Any) -> None:
-        vars(self).update(given)
-
-
-class SpecOptions(Options):
-    """The options that say which spec is meant and how it is checked."""
-
-    spec: str
-    toplevel: str | None
-    schemasource: str | None
-    offline: bool
-    trust_source: tuple[str, ...]
-    validate: bool = True
-
-    def load_spec(self) -> dict[str, Any]:
-        """Return the spec, defaults filled.
-
-        :raises LoadError: it cannot be fetched.
-        :raises InvalidSpec: it is not valid.
-        """
-        return load(
-            self.spec,
-            self.toplevel,
-            schemasource=self.schemasource,
-            validate=self.validate,
-            offline=self.offline or None,
-            trusted_sources=self.trust_source,
-        )
+    :raises LoadError: it cannot be fetched.
+    :raises InvalidSpec: it is not valid.
+    """
+    return load(
+        options.spec,
+        options.toplevel,
+        schemasource=options.schemasource,
+        validate=options.validate,
+        offline=options.offline or None,
+        trusted_sources=options.trust_source,
+    )
 
 
-class ContainerOptions(Options):
-    """The options that say how containers are run; None is for the settings to say."""
+def container_choices(options: ContainerOptions | LockOptions) -> dict[str, Any]:
+    """Return what :class:`~packtivity.handlers.config.container_config` takes; what is not chosen is for the settings."""
+    names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
+    chosen = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    if options.image_dir:
+        chosen["image_dir"] = [os.path.abspath(path) for path in options.image_dir]
+    return chosen
 
-    runtime: str | None = None
-    pull: str | None = None
-    cpus: str | None = None
-    memory: str | None = None
-    gpus: str | None = None
-    network: str | None = None
-    user: str | None = None
-    image_dir: tuple[str, ...] = ()
 
-    def container_choices(self) -> dict[str, Any]:
-        """Return what :class:`~packtivity.handlers.config.container_config` takes."""
-        names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
-        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if self.image_dir:
-            chosen["image_dir"] = [os.path.abspath(path) for path in self.image_dir]
-        return chosen
+def load_state(options: TaskOptions) -> State:
+    """Return the state; nothing is created.
+
+    :raises StateError: the state file cannot be used.
+    """
+    described = _read_state(options.state) if options.state else {}
+    if not described:
+        return LocalFSState([*map(os.path.realpath, options.write)], [*map(os.path.realpath, options.read)])
+    if "state_type" in described:
+        return statecontexts.load_state(described)
+    return LocalFSState(described.get("readwrite") or [], described.get("readonly") or [])
 
 
 class Task(NamedTuple):
@@ -95,45 +80,14 @@ class Task(NamedTuple):
     state: State
 
 
-class TaskOptions(SpecOptions):
-    """The options of every command on a task."""
+def load_task(options: TaskOptions) -> Task:
+    """Return spec, parameters and state, and warn about what is doubtful.
 
-    parfiles: tuple[str, ...]
-    parameter: tuple[str, ...]
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-    state: str
-    strict: bool
-    verbosity: str
-
-    def load_parameters(self) -> dict[str, Any]:
-        """Return the parameters, ``-p`` over files.
-
-        :raises ParameterError: they cannot be read.
-        """
-        return getinit_data(self.parfiles, self.parameter)
-
-    def load_state(self) -> State:
-        """Return the state; nothing is created.
-
-        :raises StateError: the state file cannot be used.
-        """
-        described = _read_state(self.state) if self.state else {}
-        if not described:
-            return LocalFSState([os.path.realpath(p) for p in self.write], [os.path.realpath(p) for p in self.read])
-        if "state_type" in described:
-            state: State = load_state(described)
-            return state
-        return LocalFSState(described.get("readwrite") or [], described.get("readonly") or [])
-
-    def load(self) -> Task:
-        """Return spec, parameters and state, and warn about what is doubtful.
-
-        :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
-        """
-        task = Task(self.load_spec(), self.load_parameters(), self.load_state())
-        warn_of_doubts(task, strict=is_strict(self.strict))
-        return task
+    :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
+    """
+    task = Task(load_spec(options), getinit_data(options.parfiles, options.parameter), load_state(options))
+    warn_of_doubts(task, strict=is_strict(options.strict))
+    return task
 
 
 def _read_state(name: str) -> dict[str, Any]:
@@ -190,7 +144,11 @@ def warn_of_doubts(task: Task, *, strict: bool) -> None:
     :raises StateError: a directory to read is not there, under strict.
     """
     _check_directories_to_read(task.state, strict=strict)
-    diagnostics = [] if not strict and _all_used(task.spec, task.parameters) else _lint(task)
+    if not strict and _all_used(task.spec, task.parameters):
+        return
+    from packtivity.spec.lint import lint_parameters  # a tenth of a short run
+
+    diagnostics = lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
     if strict and diagnostics:
         raise DoubtfulTask(as_errors(diagnostics))
     diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.code not in _TOLD_BY_THE_RUN]
@@ -219,19 +177,13 @@ def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
     """Return True when every parameter has a value and is plainly used, as a placeholder or in an output map.
 
-    Then none is superfluous or misspelt, and the rules need not be imported, which takes a tenth of a short run.
+    Then none is superfluous or misspelt, and the rules need not be imported.
     """
     if any(value is None or (type(value) is dict and None in value.values()) for value in parameters.values()):
         return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)
-
-
-def _lint(task: Task) -> list[Diagnostic]:
-    from packtivity.spec.lint import lint_parameters
-
-    return lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
 
 
 def _check_directories_to_read(state: State, *, strict: bool) -> None:
@@ -253,7 +205,6 @@ class Target(NamedTuple):
     :ivar synchronous: whether it runs tasks here and now.
     """
 
-    name: str
     synchronous: bool
     backend: Any
 
@@ -273,14 +224,13 @@ class Target(NamedTuple):
                 raise errors.BackendError(
                     f"what the backend {name!r} names is no backend: {type(backend).__name__} has no method {method!r}"
                 )
-        return cls(name, synchronous, backend)
+        return cls(synchronous, backend)
 
     @property
     def _engine(self) -> Any:
         """The backend, or what it gives its jobs to."""
-        return (
-            self.backend if hasattr(self.backend, "exec_config") else getattr(self.backend, "job_backend", self.backend)
-        )
+        backend = self.backend
+        return backend if hasattr(backend, "exec_config") else getattr(backend, "job_backend", backend)
 
     @property
     def config(self) -> ExecutionConfig | None:

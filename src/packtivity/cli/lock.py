@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
-from packtivity.cli.inputs import ContainerOptions, SpecOptions
-from packtivity.cli.printing import say
+from packtivity.cli import start
+from packtivity.cli.inputs import container_choices, load_spec
+from packtivity.cli.terminal import say
 from packtivity.errors import UsageError
 from packtivity.handlers.config import container_config
 from packtivity.runtimes.choose import choose
@@ -16,11 +18,8 @@ from packtivity.runtimes.supervise import Supervision, find_image
 from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
 
-
-class LockOptions(SpecOptions, ContainerOptions):
-    """The options of ``packtivity lock``."""
-
-    lockfile: str
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import LockOptions
 
 
 def supervision(config: container_config) -> Supervision:
@@ -36,11 +35,12 @@ def lock_image(options: LockOptions) -> None:
     :raises UsageError: the spec uses no image.
     :raises PacktivityError: no tool works, or the image cannot be pulled.
     """
-    spec = options.load_spec()
+    spec = load_spec(options)
+    start.allow_interrupts()
     image, unpacked = image_of(spec["environment"] or {})
     if image is None:
         raise UsageError(f"{without_secrets(options.spec)} does not run in a container, so there is nothing to lock")
-    config = container_config(options.container_choices())
+    config = container_config(container_choices(options))
     runtime = choose(config.runtime())
     execution = Execution((), image=image, unpacked=unpacked, image_dirs=config.image_dirs())
     found = find_image(runtime, execution, supervision(config))

@@ -14,14 +14,13 @@ from packtivity.backends.registry import load_proxy
 from packtivity.checks import check_publishable
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, warn
-from packtivity.cli.inputs import SpecOptions, Target, Task, is_strict, start_logging, warn_of_doubts
+from packtivity.cli.inputs import Target, Task, is_strict, load_spec, start_logging, warn_of_doubts
 from packtivity.cli.map_table import write_table
 from packtivity.cli.parameter_sets import Sets, parameter_sets
 from packtivity.cli.parameters import getinit_data
-from packtivity.cli.printing import say
 from packtivity.cli.proxy_files import status_from_verbs
 from packtivity.cli.run import check_writable
-from packtivity.cli.terminal import Progress
+from packtivity.cli.terminal import Progress, say
 from packtivity.files import read_json, write_json, write_whole
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.printable import printable
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from packtivity.backends.status import TaskStatus
+    from packtivity.cli.declarations import MapOptions
     from packtivity.types import Backend
 
 NAME = "packtivity"
@@ -44,23 +44,6 @@ _WINDOW = 256
 _POLL = (0.005, 0.5)
 _LISTED = 10
 """Failures that are listed at the end."""
-
-
-class MapOptions(SpecOptions):
-    """The options of ``packtivity map``."""
-
-    parfiles: tuple[str, ...]
-    parameter: tuple[str, ...]
-    over: str | None
-    read: tuple[str, ...]
-    write: str
-    backend: str
-    table: str | None
-    timeout: float | None
-    retries: int
-    strict: bool
-    verbosity: str
-    quiet: bool
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -318,7 +301,7 @@ def run_map(options: MapOptions) -> int:
     """
     start_logging(options.verbosity)
     sets = parameter_sets(options.over, options.parameter)
-    spec = options.load_spec()
+    spec = load_spec(options)
     target = Target.named(options.backend)
     if target.synchronous:
         target = Target.named("foregroundasync")

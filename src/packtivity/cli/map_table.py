@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, TextIO
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.printing import named_leaves
+from packtivity.cli.terminal import named_leaves
 from packtivity.files import replacing
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Parameters as they are given to commands: YAML files and ``NAME=YAML``."""
+"""Parameters as they are given to commands: YAML files and ``NAME=YAML``, and where each one is written."""
 
 from __future__ import annotations
 
@@ -6,42 +6,74 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from packtivity import errors
 from packtivity.errors import ParameterError
 from packtivity.registry import nearest
-from packtivity.spec.yamltext import BadText, load_yaml
+from packtivity.spec.yamltext import Parsed, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from packtivity.spec.document import Document
     from packtivity.types import Diagnostic, Path, Position
 
-STDIN = "-"
-"""Stands for standard input where a parameter file is expected."""
+
+class Parameters:
+    """Parameters put together from several texts; they know their places as a :class:`~packtivity.spec.document.Document` does.
+
+    :param files: YAML or JSON files, each a mapping; later ones win. ``-`` is standard input.
+    :param given: ``NAME=YAML``, split at the first ``=``; they win over files, later ones over earlier.
+    :ivar data: parameter name → value.
+    :raises ParameterError: a file cannot be read or is not a mapping, a value is not YAML, a ``=`` is missing.
+    """
+
+    source = "parameters"
+
+    def __init__(self, files: Iterable[str] = (), given: Iterable[str] = ()) -> None:
+        self.data: dict[str, Any] = {}
+        self.problems: tuple[Diagnostic, ...] = ()
+        self._texts: list[Parsed] = []
+        self._origin: dict[str, tuple[Parsed, Path]] = {}
+        for name in files:
+            text = self._parsed(_read(name), name)
+            if not isinstance(text.data, (dict, type(None))):
+                kind = "a list" if isinstance(text.data, list) else "a single value"
+                raise ParameterError(
+                    f"parameter file {name}: is {kind}, but must be a mapping",
+                    hint="Write lines of the form NAME: VALUE.",
+                )
+            for key, value in (text.data or {}).items():
+                self.data[key], self._origin[key] = value, (text, (key,))
+        for assignment in given:
+            key, value = _split(assignment)
+            text = self._parsed(value, f"-p {key}")
+            self.data[key], self._origin[key] = text.data, (text, ())
+
+    def _parsed(self, text: str, source: str) -> Parsed:
+        self._texts.append(parse(text, source))
+        self.problems += self._texts[-1].problems
+        return self._texts[-1]
+
+    def position(self, path: Path, *, key: bool = False) -> Position | None:
+        """Return where the value (or its key) stands."""
+        text, place = self._find(path)
+        return text.position(place, key=key) if text else None
+
+    def offset_position(self, path: Path, offset: int) -> Position | None:
+        """Return where a character of the string at ``path`` stands."""
+        text, place = self._find(path)
+        return text.offset_position(place, offset) if text else None
+
+    def excerpt(self, position: Position) -> str:
+        """Return the line of text that a position is in."""
+        return next((text.line(position.line) for text in self._texts if text.source == position.file), "")
+
+    def _find(self, path: Path) -> tuple[Parsed | None, Path]:
+        text, place = self._origin.get(str(path[0]) if path else "", (None, ()))
+        return text, (*place, *path[1:])
 
 
 def getinit_data(initfiles: Iterable[str], parameters: Iterable[str]) -> dict[str, Any]:
-    """Read parameters (upstream 0.17.1 has this name).
-
-    :param initfiles: YAML or JSON files, each a mapping; later ones win. ``-`` is standard input.
-    :param parameters: ``NAME=YAML``, split at the first ``=``; they win over files, later ones over earlier.
-    :returns: parameter name → value.
-    :raises ParameterError: a file cannot be read or is not a mapping, a value is not YAML, a ``=`` is missing.
-    """
-    data: dict[str, Any] = {}
-    for name in initfiles:
-        data.update(_from_file(name))
-    for text in parameters:
-        key, value = assignment(text)
-        data[key] = value
-    return data
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """Read one ``NAME=YAML``."""
-    name, value = _split(text)
-    return name, load_yaml(value, f"-p {name}")
+    """Return parameters by name (upstream 0.17.1 has this name); arguments and errors are those of :class:`Parameters`."""
+    return Parameters(initfiles, parameters).data
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -56,13 +88,9 @@ def _split(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read_text(name: str) -> str:
-    """Read a parameter file.
-
-    :raises ParameterError: it is not there, cannot be read, or is not UTF-8 text.
-    """
+def _read(name: str) -> str:
     try:
-        if name == STDIN:
+        if name == "-":
             if sys.stdin is None:
                 raise ParameterError("parameter file -: standard input is closed", hint="Give parameters with -p.")
             return sys.stdin.read()
@@ -86,95 +114,3 @@ def _near(name: str) -> str:
         return ""
     near = nearest(file, there) if file not in there else None
     return f"Did you mean {os.path.join(directory, near)!r}?" if near else ""
-
-
-def _from_file(name: str) -> dict[str, Any]:
-    return _mapping(load_yaml(read_text(name), name), f"parameter file {name}")
-
-
-def _mapping(found: object, where: str) -> dict[str, Any]:
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        kind = "a list" if isinstance(found, list) else "a single value"
-        raise ParameterError(f"{where}: is {kind}, but must be a mapping", hint="Write lines of the form NAME: VALUE.")
-    return found
-
-
-def parameter_document(initfiles: Sequence[str], parameters: Sequence[str]) -> Merged | None:
-    """Return the same parameters as :func:`getinit_data`, with the place each one comes from; None if none are given.
-
-    :raises ParameterError: as there.
-    """
-    if not (initfiles or parameters):
-        return None
-    merged = Merged()
-    for name in initfiles:
-        _mapping(merged.add(read_text(name), name), f"parameter file {name}")
-    for text in parameters:
-        key, value = _split(text)
-        merged.add_one(key, value, f"-p {key}")
-    return merged
-
-
-class Merged:
-    """What :class:`packtivity.spec.document.Document` offers, for a mapping put together from several texts."""
-
-    source = "parameters"
-
-    def __init__(self) -> None:
-        self.data: dict[str, Any] = {}
-        self.problems: tuple[Diagnostic, ...] = ()
-        self._origin: dict[str, tuple[Document, Path]] = {}
-        self._documents: list[Document] = []
-
-    def add(self, text: str, source: str) -> Any:
-        """Take the keys of a mapping; later ones win. What is not YAML is a ``BadText``, as everywhere.
-
-        :returns: what the text says, for the caller to refuse if it is no mapping.
-        """
-        document = self._read(text, source)
-        if isinstance(document.data, dict):
-            self.data.update(document.data)
-            self._origin.update({name: (document, (name,)) for name in document.data})
-        return document.data
-
-    def add_one(self, name: str, text: str, source: str) -> None:
-        """Take one value."""
-        document = self._read(text, source)
-        self.data[name] = document.data
-        self._origin[name] = (document, ())
-
-    def _read(self, text: str, source: str) -> Document:
-        from packtivity.spec.document import parse_document  # which only validation needs
-
-        try:
-            document = parse_document(text, source)
-        except errors.InvalidSpec as error:
-            raise BadText(error.diagnostics) from None
-        self._documents.append(document)
-        self.problems += document.problems
-        return document
-
-    def position(self, path: Path, *, key: bool = False) -> Position | None:
-        """Return where the value (or its key) stands."""
-        found = self._find(path)
-        return found and found[0].position(found[1], key=key)
-
-    def offset_position(self, path: Path, offset: int) -> Position | None:
-        """Return where a character of the string at ``path`` stands."""
-        found = self._find(path)
-        return found and found[0].offset_position(found[1], offset)
-
-    def excerpt(self, position: Position) -> str:
-        """Return the line of text that a position is in."""
-        for document in self._documents:
-            if document.source == position.file:
-                return document.excerpt(position)
-        return ""
-
-    def _find(self, path: Path) -> tuple[Document, Path] | None:
-        if not path or path[0] not in self._origin:
-            return None
-        document, start = self._origin[str(path[0])]
-        return document, (*start, *path[1:])

@@ -17,9 +17,8 @@ from packtivity.backends.registry import load_proxy
 from packtivity.backends.status import TaskStatus
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, STILL_RUNNING, warn
-from packtivity.cli.inputs import Options, read_json
-from packtivity.cli.printing import plain, say, say_json
-from packtivity.cli.terminal import Progress, is_terminal
+from packtivity.cli.inputs import read_json
+from packtivity.cli.terminal import Progress, is_terminal, plain, say, say_json
 from packtivity.files import open_to_read
 from packtivity.plugins import enable_plugins
 from packtivity.printable import escaped, printable
@@ -27,22 +26,11 @@ from packtivity.printable import escaped, printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from packtivity.cli.declarations import CheckOptions
     from packtivity.types import Backend
 
 _POLL = (0.01, 1.0)
 """Seconds between questions: at first, and at most."""
-
-
-class CheckOptions(Options):
-    """The options of ``packtivity-checkproxy``."""
-
-    jsonfiles: tuple[str, ...]
-    wait: bool
-    timeout: float | None
-    logs: bool
-    follow: bool
-    cancel: bool
-    format: str
 
 
 def check(options: CheckOptions) -> int:

@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
 from packtivity.backends.task_files import TaskFiles
-from packtivity.cli.printing import say, say_json
+from packtivity.cli.terminal import say, say_json
 from packtivity.printable import printable
 
 if TYPE_CHECKING:
     from packtivity.backends.status import TaskStatus
     from packtivity.backends.task_files import Entry
+    from packtivity.cli.declarations import PsOptions
     from packtivity.errors import PacktivityError
 
 _ORDER = {"running": 0, "waiting": 1, "lost": 1, "unclear": 1}
 
 
-def list_tasks(*, everything: bool, as_json: bool) -> None:
+def list_tasks(options: PsOptions) -> None:
     """Carry out ``packtivity ps``."""
-    found = tasks(everything=everything)
-    if as_json:
+    found = tasks(everything=options.everything)
+    if options.format == "json":
         say_json(found)
         return
     for task in found:
-        line = f"{task['id']}  {task['status']!s:9}  {_time(task['submitted'])}  {task['name']}  {task['workdir']}"
-        say(printable(line))
+        submitted = task["submitted"]
+        is_known = isinstance(submitted, (int, float))
+        when = strftime("%Y-%m-%d %H:%M:%S", localtime(submitted)) if is_known else "-"
+        say(printable(f"{task['id']}  {task['status']!s:9}  {when}  {task['name']}  {task['workdir']}"))
 
 
 def tasks(*, everything: bool) -> list[dict[str, Any]]:
@@ -55,7 +58,3 @@ def _task(task_id: str, entry: Entry | None, status: TaskStatus | PacktivityErro
         "name": about.get("name") or "",
         "workdir": about.get("workdir") or "",
     }
-
-
-def _time(seconds: object) -> str:
-    return strftime("%Y-%m-%d %H:%M:%S", localtime(seconds)) if isinstance(seconds, (int, float)) else "-"

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from packtivity import datamodel, errors
 from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
-from packtivity.cli.inputs import ContainerOptions, Target, Task, TaskOptions, start_logging
-from packtivity.cli.printing import plain, say, show, show_error
-from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, table, wants_colour
+from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging
+from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.logfiles import log_path
@@ -24,40 +23,11 @@ from packtivity.runtimes.cancellation import note_end
 from packtivity.task import ASYNC_NAME
 
 if TYPE_CHECKING:
+    from packtivity.cli.declarations import RunOptions
     from packtivity.types import Backend, Diagnostic, State
 
 _POLL = (0.005, 0.5)
 """Seconds between questions to an asynchronous backend: at first, and at most."""
-
-
-class RunOptions(TaskOptions, ContainerOptions):
-    """The options of ``packtivity-run``."""
-
-    backend: str
-    asyncwait: bool
-    proxyfile: str
-    outfile: str | None
-    timeout: float | None
-    retries: int
-    clean_env: bool
-    pass_env: tuple[str, ...]
-    locked: bool
-    lockfile: str
-    print_command: bool
-    dry_run: bool
-    quiet: bool
-
-    def container_choices(self) -> dict[str, Any]:
-        """Return what :class:`~packtivity.handlers.config.container_config` takes.
-
-        :raises LoadError: ``--locked`` was given and the lock file cannot be read.
-        """
-        chosen = super().container_choices()
-        if not self.locked:
-            return chosen
-        from packtivity.runtimes.images import read_lock  # containers only
-
-        return {**chosen, "locked": read_lock(self.lockfile)}
 
 
 def run(options: RunOptions) -> None:
@@ -65,16 +35,26 @@ def run(options: RunOptions) -> None:
 
     :raises PacktivityError: whatever went wrong.
     """
-    # Observed before the task runs, which could put a pipe in the place of a file.
-    streams = frozenset(name for name in (options.outfile, options.proxyfile) if name and is_stream(name))
-    containers = options.container_choices()
-    _check(options)
+    if options.pass_env and not options.clean_env:
+        raise errors.UsageError("--pass-env has no meaning without --clean-env")
+    if options.print_command and options.dry_run:
+        raise errors.UsageError("--print-command and --dry-run cannot be used together")
+    result = OutputFile(options.outfile) if options.outfile else None
+    submitted = None if options.asyncwait else OutputFile(options.proxyfile)
+    if result and submitted:
+        warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
+    containers = container_choices(options)
+    if options.locked:
+        from packtivity.runtimes.images import read_lock  # containers only
+
+        containers["locked"] = read_lock(options.lockfile)
     start_logging(options.verbosity)
-    task = options.load()
+    task = load_task(options)
     target = Target.named(options.backend)
     _configure(target, options, containers)
-    if target.synchronous and not options.asyncwait:
+    if target.synchronous and submitted:
         warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
+        submitted = None
     if options.print_command or options.dry_run:
         from packtivity.cli.dry_run import show_plan  # with what names container tools
 
@@ -82,39 +62,7 @@ def run(options: RunOptions) -> None:
         return
     start.allow_interrupts()
     with start.like_interrupts():
-        _run(task, target, options, streams)
-
-
-def _check(options: RunOptions) -> None:
-    """Refuse before the run what would only fail after it."""
-    if options.pass_env and not options.clean_env:
-        raise errors.UsageError("--pass-env has no meaning without --clean-env")
-    if options.print_command and options.dry_run:
-        raise errors.UsageError("--print-command and --dry-run cannot be used together")
-    for name in (options.outfile, None if options.asyncwait else options.proxyfile):
-        if name:
-            check_writable(name)
-    if options.outfile and not options.asyncwait:
-        warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
-
-
-def check_writable(name: str) -> None:
-    """Refuse a file that could not be written when the work is done.
-
-    :raises CannotWrite: it is a directory, or it may not be written, or be made where it is.
-    """
-    try:
-        os.stat(name)
-    except FileNotFoundError:
-        directory = os.path.dirname(name) or "."
-        if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
-            hint = f"Is {directory} a directory that you may write to?"
-            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
-    except OSError as error:
-        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
-    else:
-        if os.path.isdir(name) or not os.access(name, os.W_OK):
-            raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")
+        _run(task, target, options, result, submitted)
 
 
 def _configure(target: Target, options: RunOptions, containers: dict[str, Any]) -> None:
@@ -139,10 +87,13 @@ def show_warning(diagnostic: Diagnostic) -> None:
     show_error(render_diagnostics([diagnostic]))
 
 
-# --- running and printing --------------------------------------------------------------------------------------
+def _run(
+    task: Task, target: Target, options: RunOptions, outfile: OutputFile | None, proxyfile: OutputFile | None
+) -> None:
+    """Run or submit the task, and print and write what came of it.
 
-
-def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str]) -> None:
+    :param proxyfile: for the proxy of a task that is not waited for.
+    """
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         # A result must not be lost because the terminal cannot show one of its characters.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -159,8 +110,8 @@ def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str
             result = backend.run(task.spec, parameters, task.state)
         else:
             proxy = backend.submit(task.spec, parameters, task.state, metadata={"name": ASYNC_NAME})
-            if not options.asyncwait:
-                _submitted(proxy, backend, options, streams)
+            if proxyfile:
+                _hand_out(proxy, backend, proxyfile, quiet=options.quiet)
                 return
             result = _wait(proxy, target, task.state, live)
     finally:
@@ -170,8 +121,8 @@ def _run(task: Task, target: Target, options: RunOptions, streams: frozenset[str
         if not options.quiet:
             _print_result(result, task.state, suffix=prepublished)
     finally:  # also when nobody reads what is printed
-        if options.outfile:
-            _write_json(options.outfile, plain(result), streams)
+        if outfile:
+            outfile.write(plain(result))
 
 
 def _print_result(result: object, state: State, *, suffix: bool) -> None:
@@ -225,42 +176,67 @@ def _wait(proxy: Any, target: Target, state: State, live: LiveLine | None) -> An
         raise
 
 
-def _submitted(proxy: Any, backend: Backend, options: RunOptions, streams: frozenset[str]) -> None:
+def _hand_out(proxy: Any, backend: Backend, proxyfile: OutputFile, *, quiet: bool) -> None:
+    """Print and write the proxy of a task that is not waited for."""
     document = proxy.json()
     try:
-        if not options.quiet:
+        if not quiet:
             say(f"proxy-json {json.dumps(document)}")
     finally:  # without it the task would be lost
-        _write_json(options.proxyfile, document, streams)
+        proxyfile.write(document)
     if document.get("proxyname") == "ForegroundProxy" and not backend.successful(proxy):
         _, message = backend.fail_info(proxy)
         warn(f"the task has run and failed: {message}")
 
 
-def _write_json(name: str, document: object, streams: frozenset[str]) -> None:
-    """Write a file that a task may have had its hands on: a link in its place is replaced, not followed.
+class OutputFile:
+    """A JSON file to write when the work is done; what could not be written is refused before.
 
-    :param streams: names that stand for a pipe or terminal, which cannot be replaced.
+    :raises CannotWrite: it is a directory, or it may not be written, or be made where it is.
     """
-    text = json.dumps(document)  # before what the file had is gone
-    folder, base = os.path.split(name)
+
+    def __init__(self, name: str) -> None:
+        check_writable(name)
+        self.name = name
+        # A pipe, or what the system has in /dev: written to as it is. A task could put a pipe in the place of a file.
+        path = os.path.abspath(name)
+        of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            self._is_stream = False
+        else:
+            self._is_stream = S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
+
+    def write(self, document: object) -> None:
+        """Write the file, which a task may have had its hands on: a link in its place is replaced, not followed."""
+        text = json.dumps(document)  # before what the file had is gone
+        folder, base = os.path.split(self.name)
+        try:
+            if self._is_stream:
+                with open(self.name, "w", encoding="utf-8") as file:
+                    file.write(text)
+            else:  # whoever reads the file finds all of it or nothing
+                with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
+                    put(temporary, text.encode())
+        except OSError as error:
+            raise CannotWrite(f"{self.name} cannot be written: {error.strerror}") from None
+
+
+def check_writable(name: str) -> None:
+    """Refuse a file that could not be written when the work is done.
+
+    :raises CannotWrite: it is a directory, or it may not be written, or be made where it is.
+    """
+    directory = os.path.dirname(name) or "."
     try:
-        if name in streams:
-            with open(name, "w", encoding="utf-8") as file:
-                file.write(text)
-        else:  # whoever reads the file finds all of it or nothing
-            with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
-                put(temporary, text.encode())
+        os.stat(name)
+    except FileNotFoundError:
+        if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
+            hint = f"Is {directory} a directory that you may write to?"
+            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
     except OSError as error:
         raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
-
-
-def is_stream(name: str) -> bool:
-    """Return whether a file is written to as it is: a pipe, or what the system has in ``/dev``."""
-    path = os.path.abspath(name)
-    try:
-        mode = os.lstat(path).st_mode
-        of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
-        return S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
-    except OSError:
-        return False
+    else:
+        if os.path.isdir(name) or not os.access(name, os.W_OK):
+            raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")

@@ -6,10 +6,12 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from packtivity.cli.inputs import ContainerOptions, TaskOptions, start_logging
+from packtivity.cli import start
+from packtivity.cli.inputs import container_choices, load_spec, load_state, start_logging
 from packtivity.cli.lock import supervision
-from packtivity.cli.printing import say
+from packtivity.cli.parameters import getinit_data
 from packtivity.cli.run import show_warning
+from packtivity.cli.terminal import say
 from packtivity.errors import EnvironmentUnavailable, UsageError
 from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.handlers.container import tool_for
@@ -20,11 +22,8 @@ from packtivity.runtimes.supervise import attach_container, write_files
 from packtivity.task import build_env, finalize_inputs
 
 if TYPE_CHECKING:
+    from packtivity.cli.declarations import ShellLineOptions, ShellOptions
     from packtivity.types import Execution, State
-
-
-class ShellOptions(TaskOptions, ContainerOptions):
-    """The options of both commands."""
 
 
 def open_shell(options: ShellOptions) -> int:
@@ -33,10 +32,11 @@ def open_shell(options: ShellOptions) -> int:
     :raises PacktivityError: the task cannot be planned, runs nothing, or no container tool works here.
     """
     start_logging(options.verbosity)
-    state, config = options.load_state(), _config(options)
-    execution = _plan(options.load_spec(), options, state, config)
+    state, config = load_state(options), _config(options)
+    execution = _plan(load_spec(options), options, state, config)
     if execution is None:
         raise UsageError("this task runs nothing that a shell could be opened in")
+    start.allow_interrupts()
     state.ensure()
     if execution.image is None:
         code = process.attach(execution.argv, execution.workdir)
@@ -45,46 +45,29 @@ def open_shell(options: ShellOptions) -> int:
     return code if code >= 0 else 128 - code
 
 
-def show_shell_line(options: ShellOptions) -> None:
+def show_shell_line(options: ShellLineOptions) -> None:
     """Carry out ``packtivity-util shell``.
+
+    For Docker the line begins as upstream 0.17.1's: ``docker run --rm -i -t --cidfile …``.
 
     :raises PacktivityError: the task cannot be planned, runs nowhere, or no container tool works here.
     """
-    spec = options.load_spec()
+    spec = load_spec(options)
     environment = (spec["environment"] or {}).get("environment_type")
-    if environment not in ("localproc-env", "docker-encapsulated"):
+    state, config = load_state(options), _config(options)
+    if environment == "localproc-env":
+        getinit_data(options.parfiles, options.parameter)
+        state.ensure()
+        interpreter = (spec["process"] or {}).get("interpreter", "sh")
+        workdir = shlex.quote(state.readwrite[0] if state.readwrite else ".")
+        # Clients give the line to a shell, or after shlex.split to the operating system.
+        say(ascii_line(("sh", "-c", f"cd {workdir} && exec {interpreter}")))
+        return
+    if environment != "docker-encapsulated":
         raise EnvironmentUnavailable(
             f"no shell can be opened in the environment {environment or 'null'!r}",
             hint="It works for docker-encapsulated and localproc-env.",
         )
-    state = options.load_state()
-    if environment == "docker-encapsulated":
-        say(_container_line(spec, options, state))
-        return
-    options.load_parameters()
-    state.ensure()
-    interpreter = (spec["process"] or {}).get("interpreter", "sh")
-    workdir = shlex.quote(state.readwrite[0] if state.readwrite else ".")
-    # Clients give the line to a shell, or after shlex.split to the operating system.
-    say(ascii_line(("sh", "-c", f"cd {workdir} && exec {interpreter}")))
-
-
-def _config(options: ShellOptions) -> ExecutionConfig:
-    return ExecutionConfig({"containers": options.container_choices()}, warn=show_warning)
-
-
-def _plan(spec: dict[str, Any], options: ShellOptions, state: State, config: ExecutionConfig) -> Execution | None:
-    """Plan the task's interpreter for a person; None if the task runs nothing."""
-    if not (spec["environment"] and spec["process"]):
-        return None
-    parameters, _ = finalize_inputs(options.load_parameters(), state)
-    environment = build_env(spec["environment"], parameters, state, packconfig())
-    return plan(config, environment, state, {"interactive": spec["process"].get("interpreter", "sh")})
-
-
-def _container_line(spec: dict[str, Any], options: ShellOptions, state: State) -> str:
-    """Return the line for a container; for Docker it begins as upstream 0.17.1's: ``docker run --rm -i -t --cidfile …``."""
-    config = _config(options)
     execution = _plan(spec, options, state, config)
     if execution is None:
         raise UsageError("this task only publishes")
@@ -92,4 +75,19 @@ def _container_line(spec: dict[str, Any], options: ShellOptions, state: State) -
     state.ensure()
     write_files(execution)
     cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None
-    return ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile)))
+    say(ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile))))
+
+
+def _config(options: ShellOptions | ShellLineOptions) -> ExecutionConfig:
+    return ExecutionConfig({"containers": container_choices(options)}, warn=show_warning)
+
+
+def _plan(
+    spec: dict[str, Any], options: ShellOptions | ShellLineOptions, state: State, config: ExecutionConfig
+) -> Execution | None:
+    """Plan the task's interpreter for a person; None if the task runs nothing."""
+    if not (spec["environment"] and spec["process"]):
+        return None
+    parameters, _ = finalize_inputs(getinit_data(options.parfiles, options.parameter), state)
+    environment = build_env(spec["environment"], parameters, state, packconfig())
+    return plan(config, environment, state, {"interactive": spec["process"].get("interpreter", "sh")})

@@ -1,7 +1,7 @@
-"""What a person at a terminal sees: a live line while a task runs, a bar for many tasks, the result as a table.
+"""How commands print, and what a person at a terminal sees: a live line while a task runs, a bar for many, a table.
 
-The lines are our own, because those of click and rich show neither what a task printed last nor how many tasks failed,
-and would draw on terminals that cannot move their cursor.
+Nothing else in the command line writes to a stream. The lines are our own, because those of click and rich show neither
+what a task printed last nor how many tasks failed, and would draw on terminals that cannot move their cursor.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import re
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from packtivity.cli.printing import named_leaves
+import click
+
+from packtivity.printable import escaped
 from packtivity.settings import caller_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from packtivity.types import Completed, Execution
@@ -32,6 +34,59 @@ _BAR = 24
 """Characters."""
 _REDRAWN = 0.1
 """Seconds between two drawings of the bar at least."""
+
+
+def say(text: str, *, err: bool = False, end: bool = True) -> None:
+    """Print lines; what a document has put into them cannot steer a terminal.
+
+    :param err: print on standard error.
+    :param end: end with a line end.
+    """
+    click.echo(escaped(text), err=err, nl=end)
+
+
+def say_json(document: object, **how: Any) -> None:
+    """Print a document as JSON, which is ASCII with everything else escaped.
+
+    :param how: keyword arguments of :func:`json.dumps`.
+    """
+    click.echo(json.dumps(document, **how))
+
+
+def show(text: str) -> None:
+    """Print what is ready for a terminal: coloured by us, and all from documents in it escaped before."""
+    click.echo(text)
+
+
+def show_error(text: str) -> None:
+    """Print the same on standard error; a closed or full one is no reason to fail."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except UnicodeEncodeError:
+        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def plain(result: Any) -> Any:
+    """Return a result as JSON; backends of others may give it so already."""
+    return result.json() if hasattr(result, "json") else result
+
+
+def named_leaves(document: object, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each value with its name, ``null``, ``false`` and empty containers too; no name if it is all there is."""
+    if isinstance(document, dict) and document:
+        for key, value in document.items():
+            yield from named_leaves(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(document, list) and document:
+        for position, value in enumerate(document):
+            yield from named_leaves(value, f"{name}[{position}]")
+    else:
+        yield name, document
+
+
+# --- terminals -------------------------------------------------------------------------------------------------------
 
 
 def _environment(name: str) -> str:

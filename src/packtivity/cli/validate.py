@@ -9,28 +9,17 @@ import click
 
 from packtivity import spec
 from packtivity.cli.errors import render_diagnostics
-from packtivity.cli.inputs import SpecOptions, as_errors, is_strict
-from packtivity.cli.parameters import parameter_document
-from packtivity.cli.printing import say, say_json, show_error
-from packtivity.cli.terminal import wants_colour
+from packtivity.cli.inputs import as_errors, is_strict
+from packtivity.cli.parameters import Parameters
+from packtivity.cli.terminal import say, say_json, show_error, wants_colour
 from packtivity.errors import PacktivityError, UsageError
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from packtivity.cli.declarations import ValidateOptions
     from packtivity.spec import Report
-
-
-class ValidateOptions(SpecOptions):
-    """The options of ``packtivity-validate``."""
-
-    parfiles: tuple[str, ...]
-    parameter: tuple[str, ...]
-    schemaname: str
-    show: bool
-    strict: bool
-    format: str
 
 
 class UnfitParameters(click.ClickException):
@@ -50,7 +39,11 @@ def validate(options: ValidateOptions) -> None:
     report = _inspect(options)
     diagnostics = as_errors(report.diagnostics) if is_strict(options.strict) else report.diagnostics
     _print(diagnostics, options.format)
-    _judge(report, diagnostics)
+    wrong = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    if not report.valid or any(_about_spec(report, diagnostic) for diagnostic in wrong):
+        raise click.ClickException("packtivity definition not valid")
+    if wrong:
+        raise UnfitParameters("parameters not valid")
     if options.show:
         say_json(report.spec)
     elif options.format == "text":
@@ -60,13 +53,14 @@ def validate(options: ValidateOptions) -> None:
 
 def _inspect(options: ValidateOptions) -> Report:
     """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
+    given = options.parfiles or options.parameter
     try:
         return spec.inspect(
             options.spec,
             options.toplevel,
             schemasource=options.schemasource,
             schemaname=options.schemaname,
-            parameters=parameter_document(options.parfiles, options.parameter),
+            parameters=Parameters(options.parfiles, options.parameter) if given else None,
             offline=options.offline or None,
             trusted_sources=options.trust_source,
         )
@@ -84,16 +78,6 @@ def _print(diagnostics: Sequence[Diagnostic], form: str) -> None:
         show_error(render_diagnostics(diagnostics))
 
 
-def _judge(report: Report, diagnostics: Sequence[Diagnostic]) -> None:
-    """End the command if something is wrong."""
-    wrong = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
-    if report.valid and not wrong:
-        return
-    if report.valid and all(_about_parameters(report, diagnostic) for diagnostic in wrong):
-        raise UnfitParameters("parameters not valid")
-    raise click.ClickException("packtivity definition not valid")
-
-
-def _about_parameters(report: Report, diagnostic: Diagnostic) -> bool:
-    position = diagnostic.position
-    return position is None or report.document is None or position.file != report.document.source
+def _about_spec(report: Report, diagnostic: Diagnostic) -> bool:
+    place, document = diagnostic.position, report.document
+    return place is not None and document is not None and place.file == document.source

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packtivity import errors
 from packtivity.cli import start
 from packtivity.cli.errors import INTERNAL, STILL_RUNNING, complain
 from packtivity.cli.inputs import read_json, start_logging
-from packtivity.cli.printing import say_json
+from packtivity.cli.terminal import say_json
 from packtivity.plugins import enable_plugins
 from packtivity.worker import answer, run_envelope
+
+if TYPE_CHECKING:
+    from packtivity.cli.declarations import WorkerOptions
 
 _LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals with which an engine ends the process of a task."""
 
 
-def work(document: str, verbosity: str) -> int:
+def work(options: WorkerOptions) -> int:
     """Carry out ``packtivity-worker`` and return its exit code.
 
-    :param document: path of the task document; ``-`` is standard input.
     :raises ConfigurationError: it cannot be read, or a plug-in cannot be imported.
     """
+    verbosity = options.verbosity
     start_logging(verbosity)
     start.allow_interrupts()
     enable_plugins()
-    task = read_document(document)
+    task = read_document(options.document)
     if isinstance(task.get("task"), dict) and "spec" not in task:
         ending = run_envelope({**task, "task": _with_level(task["task"], verbosity)}, leaves_on=_LEAVES_ON)
     else:

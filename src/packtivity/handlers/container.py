@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes, settings
-from packtivity.errors import EnvironmentUnavailable, TaskFailed
+from packtivity.errors import EnvironmentUnavailable
 from packtivity.files import write_json
-from packtivity.handlers.running import check, log_completed, log_execution
 from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
@@ -20,7 +19,7 @@ from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, for_tool, options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, understand
-from packtivity.tasklog import run_log, step_log
+from packtivity.tasklog import run_log
 from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
@@ -32,50 +31,47 @@ if TYPE_CHECKING:
     from packtivity.types import Completed, Job, Metadata, Part, State
 
 
-def plan(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
-) -> Execution:
+def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
     What it asks for and is not here is left out, with a warning: the task may do without (upstream 0.17.1 lets it run).
 
-    :param step: a log that warnings go to as well.
     :raises EnvironmentUnavailable: something is not here, and warnings are errors.
     """
-
-    warn = partial(_warn, config, step)
+    noted: list[Diagnostic] = []
     containers = config.container_config
     execution = plan_container(job, environment, state, config)
     resources, directory = understand(environment.get("resources") or []), auth_mount(containers)
     warning = not_applied(resources, execution)
     if warning is not None:
-        warn(warning)
+        noted.append(warning)
     for mount in absent(execution, containers):
         execution = _without(execution, mount)
         if mount != directory:
             hint = "Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver."
             message = f"the task asks for CVMFS, and there is no {mount.source} here; it runs without"
-            warn(Diagnostic("warning", "cvmfs-missing", message, ("environment", "resources"), hint=hint))
-    return with_credentials(execution, resources, directory, warn)
+            noted.append(Diagnostic("warning", "cvmfs-missing", message, ("environment", "resources"), hint=hint))
+    execution = with_credentials(execution, resources, directory, noted.append)
+    for diagnostic in noted:
+        _warn(config, diagnostic)
+    return replace(execution, warnings=tuple(noted)) if noted else execution
 
 
-def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) -> None:
+def _warn(config: ExecutionConfig, diagnostic: Diagnostic) -> None:
     if config.strict:
         raise EnvironmentUnavailable(diagnostic.message, hint=diagnostic.hint)
-    if step is not None:
-        step.warning("%s", diagnostic.message)
     if config.warn is not None and diagnostic not in config.warned:  # once, however many attempts and tasks there are
         config.warned.add(diagnostic)
         config.warn(diagnostic)
 
 
-def tool_for(execution: Execution, config: ExecutionConfig, step: Logger | None = None) -> tuple[Runtime, Execution]:
+def tool_for(execution: Execution, config: ExecutionConfig) -> tuple[Runtime, Execution]:
     """Return the container tool to use, and what it is to run.
 
     :raises EnvironmentUnavailable: no container tool works here.
     """
     runtime = choose(config.container_config.runtime())
-    return runtime, for_tool(execution, runtime, partial(_warn, config, step))
+    return runtime, for_tool(execution, runtime, partial(_warn, config))
 
 
 def _without(execution: Execution, mount: Mount) -> Execution:
@@ -97,38 +93,16 @@ def container_line(execution: Execution, config: ExecutionConfig) -> str:
     return shell_lines.container_line(*tool_for(execution, config))
 
 
-def execute_container(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
-) -> Completed | None:
-    """Plan and run a container, its output going to the log of the topic ``run``.
+def run(
+    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None, step: Logger
+) -> tuple[Completed, str | None, bool, str]:
+    """Run a planned container, its output going to the log of the topic ``run``.
 
+    :returns: how it ended, the path of that log, whether it was killed because memory ran out, and what may be wrong.
     :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
-    :raises TaskFailed: the task ended with an exit code other than 0.
-    :raises TaskTimeout: it ran longer than it may.
     """
-    with step_log(config, metadata, state) as step:
-        execution = plan(config, environment, state, job, step)
-        log_execution(step, execution)
-        if config.dry_run():
-            step.info("dry run: not run in %s", execution.image)
-            return None
-        runtime, execution = tool_for(execution, config, step)
-        watch = _supervision(config, metadata, state, step)
-        with run_log(config, metadata, state, "run") as log:
-            ended = supervise.run_container(runtime, execution, log, watch)
-            written = log.path if log is not None else None
-        _log_image(step, runtime, ended)
-        log_completed(step, ended.completed)
-        _keep(runtime, ended, state, metadata)
-        _refuse_out_of_memory(runtime, execution, ended, written)
-        check(execution, ended.completed, written, _home_advice(runtime, execution, ended))
-        return ended.completed
-
-
-def _supervision(
-    config: ExecutionConfig, metadata: Metadata | None, state: State | None, step: Logger
-) -> supervise.Supervision:
-    return supervise.Supervision(
+    runtime, execution = tool_for(execution, config)
+    watch = supervise.Supervision(
         say=step.info,
         pull_log=lambda: run_log(config, metadata, state, "pull"),
         reporter=config.reporter,
@@ -137,22 +111,25 @@ def _supervision(
         policy=config.container_config.pull_policy(),
         locked=config.container_config.locked(),
     )
-
-
-def _log_image(step: Logger, runtime: Runtime, ended: supervise.Ended) -> None:
-    digest = ended.image.digest or ended.image.identifier or "without a digest"
-    notes.current().image = ended.image.note()
-    step.info("image: %s (%s) with %s", ended.image.reference, digest, runtime.name)
+    with run_log(config, metadata, state, "run") as log:
+        ended = supervise.run_container(runtime, execution, log, watch)
+        written = log.path if log is not None else None
+    image, out_of_memory = ended.image, supervise.is_out_of_memory(runtime, execution, ended)
+    notes.current().image = image.note()
+    if out_of_memory:
+        notes.current().out_of_memory = True
+    digest = image.digest or image.identifier or "without a digest"
+    step.info("image: %s (%s) with %s", image.reference, digest, runtime.name)
     step.debug("container command: %s", shlex.join(ended.argv))
+    _keep(runtime, ended, state, metadata)
+    return ended.completed, written, out_of_memory, _home_advice(runtime, execution, ended)
 
 
 def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadata: Metadata | None) -> None:
     """Write down beside the logs what was run, all at once."""
-    log = log_path(metadata, state, "run")
+    log, image = log_path(metadata, state, "run"), ended.image
     if log is None or not os.path.isdir(os.path.dirname(log)):
         return
-    path = log.removesuffix(".run.log") + ".container.json"
-    image = ended.image
     note = {
         "image": image.reference,
         "digest": image.digest or None,
@@ -162,7 +139,7 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadat
         "started": ended.completed.started,
         "ended": ended.completed.ended,
     }
-    write_json(path, note)
+    write_json(log.removesuffix(".run.log") + ".container.json", note)
 
 
 _USES_HOME = re.compile(r"(^|[\s=:'\"(;&|])~(/|\s|$)|\$\{?HOME\b", re.MULTILINE)
@@ -179,22 +156,6 @@ def _home_advice(runtime: Runtime, execution: Execution, ended: supervise.Ended)
     lines = ended.completed.tail.decode("utf-8", "replace").lower().splitlines()
     complains = any(f"{home.lower()}/" in line and any(word in line for word in _COMPLAINTS) for line in lines)
     return f"~ is not readable here because {reason}; try --user image." if complains else ""
-
-
-def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:
-    if not supervise.is_out_of_memory(runtime, execution, ended):
-        return
-    notes.current().out_of_memory = True
-    limit = execution.limits.memory
-    of = f" of {limit / 2**20:.0f} MiB" if limit else ""
-    raise TaskFailed(
-        f"the task ran out of memory{of} and was killed" + (f"\nAll output: {written}" if written else ""),
-        returncode=ended.completed.returncode,
-        command=execution.argv,
-        output=ended.completed.tail.decode("utf-8", "replace"),
-        log=written,
-        hint="Give it more (--memory)." if limit else "Run it on a machine with more memory.",
-    )
 
 
 # --- for plug-ins ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from packtivity.opening import parsed
+from packtivity.files import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 from packtivity.runtimes.cgroup import text
 from packtivity.runtimes.images import is_path, is_uri, parse
