@@ -116,6 +116,13 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
     ]
 
 
+def test_describe_names_the_image_that_runs(quick: Any) -> None:
+    quick.write("spec.yml", SPEC.replace("imagetag: v1", "imagetag: latest").replace("some/where", "some/where:1.0"))
+    assert (
+        json.loads(quick("packtivity", "describe", "spec.yml", "--format", "json").stdout)["image"] == "some/where:1.0"
+    )
+
+
 def test_describe_for_programs(quick: Any) -> None:
     quick.write("spec.yml", SPEC)
     found = json.loads(quick("packtivity", "describe", "spec.yml", "--format", "json").stdout)

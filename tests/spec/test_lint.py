@@ -214,6 +214,9 @@ def test_an_image_with_a_tag() -> None:
     (found,) = lint_spec(None, spec(image="host:5000/python:3.12"))
     assert found.code == "image-with-tag"
     assert 'image: host:5000/python\nimagetag: "3.12"' in found.hint
+    assert "cannot run" not in found.message
+    (found,) = lint_spec(None, spec(image="python:3.12", imagetag="3.11"))
+    assert found.message == "image 'python:3.12' has a tag already, and imagetag says '3.11': the task cannot run"
 
 
 @pytest.mark.parametrize("resources", [["CVMFS"], [{"kerberos": True, "rucio": True}], [{}], []])

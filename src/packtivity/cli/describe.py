@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from packtivity.cli.errors import CannotWrite
 from packtivity.cli.inputs import load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
-from packtivity.errors import UsageError
+from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
+from packtivity.runtimes.images import full_image
 from packtivity.runtimes.resources import understand
 from packtivity.spec.diagnostics import dotted
 from packtivity.spec.parts import kind_of, needs
@@ -79,7 +80,10 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
 def _image(environment: dict[str, Any]) -> str | None:
     if "image" not in environment:
         return None
-    return f"{environment['image']}:{environment['imagetag']}"
+    try:
+        return full_image(environment["image"], environment["imagetag"])  # as it is run
+    except ParameterError:
+        return f"{environment['image']}:{environment['imagetag']}"
 
 
 def _user(environment: dict[str, Any]) -> str | None:

@@ -99,7 +99,7 @@ _WARNINGS = {
         "Change either.",
     ),
     "forbidden-placeholder": ("A placeholder that reaches for Python internals.", "Use the parameter's own keys."),
-    "image-with-tag": ("The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."),
+    "image-with-tag": ("The image name carries a tag; `imagetag` is the place for it.", "Move the tag to `imagetag`."),
     "bad-variable-name": (
         "A name in `env` that no environment variable can have.",
         "Use letters, digits and underscores.",

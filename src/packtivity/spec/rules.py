@@ -54,7 +54,9 @@ def _image_findings(image: str, tag: str) -> Iterator[Finding]:
     name, colon, given = image.rpartition(":")
     if "@" in image or not colon or "/" in given:
         return
-    message = f"image {image!r} has a tag already; with imagetag it becomes {f'{image}:{tag}'!r}"
+    message = f"image {image!r} has a tag already"
+    if tag not in ("latest", given):
+        message += f", and imagetag says {tag!r}: the task cannot run"
     hint = f'Write\nimage: {name}\nimagetag: "{given}"'
     yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
 
