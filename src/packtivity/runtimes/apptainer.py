@@ -44,7 +44,7 @@ class Apptainer(Runtime):
 
     def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:
         """Return the caller's home, which a task has where that of the image's user is closed."""
-        if execution.user == "image" or "HOME" in execution.env:
+        if execution.user == "image" or "HOME" in execution.env or (execution.as_image_says and self.host.uid == 0):
             return None
         closed = f"{self.name} runs tasks as you, who may not read the home of the image's user"
         return caller.get("HOME", ""), closed if execution.as_image_says else "the task runs as you, with an empty home"
@@ -81,7 +81,8 @@ class Apptainer(Runtime):
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
         yield "--containall"
-        if execution.user == "image":  # root inside is the caller outside, and may write in the image's directories
+        is_root = self.host.uid == 0 and execution.user is None and launch.user in ("", "0", "root")
+        if is_root or execution.user == "image":  # root inside is the caller, and may write in the image's directories
             yield from (() if self.host.uid == 0 else ("--fakeroot",))
             yield from ("--writable-tmpfs", "--no-home")
         if launch.scratch:

@@ -11,10 +11,10 @@ import re
 import struct
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from stat import S_ISREG, S_IWOTH
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import settings
 from packtivity.errors import EnvironmentUnavailable
@@ -32,23 +32,26 @@ PLACE = "/packtivity-credentials"
 """Where a container has credentials."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+KINDS = {
+    "kerberos": ("Kerberos ticket", "kinit"),
+    "voms_proxy": ("grid proxy", "voms-proxy-init"),
+    "token": ("bearer token", "oidc-token"),
+}
+"""What credentials are called, and what makes new ones."""
+
+
+class Credential(NamedTuple):
     """A credential of the caller.
 
-    :ivar kind: its usual name.
     :ivar variable: the variable that says where it is.
     :ivar source: its file, or a ticket cache of another type, such as ``KCM:``; empty when the variable has the credential
         itself.
     :ivar ends: when it expires, seconds since the epoch; ``None`` when that cannot be read.
-    :ivar renew: how to get a new one.
     """
 
-    kind: str
     variable: str
     source: str
     ends: float | None
-    renew: str
 
     def state(self, now: float) -> str:
         """Return its lifetime in words: ``expires in 12 minutes``."""
@@ -60,50 +63,35 @@ class Credential:
         return f"expires in {left / 60:.0f} minutes" if left < 7200 else f"expires in {left / 3600:.0f} hours"
 
 
-KINDS = {
-    "kerberos": ("Kerberos ticket", "kinit"),
-    "voms_proxy": ("grid proxy", "voms-proxy-init"),
-    "token": ("bearer token", "oidc-token"),
-}
-"""What credentials are called, and what makes new ones."""
-
-
 def find(caller: Mapping[str, str], uid: int) -> dict[str, Credential]:
     """Return the caller's credentials by kind: ``kerberos``, ``voms_proxy``, ``token``.
 
     Where every user may put a file of that name, one of another user's is left alone, as their libraries do.
     """
-    found = {"kerberos": _ticket(caller, uid), "token": _token(caller, uid)}
-    proxy = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
-    if _is_own_file(proxy, uid):
-        found["voms_proxy"] = "X509_USER_PROXY", proxy, proxy_end(_read(proxy))
-    return {
-        kind: Credential(name, *credential, renew)
-        for kind, (name, renew) in KINDS.items()
-        if (credential := found.get(kind)) is not None
-    }
+    path = caller.get("X509_USER_PROXY", f"/tmp/x509up_u{uid}")  # noqa: S108 - the libraries' own default
+    proxy = Credential("X509_USER_PROXY", path, proxy_end(_read(path))) if _is_own_file(path, uid) else None
+    found = {"kerberos": _ticket(caller, uid), "voms_proxy": proxy, "token": _token(caller, uid)}
+    return {kind: credential for kind, credential in found.items() if credential is not None}
 
 
-def _ticket(caller: Mapping[str, str], uid: int) -> tuple[str, str, float | None] | None:
+def _ticket(caller: Mapping[str, str], uid: int) -> Credential | None:
     """Find the ticket cache where Kerberos looks: ``KRB5CCNAME``; else the usual file, or what the system has for default."""
     chosen = caller.get("KRB5CCNAME")
     source = (chosen or f"/tmp/krb5cc_{uid}").removeprefix("FILE:")  # noqa: S108 - the library's own default
     if not chosen and not _is_own_file(source, uid):
         source = default_cache().removeprefix("FILE:")
-    if is_cache(source):
-        content = _read_cache(source)
-        return None if content is None else ("KRB5CCNAME", source, kerberos_end(content))
-    return ("KRB5CCNAME", source, kerberos_end(_read(source))) if _is_own_file(source, uid) else None
+    content = _read_cache(source) if is_cache(source) else _read(source) if _is_own_file(source, uid) else None
+    return None if content is None else Credential("KRB5CCNAME", source, kerberos_end(content))
 
 
-def _token(caller: Mapping[str, str], uid: int) -> tuple[str, str, float | None] | None:
+def _token(caller: Mapping[str, str], uid: int) -> Credential | None:
     """Find a bearer token where the WLCG discovery rules say."""
     if caller.get("BEARER_TOKEN"):
-        return "BEARER_TOKEN", "", token_end(caller["BEARER_TOKEN"])
+        return Credential("BEARER_TOKEN", "", token_end(caller["BEARER_TOKEN"]))
     folder = caller.get("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - WLCG Bearer Token Discovery
     for path in (caller.get("BEARER_TOKEN_FILE", ""), f"{folder}/bt_u{uid}"):
         if path and _is_own_file(path, uid):
-            return "BEARER_TOKEN_FILE", path, token_end(_read(path).decode("utf-8", "replace").strip())
+            return Credential("BEARER_TOKEN_FILE", path, token_end(_read(path).decode("utf-8", "replace").strip()))
     return None
 
 
@@ -146,17 +134,14 @@ def with_credentials(
     for kind, credential in find(caller, os.getuid()).items():
         if kind not in wanted and kind != "token":
             continue
-        where, renew = credential.source or credential.variable, f"Renew it: {credential.renew}"
+        (name, maker), where = KINDS[kind], credential.source or credential.variable
+        renew = f"Renew it: {maker}"
         if credential.ends is not None and credential.ends <= now:
-            message = f"the {credential.kind} that the task asks for has expired and is not passed on: {where}"
+            message = f"the {name} that the task asks for has expired and is not passed on: {where}"
             warn(Diagnostic("warning", "credential-expired", message, hint=renew))
             continue
         if credential.ends is not None and credential.ends - now < SOON:
-            warn(
-                Diagnostic(
-                    "warning", "credential-expires", f"the {credential.kind} {credential.state(now)}", hint=renew
-                )
-            )
+            warn(Diagnostic("warning", "credential-expires", f"the {name} {credential.state(now)}", hint=renew))
         usable = usable or kind in wanted or resources.rucio
         execution = _passed(execution, credential)
     if not usable and not any(variable in execution.env for variable in ("KRB5CCNAME", "X509_USER_PROXY")):

@@ -107,14 +107,14 @@ def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
     yield _authentication()
     here = credentials.find(caller, os.getuid())
     now = time.time()
-    for kind, (usual, _) in credentials.KINDS.items():
+    for kind, (usual, maker) in credentials.KINDS.items():
         credential = here.get(kind)
         if credential is None:
             yield Finding(usual, "missing", "", "none found; only tasks that ask for one need it")
             continue
         left = None if credential.ends is None else credential.ends - now
         status = "works" if left is None or left > credentials.SOON else "warning" if left > 0 else "broken"
-        advice = "" if status == "works" else f"Renew it: {credential.renew}"
+        advice = "" if status == "works" else f"Renew it: {maker}"
         where = credential.source or credential.variable
         yield Finding(usual, status, "", f"{credential.state(now)} ({where})", advice)
 
