@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from packtivity import notes
 from packtivity.datamodel import iter_leaves, plain
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
+from packtivity.handlers.endings import went_on
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.parts import kind_of
+from packtivity.spec.parts import kind_of, wildcard_at
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def check_outputs(
             "missing-output",
             f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
             path,
-            hint="Does the command write it under that name, into that directory?",
+            hint=_remedy(publisher, path),
         )
         for path, declared in declared_paths(publisher, result, state)
         if not exists(declared)
@@ -82,6 +83,16 @@ def check_outputs(
         raise MissingOutput(
             "\n".join(each.message for each in missing.values()), hint=next(iter(missing.values())).hint
         )
+
+
+def _remedy(publisher: Part, path: Path) -> str:
+    key = kind_of(publisher).templates
+    text = dict(iter_leaves(publisher[key])).get(path) if key and not publisher.get("glob") else None
+    if isinstance(text, str) and wildcard_at(text) >= 0:
+        return "It is a pattern, published as it stands: write glob: true to publish the list of files that match."
+    return (
+        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
+    )
 
 
 _NOT_THERE = (126, 127)

@@ -161,7 +161,7 @@ def acquire_job_env(
 
 
 class Run(NamedTuple):
-    """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
+    """A task with live objects, its parameters as given until :meth:`bound`, what the caller chose, and how it is run."""
 
     spec: Spec
     parameters: ParametersLike
@@ -169,8 +169,7 @@ class Run(NamedTuple):
     metadata: Metadata | None
     pack_config: packconfig
     exec_config: ExecutionConfig
-    execute: Callable[[Job, Part], object] | None = None
-    """What is done with job and environment in place of running them, for a task that an engine has run."""
+    execute: Callable[..., Any] = run_in_env
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
@@ -183,12 +182,6 @@ class Run(NamedTuple):
     def publish(self) -> Parameters:
         """Return the result."""
         return finalize_outputs(publish(self.spec["publisher"], self.parameters, self.state, self.pack_config))
-
-    def publish_before(self) -> Parameters:
-        """Return what is known of the result without a run."""
-        if can_prepublish(self.spec["publisher"], self.state):
-            return self.publish()
-        return default_datamodel.create({}, self.state.datamodel if self.state else None)
 
     def plan(self) -> Execution | None:
         """Return exactly what running the task would run; None when it would start no process.
@@ -265,13 +258,11 @@ def walk(run: Run, log: Logger) -> Parameters:
     notes.current().job = job
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
-        if run.execute is not None:
-            run.execute(job, environment)
-        else:
-            run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
-    result = run.publish_before() if dry else run.publish()
+    known = not dry or can_prepublish(publisher, run.state)
+    result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
         check_outputs(publisher, result, run.state, run.exec_config, log)
@@ -330,7 +321,7 @@ class Task:
     def from_json(cls, document: Mapping[str, Any]) -> Task:
         """Read a task document.
 
-        :raises ConfigurationError: it is not one, or from a newer version.
+        :raises ConfigurationError: it is not one, or from a newer version; it may have come from anywhere.
         """
         version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, int) or version > VERSION:
@@ -342,7 +333,15 @@ class Task:
         if missing:
             raise ConfigurationError(f"task document has no {' and no '.join(missing)}")
         made = cls(**{name: document[name] for name in cls.__slots__ if name in document})
-        made.check()
+        forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
+        for name, form in forms:
+            if not isinstance(getattr(made, name), form):
+                raise ConfigurationError(f"task document: {name} is not a mapping")
+        for name, given in (("id", made.id), ("seal", made.seal)):
+            if given is not None and not is_id(given):
+                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
+        if not isinstance(made.config.get("exec") or {}, dict):
+            raise ConfigurationError("task document: config.exec is not a mapping")
         return made
 
     def load_state(self) -> State | None:
@@ -356,30 +355,12 @@ class Task:
         return state
 
     def to_run(self, state: State | None = None, cancel: Cancellation | None = None) -> Run:
-        """Return the task with live objects.
-
-        :param state: the state of the document, if it is loaded already.
-        """
-        execution = {**(self.config.get("exec") or {}), "task_id": self.id}
-        pack_config, exec_config = configure({**self.config, "exec": execution})
+        """Return the task with live objects; ``state`` is that of the document, if it is loaded already."""
+        config = {**self.config, "exec": {**(self.config.get("exec") or {}), "task_id": self.id}}
+        pack_config, exec_config = configure(config)
         exec_config.cancel, exec_config.seal = cancel, self.seal
         state = self.load_state() if state is None else state
         return Run(self.spec, self.parameters, state, self.metadata, pack_config, exec_config)
-
-    def check(self) -> None:
-        """Check the form of a document that may have come from anywhere.
-
-        :raises ConfigurationError: a field does not have the form it must have.
-        """
-        forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
-        for name, form in forms:
-            if not isinstance(getattr(self, name), form):
-                raise ConfigurationError(f"task document: {name} is not a mapping")
-        for name, given in (("id", self.id), ("seal", self.seal)):
-            if given is not None and not is_id(given):
-                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
-        if not isinstance(self.config.get("exec") or {}, dict):
-            raise ConfigurationError("task document: config.exec is not a mapping")
 
 
 def _portable(model: Mapping[str, Any] | None) -> JSON:

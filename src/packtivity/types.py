@@ -60,7 +60,7 @@ class ProxyDocument(TypedDict):
 
 # --- diagnostics -----------------------------------------------------------------------------------------------
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "advice"]
 
 
 class Position(NamedTuple):
@@ -77,7 +77,7 @@ class Position(NamedTuple):
 class Diagnostic(NamedTuple):
     """One mistake in a spec or parameter document, told once.
 
-    :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``.
+    :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``, ``advice`` never does.
     :ivar code: stable name such as ``unknown-key``; every code is listed in the reference.
     :ivar message: what is wrong.
     :ivar path: where in the document, keys and list positions from the root.
@@ -148,7 +148,6 @@ class Execution:
     :ivar unpacked: whether an unpacked copy of the image on CVMFS is to be preferred.
     :ivar options: further arguments for the container tool.
     :ivar image_dirs: folders and files besides CVMFS that may be the image; ``None`` for those of the setting.
-    :ivar warnings: what was noticed while it was planned.
     """
 
     argv: tuple[str, ...]
@@ -169,7 +168,6 @@ class Execution:
     unpacked: bool = False
     options: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] | None = None
-    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def as_image_says(self) -> bool:
@@ -183,7 +181,7 @@ class Completed(NamedTuple):
     :ivar returncode: exit code, negative for a signal, as in :mod:`subprocess`.
     :ivar started, ended: seconds since the epoch.
     :ivar cpu: user plus system CPU seconds of the process and its waited-for children.
-    :ivar max_rss: peak resident memory of the largest process, bytes.
+    :ivar max_rss: peak resident memory of the largest process, bytes; None where nobody knows.
     :ivar output_bytes: how many bytes it wrote to standard output and error.
     :ivar tail: the last bytes of that output, for messages.
     :ivar timed_out: whether it was ended because its time was over.
@@ -194,7 +192,7 @@ class Completed(NamedTuple):
     started: float
     ended: float
     cpu: float = 0.0
-    max_rss: int = 0
+    max_rss: int | None = None
     output_bytes: int = 0
     tail: bytes = b""
     timed_out: bool = False

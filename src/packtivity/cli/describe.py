@@ -12,9 +12,9 @@ from packtivity.cli.inputs import load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
 from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
-from packtivity.runtimes.images import full_image
 from packtivity.runtimes.resources import understand
 from packtivity.spec.diagnostics import dotted
+from packtivity.spec.image_names import full_image
 from packtivity.spec.parts import kind_of, needs
 from packtivity.spec.remote import without_secrets
 
@@ -47,10 +47,12 @@ def write_example(options: ExampleOptions) -> None:
     try:
         with open(output, "w" if options.force else "x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{output} exists already", hint="Use another name, or --force to overwrite it.") from None
+    except FileExistsError as error:
+        raise UsageError.of(
+            error, f"{output} exists already", hint="Use another name, or --force to overwrite it."
+        ) from None
     except OSError as error:
-        raise CannotWrite(f"{output} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{output} cannot be written: {error.strerror}") from None
 
 
 def summarise(spec: dict[str, Any]) -> dict[str, Any]:
@@ -81,8 +83,8 @@ def _image(environment: dict[str, Any]) -> str | None:
     if "image" not in environment:
         return None
     try:
-        return full_image(environment["image"], environment["imagetag"])  # as it is run
-    except ParameterError:
+        return full_image(environment["image"], environment["imagetag"])
+    except ParameterError:  # which is for the run to say
         return f"{environment['image']}:{environment['imagetag']}"
 
 

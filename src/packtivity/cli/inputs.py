@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packtivity import errors, settings, statecontexts
 from packtivity.backends.registry import backend_from_string
 from packtivity.cli import start
-from packtivity.cli.errors import render_diagnostics, warn
+from packtivity.cli.errors import complain, render_diagnostics, warn
 from packtivity.cli.parameters import getinit_data
 from packtivity.cli.terminal import show_error
 from packtivity.datamodel import iter_leaves
@@ -38,16 +38,43 @@ def load_spec(options: SpecOptions) -> dict[str, Any]:
     """Return the spec, defaults filled.
 
     :raises LoadError: it cannot be fetched.
-    :raises InvalidSpec: it is not valid.
+    :raises InvalidSpec: it is not valid; under strict, how it is written is doubtful.
     """
-    return load(
+    prepare_loading(options)
+    doubts: list[Diagnostic] = []
+    spec = load(
         options.spec,
         options.toplevel,
         schemasource=options.schemasource,
         validate=options.validate,
         offline=options.offline or None,
         trusted_sources=options.trust_source,
+        warn=doubts.append,
     )
+    if doubts and is_strict(getattr(options, "strict", False)):
+        raise errors.InvalidSpec(_STRICT, as_errors(doubts))
+    if doubts:
+        show_error(render_diagnostics(doubts))
+    return spec
+
+
+def prepare_loading(options: SpecOptions) -> None:
+    """Have servers named on standard error that keep the command waiting, whatever the level of the log.
+
+    :raises UsageError: standard input is to be two things.
+    """
+    if options.spec.partition("#")[0] == "-" and "-" in getattr(options, "parfiles", ()):
+        raise errors.UsageError("standard input cannot be the spec and a parameter file", hint="Name a file for one.")
+    log = logging.getLogger("packtivity.spec.fetch")
+    if not log.handlers:
+        log.addHandler(_OnStandardError())
+        log.setLevel(logging.WARNING)
+        log.propagate = False
+
+
+class _OnStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def container_choices(options: ContainerOptions | LockOptions) -> dict[str, Any]:
@@ -97,7 +124,7 @@ def _read_state(name: str) -> dict[str, Any]:
         with open(name, "rb") as file:
             found = load_yaml(file.read(), name)
     except OSError as error:
-        raise errors.StateError(f"{where}: {error.strerror}") from None
+        raise errors.StateError.of(error, f"{where}: {error.strerror}") from None
     except BadText as error:
         raise UnreadableState(error) from None
     if found is None:
@@ -156,11 +183,14 @@ def warn_of_doubts(task: Task, *, strict: bool) -> None:
         show_error(render_diagnostics(diagnostics))
 
 
+_STRICT = "not run, because warnings are errors under --strict"
+
+
 class DoubtfulTask(errors.ParameterError):
     """A warning about parameters or placeholders came up under ``--strict``; nothing has been run."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
-        super().__init__("not run, because warnings are errors under --strict")
+        super().__init__(_STRICT)
         self.diagnostics = tuple(diagnostics)
 
 
@@ -170,8 +200,8 @@ def is_strict(option: bool) -> bool:
 
 
 def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Return the diagnostics as errors, which they are under ``--strict``."""
-    return tuple(diagnostic._replace(severity="error") for diagnostic in diagnostics)
+    """Return the diagnostics with their warnings as errors, which they are under ``--strict``."""
+    return tuple(one._replace(severity="error") if one.severity == "warning" else one for one in diagnostics)
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
@@ -179,7 +209,8 @@ def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
 
     Then none is superfluous or misspelt, and the rules need not be imported.
     """
-    if any(value is None or (type(value) is dict and None in value.values()) for value in parameters.values()):
+    values = [one for value in parameters.values() for one in (value if isinstance(value, list) else [value])]
+    if None in parameters.values() or any(isinstance(value, dict) for value in values):
         return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)

@@ -35,7 +35,7 @@ def write_table(entries: Callable[[], Iterator[Entry]], rows: Sequence[dict[str,
             else:
                 _write_csv(entries, {name for row in rows for name, _ in named_leaves(row)}, file)
     except OSError as error:
-        raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{path} cannot be written: {error.strerror}") from None
 
 
 def _write_json(entries: Iterator[Entry], file: TextIO) -> None:

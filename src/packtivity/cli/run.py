@@ -17,10 +17,10 @@ from packtivity.cli.inputs import Target, Task, container_choices, load_task, st
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.logfiles import log_path
 from packtivity.printable import printable
 from packtivity.runtimes.cancellation import note_end
 from packtivity.task import ASYNC_NAME
+from packtivity.tasklog import log_path
 
 if TYPE_CHECKING:
     from packtivity.cli.declarations import RunOptions
@@ -220,7 +220,7 @@ class OutputFile:
                 with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
                     put(temporary, text.encode())
         except OSError as error:
-            raise CannotWrite(f"{self.name} cannot be written: {error.strerror}") from None
+            raise CannotWrite.of(error, f"{self.name} cannot be written: {error.strerror}") from None
 
 
 def check_writable(name: str) -> None:
@@ -231,12 +231,12 @@ def check_writable(name: str) -> None:
     directory = os.path.dirname(name) or "."
     try:
         os.stat(name)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
             hint = f"Is {directory} a directory that you may write to?"
-            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
+            raise CannotWrite.of(error, f"{name} cannot be written", hint=hint) from None
     except OSError as error:
-        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{name} cannot be written: {error.strerror}") from None
     else:
         if os.path.isdir(name) or not os.access(name, os.W_OK):
             raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")

@@ -1,23 +1,19 @@
 """Where the installed programs begin, and what signals do to them.
 
 SIGINT ends a program with exit code 130 and without a word until there is something to undo or to report, and again
-after that. In between it is ``KeyboardInterrupt``, and SIGTERM, SIGHUP and SIGQUIT end a task the way SIGINT does: the
-task first, then the command.
+after that. In between it is ``KeyboardInterrupt``, and SIGTERM and its like end a task the way SIGINT does: the task
+first, which gets the same signal, then the command.
 """
 
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+from packtivity.signals import like_interrupts, reset
 
-received: int | None = None
-"""The signal that is ending this command, when it is not SIGINT."""
+__all__ = ["allow_interrupts", "exit_on_interrupt", "like_interrupts"]
+
 
 _is_program = False
 
@@ -41,40 +37,11 @@ def exit_on_interrupt() -> None:
         signal.signal(signal.SIGINT, _exit_silently)
 
 
-@contextmanager
-def like_interrupts() -> Iterator[None]:
-    """Inside the block, the first SIGTERM, SIGHUP or SIGQUIT does what SIGINT does; the ones after it do nothing.
-
-    All of them would end this program alone: the task is in a session of its own, out of the terminal's reach.
-    A signal that was ignored stays ignored (nohup).
-    """
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, _interrupt)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Call the handler of SIGINT, which the code that starts processes replaces while one could be lost."""
-    global received  # noqa: PLW0603 - signals are state of the process
-    if received is not None:
-        return
-    received = number
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):
-        raise KeyboardInterrupt
-    handler(signal.SIGINT, frame)
-
-
 def _start(name: str) -> None:
     """Import the declarations only when an interrupt is no traceback any more, and call one."""
     global _is_program  # noqa: PLW0603 - signals are state of the process
     _is_program = True
+    reset()
     exit_on_interrupt()
     getattr(import_module("packtivity.cli.declarations"), name)()
 

@@ -9,7 +9,7 @@ import click
 
 from packtivity import spec
 from packtivity.cli.errors import render_diagnostics
-from packtivity.cli.inputs import as_errors, is_strict
+from packtivity.cli.inputs import as_errors, is_strict, prepare_loading
 from packtivity.cli.parameters import Parameters
 from packtivity.cli.terminal import say, say_json, show_error, wants_colour
 from packtivity.errors import PacktivityError, UsageError
@@ -53,6 +53,7 @@ def validate(options: ValidateOptions) -> None:
 
 def _inspect(options: ValidateOptions) -> Report:
     """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
+    prepare_loading(options)
     given = options.parfiles or options.parameter
     try:
         return spec.inspect(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from packtivity.handlers.manual import Interaction
-    from packtivity.runtimes.process import Cancellation
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import Diagnostic, Limits, Reporter
 
 GRACE = 10.0
@@ -107,6 +107,15 @@ class container_config:
             self._chosen("gpus", usual.container_gpus),
             spec,
         )
+
+    def limits_of_spec(self) -> list[str]:
+        """Return the keys of the spec's resources that hold here, because ``spec`` was chosen."""
+        usual = settings.current()
+        chosen = {
+            "cpu": self._chosen("cpus", usual.container_cpus),
+            "memory": self._chosen("memory", usual.container_memory),
+        }
+        return [f"kubernetes_{name}_limit" for name, value in chosen.items() if value == "spec"]
 
     def network(self) -> str | None:
         """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""

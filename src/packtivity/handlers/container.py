@@ -10,16 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes, settings
-from packtivity.errors import EnvironmentUnavailable
+from packtivity.errors import EnvironmentUnavailable, ParameterError
 from packtivity.files import write_json
-from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import shell_lines, supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, for_tool, options, plan_container
 from packtivity.runtimes.credentials import with_credentials
-from packtivity.runtimes.resources import not_applied, understand
-from packtivity.tasklog import run_log
+from packtivity.runtimes.resources import not_applied, refuse_unreadable, understand
+from packtivity.spec.diagnostics import dotted, locate
+from packtivity.spec.resources import findings
+from packtivity.tasklog import log_path, run_log, safe_name
 from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
@@ -31,47 +32,54 @@ if TYPE_CHECKING:
     from packtivity.types import Completed, Job, Metadata, Part, State
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
     What it asks for and is not here is left out, with a warning: the task may do without (upstream 0.17.1 lets it run).
 
+    :param step: a log that warnings go to as well.
     :raises EnvironmentUnavailable: something is not here, and warnings are errors.
+    :raises ParameterError: the same, and it is about the spec; or a limit of the spec is to hold that cannot be read.
     """
-    noted: list[Diagnostic] = []
-    containers = config.container_config
-    execution = plan_container(job, environment, state, config)
-    resources, directory = understand(environment.get("resources") or []), auth_mount(containers)
-    warning = not_applied(resources, execution)
+    warn, containers = partial(_warn, config, step), config.container_config
+    asked = environment.get("resources") or []
+    refuse_unreadable(asked, containers.limits_of_spec())
+    execution, resources = plan_container(job, environment, state, config), understand(asked)
+    for finding in findings(asked):
+        warn(locate(finding, None))
+    warning, directory = not_applied(resources, execution), auth_mount(containers)
     if warning is not None:
-        noted.append(warning)
+        warn(warning)
     for mount in absent(execution, containers):
         execution = _without(execution, mount)
         if mount != directory:
             hint = "Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver."
             message = f"the task asks for CVMFS, and there is no {mount.source} here; it runs without"
-            noted.append(Diagnostic("warning", "cvmfs-missing", message, ("environment", "resources"), hint=hint))
-    execution = with_credentials(execution, resources, directory, noted.append)
-    for diagnostic in noted:
-        _warn(config, diagnostic)
-    return replace(execution, warnings=tuple(noted)) if noted else execution
+            warn(Diagnostic("warning", "cvmfs-missing", message, hint=hint))
+    return with_credentials(execution, resources, directory, warn)
 
 
-def _warn(config: ExecutionConfig, diagnostic: Diagnostic) -> None:
+def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) -> None:
     if config.strict:
-        raise EnvironmentUnavailable(diagnostic.message, hint=diagnostic.hint)
+        where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
+        kind = ParameterError if diagnostic.path else EnvironmentUnavailable
+        raise kind(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
+    if step is not None:
+        step.warning("%s", diagnostic.message)
     if config.warn is not None and diagnostic not in config.warned:  # once, however many attempts and tasks there are
         config.warned.add(diagnostic)
         config.warn(diagnostic)
 
 
-def tool_for(execution: Execution, config: ExecutionConfig) -> tuple[Runtime, Execution]:
+def tool_for(execution: Execution, config: ExecutionConfig, step: Logger | None = None) -> tuple[Runtime, Execution]:
     """Return the container tool to use, and what it is to run.
 
     :raises EnvironmentUnavailable: no container tool works here.
     """
     runtime = choose(config.container_config.runtime())
-    return runtime, for_tool(execution, runtime, partial(_warn, config))
+    return runtime, for_tool(execution, runtime, partial(_warn, config, step))
 
 
 def _without(execution: Execution, mount: Mount) -> Execution:
@@ -101,7 +109,7 @@ def run(
     :returns: how it ended, the path of that log, whether it was killed because memory ran out, and what may be wrong.
     :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
     """
-    runtime, execution = tool_for(execution, config)
+    runtime, execution = tool_for(execution, config, step)
     watch = supervise.Supervision(
         say=step.info,
         pull_log=lambda: run_log(config, metadata, state, "pull"),

@@ -6,12 +6,13 @@ has succeeded and raises when it has not.
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
+from packtivity.errors import StateError
 from packtivity.handlers.endings import check, ending
-from packtivity.logfiles import mkdir_p
 from packtivity.registry import Registry
 from packtivity.runtimes import process
 from packtivity.runtimes.plan import plan_local, shell_argv
@@ -62,9 +63,12 @@ def _containers() -> ModuleType:
     return container
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution | None:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution | None:
     """Return what the executor of this environment would run; None when it would run nothing.
 
+    :param step: a log that warnings go to as well.
     :raises EnvironmentUnavailable: the environment is not there.
     """
     kind = environment["environment_type"]
@@ -73,7 +77,7 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     if kind == "localproc-env":
         return plan_local(job, environment, state, config, caller_environment() if config.clean_env else None)
     if kind == "docker-encapsulated":
-        planned: Execution = _containers().plan(config, environment, state, job)
+        planned: Execution = _containers().plan(config, environment, state, job, step)
         return planned
     return None
 
@@ -93,8 +97,6 @@ def execute(
         if config.dry_run():
             step.info("dry run: not run" + (f" in {execution.image}" if execution.image else ""))
             return None
-        for warning in execution.warnings:
-            step.warning("%s", warning.message)
         out_of_memory, advice = False, ""
         if execution.image is None:
             completed, written = _run_process(execution, config, state, metadata)
@@ -102,11 +104,11 @@ def execute(
             completed, written, out_of_memory, advice = _containers().run(execution, config, state, metadata, step)
         notes.current().completed = completed
         step.info(
-            "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
+            "%s after %.3f s (CPU %.3f s, %soutput %d bytes)",
             ending(completed.returncode),
             completed.ended - completed.started,
             completed.cpu,
-            completed.max_rss / 1e6,
+            "" if completed.max_rss is None else f"memory {completed.max_rss / 1e6:.1f} MB, ",
             completed.output_bytes,
         )
         check(execution, completed, written, out_of_memory=out_of_memory, advice=advice)
@@ -133,21 +135,27 @@ def _run_process(
     if execution.workdir is not None:
         mkdir_p(execution.workdir)
     with run_log(config, metadata, state) as log:
-        written = None if log is None else log.path
-        try:
-            completed = process.run(
-                execution,
-                log=log,
-                reporter=config.reporter,
-                grace=config.grace,
-                cancel=config.cancel,
-                keep=notes.current().held,
-                noted=True,
-            )
-        except KeyboardInterrupt as interrupt:
-            process.note_end(interrupt, written)
-            raise
-        return completed, written
+        completed = process.run(
+            execution,
+            log=log,
+            reporter=config.reporter,
+            grace=config.grace,
+            cancel=config.cancel,
+            keep=notes.current().held,
+            noted=True,
+        )
+        return completed, None if log is None else log.path
+
+
+def mkdir_p(path: str) -> None:
+    """Make a directory and those above it; one that exists is fine.
+
+    :raises StateError: it cannot be made, or something else is in its place.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
 
 
 # --- executors -------------------------------------------------------------------------------------------------
@@ -163,13 +171,13 @@ def run(config: ExecutionConfig, environment: Part, state: State | None, job: Jo
     :raises TaskFailed: it ended with an exit code other than 0, or the person reports a failure.
     :raises TaskTimeout: it ran longer than ``config.timeout``.
     """
-    planned = plan(config, environment, state, job)
-    if planned is not None:
-        execute(planned, config, state, metadata)
-        return
-    from packtivity.handlers.manual import carry_out  # the door to a person
-
     with step_log(config, metadata, state) as log:
+        planned = plan(config, environment, state, job, log)
+        if planned is not None:
+            execute(planned, config, state, metadata)
+            return
+        from packtivity.handlers.manual import carry_out  # the door to a person
+
         if config.dry_run():
             log.info("dry run: a person is not asked to carry out the step")
             return

@@ -24,16 +24,14 @@ from packtivity.runtimes.choose import explanation, probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     Image,
-    archive_path,
     existing,
-    is_path,
-    is_uri,
     matching_digest,
     may_be_image,
     parse,
     refuse_foreign,
     unpacked_candidates,
 )
+from packtivity.spec.image_names import archive_path, is_path, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -282,8 +280,10 @@ def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise StateError(
-            f"the lock {path} cannot be made: {error.strerror}", hint="Set PACKTIVITY_CACHE_DIR to another place."
+        raise StateError.of(
+            error,
+            f"the lock {path} cannot be made: {error.strerror}",
+            hint="Set PACKTIVITY_CACHE_DIR to another place.",
         ) from error
     try:
         if not lock(descriptor):

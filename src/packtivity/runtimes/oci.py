@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packtivity.files import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 from packtivity.runtimes.cgroup import text
-from packtivity.runtimes.images import is_path, is_uri, parse
+from packtivity.runtimes.images import parse
+from packtivity.spec.image_names import is_path, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
 from packtivity.files import write_whole
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.runtimes.images import Image
-    from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
     Give = Callable[[list[str]], None]
@@ -99,7 +98,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
         return _as_locked(local, watch.locked)
     wanted = locked_reference(reference, watch.locked)
     note = None if watch.policy == "always" else image_store.read_note(runtime, wanted)
-    if note is not None:
+    if note is not None and (note.is_fresh or not runtime.has_store):
         return note
     return image_store.fetch(runtime, wanted, watch.policy, _puller(runtime, watch), watch.say, watch.is_cancelled)
 
@@ -151,9 +150,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     :raises EnvironmentUnavailable: the image cannot be had, or the tool cannot start the container.
     :raises StateError: something to be mounted is not there.
     """
-    write_files(execution)
-    execution = with_what_is_there(execution)
-    image = find_image(runtime, execution, watch)
+    execution, image = _prepared(runtime, execution, watch)
     notes.current().image = image.note()
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
@@ -163,6 +160,12 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
         ended = _run_again_if_gone(runtime, shared, image, log, watch, give)
     _refuse_failed_start(runtime, ended)
     return ended
+
+
+def _prepared(runtime: Runtime, execution: Execution, watch: Supervision) -> tuple[Execution, Image]:
+    write_files(execution)
+    execution = with_what_is_there(execution)
+    return execution, find_image(runtime, execution, watch)
 
 
 def _run_again_if_gone(
@@ -182,7 +185,7 @@ def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: E
     return _run(runtime, execution, image, None, watch).completed
 
 
-def _launch(runtime: Runtime, execution: Execution, image: Image, name: str, folder: str) -> Launch:
+def _launch(runtime: Runtime, execution: Execution, image: Image, cleanup: Cleanup) -> Launch:
     """Decide what is decided last; the image's own user only for a tool that does not look itself."""
     user = None
     if execution.as_image_says and not runtime.has_store:
@@ -190,8 +193,8 @@ def _launch(runtime: Runtime, execution: Execution, image: Image, name: str, fol
     elif execution.as_image_says and runtime.host.rootless and image.user:
         uid, gid = image_store.user_ids(runtime, image)
         user = f"{uid}:{gid}" if uid else None
-    scratch = folder if runtime.needs_scratch else None
-    return Launch(image.run, name, scratch, image.workdir or None, user, image.home)
+    scratch = cleanup.folder if runtime.needs_scratch else None
+    return Launch(image.run, cleanup.name, scratch, image.workdir or None, user, image.home)
 
 
 def _run(
@@ -207,10 +210,10 @@ def _run(
     :param give: makes copies of the caller's credentials the task's own, where it is another user.
     """
     name = new_name()
-    with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
+    with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         execution = _with_copies(execution, cleanup.folder, give)
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
-        launch = _launch(runtime, execution, image, name, cleanup.folder)
+        launch = _launch(runtime, execution, image, cleanup)
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
@@ -222,15 +225,12 @@ def _run(
         try:
             with stats or nullcontext():
                 completed = watch.run(client, log)
-        except KeyboardInterrupt as interrupt:
-            process.note_end(interrupt, None if log is None else log.path)
-            raise
         finally:
             if watch.noted and stats is not None:
                 note_usage(stats.usage)
         if completed.timed_out or completed.returncode < 0:
             cleanup.cut()  # a tool that was sent a signal may not have cleaned up
-    return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
+    return Ended(completed, image, name, argv, stats.usage if stats is not None else None)
 
 
 def _with_copies(execution: Execution, folder: str, give: Give | None) -> Execution:
@@ -255,9 +255,7 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     :raises EnvironmentUnavailable: the image cannot be had.
     :raises StateError: something to be mounted is not there.
     """
-    write_files(execution)
-    execution = with_what_is_there(execution)
-    image = find_image(runtime, execution, watch)
+    execution, image = _prepared(runtime, execution, watch)
     name = new_name()
     task = None
     if credentials.given(execution):
@@ -266,34 +264,12 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         execution = _with_copies(execution, cleanup.folder, give)
-        launch = _launch(runtime, execution, image, name, cleanup.folder)
+        launch = _launch(runtime, execution, image, cleanup)
         argv = runtime.run_argv(execution, launch)
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
             cleanup.cut()
     return code
-
-
-class _Look:
-    """Inspects an image again while it runs, when the note on it is old."""
-
-    def __init__(self, runtime: Runtime, image: Image) -> None:
-        self.image = image
-        self._runtime = runtime
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        if self._runtime.has_store and self.image.seen and not self.image.is_fresh:
-            self._thread = threading.Thread(target=self._look, daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._thread.join()
-
-    def _look(self) -> None:
-        self.image = image_store.inspect(self._runtime, self.image.reference) or self.image
 
 
 def with_what_is_there(execution: Execution) -> Execution:

@@ -8,14 +8,16 @@ in :mod:`packtivity.spec.rules`.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
+from packtivity.spec.document import Document
 from packtivity.spec.parts import (
     WORKDIR,
     Template,
@@ -28,12 +30,21 @@ from packtivity.spec.parts import (
     strings,
     templates,
 )
-from packtivity.spec.rules import environment_findings, jq_findings
+from packtivity.spec.rules import advice_findings, environment_findings, jq_findings
 from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
+_GUESSES = 100
+"""For how many names a nearest one is looked for."""
+
+_LEFT = 20
+"""How many placeholders inside braces are looked at for a remedy."""
+_SHOWN = 50
+_DOUBLED = re.compile(r"\{\{\s*([^{}\s](?:[^{}]*[^{}\s])?)\s*\}\}")
 _READDIR = re.compile(r"readdir\d+\Z")
+_LINKS = frozenset({"step", "steps", "stage", "stages"})
+"""Keys of which a workflow's link has one, beside ``output`` (yadage)."""
 _SCALAR_NAME = "value"  # upstream 0.17.1 calls a parameter document that is one scalar so
 
 
@@ -70,6 +81,32 @@ def lint_parameters(
     return arrange([*of_spec, *(locate(finding, places) for finding in check.of_parameters())])
 
 
+def advise(document: Located) -> list[Diagnostic]:
+    """Return advice on a valid spec as it is written: what works, and may be meant otherwise."""
+    return [locate(finding, document) for finding in advice_findings(document.data)]
+
+
+def lint_stage(spec: dict[str, Any], document: Document) -> list[Diagnostic]:
+    """Return warnings about a step of a workflow compared with the names of the parameters that its stage gives.
+
+    Their values are links mostly, so nothing is said about those.
+    """
+    if document.stage is None:
+        return []
+    names: dict[str, JSONValue] = dict.fromkeys(document.stage.data, "")
+    found = lint_parameters(spec, names, document=document, places=document.stage)
+    return [_of_stage(one) for one in found if one.code in _ABOUT_NAMES]
+
+
+_ABOUT_NAMES = frozenset({"unknown-placeholder", "unknown-parameter", "misspelt-parameter", "unused-parameter"})
+
+
+def _of_stage(found: Diagnostic) -> Diagnostic:
+    """Speak of the stage's parameters where options are spoken of."""
+    hint = re.sub(r"Give it with -p ([^=]*)=…", r"Give it under the stage's 'parameters'", found.hint)
+    return found._replace(hint=hint)
+
+
 def names_of(data: JSONValue) -> tuple[str, ...]:
     """Return the names of parameters: none for a list or a scalar."""
     return tuple(data) if isinstance(data, dict) else ()
@@ -89,6 +126,8 @@ class ParameterCheck:
         self.names = frozenset(self.values)
         self._uses = [use for template in templates(spec) if template.source != "state" for use in template.uses()]
         self._named = list(named_parameters(spec))
+        self._guesses = 0
+        self._known = _some(sorted(self.names))
         self._unused = self._find_unused()
         self._meant = {meant for meant in self._unused.values() if meant}
 
@@ -119,6 +158,7 @@ class ParameterCheck:
         """Yield what is wrong in the parameter document."""
         yield from self._unused_findings()
         yield from self._empty_findings()
+        yield from self._mapping_findings()
         for path, text in strings(self.parameters):
             template = Template(path, text, "state")
             yield from brace_findings(template)
@@ -127,11 +167,16 @@ class ParameterCheck:
 
     # --- the spec ----------------------------------------------------------------------------------------------
 
+    def _nearest(self, name: str, known: Iterable[str]) -> str | None:
+        """Return the name that was meant, for as many names as a person reads about: looking takes time."""
+        self._guesses += 1
+        return nearest(name, known) if self._guesses <= _GUESSES else None
+
     def _unknown(self, use: Use) -> Finding:
-        near = nearest(use.name, self.names)
+        near = self._nearest(use.name, self.names)
         hint = f"Did you mean {near!r}? " if near else ""
         hint += f"Give it with -p {use.name}=…, or write {{{use.text}}} if the braces are meant as they are."
-        expected = near or listed(sorted(self.names), last="or") or "no placeholder"
+        expected = near or self._known or "no placeholder"
         message = f"{use.text} stands for a parameter that is not given"
         return use.finding("unknown-placeholder", message, hint, expected=expected)
 
@@ -157,7 +202,7 @@ class ParameterCheck:
             yield use.finding("unknown-placeholder", message)
 
     def _unknown_named(self, name: str, path: Path) -> Finding:
-        near = nearest(name, self.names)
+        near = self._nearest(name, self.names)
         hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
         if "{" in name:
             hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
@@ -173,22 +218,25 @@ class ParameterCheck:
         if anything_is_used or not isinstance(self.parameters, dict):
             return {}
         asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
-        wanted = [name for name in dict.fromkeys(asked) if name not in self.names and name != WORKDIR]
+        wanted = dict.fromkeys(name for name in asked if name not in self.names and name != WORKDIR)
         found: dict[str, str | None] = {}
+        used = set(asked)
         for name in self.parameters:
-            if name not in asked:
-                found[name] = nearest(name, [one for one in wanted if one not in found.values()])
+            if name not in used:
+                found[name] = meant = self._nearest(name, wanted)
+                wanted.pop(meant or "", None)
         return found
 
     def _unused_findings(self) -> Iterator[Finding]:
+        escaped = {name for template in templates(self.spec) for name in _DOUBLED.findall(template.text)}
         for name, meant in self._unused.items():
             if meant:
                 message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
                 hint = f"Did you mean {meant!r}?"
                 yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
                 continue
-            escaped, hint = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}"), "Remove it, or use it."
-            if any(escaped.search(template.text) for template in templates(self.spec)):
+            hint = "Remove it, or use it."
+            if name in escaped:
                 hint = f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
             message = f"nothing in the spec uses the parameter {name!r}"
             yield Finding("unused-parameter", message, (name,), at_key=True, hint=hint)
@@ -205,6 +253,29 @@ class ParameterCheck:
             elif len(path) == 1 and path[0] in shown:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
+
+    def _mapping_findings(self) -> Iterator[Finding]:
+        whole = {use.name for use in self._uses if use.placeholder.field == use.name}
+        for name, value in self.parameters.items() if isinstance(self.parameters, dict) else ():
+            items = value if isinstance(value, list) else [value]
+            mapping = next((one for one in items if isinstance(one, dict)), None)
+            if name not in whole or mapping is None or None in mapping.values():
+                continue
+            what = "a mapping" if mapping is value else "a list with a mapping in it"
+            message = (
+                f"the parameter {name!r} is {what}, so {{{name}}} becomes Python's text for it: {_short(str(mapping))}"
+            )
+            hint = f"Name what is meant in it, such as {{{name}[{next(iter(mapping), 'key')}]}}."
+            if "output" in mapping and mapping.keys() & _LINKS:
+                hint = "It is a link of a workflow, which yadage follows; here, give the value that it leads to."
+            elif mapping is not value:
+                hint = "Give a list of texts; they are joined by blanks."
+            yield Finding("mapping-as-text", message, (name,), hint=hint)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return names for a person, of many the first."""
+    return listed(names, last="or") if len(names) <= _SHOWN else f"{', '.join(names[:_SHOWN])} … ({len(names)} names)"
 
 
 def _directory_findings(template: Template, known: list[str]) -> Iterator[Finding]:
@@ -244,9 +315,14 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
 
     :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
     """
-    all_have_names = given is None and bool(needs(spec))
+    asked = frozenset(needs(spec))
+    all_have_names = given is None and bool(asked)
     for template in templates(spec):
         yield from brace_findings(template, given or frozenset())
+        if template.source == "publisher" and template.text in asked | (given or frozenset()):
+            message = f"the text {template.text!r} is published as it stands, and not the parameter of that name"
+            hint = f"""For the parameter, write "{{{template.text}}}"."""
+            yield template.finding(0, "bare-parameter", message, hint)
         for use in template.uses():
             if use.is_positional:
                 if all_have_names and template.source != "state":
@@ -258,11 +334,16 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
 def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
     """Yield findings about braces that no parameter can fill."""
     text, found = template.text, braces(template.text)
+    uses = [use for use in template.uses() if not (use.is_shell or use.is_positional)]
+    meant = [use for use in uses if not given or use.name in given]
+    starts = [use.placeholder.start for use in meant]
     for start, end in found.literal:
         inner = text[start + 1 : end - 1]
         if inner not in given:
-            message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
-            yield template.finding(start, "literal-braces", message, _remedy(inner))
+            message = f"{_short(text[start:end])!r} is taken for a placeholder, but no parameter has such a name"
+            first = bisect(starts, start)
+            inside = [use for use in meant[first : first + _LEFT] if use.placeholder.start < end]
+            yield template.finding(start, "literal-braces", message, _remedy(inner, start + 1, inside))
     for offset in found.lone:
         hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
         yield template.finding(offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
@@ -270,13 +351,20 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return repr(line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}")
+    return line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}"
 
 
-def _remedy(inner: str) -> str:
-    doubled = f"{{{inner}}}".replace("{", "{{").replace("}", "}}")
+def _remedy(inner: str, start: int, meant: Sequence[Use]) -> str:
+    """Return what to write for braces around ``inner``, which begins at ``start``; those of ``meant`` stay single."""
+    names = list(dict.fromkeys(use.text for use in meant))
     if "\n" in inner or len(inner) > 58:
         doubled = "{{ for { and }} for } that belong to the script itself."
+        doubled += f" Leave {listed(names)} as {'they are' if names[1:] else 'it is'}." if names else ""
+    else:
+        kept = {at - start for use in meant for at in (use.placeholder.start, use.placeholder.end - 1)}
+        characters = enumerate(inner)
+        doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
+        doubled = f"{{{{{doubled}}}}}"
     name = inner.strip()
     if name.isidentifier():
         return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."

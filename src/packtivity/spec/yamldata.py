@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
+from itertools import accumulate
 from typing import TypeAlias
 
 import yaml
@@ -90,7 +90,9 @@ class Reader:
                 continue
             if key_node.tag != _STRING and isinstance(key_node, yaml.ScalarNode):
                 # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
-                key = first.setdefault(scalar(key_node), key)
+                value = scalar(key_node)
+                self._check_looks(key_node, value, (*path, key))
+                key = first.setdefault(value, key)
             found[key] = self._value(value_node, (*path, key))
         if len(found) < len(entries):
             self._tell_repeated(node, path)
@@ -139,7 +141,20 @@ class Reader:
         elif isinstance(value, float) and value - value != 0:
             message = f"{node.value} is a number that JSON has no way to write"
             self._say(node, "not-json", message, path, f'If text is meant, write "{node.value}".', "warning")
+        else:
+            self._check_looks(node, value, path)
         return value
+
+    def _check_looks(self, node: yaml.ScalarNode, value: JSON, path: Path) -> None:
+        """Warn of a plain value that YAML 1.1 reads otherwise than most people and YAML 1.2."""
+        is_plain = not node.style and "!" not in self.text.content[node.start_mark.index : node.end_mark.index]
+        found = _otherwise(node.value, value) if is_plain else None
+        if found and sum(one.code == "not-as-written" for one in self._warnings) < _MOST_ODD:
+            what, other, meaning = found
+            option = f"{self.text.source}=" if self.text.source.startswith("-p ") else ""
+            text = f"""{option}'"{node.value}"'""" if option else f'"{node.value}", in quotes,'
+            hint = f"Write {text} for the text, or {option}{other} for the {meaning}."
+            self._say(node, "not-as-written", f"{node.value} is {what}", path, hint, "warning")
 
     def _bad_tag(self, node: yaml.Node, path: Path) -> None:
         name = node.tag.removeprefix(_TAG)
@@ -151,6 +166,33 @@ class Reader:
         return self._say(
             node, "unknown-tag", message, path, f"Remove the tag; if {shown} is meant as text, put it in quotes."
         )
+
+
+_EXPONENT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?)(\d+)")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
+_MOST_ODD = 10
+"""How many values of one text that are not read as they look are reported; data that a program wrote may have thousands."""
+
+
+def _otherwise(written: str, value: JSON) -> tuple[str, str, str] | None:
+    """Return what YAML 1.1 makes of a plain value that looks like something else, and what to write for what else."""
+    if isinstance(value, bool):
+        word = str(value).lower()
+        return None if written.lower() == word else (f"{word} in YAML 1.1", word, "truth value")
+    if isinstance(value, str):
+        if found := _EXPONENT.fullmatch(written):
+            mantissa = found[1] if "." in found[1] else f"{found[1]}.0"
+            what = "text in YAML 1.1, where a number has a point and its exponent a sign"
+            return what, f"{mantissa}e{found[2] or '+'}{found[3]}", "number"
+        what = "text in YAML 1.1, where a number that begins with 0 has base 8"
+        return (what, str(int(written)), "number") if re.fullmatch(r"[-+]?0\d+", written) else None
+    if not isinstance(value, int | float) or _THOUSANDS.fullmatch(written):
+        return None
+    if ":" in written:
+        return f"the number {value} in YAML 1.1 (base 60)", str(value), "number"
+    if re.fullmatch(r"[-+]?0[0-7_]+", written):
+        return f"the number {value} in YAML 1.1 (base 8)", str(int(written.replace("_", ""))), "number"
+    return (f"the number {value} in YAML 1.1", str(value), "number") if "_" in written else None
 
 
 def _kind(node: yaml.Node) -> str:
@@ -265,33 +307,38 @@ def source_index(text: str, node: yaml.Node, offset: int) -> int | None:
     """
     if not isinstance(node, yaml.ScalarNode):
         return None
-    whole = joined(node.value)
-    value = whole[:offset]
-    nth = sum(1 for character in value if character not in _SPACE)
+    whole, counts = _counted(node.value)
+    nth = counts[min(offset, len(whole))]
     start, written = node.start_mark.index, _written(text, node)
-    if whole[offset : offset + 1] and whole[offset] not in _SPACE:
-        return next(islice(written, nth, None), start)
+    if offset < len(whole) and whole[offset] not in _SPACE:
+        return written[nth] if nth < len(written) else start
     # A blank: as far behind the last character before it as in the value.
+    value = whole[:offset]
     blanks = len(value) - len(value.rstrip("".join(_SPACE)))
     last = start if node.style in {"'", '"'} else start - 1
-    for seen, index in enumerate(written, 1):
-        if seen > nth:
-            break
-        last = index
+    if nth and written:
+        last = written[min(nth, len(written)) - 1]
     return min(last + 1 + blanks, node.end_mark.index)
 
 
-def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
-    """Yield where each character of a scalar that is not blank is written."""
+@lru_cache(maxsize=2)
+def _counted(value: str) -> tuple[str, list[int]]:
+    """Return a string and how many of its characters before each are not blank; kept, because many places are asked for."""
+    whole = joined(value)
+    return whole, list(accumulate((character not in _SPACE for character in whole), initial=0))
+
+
+@lru_cache(maxsize=2)
+def _written(text: str, node: yaml.ScalarNode) -> list[int]:
+    """Return where each character of a scalar that is not blank is written."""
     start, end = node.start_mark.index, node.end_mark.index
     if node.style in {"|", ">"}:
         first_line = LINE_BREAK.search(text, start)
         start = first_line.end() if first_line else len(text)
     elif node.style in {"'", '"'}:
         start, end = start + 1, end - 1
-    for match in _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end):
-        if not _is_blank(match[0]):
-            yield match.start()
+    characters = _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end)
+    return [match.start() for match in characters if not _is_blank(match[0])]
 
 
 def _is_blank(written: str) -> bool:
