@@ -1,7 +1,7 @@
 """Makes images available: at most one pull of an image at a time, and a note of what is in the store.
 
-A note says which digest an image had when the store was last inspected. A run that finds a note starts at once; when
-the note is old, the store is inspected meanwhile.
+A note says which digest an image had when the store was last inspected. A run that finds a fresh note starts at once;
+when it is old, the store is inspected before.
 """
 
 from __future__ import annotations
