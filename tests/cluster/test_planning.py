@@ -56,6 +56,11 @@ def test_retries_leave_out_what_comes_again(tmp_path):
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [126, 127]
 
 
+def test_a_short_image_name_is_docker_s_whatever_nodes_take_it_for(tmp_path):
+    assert pod_for(tmp_path)["containers"][0]["image"] == "docker.io/library/busybox:1"
+    assert pod_for(tmp_path, image="quay.io/a/b")["containers"][0]["image"] == "quay.io/a/b:1"
+
+
 def test_the_time_limit_is_the_callers_else_the_specs(tmp_path):
     limited = [{"kubernetes_job_timeout": "60"}]
     assert pod_for(tmp_path, resources=limited)["activeDeadlineSeconds"] == 60
