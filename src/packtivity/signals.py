@@ -100,7 +100,7 @@ def like_interrupts(handler: Callable[..., object] | None = None) -> Iterator[No
 
     :param handler: handles them in place of :func:`interrupt`.
     """
-    global received  # noqa: PLW0603 - signals are of the process
+    global received
     ends, received = handler or interrupt, None
     with (
         handled((signal.SIGINT,), ends, signal.default_int_handler),
