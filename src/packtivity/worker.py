@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
@@ -20,11 +20,11 @@ from packtivity.errors import PacktivityError, StateError, TaskCancelled, Worker
 from packtivity.files import write_whole
 from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.cancellation import CancelFile
+from packtivity.runtimes.cancellation import CancelFile, handled
 from packtivity.task import Task, run_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import JSON, ParametersLike
@@ -54,21 +54,8 @@ def run_envelope(
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
         path = None
-    with CancelFile(path and record.cancel_path(path), patience) as asked, _handled(leaves_on, asked.leave):
+    with CancelFile(path and record.cancel_path(path), patience) as asked, handled(leaves_on, asked.leave):
         return answer(envelope["task"], asked)
-
-
-@contextmanager
-def _handled(numbers: Iterable[int], handler: Callable[..., None]) -> Iterator[None]:
-    """Let signals that would end this process be handled inside the block."""
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:

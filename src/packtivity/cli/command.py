@@ -16,7 +16,7 @@ from packtivity.printable import readable
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from click.shell_completion import CompletionItem
 
@@ -63,7 +63,7 @@ def _our_codes() -> Iterator[None]:
     except click.ClickException as error:  # which may quote a name that somebody else has given a file
         vars(error)["message"] = readable(error.message)
         raise
-    except (KeyboardInterrupt, BrokenPipeError) as error:
+    except (KeyboardInterrupt, OSError) as error:
         raise click.exceptions.Exit(_conclude(error)) from None
 
 
@@ -76,15 +76,6 @@ class _Program(click.Command):
         if name.startswith("packtivity"):  # others are commands of ``packtivity`` only
             text = "Print the version and exit."
             click.version_option(VERSION, message="packtivity %(version)s", help=text)(self)
-
-    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
-        """Run as a program: parse, run, exit."""
-        try:
-            return super().main(args, *more, **extra)
-        except OSError as error:  # printing a help text failed, before there was a command to run
-            if args is not None:
-                raise
-            raise SystemExit(_conclude(error)) from None
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse."""

@@ -286,12 +286,12 @@ class WorkerOptions(Options):
 
 worker = main.add("packtivity-worker", "worker:work", WorkerOptions, "Run a task that comes as one JSON document.")
 
-util = Group(
+utilcli = Group(
     "packtivity-util",
     "Try out parts of a task without running it.",
     short_help="Try out parts of a task: pubtest, shell.",
 )
-main.add_command(util, "util")
+main.add_command(utilcli, "util")
 
 
 class PubtestOptions(TaskOptions, BackendOptions):
@@ -301,7 +301,7 @@ class PubtestOptions(TaskOptions, BackendOptions):
     """
 
 
-pubtest = util.add(
+pubtest = utilcli.add(
     "pubtest", "dry_run:show_published", PubtestOptions, "Print what a task would publish, without running it."
 )
 
@@ -313,7 +313,7 @@ class ShellLineOptions(TaskOptions, BackendOptions, ContainerOptions):
     """
 
 
-util_shell = util.add(
+util_shell = utilcli.add(
     "shell", "shell:show_shell_line", ShellLineOptions, "Print the shell line that opens a task's environment."
 )
 

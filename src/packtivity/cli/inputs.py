@@ -27,7 +27,7 @@ from packtivity.statecontexts.posixfs_context import LocalFSState
 from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packtivity.cli.declarations import LockOptions
     from packtivity.cli.options import ContainerOptions, SpecOptions, TaskOptions
@@ -106,9 +106,14 @@ def _read_state(name: str) -> dict[str, Any]:
         raise errors.StateError(f"{where}: not a mapping", hint=hint)
     if "state_type" in found:
         return found
-    for key, value in found.items():
-        if key in ("readwrite", "readonly"):
-            _check_directories(where, key, value, hint)
+    for key in ("readwrite", "readonly"):
+        directories = found.get(key) or []
+        if not isinstance(directories, list):
+            raise errors.StateError(f"{where}: {key} is not a list", hint=hint)
+        for number, entry in enumerate(directories):
+            path = entry.get("path") if isinstance(entry, dict) else entry
+            if not isinstance(path, str) or not path:
+                raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
     if not {"readwrite", "readonly"} & found.keys():
         raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
     return found
@@ -120,17 +125,6 @@ class UnreadableState(errors.StateError):
     def __init__(self, cause: BadText) -> None:
         super().__init__(cause.message, hint=cause.hint)
         self.diagnostics = cause.diagnostics
-
-
-def _check_directories(where: str, key: str, value: object, hint: str) -> None:
-    if value is None:
-        return
-    if not isinstance(value, list):
-        raise errors.StateError(f"{where}: {key} is not a list", hint=hint)
-    for number, entry in enumerate(value):
-        path = entry.get("path") if isinstance(entry, dict) else entry
-        if not isinstance(path, str) or not path:
-            raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
 
 
 _TOLD_BY_THE_RUN = frozenset({"unknown-placeholder", "unknown-parameter"})
@@ -232,15 +226,21 @@ class Target(NamedTuple):
         backend = self.backend
         return backend if hasattr(backend, "exec_config") else getattr(backend, "job_backend", backend)
 
-    @property
-    def config(self) -> ExecutionConfig | None:
-        """How it runs tasks; None for a backend of others that has no such configuration."""
-        config = getattr(self._engine, "exec_config", None)
-        return config if isinstance(config, ExecutionConfig) else None
+    def configure(self, config: Mapping[str, Any], containers: Mapping[str, Any] | None = None, **how: Any) -> bool:
+        """Set how it runs tasks; false for a backend of others that has no such configuration.
 
-    def configure(self, config: ExecutionConfig) -> None:
-        """Set how it runs tasks."""
-        self._engine.exec_config = config
+        :param config: what holds where the backend itself chooses nothing.
+        :param containers: how containers are run, whatever the backend chooses.
+        :param how: for :class:`~packtivity.handlers.config.ExecutionConfig`.
+        """
+        own = getattr(self._engine, "exec_config", None)
+        if not isinstance(own, ExecutionConfig):
+            return False
+        chosen = {**config, **own.config}
+        if containers:
+            chosen["containers"] = {**(own.config.get("containers") or {}), **containers}
+        self._engine.exec_config = ExecutionConfig(chosen, **how)
+        return True
 
     def cancel_all(self) -> bool:
         """End the tasks of a backend whose workers end with this program; false when there is no such way."""

@@ -14,13 +14,8 @@ from packtivity.spec.yamltext import MAX_DEPTH, encodable, load_yaml, too_deep
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from packtivity.types import JSONValue
-
-
 _MOST = 1_000_000
 """Parameter sets that one command takes."""
-
-_TOO_DEEP = "nested too deep"
 
 
 class Sets:
@@ -121,35 +116,27 @@ def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    hint = "Write one mapping a line."
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
-            _check_text(line, row)
-        except (ValueError, RecursionError) as error:
-            raise ParameterError(f"{name}:{number}: {_reason(error)}", hint=hint) from None
-        if not isinstance(row, dict):
-            raise ParameterError(f"{name}:{number}: not a mapping", hint=hint)
-        yield number, row
-
-
-def _check_text(line: str, row: JSONValue) -> None:
-    """Refuse what is refused in parameter files, too.
-
-    :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
-    """
-    if too_deep(row, MAX_DEPTH):
-        raise ValueError(_TOO_DEEP)
-    if "\\u" in line and not encodable(row):
-        raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return _TOO_DEEP
-    return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
+            if too_deep(row, MAX_DEPTH):
+                raise RecursionError
+            if "\\u" in line and not encodable(row):
+                raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
+        except RecursionError:
+            problem = "nested too deep"
+        except JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} in column {error.colno}"
+        except ValueError as error:
+            problem = str(error)
+        else:
+            if isinstance(row, dict):
+                yield number, row
+                continue
+            problem = "not a mapping"
+        raise ParameterError(f"{name}:{number}: {problem}", hint="Write one mapping a line.")
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
 from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
-from packtivity.handlers.config import ExecutionConfig
 from packtivity.logfiles import log_path
 from packtivity.printable import printable
 from packtivity.runtimes.cancellation import note_end
@@ -51,7 +50,14 @@ def run(options: RunOptions) -> None:
     start_logging(options.verbosity)
     task = load_task(options)
     target = Target.named(options.backend)
-    _configure(target, options, containers)
+    names = ("timeout", "retries", "clean_env", "pass_env", "strict")
+    how = {name: value for name in names if (value := getattr(options, name))}
+    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
+    level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
+    if not target.configure({"logging_level": level}, containers, warn=_show_warning, **how):
+        for name in (*how, *containers):
+            if name != "strict":  # which commands obey themselves
+                warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
     if target.synchronous and submitted:
         warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
         submitted = None
@@ -63,23 +69,6 @@ def run(options: RunOptions) -> None:
     start.allow_interrupts()
     with start.like_interrupts():
         _run(task, target, options, result, submitted)
-
-
-def _configure(target: Target, options: RunOptions, containers: dict[str, Any]) -> None:
-    """Pass on what the options say about how the task is run."""
-    changes = {name: value for name in ("timeout", "retries", "clean_env") if (value := getattr(options, name))}
-    config = target.config
-    if config is None:
-        for name in (*changes, *containers):
-            warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
-        return
-    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
-    level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
-    chosen = {"logging_level": level, **config.config}
-    if containers:
-        chosen["containers"] = {**(config.config.get("containers") or {}), **containers}
-    pass_env, strict = options.pass_env or None, options.strict or None
-    target.configure(ExecutionConfig(chosen, warn=_show_warning, pass_env=pass_env, strict=strict, **changes))
 
 
 def _show_warning(diagnostic: Diagnostic) -> None:

@@ -8,12 +8,12 @@ task first, then the command.
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
 received: int | None = None
@@ -41,22 +41,14 @@ def exit_on_interrupt() -> None:
         signal.signal(signal.SIGINT, _exit_silently)
 
 
-@contextmanager
-def like_interrupts() -> Iterator[None]:
+def like_interrupts() -> AbstractContextManager[None]:
     """Inside the block, the first SIGTERM, SIGHUP or SIGQUIT does what SIGINT does; the ones after it do nothing.
 
     All of them would end this program alone: the task is in a session of its own, out of the terminal's reach.
-    A signal that was ignored stays ignored (nohup).
     """
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, _interrupt)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+    from packtivity.runtimes.cancellation import handled  # which every run imports
+
+    return handled((signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT), _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -79,31 +71,10 @@ def _start(name: str) -> None:
     getattr(import_module("packtivity.cli.declarations"), name)()
 
 
-def run() -> None:
-    """Be ``packtivity-run``."""
-    _start("runcli")
-
-
-def validate() -> None:
-    """Be ``packtivity-validate``."""
-    _start("validatecli")
-
-
-def checkproxy() -> None:
-    """Be ``packtivity-checkproxy``."""
-    _start("checkproxy")
-
-
-def util() -> None:
-    """Be ``packtivity-util``."""
-    _start("util")
-
-
-def worker() -> None:
-    """Be ``packtivity-worker``."""
-    _start("worker")
-
-
-def main() -> None:
-    """Be ``packtivity``."""
-    _start("main")
+# The programs.
+main = partial(_start, "main")
+run = partial(_start, "runcli")
+validate = partial(_start, "validatecli")
+checkproxy = partial(_start, "checkproxy")
+util = partial(_start, "utilcli")
+worker = partial(_start, "worker")

@@ -12,7 +12,7 @@ from packtivity.errors import TaskCancelled
 from packtivity.files import is_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Cancellation:
@@ -74,6 +74,19 @@ def note_end(interrupt: BaseException, path: str | None) -> None:
     :param path: of the log, if there is one.
     """
     interrupt.add_note("The task was ended." + (f" Its output: {path}" if path else ""))
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Callable[..., None]) -> Iterator[None]:
+    """Let signals that would end this process be handled inside the block; one that was ignored stays so (nohup)."""
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
