@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Generic, Self, TypeVar, overload
 
 from packtivity.errors import ConfigurationError
@@ -355,8 +356,29 @@ def environment() -> Mapping[str, str]:
 
 
 def caller_environment() -> dict[str, str]:
-    """Return a copy of this process's environment, for the processes it starts."""
-    return dict(os.environ)
+    """Return a copy of this process's environment, for the processes it starts.
+
+    In the locale C, Python sets ``LC_CTYPE`` as it starts (PEP 538), which the caller has not.
+    """
+    environ = dict(os.environ)
+    if environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
+        given = _given_ctype()
+        if given is None:
+            del environ["LC_CTYPE"]
+        else:
+            environ["LC_CTYPE"] = given
+    return environ
+
+
+@cache
+def _given_ctype() -> str | None:
+    """Return ``LC_CTYPE`` as this process was given it, where the system tells."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:
+        return os.environ.get("LC_CTYPE")
+    return next((os.fsdecode(one[9:]) for one in variables if one.startswith(b"LC_CTYPE=")), None)
 
 
 def temporary_dir(environ: Mapping[str, str] | None = None, *, large: bool = False) -> str:

@@ -41,11 +41,11 @@ def write_example(options: ExampleOptions) -> None:
     words = [without_secrets(word) for word in words]
     text = as_example(summarise(load_spec(options)), shlex.join([*words, output or "parameters.yml"]))
     if output is None:
-        say(text, end=False)
+        say(text)
         return
     try:
         with open(output, "w" if options.force else "x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(f"{text}\n")
     except FileExistsError:
         raise UsageError(f"{output} exists already", hint="Use another name, or --force to overwrite it.") from None
     except OSError as error:
@@ -147,7 +147,7 @@ def as_example(found: dict[str, Any], use: str) -> str:
         lines += ["", f"# {_one_line(_uses(parameter))}", f"{name if is_plain else json.dumps(name)}:{value}"]
     if not found["parameters"]:
         lines += ["", "# This task needs no parameters.", "{}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 _NOT_PLAIN = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

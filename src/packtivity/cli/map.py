@@ -62,9 +62,8 @@ class Item:
         self.state = LocalFSState([self.folder], sweep.readonly)
         self._metadir = f"{self.folder}/{METADIR}"
         self.proxy_path = f"{self._metadir}/map.proxy.json"
-        self._note_path = (
-            f"{self._metadir}/map.outcome.json"  # what a backend says that leaves no record of this very task
-        )
+        # What a backend says that leaves no record of this very task.
+        self._note_path = f"{self._metadir}/map.outcome.json"
 
     @cached_property
     def key(self) -> str:
@@ -76,9 +75,10 @@ class Item:
 
         :param verified: leave out one that a task may have forged.
         """
-        for path in (self._note_path, record.record_path(self._metadir, {"name": NAME})):
+        record_path = record.record_path(self._metadir, {"name": NAME})
+        for path, keys in ((self._note_path, (self.key,)), (record_path, (self.key, None))):
             found: dict[str, Any] | None = record.read_outcome(path)
-            if found is None or (found.get("key") or (path != self._note_path and self.key)) != self.key:
+            if found is None or found.get("key") not in keys:
                 continue
             sealed_by = seal.record_key(str(found.get("id"))) if verified else None
             return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else {}
@@ -101,13 +101,8 @@ class Item:
         """See that the next command and the table know how a task has ended that leaves no record."""
         if self.outcome().get("status") == status.status:
             return
-        note = {
-            "id": self.key,
-            "key": self.key,
-            "status": status.status,
-            "result": status.result,
-            "error": status.error,
-        }
+        note: dict[str, Any] = {"id": self.key, "key": self.key, "status": status.status}
+        note |= {"result": status.result, "error": status.error}
         content = seal.sealed(json.dumps(note).encode(), seal.record_key(self.key, make=True))
         write_whole(self._note_path, content)
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from io import TextIOWrapper
-from stat import S_ISFIFO, S_ISREG
+from stat import S_IFREG, S_ISFIFO, S_ISREG
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -190,12 +190,8 @@ class OutputFile:
         # A pipe, or what the system has in /dev: written to as it is. A task could put a pipe in the place of a file.
         path = os.path.abspath(name)
         of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError:
-            self._is_stream = False
-        else:
-            self._is_stream = S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
+        mode = os.lstat(path).st_mode if os.path.lexists(path) else S_IFREG
+        self._is_stream = S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
 
     def write(self, document: object) -> None:
         """Write the file, which a task may have had its hands on: a link in its place is replaced, not followed."""

@@ -7,7 +7,9 @@ task first, then the command.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -64,10 +66,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _start(name: str) -> None:
-    """Import the declarations only when an interrupt is no traceback any more, and call one."""
+    """Import the declarations only when an interrupt is no traceback any more, and call one.
+
+    In UTF-8 mode: commands, file names and logs are the same bytes in every locale. Python itself turns it on in the locale C.
+    """
     global _is_program  # noqa: PLW0603 - signals are state of the process
     _is_program = True
     exit_on_interrupt()
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     getattr(import_module("packtivity.cli.declarations"), name)()
 
 

@@ -35,13 +35,9 @@ _REDRAWN = 0.1
 """Seconds between two drawings of the bar at least."""
 
 
-def say(text: str, *, err: bool = False, end: bool = True) -> None:
-    """Print lines; what a document has put into them cannot steer a terminal.
-
-    :param err: print on standard error.
-    :param end: end with a line end.
-    """
-    click.echo(escaped(text), err=err, nl=end)
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, ``err`` on standard error; what a document has put into them cannot steer a terminal."""
+    click.echo(escaped(text), err=err)
 
 
 def say_json(document: object, **how: Any) -> None:

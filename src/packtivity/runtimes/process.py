@@ -278,7 +278,7 @@ def attach(argv: tuple[str, ...], workdir: str | None = None, env: Mapping[str, 
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
     try:
-        environment = {**caller_environment(), **env} if env else None
+        environment = {**caller_environment(), **(env or {})}
         return subprocess.run(argv, cwd=workdir, env=environment, check=False).returncode
     except OSError as error:
         raise _start_error(error, Execution(argv, workdir=workdir)) from error
@@ -341,10 +341,8 @@ def _abandon(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _environment(execution: Execution) -> dict[str, str] | None:
-    if not execution.inherit_env:
-        return dict(execution.env)
-    return {**caller_environment(), **execution.env} if execution.env else None
+def _environment(execution: Execution) -> dict[str, str]:
+    return {**(caller_environment() if execution.inherit_env else {}), **execution.env}
 
 
 def _widen(pipe: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from packtivity import settings
 from packtivity.errors import EnvironmentUnavailable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> sub
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            env=settings.caller_environment(),
             start_new_session=True,
         )
     except OSError as error:
@@ -34,7 +36,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> sub
 
 
 def interpreter_options() -> list[str]:
-    """Return what makes the interpreter import and warn about what this one does.
+    """Return what makes the interpreter import and warn about what this one does; in UTF-8 mode, whatever the locale is.
 
     By itself ``-m`` puts the current directory first, whose ``json.py`` may be anybody's.
     """
@@ -43,7 +45,7 @@ def interpreter_options() -> list[str]:
     except OSError:  # somebody has removed it
         here = ""
     is_searched = "" in sys.path or here in sys.path
-    return [*(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
+    return ["-X", "utf8", *(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
 
 
 def run_command(
