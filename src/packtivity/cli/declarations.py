@@ -63,6 +63,9 @@ class RunOptions(TaskOptions, _ExecutionOptions, ContainerOptions):
     )
     lockfile: str = options.LOCKFILE
     print_command: bool = flag("--print-command", "Print the exact command as one shell line, run nothing.")
+    print_script: bool = flag(
+        "--print-script", "Print the script or command alone, its placeholders filled; run nothing."
+    )
     dry_run: bool = flag(
         "--dry-run", "Check everything, print what would run and what would be published; run and write nothing."
     )

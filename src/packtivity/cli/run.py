@@ -36,8 +36,10 @@ def run(options: RunOptions) -> None:
     """
     if options.pass_env and not options.clean_env:
         raise errors.UsageError("--pass-env has no meaning without --clean-env")
-    if options.print_command and options.dry_run:
-        raise errors.UsageError("--print-command and --dry-run cannot be used together")
+    previews = ("print_command", "print_script", "dry_run")
+    preview = [f"--{name.replace('_', '-')}" for name in previews if getattr(options, name)]
+    if len(preview) > 1:
+        raise errors.UsageError(f"{' and '.join(preview)} cannot be used together")
     result = OutputFile(options.outfile) if options.outfile else None
     submitted = None if options.asyncwait else OutputFile(options.proxyfile)
     if result and submitted:
@@ -61,10 +63,10 @@ def run(options: RunOptions) -> None:
     if target.synchronous and submitted:
         warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
         submitted = None
-    if options.print_command or options.dry_run:
+    if preview:
         from packtivity.cli.dry_run import show_plan  # with what names container tools
 
-        show_plan(task, target, brief=options.print_command)
+        show_plan(task, target, options)
         return
     start.allow_interrupts()
     with start.like_interrupts():

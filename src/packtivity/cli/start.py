@@ -74,7 +74,7 @@ def _start(name: str) -> None:
     _is_program = True
     exit_on_interrupt()
     if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     getattr(import_module("packtivity.cli.declarations"), name)()
 
 

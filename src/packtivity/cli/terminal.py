@@ -49,8 +49,8 @@ def say_json(document: object, **how: Any) -> None:
 
 
 def show(text: str) -> None:
-    """Print what is ready for a terminal: coloured by us, and all from documents in it escaped before."""
-    click.echo(text)
+    """Print text as it is: coloured by us, and all from documents in it escaped before, or for a program to read."""
+    click.echo(text, color=True)
 
 
 def show_error(text: str) -> None:

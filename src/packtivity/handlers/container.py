@@ -11,7 +11,7 @@ from packtivity.errors import TaskFailed
 from packtivity.files import write_json
 from packtivity.handlers.running import check, log_completed, log_execution
 from packtivity.logfiles import log_path, safe_name
-from packtivity.runtimes import shell_lines, supervise
+from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import options, plan_container
@@ -40,14 +40,6 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     if warning is not None and warn is not None:
         warn(warning)
     return with_credentials(execution, resources, warn)
-
-
-def container_line(execution: Execution, config: ExecutionConfig) -> str:
-    """Return a shell line that runs a planned container by hand.
-
-    :raises EnvironmentUnavailable: no container tool works here, or it cannot do what is asked.
-    """
-    return shell_lines.container_line(choose(config.container_config.runtime()), execution)
 
 
 def execute_container(
