@@ -10,13 +10,14 @@ from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from packtivity.cli import start
 from packtivity.printable import readable
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from click.shell_completion import CompletionItem
 
@@ -29,12 +30,15 @@ class Options:
     """The options of a command: click's, in the order of its help, and in an instance the values given for them.
 
     The options of base classes stand before those of the class itself. Its docstring is the help of the command.
+
+    :ivar chosen: names of the options that were given, and are not just their defaults.
     """
 
     debug: bool = False
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, *, chosen: Collection[str] = (), **given: Any) -> None:
         vars(self).update(given)
+        self.chosen = frozenset(chosen)
 
     @classmethod
     def declared(cls) -> Iterator[click.Parameter]:
@@ -96,7 +100,9 @@ class Command(_Program):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
-        options = self.options(**ctx.params)
+        default = ParameterSource.DEFAULT
+        chosen = [name for name in ctx.params if ctx.get_parameter_source(name) is not default]
+        options = self.options(chosen=chosen, **ctx.params)
         try:
             module, _, function = self.call.partition(":")
             code = getattr(import_module(f"packtivity.cli.{module}"), function)(options)

@@ -15,9 +15,9 @@ from packtivity.backends.registry import load_proxy
 from packtivity.checks import check_publishable
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, CannotWrite, warn
-from packtivity.cli.inputs import Target, Task, is_strict, load_spec, start_logging, warn_of_doubts
+from packtivity.cli.inputs import Target, Task, directories, is_strict, load_spec, start_logging, warn_of_doubts
 from packtivity.cli.parameter_sets import Sets, parameter_sets
-from packtivity.cli.parameters import getinit_data
+from packtivity.cli.parameters import Parameters
 from packtivity.cli.proxy_files import load_with, statuses
 from packtivity.cli.run import check_writable
 from packtivity.cli.terminal import Progress, named_leaves, say
@@ -119,9 +119,10 @@ class Sweep:
 
     def __init__(self, options: MapOptions, sets: Sets, spec: dict[str, Any], backend: Any) -> None:
         self.spec, self.sets, self.backend = spec, sets, backend
-        self.common = getinit_data(options.parfiles, sets.plain)
-        self.root = os.path.realpath(options.write)
-        self.readonly = [os.path.realpath(path) for path in options.read]
+        common = Parameters(options.parfiles, sets.plain)
+        self.common, self._problems = common.data, common.problems
+        (self.root,) = directories([options.write], "--write")
+        self.readonly = directories(options.read, "--read")
         self.width = max(4, len(str(len(sets.rows) - 1)))
         self.failed: dict[int, str] = {}
         self.unverified = 0
@@ -148,8 +149,10 @@ class Sweep:
         first: dict[frozenset[str], int] = {}
         for number, row in enumerate(sets.rows):
             first.setdefault(frozenset(row), number)
+        problems = self._problems  # of what all sets have alike
         for item in (Item(self, number) for number in first.values()):
-            warn_of_doubts(Task(self.spec, item.parameters, item.state), strict=strict)
+            warn_of_doubts(Task(self.spec, item.parameters, item.state), problems, strict=strict)
+            problems = ()
             try:
                 parameters, state = task.finalize_inputs(datamodel.create(item.parameters), item.state)
                 job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)

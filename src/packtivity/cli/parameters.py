@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
 from packtivity.registry import nearest
-from packtivity.spec.yamltext import Parsed, parse
+from packtivity.spec.yamltext import BadText, Parsed, parse
+from packtivity.types import Diagnostic, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from packtivity.types import Diagnostic, Path, Position
+    from packtivity.types import Path
 
 
 class Parameters:
@@ -33,7 +37,14 @@ class Parameters:
         self._texts: list[Parsed] = []
         self._origin: dict[str, tuple[Parsed, Path]] = {}
         for name in files:
-            text = self._parsed(_read(name), name)
+            try:
+                text = self._parsed(_read(name), name)
+            except BadText as error:
+                raise _with_hint(error, _quoted_line(error.diagnostics[0].excerpt)) from None
+            if text.data is None:
+                message = f"parameter file {name} is empty"
+                where = Position(name, 1, 1)
+                self._doubt("empty-parameter-file", message, hint="Write lines NAME: VALUE.", position=where)
             if not isinstance(text.data, (dict, type(None))):
                 kind = "a list" if isinstance(text.data, list) else "a single value"
                 raise ParameterError(
@@ -42,15 +53,30 @@ class Parameters:
                 )
             for key, value in (text.data or {}).items():
                 self.data[key], self._origin[key] = value, (text, (key,))
+                if _is_link(value):
+                    self._doubt(
+                        "workflow-link",
+                        f"the value of {key!r} is a link to a step of a workflow, which only a workflow engine follows",
+                        hint="Write the value itself, such as the path that the step publishes.",
+                        position=text.position((key,)),
+                    )
         for assignment in given:
             key, value = _split(assignment)
-            text = self._parsed(value, f"-p {key}")
+            try:
+                text = self._parsed(value, f"-p {key}")
+            except BadText as error:
+                raise _with_hint(error, _quoted_option(key, value)) from None
             self.data[key], self._origin[key] = text.data, (text, ())
 
     def _parsed(self, text: str, source: str) -> Parsed:
         self._texts.append(parse(text, source))
         self.problems += self._texts[-1].problems
         return self._texts[-1]
+
+    def _doubt(self, code: str, message: str, *, hint: str, position: Position | None = None) -> None:
+        excerpt = self.excerpt(position) if position else ""
+        warning = Diagnostic("warning", code, message, position=position, excerpt=excerpt, hint=hint)
+        self.problems = (*self.problems, warning)
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value (or its key) stands."""
@@ -86,6 +112,42 @@ def _split(text: str) -> tuple[str, str]:
     if not name.strip():
         raise ParameterError(f"parameter {text!r} has no name before the '='", hint="Write -p NAME=VALUE.")
     return name, value
+
+
+def _with_hint(error: BadText, hint: str) -> BadText:
+    first, *others = error.diagnostics
+    return BadText([first._replace(hint=hint), *others]) if hint else error
+
+
+def _quoted_option(name: str, value: str) -> str:
+    """Return the line to type for a value that is meant as text; empty if it cannot be text."""
+    text = _quoted(value)
+    return f"For this text, type: -p {shlex.quote(name)}={shlex.quote(text)}" if text else ""
+
+
+def _quoted_line(line: str) -> str:
+    """Return the line to write in a file for one such as ``out: {workdir}/x``, whose value is meant as text."""
+    found = re.fullmatch(r"\s*([^{}#]*[:-]\s+)(\{\w+\}[^#]*?)\s*", line)
+    text = _quoted(found[2]) if found else ""
+    return f"Write: {found[1]}{text}" if found and text else ""
+
+
+def _quoted(value: str) -> str:
+    """Return the YAML of a text, in double quotes; empty for what no text can be."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        return text if parse(text, "").data == value else ""
+    except BadText:
+        return ""
+
+
+def _is_link(value: object) -> bool:
+    """Return whether a value is how a workflow of yadage names the output of a step, or a list of such."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_link, value))
+    if not isinstance(value, dict) or "output" not in value or len(value) < 2:
+        return False
+    return value.keys() <= {"step", "steps", "stages", "output", "flatten", "unwrap"}
 
 
 def _read(name: str) -> str:

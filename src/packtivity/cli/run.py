@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import datamodel, errors
 from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
-from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging
+from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging, warn_of_container_options
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
 from packtivity.logfiles import log_path
@@ -51,6 +51,7 @@ def run(options: RunOptions) -> None:
         containers["locked"] = read_lock(options.lockfile)
     start_logging(options.verbosity)
     task = load_task(options)
+    warn_of_container_options(task.spec, options)
     target = Target.named(options.backend)
     names = ("timeout", "retries", "clean_env", "pass_env", "strict")
     how = {name: value for name in names if (value := getattr(options, name))}

@@ -78,6 +78,12 @@ CODES: dict[str, Code] = {
     "empty-parameter": Code(
         "warning", "A parameter without a value (null), which would be filled in as `None`.", "Give it a value."
     ),
+    "empty-parameter-file": Code("warning", "A parameter file without content.", "Write a line for each parameter."),
+    "workflow-link": Code(
+        "warning",
+        "A parameter `{step: …, output: …}` of a workflow, which is a value only after an engine has followed it.",
+        "Write the value itself.",
+    ),
     "unquoted-placeholder": Code(
         "warning", "A parameter `{workdir}` without quotes, which YAML reads as a mapping.", "Put it in quotes."
     ),
