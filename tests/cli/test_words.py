@@ -235,3 +235,21 @@ def test_every_backend_is_in_the_help_and_in_completion(commands: Any) -> None:
 def test_the_help_does_not_promise_schemas_from_an_address(quick: Any) -> None:
     text = " ".join(quick("packtivity-validate", "--help").stdout.split())
     assert "Directory of other JSON Schemas to check SPEC against, or from-github." in text
+
+
+# --- values in a shell -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["a&nosuchprogram", "a;nosuchprogram", "a (b)", "a|nosuchprogram", "it's"])
+@pytest.mark.parametrize("backend", ["defaultsync", "multiproc:1"])
+def test_a_value_that_the_shell_takes_for_its_own_is_the_likely_cause(commands: Any, value: str, backend: str) -> None:
+    commands.spec("'echo {name}'")
+    done = commands("packtivity-run", "-b", backend, "spec.yml", *OUT, "-p", f"name={json.dumps(value)}")
+    assert done.returncode == 6
+    assert "The value of 'name' has " in done.stderr
+    assert 'process.cmd): write "{name}".' in done.stderr
+
+
+def test_a_failure_of_another_kind_has_no_such_cause(quick: Any) -> None:
+    quick.spec("'echo {name}; exit 3'")
+    assert "The value of" not in quick("packtivity-run", "spec.yml", *OUT, "-p", "name=a&b").stderr
