@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-BIN = Path(sys.executable).parent
+from task import BIN
+
 ORACLE = Path(__file__).resolve().parent.parent / ".oracle" / "bin"
 
 SPEC = """\

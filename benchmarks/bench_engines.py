@@ -21,16 +21,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from task import BIN, SPEC
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BIN = Path(sys.executable).parent
 WANTED = 0.70
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
 
 
 class Engine:

@@ -23,16 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from task import BIN, SPEC
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BIN = Path(sys.executable).parent
 WANTED = 0.4
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
 DASK = """
 import subprocess, sys
 from distributed import Client, LocalCluster

@@ -7,17 +7,14 @@ import sys
 import time
 
 import pytest
+from specs import command_spec, from_parameters
 
 import packtivity
 from packtivity import errors
 from packtivity.asyncbackends import ForegroundBackend
 from packtivity.statecontexts import LocalFSState
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "echo {x} > {out}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "frompar-pub", "outputmap": {"result": "out"}},
-}
+SPEC = command_spec("echo {x} > {out}", from_parameters({"result": "out"}))
 PARAMETERS = {"x": 1, "out": "{workdir}/file"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from packtivity import opening
+from packtivity import files
 from packtivity.errors import StateError
 from packtivity.files import put, read_json, write_whole
 
@@ -78,7 +79,7 @@ def test_programs_that_write_the_same_file_at_the_same_time_do_not_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool, by_name: bool
 ) -> None:
     if by_name:
-        monkeypatch.setattr(opening, "has_descriptor_names", lambda: False)
+        monkeypatch.setattr(files, "has_descriptor_names", lambda: False)
     path, failures = tmp_path / "a", []
 
     def write(number: int) -> None:
@@ -95,4 +96,20 @@ def test_programs_that_write_the_same_file_at_the_same_time_do_not_fail(
         thread.join()
     assert failures == []
     assert path.read_bytes() in (b"0", b"1", b"2", b"3")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_files_are_whole_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    put(str(path), b"1")
+    with pytest.raises(FileExistsError):
+        put(str(path), b"2")
+    write_whole(str(path), b"3", stays=lambda: True)
+    assert path.read_bytes() == b"1"
+    write_whole(str(path), b"4", stays=lambda: False)
+    assert path.read_bytes() == b"4"
     assert os.listdir(tmp_path) == ["a"]

@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from specs import command_spec, constant
 
 from packtivity import errors, folders, record
 from packtivity.backends.registry import backend_from_string
 from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Host
+from packtivity.runtimes.images import Image
 from packtivity.runtimes.oci import Docker
 from packtivity.settings import current
+from packtivity.spec.access import of_file
 from packtivity.spec.fetch import fetch
 from packtivity.spec.remote import WebFile
 from packtivity.statecontexts import LocalFSState
@@ -28,11 +31,7 @@ NOBODY = 65534
 BIN = Path(sys.executable).parent
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make others' directories")
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "true"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"o": 1}},
-}
+SPEC = command_spec("true", constant({"o": 1}))
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +68,8 @@ def no_work_directory(_):
 
 
 def documents(_):
-    fetch(WebFile("http://127.0.0.1:1/"), current(), offline=True)
+    file = WebFile("http://127.0.0.1:1/")
+    fetch(file, of_file(file, current()), offline=True)
 
 
 def images(_):
@@ -253,7 +253,7 @@ def test_the_cache_that_we_make_is_one_that_we_use_without_a_word(tmp_path, monk
     try:
         with caplog.at_level(logging.WARNING):
             for name in ("one", "two"):
-                image_store.write_note(runtime, image_store.Image(name, name))
+                image_store.write_note(runtime, Image(name, name))
                 with image_store._one_at_a_time(f"{image_store.folder()}/{name}.lock", bool, bool):
                     assert image_store.read_note(runtime, name)
     finally:

@@ -17,7 +17,7 @@ from specs import command_spec, constant
 from waiting import until
 
 from packtivity import errors, lease, record
-from packtivity.backends import observe
+from packtivity.backends import task_files
 from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.syncbackends import defaultsyncbackend
@@ -273,7 +273,7 @@ def test_who_asks_follows_no_link_out_of_the_directory(state, other, link):
     else:
         os.symlink(other / "task.one.outcome.json", path_of(state, "one"))
     assert record.read_outcome(path_of(state, "one")) is None
-    assert observe.ending_of(path_of(state, "one"), "one") is None
+    assert task_files.ending_of(path_of(state, "one"), "one") is None
     assert lease.of_task(path_of(state, "one"), "one") is None
 
 
@@ -298,7 +298,7 @@ def test_a_link_does_not_ask_for_the_end_of_a_task(state, other):
     os.symlink(other / "there", record.cancel_path(path))
     with CancelFile(record.cancel_path(path)) as cancel:
         assert not cancel.cancelled
-        assert not observe.is_cancelled(path)
+        assert not task_files.is_cancelled(path)
 
 
 def test_a_task_s_document_is_not_written_through_a_link(state, other):
@@ -485,13 +485,13 @@ def test_what_is_left_of_a_task_is_ended_also_when_it_has_moved_its_state_file(t
 def test_records_are_written_where_the_system_has_less(state, monkeypatch, lacks):
     import fcntl
 
-    from packtivity import opening
+    from packtivity import files
 
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
 
     if lacks == "names of descriptors":
-        monkeypatch.setattr(opening, "has_descriptor_names", lambda: False)
+        monkeypatch.setattr(files, "has_descriptor_names", lambda: False)
     elif lacks == "hard links":
         monkeypatch.setattr(os, "link", refuse)
     else:

@@ -18,7 +18,6 @@ from packtivity.interpolate import (
     TemplateError,
     interpolate,
     placeholders,
-    render,
 )
 
 NAMES = {
@@ -80,16 +79,6 @@ def test_means_what_str_format_means(template: str) -> None:
 
 
 @given(TEMPLATES)
-def test_bare_rendering_fails_with_the_errors_of_str_format(template: str) -> None:
-    expected = _format(template)
-    try:
-        found: str | Exception = render(template, ARGS, NAMES)
-    except Exception as error:
-        found = error
-    assert found == expected if isinstance(expected, str) else isinstance(found, expected)
-
-
-@given(TEMPLATES)
 def test_placeholders_are_where_they_say(template: str) -> None:
     try:
         _parse(template)
@@ -129,7 +118,6 @@ def test_placeholders_inside_format_specs_are_listed_with_their_own_offsets() ->
 def test_a_template_without_braces_is_returned_as_it_is() -> None:
     template = "$HOME/[a].!:"
     assert interpolate(template) is template
-    assert render(template) is template
 
 
 def test_a_name_that_nothing_gives_is_a_missing_parameter_with_the_nearest_name() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packtivity import errors
+from packtivity import errors, plugins
 from packtivity.plugins import enable_plugins
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "plugin"
@@ -20,6 +20,7 @@ def modules(tmp_path, monkeypatch):
     """Two modules that count how often they are imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("PACKTIVITY_PLUGINS", raising=False)
+    monkeypatch.setattr(plugins, "enabled", [])
     names = ["plug_one", "plug_two"]
     for name in names:
         (tmp_path / f"{name}.py").write_text(f"with open({str(tmp_path / 'seen')!r}, 'a') as f: f.write('{name} ')")

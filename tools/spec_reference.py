@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from packtivity.spec.advice import retired_type, retired_types
+from packtivity.spec.advice import RETIRED
 from packtivity.spec.diagnostics import expected_types
 from packtivity.spec.rules import RESOURCE_KEYS, RESOURCES
 from packtivity.spec.schemas import (
@@ -112,9 +112,8 @@ def _retired() -> Iterator[str]:
     yield "hyphen are written with an underscore.\n"
     yield "| form | |\n|---|---|"
     for kind in KINDS:
-        for name in retired_types(kind):
-            old = retired_type(kind, name)
-            yield f"| `{type_key(kind)}: {name}` | {old.story if old else ''} |"
+        for name, old in RETIRED[kind].items():
+            yield f"| `{type_key(kind)}: {name}` | {old.story} |"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,6 +5,8 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
+from packtivity.version import VERSION as __version__
+
 TYPE_CHECKING = False  # importing typing for this would cost more than all the rest
 if TYPE_CHECKING:
     from typing import Any
@@ -18,6 +20,7 @@ __all__ = [
     "LocalFSState",
     "Submission",
     "TypedLeafs",
+    "__version__",
     "errors",
     "load",
     "load_packtivity",
@@ -26,32 +29,18 @@ __all__ = [
     "submit",
 ]
 
-_HOMES = {
-    "LocalFSState": "statecontexts",
-    "Submission": "api",
-    "TypedLeafs": "datamodel",
-    "load": "api",
-    "load_packtivity": "api",
-    "pack_object": "api",
-    "run": "api",
-    "submit": "api",
-}
+_HOMES = {"LocalFSState": "statecontexts", "TypedLeafs": "datamodel"}
+"""Where names are that are not in :mod:`packtivity.api`."""
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    home = _HOMES.get(name)
-    if home is not None:
-        found = getattr(import_module(f"packtivity.{home}"), name)
-    elif name in _SUBMODULES:
+    if name in _SUBMODULES:
         return import_module(f"packtivity.{name}")
-    elif name == "__version__":
-        from importlib.metadata import version
-
-        found = version("packtivity")
-    else:
+    if name not in __all__:
         raise AttributeError(f"module 'packtivity' has no attribute {name!r}")
+    found = getattr(import_module(f"packtivity.{_HOMES.get(name, 'api')}"), name)
     globals()[name] = found
     return found
 

@@ -10,12 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from packtivity import datamodel as documents
-from packtivity import spec as specs
 from packtivity.backends.base import defaultsyncbackend
 from packtivity.backends.registry import backend_from_string
 from packtivity.errors import BackendError, TaskTimeout
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.spec.schemas import SchemaSource
+from packtivity.spec import load
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import ASYNC_NAME, load_packtivity
 from packtivity.types import JSON, Backend, JSONValue, Parameters, State, SyncBackend
@@ -99,28 +98,6 @@ def wait_for(
         if tick is not None:
             tick()
     return backend.result(proxy)
-
-
-def load(
-    spec: str,
-    toplevel: str | None = None,
-    *,
-    schemasource: SchemaSource = None,
-    validate: bool = True,
-    offline: bool | None = None,
-    trusted_sources: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Load and validate a spec.
-
-    :param spec: file name, address or ``file.yml#/pointer``, relative to ``toplevel``.
-    :param toplevel: directory or remote source; the current directory by default.
-    :returns: plain data with its defaults filled.
-    :raises LoadError: it cannot be fetched.
-    :raises InvalidSpec: it is no spec.
-    """
-    return specs.load(
-        spec, toplevel, schemasource=schemasource, validate=validate, offline=offline, trusted_sources=trusted_sources
-    )
 
 
 def run(

@@ -1,9 +1,8 @@
 """Asynchronous backends and their proxies, under the names of upstream 0.17.1."""
 
-from packtivity.backends.base import PythonCallableAsyncBackend
+from packtivity.backends.base import ForegroundBackend, PythonCallableAsyncBackend
 from packtivity.backends.engines import __getattr__
 from packtivity.backends.external import ExternalAsyncBackend, ExternalAsyncMixin, RemoteResultMixin
-from packtivity.backends.foreground import ForegroundBackend
 from packtivity.backends.proxies import ExternalAsyncProxy, ForegroundProxy, PacktivityProxyBase
 
 __all__ = [

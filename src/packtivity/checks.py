@@ -11,7 +11,7 @@ from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingPara
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -60,32 +60,28 @@ def check_outputs(
 
     :raises MissingOutput: one is not, under strict.
     """
-    missing = dict(_missing_outputs(publisher, result, state))
-    if missing:
-        notes.current().missing = list(missing)
-    found = list(missing.values())
-    for diagnostic in found:
+    missing = {
+        declared: Diagnostic(
+            "warning",
+            "missing-output",
+            f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
+            path,
+            hint="Does the command write it under that name, into that directory?",
+        )
+        for path, declared in declared_paths(publisher, result, state)
+        if not exists(declared)
+    }
+    if not missing:
+        return
+    notes.current().missing = list(missing)
+    for diagnostic in missing.values():
         log.warning("%s", diagnostic.message)
         if exec_config.warn is not None and not exec_config.strict:
             exec_config.warn(diagnostic)
-    if found and exec_config.strict:
-        raise MissingOutput("\n".join(each.message for each in found), hint=found[0].hint)
-
-
-def _missing_outputs(publisher: Part, result: ParametersLike, state: State | None) -> Iterator[tuple[str, Diagnostic]]:
-    for path, declared in declared_paths(publisher, result, state):
-        if not exists(declared):
-            where = "/".join(map(str, path))
-            yield (
-                declared,
-                Diagnostic(
-                    "warning",
-                    "missing-output",
-                    f"published path {declared!r} ({where or 'the whole result'}) is not there after the run",
-                    path,
-                    hint="Does the command write it under that name, into that directory?",
-                ),
-            )
+    if exec_config.strict:
+        raise MissingOutput(
+            "\n".join(each.message for each in missing.values()), hint=next(iter(missing.values())).hint
+        )
 
 
 _NOT_THERE = (126, 127)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import grp
+import logging
 import os
+import pwd
 from contextlib import suppress
 from functools import cache
 from stat import S_IMODE, S_ISVTX, S_IWGRP, S_IWOTH
@@ -77,9 +80,10 @@ def check(path: str, hint: str) -> None:
     _refuse_writable(path, found, hint)
     if theirs and open_to_all:
         raise _put_there(path, hint)
-    if path not in _warned and (theirs or loose or _is_of_a_group(found)):
-        _warned.add(path)
-        _warn(path, "belongs to another user" if theirs else loose or "is writable by its group", hint)
+    if theirs or loose:
+        _warn_once(path, "belongs to another user" if theirs else loose, hint)
+    elif found.st_mode & S_IWGRP and not _is_own_group(found.st_gid):
+        _warn_once(path, "is writable by its group", hint)
 
 
 def check_file(path: str, hint: str) -> None:
@@ -140,16 +144,9 @@ def _put_there(path: str, hint: str) -> UnsafeDirectory:
     return UnsafeDirectory(f"{path} was put there by another user, in a directory that is open to all", hint=hint)
 
 
-def _is_of_a_group(found: os.stat_result) -> bool:
-    """Return whether others than we may write through the group; many systems give each user a group of his own."""
-    return bool(found.st_mode & S_IWGRP) and not _is_own_group(found.st_gid)
-
-
 @cache
 def _is_own_group(gid: int) -> bool:
-    import grp
-    import pwd
-
+    """Return whether nobody else is in a group; many systems give each user one of his own."""
     try:
         user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(gid)
     except KeyError:
@@ -157,9 +154,10 @@ def _is_own_group(gid: int) -> bool:
     return gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
 
 
-def _warn(path: str, what: str, hint: str) -> None:
-    import logging
-
+def _warn_once(path: str, what: str, hint: str) -> None:
+    if path in _warned:
+        return
+    _warned.add(path)
     logger = logging.getLogger("packtivity.folders")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.WARNING)  # the commands' --verbosity ERROR is about the lines of tasks
@@ -174,9 +172,8 @@ def make_own(path: str) -> int:
     """
     parent, hint = os.path.dirname(path), "Set TMPDIR to another directory."
     _, loose = look_above(path, hint)
-    if loose and parent not in _warned:
-        _warned.add(parent)
-        _warn(path, loose, hint)
+    if loose:
+        _warn_once(parent, loose, hint)
     os.mkdir(path, _PRIVATE)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not is_private(os.fstat(descriptor)):

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from packtivity.opening import parsed
+from packtivity.files import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ parameters), except that attributes that start with ``_``, callables, and absurd
 
 from __future__ import annotations
 
+import re
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from packtivity.errors import MissingParameter, ParameterError
@@ -19,14 +19,15 @@ MAX_WIDTH = 10_000
 
 ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
 
+_CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
 _LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
 _INTERNALS = frozenset(
     {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
 )
 
 
-class TemplateError(ParameterError, ValueError):
-    """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed.
+class _InTemplate(ParameterError):
+    """An error with its place.
 
     :ivar template: the whole text.
     :ivar offset: character at which the trouble stands.
@@ -40,6 +41,10 @@ class TemplateError(ParameterError, ValueError):
         self.field = field
 
 
+class TemplateError(_InTemplate, ValueError):
+    """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed."""
+
+
 class MissingPosition(TemplateError, IndexError):
     """``{}`` or ``{0}`` without a positional parameter, or ``{x[7]}`` of a shorter list."""
 
@@ -48,58 +53,52 @@ class MissingAttribute(TemplateError, AttributeError):
     """``{x.attr}`` of a value that has no such attribute."""
 
 
-class MissingName(MissingParameter):
+class MissingName(_InTemplate, MissingParameter):
     """A placeholder that nothing gives.
 
     :ivar name: what is missing: ``x`` of ``{x}``, ``x[key]`` when ``x`` is there and its key is not.
     """
 
-    def __init__(self, message: str, *, name: str, template: str, offset: int, field: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, name: str, **where: Any) -> None:
+        super().__init__(message, **where)
         self.name = name
-        self.template = template
-        self.offset = offset
-        self.field = field
 
 
 class _UnknownName(KeyError):
     """No value has this name; other ``KeyError`` come from ``{x[key]}``."""
 
 
-class _Values:
-    """What a template may use, how far numbering has come, how many placeholders were begun, what was refused last."""
+class _Refused(ValueError):
+    """A value does not take its format spec; both are the arguments."""
 
-    __slots__ = ("args", "automatic", "begun", "busy", "manual", "names", "refused")
+
+class _Values:
+    """What a template may use, and how far the numbering of ``{}`` has come."""
+
+    __slots__ = ("args", "automatic", "manual", "names")
 
     def __init__(self, args: Sequence[Any], names: Mapping[str, Any]) -> None:
         self.args = args
         self.names = names
         self.automatic = 0
         self.manual = False
-        self.begun = 0
-        self.busy = False
-        self.refused: tuple[Any, str] | None = None
 
     def first(self, key: str | int) -> Any:
         """Return the value that a placeholder starts from."""
-        if isinstance(key, int):
-            if self.automatic:
-                raise ValueError("cannot switch from automatic field numbering to manual field specification")
-            self.manual = True
-            return self.args[key]
+        if isinstance(key, str) and key:
+            try:
+                return self.names[key]
+            except KeyError:
+                raise _UnknownName(key) from None
         if key == "":
-            return self.args[self.next()]
-        try:
-            return self.names[key]
-        except KeyError:
-            raise _UnknownName(key) from None
-
-    def next(self) -> int:
-        """Number the next ``{}``."""
-        if self.manual:
-            raise ValueError("cannot switch from manual field specification to automatic field numbering")
-        self.automatic += 1
-        return self.automatic - 1
+            if self.manual:
+                raise ValueError("cannot switch from manual field specification to automatic field numbering")
+            self.automatic += 1
+            return self.args[self.automatic - 1]
+        if self.automatic:
+            raise ValueError("cannot switch from automatic field numbering to manual field specification")
+        self.manual = True
+        return self.args[key]
 
 
 def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any] | None = None) -> str:
@@ -113,77 +112,38 @@ def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any
     """
     if "{" not in template and "}" not in template:
         return template
-    names = names or {}
-    simple = _with_plain_names(template, names)
-    if simple is not None:
-        return simple
-    values = _Values(args, names)
-    try:
-        return _expand(template, values, _LEVELS)
-    except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
-        raise _explained(error, template, values) from None
-
-
-def render(template: str, args: Sequence[Any] = (), names: Mapping[str, Any] | None = None) -> str:
-    """Fill a template, with the bare errors of ``str.format``: for who goes on after one, many times a second."""
-    if "{" not in template and "}" not in template:
-        return template
-    names = names or {}
-    simple = _with_plain_names(template, names)
-    return _expand(template, _Values(args, names), _LEVELS) if simple is None else simple
-
-
-def _with_plain_names(template: str, names: Mapping[str, Any]) -> str | None:
-    """Fill a template that has nothing but ``{name}`` of strings, the common case; ``None`` for any other."""
-    pieces = []
-    try:
-        for literal, field, spec, conversion in formatter_parser(template):
-            pieces.append(literal)
-            if field is not None:
-                value = names.get(field)
-                if spec or conversion or type(value) is not str or not field.isidentifier():
-                    return None
-                pieces.append(value)
-    except ValueError:
-        return None
-    return "".join(pieces)
-
-
-def _expand(template: str, values: _Values, levels: int) -> str:
-    if levels == 0:
-        raise ValueError("placeholders are nested too deeply")
-    pieces: list[str] = []
-    for literal, field, spec, conversion in formatter_parser(template):
-        if literal:
-            pieces.append(literal)
-        if field is None:
+    values, pieces = _Values(args, names or {}), []
+    for literal, part in _parts(template):
+        pieces.append(literal)
+        if part is None:
             continue
-        if levels == _LEVELS:
-            values.begun += 1
-        pieces.append(_formatted(field, spec or "", conversion, values, levels))
+        try:
+            pieces.append(_formatted(part.field, part.spec, part.conversion, values, _LEVELS))
+        except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
+            raise _explained(error, part, template, values) from None
     return "".join(pieces)
 
 
 def _formatted(field: str, spec: str, conversion: str | None, values: _Values, levels: int) -> str:
-    values.busy = True
-    value = _converted(_found(field, values), conversion)
-    if "{" in spec:
-        spec = _expand(spec, values, levels - 1)
-        values.busy = True
-    _check_widths(spec)
-    values.refused = value, spec
-    text = format(value, spec)
-    values.refused = None
-    values.busy = False
-    return text
-
-
-def _found(field: str, values: _Values) -> Any:
+    if levels == 0:
+        raise ValueError("placeholders are nested too deeply")
     first, rest = formatter_field_name_split(field)
     value = values.first(first)
     for is_attribute, key in rest:
         value = _attribute(value, key) if is_attribute else value[key]
-    return value
+    value = _converted(value, conversion)
+    if "{" in spec:
+        spec = "".join(
+            literal + ("" if inner is None else _formatted(inner, inner_spec or "", how, values, levels - 1))
+            for literal, inner, inner_spec, how in formatter_parser(spec)
+        )
+    _check_widths(spec)
+    try:
+        return format(value, spec)
+    except (ValueError, TypeError, ArithmeticError):
+        if spec and isinstance(value, (str, int, float, list, dict, type(None))):
+            raise _Refused(value, spec) from None
+        raise
 
 
 def _attribute(value: object, name: str) -> Any:
@@ -196,23 +156,14 @@ def _attribute(value: object, name: str) -> Any:
 
 
 def _converted(value: object, conversion: str | None) -> Any:
-    if conversion is None:
-        return value
-    if conversion == "s":
-        return str(value)
-    if conversion == "r":
-        return repr(value)
-    if conversion == "a":
-        return ascii(value)
-    raise ValueError(f"unknown conversion !{conversion}; there are !s, !r and !a")
+    if conversion not in _CONVERSIONS:
+        raise ValueError(f"unknown conversion !{conversion}; there are !s, !r and !a")
+    return _CONVERSIONS[conversion](value)
 
 
 def _check_widths(spec: str) -> None:
     """Refuse a number above :data:`MAX_WIDTH` anywhere in a format spec, in any script's digits."""
-    if len(spec) < len(str(MAX_WIDTH)):
-        return
-    digits = "".join(character if character.isdecimal() else " " for character in spec)
-    for number in digits.split():
+    for number in re.findall(r"\d+", spec):
         if len(number.lstrip("0")) > len(str(MAX_WIDTH)) or int(number) > MAX_WIDTH:
             raise ValueError(f"width or precision {number[:20]} is above {MAX_WIDTH}")
 
@@ -220,31 +171,24 @@ def _check_widths(spec: str) -> None:
 # --- explaining ------------------------------------------------------------------------------------------------
 
 
-def _explained(error: Exception, template: str, values: _Values) -> ParameterError:
+def _explained(error: Exception, part: _Part, template: str, values: _Values) -> ParameterError:
     """Turn an error of ``str.format`` into ours, which says where."""
-    try:
-        # Only as far as it came: a brace further on is not what it stumbled over, unless all before it was filled.
-        found = list(islice(_spans(template), values.begun if values.busy else None))
-    except TemplateError as syntax:
-        return syntax
-    field, start, _end, _spec = found[values.begun - 1]
-    where: dict[str, Any] = {"template": template, "offset": start, "field": field}
-    shown = f"placeholder {{{field}}}"
+    where: dict[str, Any] = {"template": template, "offset": part.start, "field": part.field}
+    shown = f"placeholder {{{part.field}}}"
     if isinstance(error, _UnknownName):
-        return _unknown_name(error.args[0], values, where)
+        name = error.args[0]
+        near = nearest(name, values.names)
+        hint = f"Did you mean {{{near}}}? {ESCAPE_HINT}" if near else ESCAPE_HINT
+        return MissingName(f"{shown}: nothing is called {name!r}", name=name, hint=hint, **where)
     if isinstance(error, KeyError):
         key = error.args[0] if error.args else ""
-        return MissingName(f"{shown}: there is no key {key!r} in it", name=field, **where)
+        return MissingName(f"{shown}: there is no key {key!r} in it", name=part.field, **where)
     if isinstance(error, IndexError):
         return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
     if isinstance(error, AttributeError):
         return MissingAttribute(f"{shown}: {error}", **where)
-    if (
-        values.refused
-        and values.refused[1]
-        and isinstance(values.refused[0], (str, int, float, list, dict, type(None)))
-    ):
-        what, hint = _refused(*values.refused)
+    if isinstance(error, _Refused):
+        what, hint = _refused(*error.args)
         return TemplateError(f"{shown}: {what}", hint=hint, **where)
     return TemplateError(f"{shown}: {error}", hint=ESCAPE_HINT, **where)
 
@@ -255,12 +199,6 @@ def _refused(value: object, spec: str) -> tuple[str, str]:
         return f"the parameter has no value (null), and so none for the format {spec!r}", "Give it a value."
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}…"
     return f"the value {shown} does not take the format {spec!r}", "Give another value, or another format."
-
-
-def _unknown_name(name: str, values: _Values, where: dict[str, Any]) -> MissingName:
-    near = nearest(name, values.names)
-    hint = f"Did you mean {{{near}}}? {ESCAPE_HINT}" if near else ESCAPE_HINT
-    return MissingName(f"placeholder {{{where['field']}}}: nothing is called {name!r}", name=name, hint=hint, **where)
 
 
 class Placeholder(NamedTuple):
@@ -292,32 +230,48 @@ def placeholders(template: str) -> list[Placeholder]:
 
 
 def _scan(template: str, base: int) -> Iterator[Placeholder]:
-    for field, start, end, spec in _spans(template, base):
-        yield Placeholder(_first_name(template, field, start), field, start, end)
-        if spec and "{" in spec:
-            yield from _scan(spec, end - 1 - len(spec))
+    for _literal, part in _parts(template, base):
+        if part is not None:
+            yield Placeholder(_first_name(template, part.field, part.start), part.field, part.start, part.end)
+            if "{" in part.spec:
+                yield from _scan(part.spec, part.end - 1 - len(part.spec))
 
 
-def _spans(template: str, base: int = 0) -> Iterator[tuple[str, int, int, str | None]]:
-    """Give field, start, end and format spec of each placeholder; what the parser does not tell is counted along."""
+class _Part(NamedTuple):
+    """A placeholder as ``str.format`` reads it, and where it stands."""
+
+    field: str
+    spec: str
+    conversion: str | None
+    start: int
+    end: int
+
+
+def _parts(template: str, base: int = 0) -> Iterator[tuple[str, _Part | None]]:
+    """Give each literal text and what follows it; where that stands, which the parser does not tell, is counted along.
+
+    :param base: where the template begins in a larger one.
+    :raises TemplateError: a brace is not part of a placeholder.
+    """
     position = 0
     parser = formatter_parser(template)
     while True:
         try:
-            part = next(parser, None)
+            read = next(parser, None)
         except ValueError as error:
             raise _lone_brace(template, position, base, error) from None
-        if part is None:
+        if read is None:
             return
-        literal, field, spec, conversion = part
+        literal, field, spec, conversion = read
         position += len(literal)
         if field is None:
             position += literal[-1:] in ("{", "}")  # an escaped brace is two characters in the template
+            yield literal, None
             continue
         start = position
         position += 1 + len(field) + (2 if conversion else 0)
-        position += len(spec or "") + (2 if template[position] == ":" else 1)
-        yield field, base + start, base + position, spec
+        position += len(spec) + (2 if template[position] == ":" else 1)
+        yield literal, _Part(field, spec, conversion, base + start, base + position)
 
 
 def _first_name(template: str, field: str, offset: int) -> str:

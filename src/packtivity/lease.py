@@ -219,7 +219,7 @@ class Lease:
             os.rename(self._name, first, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         with suppress(OSError):  # no hard links here, for example
             for name in others:
-                files.give_name(self._writer, name, self._folder, sync=False)
+                files.give_name(self._writer, name, self._folder)
         self._gone = self._is_named(*names)
         return self._gone
 

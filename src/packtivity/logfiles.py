@@ -9,11 +9,13 @@ write to a file opened for appending, so that tasks that share a file do not tea
 
 from __future__ import annotations
 
+import errno
 import os
+from stat import S_ISCHR
 from typing import TYPE_CHECKING
 
 from packtivity.errors import StateError
-from packtivity.files import open_file, open_folder, open_sink
+from packtivity.files import NotAFile, open_file, open_folder
 
 if TYPE_CHECKING:
     from packtivity.types import Metadata, State
@@ -84,12 +86,22 @@ def open_log(path: str) -> int:
             return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
         except FileExistsError:
             if os.path.islink(path) and os.path.realpath(path) in _SINKS:
-                return open_sink(os.path.realpath(path), flags)
+                return _open_sink(os.path.realpath(path), flags)
             return open_file(name, flags, directory)
         finally:
             os.close(directory)
     except OSError as error:
         raise StateError(f"log file {path} cannot be opened: {error.strerror}") from error
+
+
+def _open_sink(path: str, flags: int) -> int:
+    """Open a device, such as ``/dev/null``, and nothing that has taken its place."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not S_ISCHR(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFile(errno.EINVAL, "it is not a device")
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def write_log(descriptor: int, content: bytes, path: str) -> None:

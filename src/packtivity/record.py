@@ -10,13 +10,13 @@ Its form is published as a JSON Schema: :func:`schema`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record_fields, seal, settings
-from packtivity.digests import hasher
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
 from packtivity.heartbeat import Heartbeat
@@ -154,8 +154,7 @@ def task_key(spec: Any, parameters: JSON, state: Any) -> str:
     import json
 
     text = json.dumps([spec, parameters, state.json() if state else None], default=str)
-    digest: str = hasher(0)(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return digest[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 # --- writing it ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -9,8 +10,8 @@ from functools import lru_cache
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from packtivity import digests, errors
-from packtivity.handlers.running import signal_name
+from packtivity import errors
+from packtivity.handlers.endings import signal_name
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
@@ -136,10 +137,15 @@ def _described(path: str, checksums: bool) -> dict[str, Any] | None:
             return {"path": path, "type": "directory"}
         if not S_ISREG(status.st_mode):
             return {"path": path, "type": "other"}
-        digest = {"sha256": digests.sha256(path, status.st_size)} if checksums else {}
+        digest = {"sha256": _sha256(path)} if checksums else {}
     except OSError:
         return None  # not there, or not ours to read
     return {"path": path, "type": "file", "size": status.st_size, **digest}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------

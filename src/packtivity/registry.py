@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from packtivity.errors import ConfigurationError, PacktivityError
@@ -96,7 +97,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = entry_points
         self.table: Table[T] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._absent: set[tuple[str, str]] = set()
 
     def __call__(self, name: str, implementation: str = DEFAULT) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Use as a decorator: ``@publisher("my-pub")``."""
@@ -107,13 +108,15 @@ class Registry(Generic[T]):
 
         :raises ConfigurationError: nothing is; the message has the nearest name and what there is.
         """
-        try:
-            return self.table[name][implementation]
-        except KeyError:
-            pass
-        if self._load_entry_point(name, implementation):
-            return self.table[name][implementation]
-        raise self._unknown(name, implementation)
+        if implementation not in self.table.get(name, {}) and not self._load_entry_point(name, implementation):
+            known = self.names()
+            if name not in known:
+                raise ConfigurationError(f"unknown {self.kind} {name!r}", hint=suggestion(name, known))
+            raise ConfigurationError(
+                f"{self.kind} {name!r} has no implementation {implementation!r}",
+                hint=suggestion(implementation, self.table.get(name, {})),
+            )
+        return self.table[name][implementation]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (bool(self.table.get(name)) or self._load_entry_point(name, DEFAULT))
@@ -128,9 +131,12 @@ class Registry(Generic[T]):
         return entry_points(group=self.group)
 
     def _load_entry_point(self, name: str, implementation: str) -> bool:
-        if (name, implementation) in self._asked:
-            return implementation in self.table.get(name, {})
-        self._asked.add((name, implementation))
+        """Load what another package provides; false when none does. Threads may do that at the same time.
+
+        :raises ConfigurationError: it cannot be loaded, which is said at every look-up.
+        """
+        if (name, implementation) in self._absent:
+            return False
         wanted = name if implementation == DEFAULT else f"{name}/{implementation}"
         for point in self._entry_points():
             if point.name == wanted:
@@ -139,18 +145,12 @@ class Registry(Generic[T]):
                     raise ConfigurationError(f"entry point {self.group}: {point.name} is not callable: {found!r}")
                 self.table.setdefault(name, {})[implementation] = found
                 return True
+        self._absent.add((name, implementation))
         return False
-
-    def _unknown(self, name: str, implementation: str) -> ConfigurationError:
-        known = self.names()
-        if name in known:
-            what = f"{self.kind} {name!r} has no implementation {implementation!r}"
-            return ConfigurationError(what, hint=suggestion(implementation, self.table.get(name, {})))
-        return ConfigurationError(f"unknown {self.kind} {name!r}", hint=suggestion(name, known))
 
 
 def _registering(
-    table: dict[str, dict[str, Any]], name: str, implementation: str
+    table: dict[str, dict[str, Any]], name: str, implementation: str = DEFAULT
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         table.setdefault(name, {})[implementation] = function
@@ -162,8 +162,4 @@ def _registering(
 def handler_decorator() -> tuple[dict[str, dict[str, Any]], Callable[..., Any]]:
     """Return an empty table and the decorator that fills it, for plug-ins with tables of their own."""
     table: dict[str, dict[str, Any]] = {}
-
-    def decorator(name: str, implementation: str = DEFAULT) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return _registering(table, name, implementation)
-
-    return table, decorator
+    return table, partial(_registering, table)

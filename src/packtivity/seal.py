@@ -7,13 +7,12 @@ are, and with each task travels a key of its own, by which its record is sealed.
 
 from __future__ import annotations
 
+import hmac
 import os
-from _operator import _compare_digest as is_same
 from contextlib import suppress
 from stat import S_IWGRP, S_IWOTH
 
 from packtivity import folders, settings
-from packtivity.digests import hmac
 from packtivity.errors import ConfigurationError, StateError
 from packtivity.files import closing_fd, open_to_read, put, write_whole
 
@@ -95,6 +94,11 @@ def _unusable(path: str, why: str) -> ConfigurationError:
     )
 
 
+def _code(key: bytes, content: bytes) -> str:
+    """Return the HMAC-SHA-256 of something, 64 hexadecimal digits (RFC 2104)."""
+    return hmac.digest(key, content, "sha256").hex()
+
+
 # --- whose a task is ---
 
 
@@ -107,11 +111,11 @@ def own_id(stem: str) -> str:
 def is_own(task_id: str) -> bool:
     """Return whether an id was given by this user."""
     key = user_key(make=False)
-    return key is not None and is_same(_tag(key, task_id[:-_TAG]), task_id[-_TAG:])
+    return key is not None and hmac.compare_digest(_tag(key, task_id[:-_TAG]), task_id[-_TAG:])
 
 
 def _tag(key: bytes, stem: str) -> str:
-    return hmac(key, b"id " + stem.encode())[:_TAG]
+    return _code(key, b"id " + stem.encode())[:_TAG]
 
 
 # --- records ---
@@ -126,7 +130,7 @@ def record_key(task_id: str, *, make: bool = False) -> str | None:
     :param make: make the key of the user when there is none.
     """
     key = user_key(make=make)
-    return None if key is None else hmac(key, b"record " + task_id.encode())
+    return None if key is None else _code(key, b"record " + task_id.encode())
 
 
 def own_record_key(task_id: str) -> str | None:
@@ -141,7 +145,7 @@ def sealed(content: bytes, key: str | None) -> bytes:
     """
     if key is None:
         return content
-    return content[:-1] + _BEFORE + hmac(key.encode(), content).encode() + _AFTER
+    return content[:-1] + _BEFORE + _code(key.encode(), content).encode() + _AFTER
 
 
 def is_sealed(content: bytes, key: str) -> bool:
@@ -149,4 +153,4 @@ def is_sealed(content: bytes, key: str) -> bool:
     start = len(content) - len(_AFTER) - _CODE
     code, text = content[start : start + _CODE], content[: start - len(_BEFORE)] + b"}"
     form = content[start - len(_BEFORE) : start] == _BEFORE and content.endswith(_AFTER)
-    return start > len(_BEFORE) and form and is_same(code, hmac(key.encode(), text).encode())
+    return start > len(_BEFORE) and form and hmac.compare_digest(code, _code(key.encode(), text).encode())

@@ -65,11 +65,10 @@ class Setting(Generic[T]):
             value: T = settings.chosen[self.name]
             return value
         raw = settings.environ.get(self.variable)
-        return self.default if raw is None else self._value(raw)
-
-    def _value(self, raw: str) -> T:
+        if raw is None:
+            return self.default
         try:
-            value: T = self._parse(raw)
+            value = self._parse(raw)
         except (ValueError, TypeError, ArithmeticError) as error:
             shown = "the value given" if self._secret else repr(raw)
             raise ConfigurationError(
@@ -267,10 +266,7 @@ class Settings:
         names,
     )
     offline = Setting[bool](
-        "PACKTIVITY_OFFLINE",
-        False,
-        "Take remote documents from the local cache only, never from the network.",
-        boolean,
+        "PACKTIVITY_OFFLINE", False, "Take remote documents from the local cache only, never from the network.", boolean
     )
     cache_dir = Setting[str | None](
         "PACKTIVITY_CACHE_DIR", None, "Directory for cached remote documents (`$XDG_CACHE_HOME/packtivity`)."
@@ -309,9 +305,9 @@ SETTINGS: tuple[Setting[Any], ...] = tuple(one for one in vars(Settings).values(
 """Every setting, in the order of the documentation."""
 
 
-def current(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of an environment, by default that of this process."""
-    return Settings(os.environ if environ is None else environ)
+def current() -> Settings:
+    """Return the settings of this process's environment."""
+    return Settings(os.environ)
 
 
 def read_yaml(variable: str, file: str) -> JSON:
@@ -331,22 +327,21 @@ def read_yaml(variable: str, file: str) -> JSON:
         raise ConfigurationError(f"{where} is not YAML: {error}") from None
 
 
-def default_cache_dir(environ: Mapping[str, str] | None = None) -> str:
+def default_cache_dir() -> str:
     """Return the directory for cached documents when no setting names one (XDG Base Directory Specification)."""
-    return _xdg(os.environ if environ is None else environ, "XDG_CACHE_HOME", ".cache")
+    return _xdg("XDG_CACHE_HOME", ".cache")
 
 
-def state_dir(environ: Mapping[str, str] | None = None) -> str:
+def state_dir() -> str:
     """Return the directory for what is known of submitted tasks (XDG Base Directory Specification)."""
-    environ = os.environ if environ is None else environ
-    chosen = environ.get("PACKTIVITY_STATE_DIR")
-    return os.path.abspath(chosen) if chosen else _xdg(environ, "XDG_STATE_HOME", ".local/state")
+    chosen = os.environ.get("PACKTIVITY_STATE_DIR")
+    return os.path.abspath(chosen) if chosen else _xdg("XDG_STATE_HOME", ".local/state")
 
 
-def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> str:
-    base = environ.get(variable, "")
+def _xdg(variable: str, below_home: str) -> str:
+    base = os.environ.get(variable, "")
     if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), below_home)
+        base = os.path.join(os.environ.get("HOME") or os.path.expanduser("~"), below_home)
     return os.path.join(base, "packtivity")
 
 
@@ -381,11 +376,10 @@ def _given_ctype() -> str | None:
     return next((os.fsdecode(one[9:]) for one in variables if one.startswith(b"LC_CTYPE=")), None)
 
 
-def temporary_dir(environ: Mapping[str, str] | None = None, *, large: bool = False) -> str:
+def temporary_dir(*, large: bool = False) -> str:
     """Return the directory for private folders of runs: ``TMPDIR`` when it is an absolute path.
 
     :param large: whether gigabytes will be put there, for which ``/var/tmp`` is the usual place and not ``/tmp``.
     """
-    environ = os.environ if environ is None else environ
-    chosen = environ.get("TMPDIR", "")
+    chosen = os.environ.get("TMPDIR", "")
     return chosen if os.path.isabs(chosen) else "/var/tmp" if large else "/tmp"  # noqa: S108 - own folders inside

@@ -29,7 +29,7 @@ from packtivity.statecontexts import load_state
 from packtivity.tasklog import log_failure, step_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from logging import Logger
 
     from packtivity.record import RecordWriter
@@ -170,6 +170,8 @@ class Run(NamedTuple):
     metadata: Metadata | None
     pack_config: packconfig
     exec_config: ExecutionConfig
+    execute: Callable[[Job, Part], object] | None = None
+    """What is done with job and environment in place of running them, for a task that an engine has run."""
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
@@ -238,7 +240,7 @@ def _attempts(run: Run, writer: RecordWriter | None) -> Parameters:
     left = run.exec_config.retries
     while True:
         try:
-            return _attempt(run)
+            return attempt(run)
         except PacktivityError as error:
             if not left or not may_pass(error):
                 raise
@@ -247,16 +249,17 @@ def _attempts(run: Run, writer: RecordWriter | None) -> Parameters:
             writer.again()
 
 
-def _attempt(run: Run) -> Parameters:
+def attempt(run: Run) -> Parameters:
+    """Run once, with a step log."""
     with step_log(run.exec_config, run.metadata, run.state) as log:
         try:
-            return _walk(run.bound(), log)
+            return walk(run.bound(), log)
         except BaseException as error:
             log_failure(log, error)
             raise
 
 
-def _walk(run: Run, log: Logger) -> Parameters:
+def walk(run: Run, log: Logger) -> Parameters:
     """Walk the straight line once."""
     publisher, dry, ran = run.spec["publisher"], False, False
     job, environment = run.job_and_environment()
@@ -264,7 +267,10 @@ def _walk(run: Run, log: Logger) -> Parameters:
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
         try:
-            run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+            if run.execute is not None:
+                run.execute(job, environment)
+            else:
+                run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         except TaskFailed as error:
             if error.returncode in (1, 2, 126, 127):
                 error.hint = unquoted_values(run.spec["process"], run.parameters, run.state) or error.hint
@@ -355,6 +361,17 @@ class Task:
             state.datamodel = self.datamodel
         return state
 
+    def to_run(self, state: State | None = None, cancel: Cancellation | None = None) -> Run:
+        """Return the task with live objects.
+
+        :param state: the state of the document, if it is loaded already.
+        """
+        execution = {**(self.config.get("exec") or {}), "task_id": self.id}
+        pack_config, exec_config = configure({**self.config, "exec": execution})
+        exec_config.cancel, exec_config.seal = cancel, self.seal
+        state = self.load_state() if state is None else state
+        return Run(self.spec, self.parameters, state, self.metadata, pack_config, exec_config)
+
     def check(self) -> None:
         """Check the form of a document that may have come from anywhere.
 
@@ -398,8 +415,5 @@ def run_task(
     :raises PacktivityError: as :func:`run_packtivity`.
     """
     task = document if isinstance(document, Task) else Task.from_json(document)
-    state = task.load_state() if state is None else state
-    execution = {**(task.config.get("exec") or {}), "task_id": task.id}
-    pack_config, exec_config = configure({**task.config, "exec": execution})
-    exec_config.cancel, exec_config.seal = cancel, task.seal
-    return run_packtivity(task.spec, task.parameters, state, task.metadata, pack_config, exec_config)
+    run = task.to_run(state, cancel)
+    return run_packtivity(task.spec, task.parameters, run.state, task.metadata, run.pack_config, run.exec_config)

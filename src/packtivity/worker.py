@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
-from packtivity.datamodel.allowed_types import check_datamodel
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import write_whole
 from packtivity.notes import RunNotes

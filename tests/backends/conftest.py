@@ -15,6 +15,7 @@ import pytest
 from brokers import listens
 from celeries import Program
 from needs import need_engine
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,11 +69,8 @@ class CeleryWorker:
             )
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + 40
-        while b" ready." not in self.log.read_bytes():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+        until(lambda: b" ready." in self.log.read_bytes() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.log.read_text()
 
 
 def celery_environment(kind: str, redis: str, broker: str, database: int) -> dict[str, str]:
@@ -160,10 +158,7 @@ class Cluster:
         from packtivity.backends.engines.ipyparallel import IPythonParallelBackend
 
         file = self.folder / "profile_default" / "security" / "ipcontroller-client.json"
-        deadline = time.monotonic() + 60
-        while not file.exists():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
+        until(file.exists, 60)
         client = Client(str(file), timeout=30)
         client.wait_for_engines(2, timeout=60, interactive=False)
         return IPythonParallelBackend(client)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from specs import command_spec, from_parameters
 from waiting import until
 
 from packtivity import record
@@ -57,11 +58,7 @@ class Desk:
         return process
 
     def spec(self, name, cmd):
-        document = {
-            "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-            "environment": {"environment_type": "localproc-env"},
-            "publisher": {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
-        }
+        document = command_spec(cmd, from_parameters({"o": "out"}))
         (self.folder / f"{name}.json").write_text(json.dumps(document))
         return f"{name}.json"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from specs import command_spec, from_parameters
 from waiting import until
 
 from packtivity import errors
@@ -18,11 +19,7 @@ from packtivity.backendutils import load_proxy
 from packtivity.datamodel import create
 from packtivity.statecontexts import LocalFSState
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "echo {x} > {out}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "frompar-pub", "outputmap": {"result": "out"}},
-}
+SPEC = command_spec("echo {x} > {out}", from_parameters({"result": "out"}))
 PARAMETERS = {"x": 1, "out": "{workdir}/file"}
 
 

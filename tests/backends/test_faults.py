@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from collections import Counter
 
@@ -23,6 +24,14 @@ def test_runs_side_by_side_are_seen_by_what_they_wrote(tmp_path):
     assert not overlap(ticks)
     ticks.write_text("one\ntwo\none\n")
     assert overlap(ticks)
+
+
+def test_runs_side_by_side_in_one_folder_are_seen_even_if_none_stops(tmp_path):
+    script = TASK["process"]["script"].replace("exit 42", "true").format(seconds=1, n=1, out="out")
+    runs = [subprocess.Popen(["sh", "-c", script], cwd=tmp_path) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert (tmp_path / "twice").exists()
+    assert overlap(tmp_path / "ticks")
 
 
 ROUNDS = [pytest.param(20, 12, id="sample"), pytest.param(150, 150, id="soak", marks=pytest.mark.soak)]
@@ -56,7 +65,7 @@ def test_a_pool_survives_killed_workers(arena, tasks, kills):
     client = here.submitter("multiproc:2", tasks)
     until(here.proxies)
     while here.kills < kills and client.poll() is None:
-        here.kill_one("packtivity.backends.pool_worker")
+        here.kill_one("packtivity.backends.pool")
         time.sleep(here.random.uniform(0.05, 0.3))
     told = settle(here)
     here.report("multiproc", told)
@@ -73,8 +82,8 @@ def test_the_same_task_through_two_backends_never_runs_at_once(arena, tasks, kil
         here.submitter(f"{folder.name}:2", tasks, longest=kills / 100, notes=folder)
     until(lambda: all(len([*folder.glob("*.proxy")]) == tasks for folder in notes), 120)
     _, backend = backend_from_string("local:2")
-    while here.kills < kills and here.having("pool_worker"):
-        here.kill_one("pool_worker", "supervisor")
+    while here.kills < kills and here.having("packtivity.backends.pool"):
+        here.kill_one("packtivity.backends.pool", "packtivity.backends.engines.local")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MARK, here.mark)
             backend.engine.revive()

@@ -6,8 +6,7 @@ import pytest
 from specs import command_spec, constant
 
 from packtivity import errors, record_fields
-from packtivity.backends.base import PythonCallableAsyncBackend, defaultsyncbackend
-from packtivity.backends.foreground import ForegroundBackend
+from packtivity.backends.base import ForegroundBackend, PythonCallableAsyncBackend, defaultsyncbackend
 from packtivity.backends.proxies import ForegroundProxy
 from packtivity.backends.registry import load_proxy
 from packtivity.statecontexts import LocalFSState

@@ -329,7 +329,7 @@ def test_a_supervisor_of_hostile_tasks_goes_on_to_the_last(arena, count):
     for path in arena.cases.glob("document-*"):
         path.rename(tasks / f"{path.name}.json")
         (queue / path.name).touch()
-    argv = [sys.executable, "-P", "-m", "packtivity.backends.engines.supervisor", "2", "foreground"]
+    argv = [sys.executable, "-P", "-m", "packtivity.backends.engines.local", "2", "foreground"]
     with (arena.folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, env=arena.environment, stdin=subprocess.DEVNULL, stderr=log, cwd=arena.folder)
     deadline = time.monotonic() + 600
@@ -342,7 +342,7 @@ def test_a_supervisor_of_hostile_tasks_goes_on_to_the_last(arena, count):
         process.terminate()
         process.wait()
     assert {event for event, *_ in arena.events()} <= {"subprocess.Popen"}
-    assert all("packtivity.backends.pool_worker" in args[1] for _, args, *_ in arena.events())
+    assert all("packtivity.backends.pool" in args[1] for _, args, *_ in arena.events())
     assert len(arena.events()) <= 4
     assert len(list(tasks.glob("*.over"))) > count / 4
     assert not (arena.folder / "canary").exists()

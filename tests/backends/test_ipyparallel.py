@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from arena import BIN, TASK
-from beside import TICKING, overlapping, side_by_side
 from farm import Farm, end
 from waiting import until
 
@@ -387,18 +385,6 @@ def kill_by_folder(root):
                 end(int(name))
 
 
-def test_the_harness_sees_a_task_that_runs_beside_itself(tmp_path):
-    """A test of the tests: two runs in one folder hold two locks at once, and tick at the same time."""
-    script = TICKING["process"]["script"].replace("exit 42", "true").format(seconds=1, n=1, out="out")
-    runs = [subprocess.Popen(["sh", "-c", script], cwd=tmp_path) for _ in range(2)]
-    until(lambda: side_by_side(tmp_path), 10)
-    assert [run.wait() for run in runs] == [0, 0]
-    assert len(overlapping(tmp_path)) == 1
-    assert not side_by_side(tmp_path)
-    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, check=False).returncode == 0
-    assert len(overlapping(tmp_path)) == 1
-
-
 ROUNDS = [
     pytest.param(1, 14, 5, id="sample"),
     pytest.param(int(os.environ.get("PACKTIVITY_SOAK_KILLS", "100")), 24, 0, id="soak", marks=pytest.mark.soak),
@@ -414,18 +400,16 @@ def test_killed_clients_engines_and_controllers_lose_no_task(farm, kills, tasks,
     while farm.kills < kills:
         for old in farm.root.glob("*.proxy"):
             old.unlink()
-        client = farm.submitter("ipcluster", tasks, first=number, longest=1.5, spec=TICKING)
-        farm.open = range(number, number + tasks)
+        client = farm.submitter("ipcluster", tasks, first=number, longest=1.5)
         number += tasks
-        with farm.watched():
-            until(lambda client=client: farm.proxies() or client.poll() is not None, 60)
-            for _ in range(most or 12):
-                farm.kill_any()
-                time.sleep(farm.random.uniform(0.1, 1.5))
-                farm.tend()
-            told += farm.settle(240)
-            client.kill()
-            client.wait()
+        until(lambda client=client: farm.proxies() or client.poll() is not None, 60)
+        for _ in range(most or 12):
+            farm.kill_any()
+            time.sleep(farm.random.uniform(0.1, 1.5))
+            farm.tend()
+        told += farm.settle(240)
+        client.kill()
+        client.wait()
     with capsys.disabled():
         if not most:
             farm.report("ipcluster", told)

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity import lease, record
@@ -23,11 +24,7 @@ from packtivity.worker import run_envelope
 
 pytestmark = pytest.mark.usefixtures("own_records")
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "echo >> ran"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
+SPEC = command_spec("echo >> ran", constant({"a": 1}))
 
 
 class Scripted(Engine):

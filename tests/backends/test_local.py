@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity.backends.engines.local import LocalBackend, LocalProxy, Queue
@@ -24,11 +25,7 @@ from packtivity.statecontexts import LocalFSState
 
 BIN = Path(sys.executable).parent
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "{cmd}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
+SPEC = command_spec("{cmd}", constant({"a": 1}))
 TIMED = "date +%s%N >> times; sleep 0.15; date +%s%N >> times"
 
 
@@ -104,10 +101,9 @@ def test_at_most_so_many_run_at_once_whoever_submits_at_the_same_time(home):
 
 
 SUPERVISE = """
-from packtivity.backends.engines import supervisor
-from packtivity.backends.engines.local import Queue
-supervisor._IDLE = supervisor._AGAIN = 0.1
-supervisor._supervise(Queue(), 1)
+from packtivity.backends.engines import local
+local._IDLE = local._AGAIN = 0.1
+local.supervise(local.Queue(), 1)
 """
 
 
@@ -228,7 +224,7 @@ def test_listing_starts_the_supervisor_again_when_it_was_killed(home):
 def _is_supervisor(folder, state):
     try:
         return (
-            b"packtivity.backends.engines.supervisor" in (folder / "cmdline").read_bytes()
+            b"packtivity.backends.engines.local" in (folder / "cmdline").read_bytes()
             and state.encode() in (folder / "environ").read_bytes()
         )
     except OSError:

@@ -6,11 +6,12 @@ import gc
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import jsonschema
 import pytest
+from specs import command_spec
+from waiting import until
 
 from packtivity import record
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -20,11 +21,7 @@ FROMPAR = {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}}
 
 
 def command(cmd):
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": FROMPAR,
-    }
+    return command_spec(cmd, FROMPAR)
 
 
 def script(text):
@@ -97,11 +94,8 @@ def told(backend, name, number, state, proxy):
 
 def run_matrix(backend, root):
     submitted = submit_all(backend, root)
-    deadline = time.monotonic() + 120
     for *_, proxy in submitted:
-        while not backend.ready(proxy):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda proxy=proxy: backend.ready(proxy), 120)
     return submitted, {f"{each[0]} {each[1]}": told(backend, *each) for each in submitted}
 
 
@@ -170,8 +164,7 @@ def test_external_jobs_give_the_same_results(reference, tmp_path):
         spec, _ = CASES[name]
         found[f"{name} {number}"] = state, backend.submit(spec, parameters(name, number), state, {"name": "task"})
     for key, (state, proxy) in found.items():
-        while not backend.ready(proxy):
-            time.sleep(0.02)
+        until(lambda proxy=proxy: backend.ready(proxy), 120)
         expected = reference[key]
         assert bool(backend.successful(proxy)) == expected["succeeded"]
         if expected["succeeded"]:

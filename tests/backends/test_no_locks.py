@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity import heartbeat, record
@@ -40,10 +41,10 @@ with open(sys.argv[1]) as file:
 ASKER = """
 import sys, time
 from packtivity import heartbeat
-from packtivity.backends import observe
+from packtivity.backends import task_files
 heartbeat.STALE = 1.0
 while True:
-    print(observe.lock_of(sys.argv[1], sys.argv[2])[0], flush=True)
+    print(task_files.lock_of(sys.argv[1], sys.argv[2])[0], flush=True)
     time.sleep(0.1)
 """
 
@@ -72,11 +73,7 @@ class Place:
         self.started: list[subprocess.Popen[str]] = []
 
     def document(self, task_id: str, cmd: str) -> Path:
-        spec = {
-            "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-            "environment": {"environment_type": "localproc-env"},
-            "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-        }
+        spec = command_spec(cmd, constant({"a": 1}))
         path = self.root / f"{task_id}.json"
         path.write_text(json.dumps(Task.of(spec, {}, self.state, {"name": "task"}, id=task_id).to_json()))
         return path

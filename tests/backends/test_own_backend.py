@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from specs import command_spec, from_parameters
+from waiting import until
 
 BIN = Path(sys.executable).parent
 SOURCE = Path(__file__).resolve().parent.parent.parent / "examples" / "backend" / "src"
@@ -23,11 +24,7 @@ backend("folder")(make_backend)
 proxyloader("FolderProxy")(load_folder_proxy)
 """
 
-SPEC = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "echo {x} > {out}; exit {x}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "frompar-pub", "outputmap": {"o": "out"}},
-}
+SPEC = command_spec("echo {x} > {out}; exit {x}", from_parameters({"o": "out"}))
 
 
 def run(tmp_path, *arguments, **extra):
@@ -76,10 +73,7 @@ def begin(tmp_path, *how, **environment):
     given = ("-p", 'out="{workdir}/o"', "-p", f'workdir="{tmp_path}/slow"', "-w", "slow")
     done = run(tmp_path, "packtivity-run", *how, "--async", *given, "slow.yml", **environment)
     assert done.returncode == 0, done.stderr
-    deadline = time.monotonic() + 30
-    while not begun.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(begun.exists)
     return tmp_path / "proxy.json"
 
 
@@ -136,10 +130,7 @@ def test_a_task_in_a_pool_is_cancelled_by_another_process_and_unknown_ids_are_to
         [str(BIN / "packtivity-run"), "-b", name, "--async", *given, "slow.yml"], cwd=tmp_path, env=environment
     )
     asked = {"PACKTIVITY_STATE_DIR": str(tmp_path / "state")}
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "slow" / "begun").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until((tmp_path / "slow" / "begun").exists)
     proxy = tmp_path / "proxy.json"
     task_id = (state_of(proxy).get("jobproxy") or state_of(proxy))["task_id"]
     unknown = tmp_path / "unknown.json"
@@ -175,10 +166,8 @@ def test_the_truth_is_told_of_tasks_whose_pool_was_killed(tmp_path, name):
         "slow.yml",
     )
     client = subprocess.Popen([str(BIN / "packtivity-run"), *argv], cwd=tmp_path, env={**os.environ, **asked})
-    deadline = time.monotonic() + 30
-    while not ((tmp_path / "slow" / "begun").exists() and (tmp_path / "proxy.json").exists()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until((tmp_path / "slow" / "begun").exists)
+    until((tmp_path / "proxy.json").exists)
     client.kill()
     client.wait()
     end_what_runs_in(tmp_path)

@@ -1,4 +1,4 @@
-"""The pool of worker processes: tasks sent ahead, taken back, cancelled, and workers killed with several of them."""
+"""The pool of worker processes: tasks in order, cancelled, and workers killed with them."""
 
 from __future__ import annotations
 
@@ -61,24 +61,13 @@ class Tasks:
             for job in [self.submit("true") for _ in range(8)]:
                 job.future.result(30)
 
-    def loaded(self):
-        """A worker that has something ahead."""
-        return next((worker for worker in list(self.pool._busy) if len(worker.jobs) > 1), None)
-
     def behind_a_long_one(self, cmd: str, count: int = 3):
-        """A worker that runs a long task and has short ones ahead: the worker, the long one, the short ones."""
-        for _ in range(50):
-            self.warm()
-            long = self.submit(cmd)
-            short = [self.submit(TRIVIAL) for _ in range(count)]
-            time.sleep(0.05)
-            worker = self.loaded()
-            if worker is not None and worker.jobs[0] is long:
-                return worker, long, short
-            for job in (long, *short):
-                job.cancel()
-                job.future.result(30)
-        raise AssertionError("nothing was ever sent ahead")
+        """The worker that runs a long task, the long task, and the short ones that wait behind it."""
+        self.warm()
+        long = self.submit(cmd)
+        short = [self.submit(TRIVIAL) for _ in range(count)]
+        until(lambda: list(self.folder(long).glob("_packtivity/*.state.json")))
+        return long._worker, long, short
 
 
 @pytest.fixture
@@ -95,22 +84,7 @@ def tasks(tmp_path):
     gc.collect()
 
 
-def test_short_tasks_are_sent_ahead_and_long_ones_are_not(tasks):
-    here = tasks(1)
-    most = 0
-    for job in [here.submit("true") for _ in range(60)]:
-        worker = here.loaded()
-        most = max(most, len(worker.jobs) if worker else 0)
-        job.future.result(30)
-    assert 1 < most <= 4
-    slow = [here.submit("sleep 0.08") for _ in range(6)]
-    slow[2].future.result(30)
-    until(lambda: len(next(iter(here.pool._busy)).jobs) == 1)
-    for job in slow:
-        job.future.result(30)
-
-
-def test_what_is_behind_a_long_task_is_taken_back_when_another_worker_has_nothing_to_do(tasks):
+def test_what_comes_after_a_long_task_is_run_by_another_worker(tasks):
     here = tasks(2)
     for _ in range(10):
         here.warm()
@@ -126,20 +100,21 @@ def test_what_is_behind_a_long_task_is_taken_back_when_another_worker_has_nothin
         assert [here.ran(job) for job in short] == [1] * 7
 
 
-def test_a_task_that_was_sent_ahead_can_be_cancelled_and_the_others_go_on(tasks):
+def test_a_task_that_waits_can_be_cancelled_and_the_others_go_on(tasks):
     here = tasks(1)
-    worker, long, short = here.behind_a_long_one("sleep 0.5; echo >> ran")
-    ahead = worker.jobs[1]
-    ahead.cancel()
-    assert ahead.future.result(30)["status"] == "cancelled"
+    _, long, short = here.behind_a_long_one("until test -e go; do sleep 0.05; done; echo >> ran")
+    waiting = short[0]
+    waiting.cancel()
+    assert waiting.future.result(30)["status"] == "cancelled"
     assert not long.future.done()
-    others = [job for job in (long, *short) if job is not ahead]
+    here.folder(long).joinpath("go").touch()
+    others = [job for job in (long, *short) if job is not waiting]
     assert [job.future.result(30)["status"] for job in others] == ["succeeded"] * 3
-    assert here.ran(ahead) == 0
+    assert here.ran(waiting) == 0
     assert [here.ran(job) for job in others] == [1, 1, 1]
 
 
-def test_cancelling_the_running_task_lets_what_is_ahead_run(tasks):
+def test_cancelling_the_running_task_lets_those_that_wait_run(tasks):
     here = tasks(1)
     _, long, short = here.behind_a_long_one("sleep 30; echo >> ran")
     long.cancel()
@@ -179,7 +154,6 @@ def test_whatever_is_cancelled_at_any_moment_gets_one_answer(tasks):
 def test_only_the_running_task_of_a_killed_worker_counts_an_attempt(tasks):
     here = tasks(1)
     worker, long, short = here.behind_a_long_one("[ -e again ] || (touch again; sleep 20) && echo >> ran")
-    until(lambda: list(here.folder(long).glob("_packtivity/*.state.json")))
     os.kill(worker._process.pid, signal.SIGKILL)
     assert [job.future.result(30)["status"] for job in (long, *short)] == ["succeeded"] * 4
     assert [job.attempts for job in (long, *short)] == [1, 0, 0, 0]
@@ -208,8 +182,8 @@ def test_workers_killed_among_short_tasks_lose_and_double_nothing(tasks, count, 
     jobs = [here.submit(cmd) for _ in range(count)]
     chance = random.Random(7)
     for _ in range(kills):
-        with here.pool._lock:
-            living = [worker._process.pid for worker in here.pool._busy]
+        workers = [job._worker for job in here.pool._jobs()]
+        living = [worker._process.pid for worker in workers if worker is not None]
         if living:
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(living), signal.SIGKILL)
@@ -234,24 +208,18 @@ def submit(number, cmd):
     state = LocalFSState([f"{sys.argv[1]}/{number}"])
     state.ensure()
     return backend.submit({**spec, "process": {**spec["process"], "cmd": cmd}}, {}, state, {"name": "t"})
-for turn in range(1000):
-    for proxy in [submit("warm", "true") for _ in range(8)]:
-        backend.result(proxy)
-    long = submit(f"{turn}/long", "sleep 20; echo >> ran")
-    short = [submit(f"{turn}/short{n}", "echo >> ran") for n in range(3)]
-    time.sleep(0.1)
-    if any(len(worker.jobs) > 1 and worker.jobs[0] is long.job for worker in backend.engine.pool._busy):
-        break
-    for proxy in (long, *short):
-        backend.cancel(proxy)
-        proxy.job.future.result()
+for proxy in [submit("warm", "true") for _ in range(8)]:
+    backend.result(proxy)
+tasks = [submit("long", "sleep 20; echo >> ran"), *(submit(f"short{n}", "echo >> ran") for n in range(3))]
+while not os.path.exists(sys.argv[1] + "/long/_packtivity"):
+    time.sleep(0.01)
 with open(sys.argv[1] + "/proxies.new", "w") as file:
-    json.dump([turn, [proxy.json() for proxy in (long, *short)]], file)
+    json.dump([proxy.json() for proxy in tasks], file)
 os.rename(sys.argv[1] + "/proxies.new", sys.argv[1] + "/proxies")
 """
 
 
-def test_nothing_that_was_sent_ahead_begins_once_the_client_is_killed(tmp_path):
+def test_nothing_that_waits_begins_once_the_client_is_killed(tmp_path):
     from packtivity.backendutils import load_proxy
 
     client = subprocess.Popen([sys.executable, "-c", CLIENT, str(tmp_path), json.dumps(spec("true"))])
@@ -260,14 +228,12 @@ def test_nothing_that_was_sent_ahead_begins_once_the_client_is_killed(tmp_path):
     finally:
         client.kill()
         client.wait()
-    turn, documents = json.loads((tmp_path / "proxies").read_text())
-    for document in documents:
+    for document in json.loads((tmp_path / "proxies").read_text()):
         proxy, backend = load_proxy(document)
         until(lambda backend=backend, proxy=proxy: backend.ready(proxy))
         assert backend.fail_info(proxy)[0] == "WorkerLost"
-    time.sleep(0.3)
-    assert not list((tmp_path / str(turn)).glob("short*/_packtivity/*"))
-    assert not list((tmp_path / str(turn)).glob("*/ran"))
+    assert not list(tmp_path.glob("short*/_packtivity/*"))
+    assert not list(tmp_path.glob("*/ran"))
 
 
 def test_a_pool_that_is_given_to_many_threads_answers_each_of_them(tasks):
@@ -303,10 +269,10 @@ def test_a_worker_that_cannot_be_started_is_an_error_of_the_task(tasks, monkeypa
 def test_a_second_worker_that_cannot_be_started_leaves_all_tasks_to_the_first(tasks, monkeypatch):
     here = tasks(2)
     first = here.submit("while ! test -e go; do sleep 0.05; done")
-    until(lambda: here.folder(first).joinpath("_packtivity").exists())
+    until(lambda: first.is_given)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     others = [here.submit(TRIVIAL) for _ in range(3)]
-    until(lambda: here.pool._talking == 1)
+    until(lambda: here.pool._changed._waiters)  # the thread that could not start one waits for the first
     monkeypatch.undo()
     here.folder(first).joinpath("go").touch()
     assert {job.future.result(30)["status"] for job in others} == {"succeeded"}

@@ -19,6 +19,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from room import PAGE, Room, mount, only_root
+from specs import command_spec, from_parameters
 
 from packtivity import record
 
@@ -45,11 +46,7 @@ class Caller:
         self.environment = {**kept, "PACKTIVITY_STATE_DIR": str(folder / "state"), "HOME": str(folder)}
 
     def spec(self, cmd, name="spec"):
-        document = {
-            "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-            "environment": {"environment_type": "localproc-env"},
-            "publisher": {"publisher_type": "frompar-pub", "outputmap": {"o": "out", "n": "n"}},
-        }
+        document = command_spec(cmd, from_parameters({"o": "out", "n": "n"}))
         (self.folder / f"{name}.json").write_text(json.dumps(document))
         return str(self.folder / f"{name}.json")
 

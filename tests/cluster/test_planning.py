@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from packtivity import errors
-from packtivity.backends.engines.kubernetes import manifest, reading
+from packtivity.backends.engines.kubernetes import jobs, manifest
 from packtivity.backends.engines.kubernetes.backend import KubernetesProxy
+from packtivity.backends.engines.kubernetes.manifest import Caller, plan_pod, sub_path, user_for
 from packtivity.backends.engines.kubernetes.options import read_options
-from packtivity.backends.engines.kubernetes.planning import Caller, plan_pod, sub_path, user_for
 from packtivity.backends.proxies import HIDDEN, hidden
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.resources import amount, container_resources, deadline
@@ -272,10 +272,10 @@ def test_settings_say_what_options_do_not(monkeypatch):
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def look(job_status: Any, pod_status: Any = None, pull_patience: float = 100) -> reading.JobStatus:
+def look(job_status: Any, pod_status: Any = None, pull_patience: float = 100) -> jobs.JobStatus:
     job = {"metadata": {"name": "j", "uid": "u"}, "status": job_status, "spec": {}}
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "payload", "image": "i"}]}, "status": pod_status}
-    return reading.view(job, [] if pod_status is None else [pod], 1_000_000_000, pull_patience)
+    return jobs.view(job, [] if pod_status is None else [pod], 1_000_000_000, pull_patience)
 
 
 FAILED = {
@@ -346,7 +346,7 @@ def test_who_is_out_of_time_is_not_tried_again():
 
 
 def test_no_job_is_gone():
-    assert reading.view(None, [], 0, 0).status == "gone"
+    assert jobs.view(None, [], 0, 0).status == "gone"
 
 
 def test_a_proxy_s_document_hides_passwords_however_deep_they_are():

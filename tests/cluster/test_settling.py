@@ -10,6 +10,7 @@ from packtivity import record
 from packtivity.backends.conclude import finish
 from packtivity.backends.engine import Collected, Submission
 from packtivity.backends.engines.kubernetes.engine import KubernetesEngine
+from packtivity.errors import StateError
 from packtivity.handlers.publisher_handlers import handlers, publisher
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task
@@ -67,6 +68,6 @@ def test_what_a_plug_in_raises_is_why_the_task_failed_and_stands_in_its_record(s
 
 
 def test_a_disk_that_cannot_be_read_now_says_nothing_of_the_task(settlement: Any) -> None:
-    with pytest.raises(OSError, match="stale"):
+    with pytest.raises(StateError, match="stale"):
         settlement(OSError("stale")).settle()
     assert settlement(LookupError("later")).settle()["status"] == "failed"

@@ -10,16 +10,13 @@ import time
 from contextlib import suppress
 
 from arena import BIN, TASK
+from specs import command_spec, constant
 from waiting import until
 
 from packtivity.statecontexts import LocalFSState
 
 PURE = {"process": None, "environment": None, "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}}}
-SHELL = {
-    "process": {"process_type": "string-interpolated-cmd", "cmd": "{cmd}"},
-    "environment": {"environment_type": "localproc-env"},
-    "publisher": {"publisher_type": "constant-pub", "publish": {"a": 1}},
-}
+SHELL = command_spec("{cmd}", constant({"a": 1}))
 
 
 def environment_of(broker, results, **more):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from specs import command_spec, constant
+
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.proxies import TaskProxy
@@ -50,11 +52,7 @@ class Backend(DocumentBackend[Proxy]):
 
 def spec(cmd: str = "echo >> ran") -> dict[str, Any]:
     """Return a spec that publishes ``{"o": "real"}``."""
-    return {
-        "process": {"process_type": "string-interpolated-cmd", "cmd": cmd},
-        "environment": {"environment_type": "localproc-env"},
-        "publisher": {"publisher_type": "constant-pub", "publish": {"o": "real"}},
-    }
+    return command_spec(cmd, constant({"o": "real"}))
 
 
 def again(proxy: Proxy) -> Proxy:

@@ -7,21 +7,18 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arena import BIN, Arena
-from beside import overlapping, side_by_side
 from waiting import until
 
 from packtivity.backendutils import load_proxy
 from packtivity.errors import PacktivityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LEVEL = "PACKTIVITY_LOGGING_STREAM_LEVEL"
@@ -45,7 +42,6 @@ class Farm(Arena):
         self.controller: subprocess.Popen[bytes] | None = None
         self.parts, self.began = 0, 0.0
         self.engines: list[subprocess.Popen[bytes]] = []
-        self.open, self.beside, self.looks = range(0), set[int](), 0
 
     @property
     def settings(self) -> dict[str, str]:
@@ -171,28 +167,6 @@ class Farm(Arena):
         cluster, queues = vars(backend.engine.cluster), backend.client.queue_status(verbose=True)
         return f"tasks {list(hanging)} hang: {vars(proxy)} {files} {cluster} {queues} {self.processes()}"
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Look from outside, all the time, whether a task runs beside itself."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(0.02):
-                for number in self.open:
-                    if side_by_side(self.root / str(number)):
-                        self.beside.add(number)
-                    self.looks += 1
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watcher.join()
-        assert not self.beside
-        assert self.looks > 100
-
     def settle(self, seconds: float = 120.0) -> Counter[str]:
         """Ask until every task is over, and judge each; how many there were of each kind."""
         told: Counter[str] = Counter()
@@ -212,7 +186,6 @@ class Farm(Arena):
                     continue
                 if not answer.is_over:
                     continue
-                assert not overlapping(self.root / str(number)), f"task {number} ran beside itself"
                 self.judge(number, answer.status, answer.error)
                 told[answer.status] += 1
                 del waiting[number]

@@ -213,7 +213,7 @@ def _with_copy(person: Person, folder: Path) -> Person:
     packages = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
     copy = folder / "site-packages"
     if not copy.exists():
-        wanted = ("click", "yaml", "_yaml", "jsonschema_rs", "jq", "jsonpointer", "attr", "requests", "urllib3", "idna")
+        wanted = ("click", "yaml", "_yaml", "jq", "jsonpointer", "attr", "requests", "urllib3", "idna")
         ignore = shutil.ignore_patterns("__pycache__")
         for path in packages.iterdir():
             if path.name.startswith((*wanted, "certifi", "charset_normalizer")):

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 SCRIPT = """
 exec > {out}
-try() { name=$1; shift; if "$@" 2>/dev/null; then echo "$name yes"; else echo "$name no"; fi; }
+try() {{ name=$1; shift; if "$@" 2>/dev/null; then echo "$name yes"; else echo "$name no"; fi; }}
 echo "uid $(id -u)"
 echo "home $HOME"
-echo "entered ${ENTERED:-no}"
+echo "entered ${{ENTERED:-no}}"
 echo "here $(pwd)"
 try home-read cat ~/.software
 try home-write sh -c 'echo x > ~/written'
@@ -47,7 +47,7 @@ def said(text: str) -> dict[str, str]:
 
 def reference(lab: Any, image: str, workdir: Path) -> dict[str, str]:
     """Run the script as packtivity 0.17.1 does: ``docker run --rm -i -v WORKDIR:WORKDIR:rw IMAGE sh``, the script as input."""
-    script = SCRIPT.replace("{out}", f"{workdir}/out").replace("{workdir}", str(workdir))
+    script = SCRIPT.format(out=f"{workdir}/out", workdir=workdir)
     argv = ["docker", "run", "--rm", "-i", "--network", "none", "-v", f"{workdir}:{workdir}:rw", image, "sh"]
     process = lab.person.popen(argv, stdin=-1, stdout=-1, stderr=-1)
     process.communicate(script.encode(), timeout=60)
@@ -58,13 +58,7 @@ def task(lab: Any, image: str, workdir: Path, *options: str) -> tuple[Any, dict[
     (workdir / "old").write_text("x\n")
     os.chown(workdir / "old", lab.person.uid, lab.person.gid)
     lab.image = image
-    process = {
-        "process_type": "interpolated-script-cmd",
-        "script": SCRIPT.replace("${ENTERED:-no}", "${{ENTERED:-no}}")
-        .replace("() {", "() {{")
-        .replace("fi; }", "fi; }}"),
-        "interpreter": "sh",
-    }
+    process = {"process_type": "interpolated-script-cmd", "script": SCRIPT, "interpreter": "sh"}
     done = lab.run(lab.spec(process), {"out": "{workdir}/out", "workdir": "{workdir}"}, workdir, *options)
     return done, said((workdir / "out").read_text()) if (workdir / "out").exists() else {}
 

@@ -6,6 +6,8 @@ import itertools
 import time
 from typing import Any
 
+from waiting import until
+
 BEAT = """
 name=$(tr -d - < /proc/sys/kernel/random/uuid)
 for beat in $(seq 80); do
@@ -19,9 +21,7 @@ def test_two_containers_of_a_task_never_run_at_once(lab: Any) -> None:
     workdir = lab.workdir()
     spec, parameters = lab.spec(BEAT), {"out": "{workdir}/out"}
     first = lab.person.popen(lab.argv(spec, parameters, workdir))
-    until = time.monotonic() + 60
-    while not (workdir / "out").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    until((workdir / "out").exists, 60)
     second = lab.person.popen(lab.argv(spec, parameters, workdir))  # waits for the first one's lock
     time.sleep(1.0)
     first.kill()

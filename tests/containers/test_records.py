@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from waiting import until
 
 CONSTANT = {"publisher_type": "constant-pub", "publish": {}}
 SPIN = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
@@ -55,11 +56,7 @@ def test_what_a_task_took_is_in_its_record_when_it_was_cut_short(lab: Any) -> No
     spec = lab.spec(f"{SPIN}; echo > {{workdir}}/spun; sleep 60", CONSTANT)
     argv = lab.argv(spec, {"workdir": "{workdir}"}, workdir)
     run = lab.person.popen(argv, env=lab.person.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (workdir / "spun").exists():
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.05)
+    until((workdir / "spun").exists, 60)
     time.sleep(0.6)  # the longest between two looks at what is taken
     run.send_signal(signal.SIGTERM)
     assert run.wait(30) == 128 + signal.SIGTERM

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import pytest
+from waiting import until
 
 OUT = {"out": "{workdir}/out"}
 
@@ -103,9 +104,7 @@ def test_ctrl_c_ends_task_and_container(lab: Any) -> None:
         lab.spec("trap 'echo cleaned > {out}; exit 3' INT TERM; touch {out}.started; sleep 60 & wait"), OUT, workdir
     )
     process = lab.person.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while not (workdir / "out.started").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((workdir / "out.started").exists, 30)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

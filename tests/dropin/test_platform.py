@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
@@ -21,11 +21,8 @@ def controller(tmp_path):
     """Start a job controller, and return the file that holds its address."""
     address = tmp_path / "controller"
     process = subprocess.Popen([sys.executable, CONTROLLER, address], stdin=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while not address.exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: address.exists() or process.poll() is not None)
+    assert process.poll() is None
     yield address
     process.communicate(timeout=30)
 

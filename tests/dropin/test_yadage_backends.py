@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 SUCCEEDING = sorted({case.parent.name for case in WORKFLOWS.glob("*/case.yml")} - {"failing", "platform"})
@@ -180,10 +181,7 @@ def test_what_a_worker_still_runs_for_a_killed_engine_is_waited_for(backend, kil
     case, left = killed_while_waiting
 
     again = ours.start(case, backend[0], "-c", "checksums", **backend[1])
-    deadline = time.monotonic() + 60
-    while "submitting nodes [</waiting" not in ours.log:
-        assert time.monotonic() < deadline, ours.log
-        time.sleep(0.02)
+    until(lambda: "submitting nodes [</waiting" in ours.log, 60)
     time.sleep(1)  # in which the same task would have begun a second time
     at_the_gate = int((ours.place / "run" / "waiting.pid").read_text())
     (ours.place / "gate").write_text("")

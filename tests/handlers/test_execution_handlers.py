@@ -82,7 +82,7 @@ def test_a_clean_environment_is_clean(state, monkeypatch):
 
 def test_a_dry_run_logs_the_command_and_runs_nothing(state):
     dry = ExecutionConfig({"logging_level": "CRITICAL", "dry_run": True})
-    executors.localproc_env(dry, LOCAL, state, {"command": "touch made"}, {"name": "t"})
+    executors.run(dry, LOCAL, state, {"command": "touch made"}, {"name": "t"})
     assert os.listdir(state.readwrite[0]) == ["_packtivity"]
     assert "touch made" in log(state, "step")
     assert not os.path.exists(f"{state.metadir}/t.run.log")
@@ -230,7 +230,7 @@ def test_a_manual_process_is_carried_out_by_a_person_whatever_the_environment(st
 def test_a_dry_run_does_not_ask_the_person(state):
     dry, person = ExecutionConfig({"logging_level": "CRITICAL", "dry_run": True}), Person()
     dry.interaction = person
-    executors.manual_env(dry, MANUAL, state, {"command": "measure 5"}, {"name": "t"})
+    executors.run(dry, MANUAL, state, {"command": "measure 5"}, {"name": "t"})
     assert person.shown == ""
     assert "a person is not asked" in log(state, "step")
 

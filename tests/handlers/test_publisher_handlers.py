@@ -12,7 +12,7 @@ import pytest
 from packtivity.datamodel import PureJsonModel, TypedLeafs
 from packtivity.errors import ConfigurationError, MissingParameter, ParameterError, PublishError
 from packtivity.handlers.publisher_handlers import can_prepublish, declared_paths, handlers, publisher
-from packtivity.spec.publishers import PUBLISHERS
+from packtivity.spec.parts import PUBLISHERS
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:

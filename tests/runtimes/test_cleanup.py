@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,34 +130,28 @@ def test_a_task_that_closes_its_directories_leaves_none(tmp_path: Path, how: str
     assert others.stat().st_mode & 0o777 == 0o500
 
 
-def test_the_next_container_of_a_process_has_the_same_reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_end_leaves_no_reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
-    def children_after_one() -> set[str]:
-        with Cleanup(name := new_name(), ("touch", name)) as life:
-            process.run(Execution(life.argv(("true",))))
+    def children() -> set[str]:
         return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
-    first = children_after_one()
-    assert children_after_one() == first
+    before = children()
+    with Cleanup(name := new_name(), ("touch", name)) as life:
+        process.run(Execution(life.argv(("true",))))
+        assert children() > before
+    assert children() <= before
 
 
-def test_a_reaper_that_somebody_killed_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reaper_that_somebody_killed_keeps_no_task_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Cleanup(new_name()) as life:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for child in children:
-        arguments = b""
-        with suppress(OSError):  # one of a test before this one may have ended meanwhile
-            arguments = Path(f"/proc/{child}/cmdline").read_bytes()
-        if b"trap '' HUP" in arguments:
-            os.kill(int(child), signal.SIGKILL)
-            assert wait_for(lambda child=child: ") Z " in Path(f"/proc/{child}/stat").read_text())
-    with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
-        with Cleanup(new_name()) as life:
-            process.run(Execution(life.argv(("true",))))
-            raise KeyError
-    assert wait_for(lambda: list(tmp_path.iterdir()) == [])
+        assert life._reaper is not None
+        life._reaper.kill()
+        assert process.run(Execution(life.argv(("sh", "-c", "exit 3")))).returncode == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 FORKING_HOLDER = """

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_for
 
 from packtivity.runtimes import cgroup, container_stats
 from packtivity.runtimes.cgroup import Usage
@@ -110,6 +111,13 @@ def metered(tmp_path, monkeypatch, act):
     return found.usage
 
 
+def watched_looks(monkeypatch):
+    """Return a list that grows with each look at a cgroup."""
+    looks, look = [], cgroup.Group.usage
+    monkeypatch.setattr(cgroup.Group, "usage", lambda group: (found := look(group), looks.append(found))[0])
+    return looks
+
+
 def test_the_last_look_is_at_the_end_of_the_first_process(tmp_path, monkeypatch):
     def act(root, folder):
         starter = subprocess.Popen(["sleep", "0.5"])
@@ -140,6 +148,38 @@ def test_a_last_look_that_came_too_late_does_not_say_that_memory_was_enough(tmp_
 
     found = metered(tmp_path, monkeypatch, act)
     assert (found.cpu, found.killed) == (1.5, None)
+
+
+@pytest.mark.parametrize(
+    "lost", [("memory.peak",), ("io.stat",), ("memory.peak", "io.stat", "memory.events"), ("cpu.stat",)]
+)
+def test_a_last_look_at_what_is_half_removed_takes_away_no_figure(tmp_path, monkeypatch, lost):
+    def act(root, folder):
+        first = subprocess.Popen(["sleep", "60"])
+        group = version_2(root, "docker/{id}", cgroup_dot_procs=f"{first.pid}\n")
+        looks = watched_looks(monkeypatch)
+        (folder / "cid").write_text(ID)
+        assert wait_for(lambda: looks)
+        for name in lost:
+            (group / name).unlink()
+        files(group, cpu_dot_stat="usage_usec 2500000\n") if "cpu.stat" not in lost else None
+        seen = len(looks)
+        first.kill()
+        first.wait()
+        assert wait_for(lambda: len(looks) > seen)
+
+    found = metered(tmp_path, monkeypatch, act)
+    assert (found.source, found.memory, found.read, found.written, found.killed) == ("cgroup", 4096000, 4100, 520, 2)
+    assert found.cpu == (1.5 if "cpu.stat" in lost else 2.5)
+
+
+def test_no_figure_falls_and_none_that_nobody_counted_is_made_up(tmp_path, monkeypatch):
+    looks = [Usage("cgroup", 1.0, 700, None, None, 0), Usage("cgroup", 2.0, 300, 5, None, None), None]
+    usage = None
+    for look in looks:
+        usage = container_stats._joined(usage, look)
+    assert usage == Usage("cgroup", 2.0, 700, 5, None, None)
+    assert container_stats._joined(None, None) is None
 
 
 def test_a_container_that_is_nowhere_is_looked_for_less_and_less(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, LoadError, ParameterError, TaskCancelled
 from packtivity.handlers.config import ExecutionConfig, container_config
-from packtivity.runtimes import image_lock, image_store, process, supervise
+from packtivity.runtimes import image_store, images, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, host, named
@@ -24,7 +24,7 @@ from packtivity.runtimes.containers import outside, plan_container
 from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.oci import Docker, docker_endpoint
 from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
-from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line
+from packtivity.runtimes.shell_lines import ascii_line
 from packtivity.statecontexts import LocalFSState
 from packtivity.types import Execution, Limits, Mount
 
@@ -206,11 +206,11 @@ def test_a_cache_on_a_file_system_without_locks_is_good_enough(pretend: Any, mon
 
 def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     path = str(tmp_path / "l")
-    image_lock.write_lock(path, {"a:1": DIGEST})
-    image_lock.write_lock(path, {"b:1": DIGEST})
-    assert image_lock.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
+    images.write_lock(path, {"a:1": DIGEST})
+    images.write_lock(path, {"b:1": DIGEST})
+    assert images.read_lock(path) == {"a:1": DIGEST, "b:1": DIGEST}
     with pytest.raises(LoadError, match="packtivity lock SPEC"):
-        image_lock.read_lock(str(tmp_path / "none"))
+        images.read_lock(str(tmp_path / "none"))
     for junk in (
         "",
         "[]",
@@ -220,11 +220,11 @@ def test_lock_files_are_merged_and_checked(tmp_path: Path) -> None:
     ):
         Path(path).write_text(junk)
         with pytest.raises(LoadError, match="is not a lock file") as caught:
-            image_lock.read_lock(path)
+            images.read_lock(path)
         assert caught.value.hint.startswith("Remove it")  # packtivity lock reads it, too
-    made_here = image_store.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
+    made_here = images.Image("a:1", "a:1", "", "sha256:1", seen=time.time())
     with pytest.raises(EnvironmentUnavailable, match="cannot be locked"):
-        image_lock.digest_of(made_here, DOCKER)
+        images.digest_of(made_here, DOCKER)
 
 
 # --- settings --------------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def test_the_line_for_a_shell_is_ascii_whatever_is_in_it() -> None:
 
 def test_nothing_stands_in_front_of_the_tool_in_the_line() -> None:
     execution = Execution(("sh",), env={"A": "x\ry"}, image="a:1", tty=True)
-    assert argv_by_hand(DOCKER, execution, Launch("a:1"))[:2] == ("docker", "run")
+    assert DOCKER.run_argv(execution, Launch("a:1"))[:2] == ("docker", "run")
 
 
 # --- a person's container --------------------------------------------------------------------------------------

@@ -63,13 +63,12 @@ def test_the_end_of_a_kerberos_ticket() -> None:
     assert kerberos_end(b"") is None
 
 
-def test_a_damaged_cache_is_not_read_without_end() -> None:
-    damaged = bytearray(cache(credential(b"host/lxplus", NOW + 1), credential(b"krbtgt/CERN.CH", NOW + 2)))
-    at = damaged.index(b"address") - 10
-    damaged[at : at + 4] = b"\xff" * 4  # how many addresses there are
-    began = time.monotonic()
+@pytest.mark.parametrize("part", [b"krbtgt", b"CERN.CH\0\x12", b"k" * 32])
+def test_a_damaged_cache_has_no_end(part: bytes) -> None:
+    damaged = bytearray(cache(credential(b"krbtgt/CERN.CH", NOW + 2)))
+    at = damaged.rindex(part) - 4
+    damaged[at : at + 4] = b"\xff" * 4  # how long the name or key is
     assert kerberos_end(bytes(damaged)) is None
-    assert time.monotonic() - began < 1
 
 
 @given(st.binary(max_size=300))

@@ -11,8 +11,7 @@ import requests
 from packtivity.errors import EnvironmentUnavailable
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host
-from packtivity.runtimes.image_lock import digest_of
-from packtivity.runtimes.image_store import Image
+from packtivity.runtimes.images import Image, digest_of
 from packtivity.runtimes.oci_registry import describe, find_login
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from packtivity import folders
-from packtivity.runtimes import acl, give_back
+from packtivity.runtimes import give_back
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.oci import Docker
-from packtivity.runtimes.ownership import shared, task_uid
+from packtivity.runtimes.ownership import ACCESS, allowing, entries, shared, task_uid
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ def lent(path: Path, said: list[str] | None = None) -> AbstractContextManager[Ex
     return shared(DOCKER, asking(path), TASK, no_helper, ([] if said is None else said).append)
 
 
+def access(path: Path) -> bytes | None:
+    return os.getxattr(path, ACCESS) if ACCESS in os.listxattr(path) else None
+
+
 def rights(path: Path) -> dict[int, int]:
     """Return what a list gives to users, by id."""
-    stored = acl.read(str(path))
-    return {} if stored is None else {who: bits for tag, bits, who in acl._unpack(stored, 0) if tag == 2}
+    return {who: bits for (tag, who), bits in entries(access(path) or b"").items() if tag == 2}
 
 
 @pytest.mark.parametrize(
@@ -80,11 +83,11 @@ def test_a_directory_is_open_to_the_task_s_user_alone_and_as_long_as_the_task_ru
 
 def test_a_list_that_was_there_is_there_again(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
-    acl.write(str(tmp_path), acl.allowing(None, 0o750, {77: 5}))
-    before = acl.read(str(tmp_path))
+    os.setxattr(tmp_path, ACCESS, allowing(None, 0o750, 77, 5))
+    before = access(tmp_path)
     with lent(tmp_path):
         assert rights(tmp_path) == {77: 5, TASK: 7}
-    assert acl.read(str(tmp_path)) == before
+    assert access(tmp_path) == before
 
 
 def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:

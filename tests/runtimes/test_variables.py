@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from packtivity.errors import ParameterError
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.runtimes import image_store, supervise
+from packtivity.runtimes import image_store, images, supervise
 from packtivity.runtimes.base import Host, Launch, with_variables
 from packtivity.runtimes.choose import TOOLS as CLASSES
 from packtivity.runtimes.containers import plan_container
@@ -134,7 +134,7 @@ def with_image(tool: str, folder: Path) -> Runtime:
     runtime = CLASSES[tool](HOST)
     if not runtime.has_store:
         (folder / "x.sif").write_text("")
-        image_store.write_note(runtime, image_store.Image("r.example/x:1", str(folder / "x.sif")))
+        image_store.write_note(runtime, images.Image("r.example/x:1", str(folder / "x.sif")))
     return runtime
 
 

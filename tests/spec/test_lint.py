@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from packtivity.spec.document import parse_document
 from packtivity.spec.lint import lint_parameters, lint_spec, needs
+from packtivity.spec.parts import braces, strings
 from packtivity.spec.reporters import render
 from packtivity.spec.schemas import fill_defaults
-from packtivity.spec.templates import braces, strings
 
 # Specs of the corpus whose crash upstream and whose warnings differ in kind, with the reason.
 TOLD_OTHERWISE = {
@@ -316,7 +316,7 @@ def test_publishers_that_look_for_files_need_a_work_directory(publisher: dict[st
 
 def test_parameters_may_be_a_document_that_knows_its_places() -> None:
     document = parse_document("name: x\nother: y\n", "p.yml")
-    (found,) = lint_parameters(spec("echo {name}"), document)
+    (found,) = lint_parameters(spec("echo {name}"), document.data, places=document)
     assert str(found.position) == "p.yml:2:1"
 
 
@@ -331,7 +331,7 @@ def test_the_places_of_many_mistakes_take_linear_time() -> None:
 
         sys.setprofile(profile)
         try:
-            found = lint_parameters(spec(), document)
+            found = lint_parameters(spec(), document.data, places=document)
         finally:
             sys.setprofile(None)
         assert len(found) == count

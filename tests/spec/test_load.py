@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from packtivity import errors
 from packtivity.spec import yamlnodes
-from packtivity.spec.document import Document, load_document, load_yaml, parse_document
+from packtivity.spec.document import load_document, load_yaml, parse_document
 
 SPEC = """\
 # a comment
@@ -90,13 +90,6 @@ def test_what_is_written_nowhere_has_no_place(document, path):
 def test_a_default_that_was_filled_in_has_no_place(document):
     document.data["environment"]["imagetag"] = "latest"
     assert document.position(("environment", "imagetag")) is None
-
-
-def test_a_document_made_of_data_has_no_places():
-    made = Document({"a": 1}, "nowhere")
-    assert made.position(("a",)) is None
-    assert made.offset_position(("a",), 0) is None
-    assert made.problems == ()
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def test_schemas_of_the_day_from_github(web: Any, tmp_path: Path, monkeypatch: p
     base = "/yadage/yadage-schemas/main/schemas/packtivity"
     web.routes[f"{base}/packtivity-schema.json"] = b'{"properties": {"x": {"$ref": "x.json#"}}}'
     web.routes[f"{base}/x.json"] = b'{"type": "string"}'
-    custom_schemas._plain_validator.cache_clear()
+    custom_schemas._validators.cache_clear()
     assert check(parse_document("x: text", "spec.yml"), "from-github") == []
     assert [one.path for one in check(parse_document("x: 1", "spec.yml"), "from-github")] == [("x",)]
     assert len(web.seen) == 2

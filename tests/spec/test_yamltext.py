@@ -11,7 +11,9 @@ import yaml
 
 from packtivity.errors import ParameterError
 from packtivity.spec import yamlnodes, yamltext
-from packtivity.spec.yamltext import MAX_DEPTH, BadText, Parsed, load_yaml, locate, parse
+from packtivity.spec.refs import has_references
+from packtivity.spec.source_text import Text
+from packtivity.spec.yamltext import MAX_DEPTH, BadText, load_yaml, parse
 
 
 def mistake(text):
@@ -186,16 +188,17 @@ def test_json_with_tabs_is_read_and_knows_its_places():
 
 def test_a_text_at_hand_may_say_nothing():
     found = parse("", "a.yml")
-    assert (found.data, found.node(), found.line(1), found.line(2), found.line(0)) == (None, None, "", "", "")
+    assert (found.data, found.node()) == (None, None)
+    assert [found.line(number) for number in range(3)] == ["", "", ""]
 
 
 def test_lines_end_where_yaml_says_they_do():
-    found = Parsed("a\r\nb\rc\x85d\u2028e\n", "a.yml", None)
-    assert [found.line(number) for number in range(1, 8)] == ["a", "b", "c", "d", "e", "", ""]
-    position, excerpt = locate(found.text, "a.yml", found.text.index("d"))
-    assert (str(position), excerpt) == ("a.yml:4:1", "d")
-    assert str(locate("a\r\nb", "a.yml", 1)[0]) == "a.yml:1:2"
-    assert str(locate("a\n", "a.yml", 2)[0]) == "a.yml:2:1"
+    text = Text("a\r\nb\rc\x85d\u2028e\n", "a.yml")
+    assert [text.line(number) for number in range(1, 8)] == ["a", "b", "c", "d", "e", "", ""]
+    position = text.place(text.content.index("d"))
+    assert (str(position), text.line(position.line)) == ("a.yml:4:1", "d")
+    assert str(Text("a\r\nb", "a.yml").place(1)) == "a.yml:1:2"
+    assert str(Text("a\n", "a.yml").place(2)) == "a.yml:2:1"
 
 
 # --- errors ------------------------------------------------------------------------------------------------------
@@ -381,9 +384,7 @@ def test_json_read_quickly_says_what_yaml_says(text, monkeypatch):
     quick = yamltext.read_json(text.removeprefix("\ufeff"))
     monkeypatch.setattr(yamltext, "read_json", lambda _: None)
     if quick is not None:
-        found = parse(text, "a.json")
-        assert json.dumps(quick[0]) == json.dumps(found.data)
-        assert quick[1] == found.references
+        assert json.dumps(quick) == json.dumps(parse(text, "a.json").data)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +393,7 @@ def test_json_read_quickly_says_what_yaml_says(text, monkeypatch):
 def test_json_read_quickly_knows_whether_it_has_references(text, references):
     found = yamltext.read_json(text)
     assert found is not None
-    assert found[1] is references
+    assert has_references(found) is references
 
 
 def test_big_json_is_read_without_yaml(monkeypatch):

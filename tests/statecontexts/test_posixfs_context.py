@@ -21,7 +21,7 @@ from packtivity.datamodel import PureJsonModel, TypedLeafs, create
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import MissingName, TemplateError
 from packtivity.statecontexts import InvalidState, LocalFSState
-from packtivity.statecontexts.treehash import tree_hash
+from packtivity.statecontexts.trees import tree_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -368,7 +368,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(path: str) -> None:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("packtivity.statecontexts.treehash._file_hash", refuse)
+    monkeypatch.setattr("packtivity.statecontexts.trees._file_hash", refuse)
     (tmp_path / "secret").touch()
     with pytest.raises(StateError, match=r"cannot be hashed: Permission denied: .*secret"):
         LocalFSState([str(tmp_path)]).state_hash()

@@ -7,14 +7,15 @@ asks is told what would come of that (:func:`compute`), and nothing is written.
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from packtivity import lease, notes, record, settings, worker
-from packtivity.backends.observe import ending_of, from_answer
 from packtivity.backends.proxies import shows_hidden
-from packtivity.checks import check_outputs
+from packtivity.backends.status import TaskStatus
+from packtivity.backends.task_files import ending_of
 from packtivity.errors import (
     BackendError,
     EnvironmentUnavailable,
@@ -28,8 +29,8 @@ from packtivity.errors import (
 )
 from packtivity.handlers.execution_handlers import check, ending
 from packtivity.runtimes.plan import shell_argv
-from packtivity.task import Run, build_job, configure
-from packtivity.tasklog import log_failure, run_log, step_log
+from packtivity.task import attempt, walk
+from packtivity.tasklog import run_log, step_log
 from packtivity.types import Completed, Execution
 
 if TYPE_CHECKING:
@@ -37,15 +38,31 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from packtivity.backends.engine import Collected, Engine, Submission
-    from packtivity.backends.status import Decision, TaskStatus
-    from packtivity.task import Task
-    from packtivity.types import Diagnostic, Job, Parameters, RunLog
+    from packtivity.backends.status import Decision
+    from packtivity.task import Run, Task
+    from packtivity.types import Diagnostic, Job, Parameters, Part, RunLog
 
 _TAIL = 1 << 13
 _SAY_NOTHING = (ProxyError, BackendError, OSError)
 """Errors of ours or of the engine's, which say nothing of the task."""
 
+_silent = logging.getLogger(__name__)
+_silent.addHandler(logging.NullHandler())
 
+
+@contextmanager
+def _of_this_machine() -> Iterator[None]:
+    """See that a disk that cannot be used is said to be that: it says nothing of the task.
+
+    :raises StateError: it cannot be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"the task's files cannot be used now: {error}", hint="Ask again.") from error
+
+
+@_of_this_machine()
 def finish(
     engine: Engine,
     submission: Submission,
@@ -64,18 +81,28 @@ def finish(
     :raises BackendError: the engine cannot be asked now, or has not ended it; nothing is concluded then.
     :raises StateError: something cannot be written.
     """
-    work = _Work(task, engine.collect(submission, task), warn)
-    path = worker.record_place(work.state, task.metadata, task.id)
+    collected, run = engine.collect(submission, task), task.to_run()
+    run.exec_config.warn = warn
+    about = run.exec_config, run.metadata, run.state
+
+    def replay(job: Job, environment: Part) -> None:
+        with step_log(*about) as log, run_log(*about) as output:
+            execution, completed = _replay(collected, job, environment, log, output)
+            written = output.path if output is not None else None
+        if cancel:
+            _end(engine, submission)
+            raise TaskCancelled("the task was cancelled")
+        _check(collected, execution, completed, written)
+
+    path = worker.record_place(run.state, task.metadata, task.id)
     taken = None
     if claim is not None and settings.current().record:
         taken = lease.attempt(claim)
         if taken is None:
             return None
-    with _writer(work, taken) as writer:
-        ending = ending_of(path, str(task.id), own=True)
-        if ending is not None:
-            return ending
-        return work.write(writer, path, (lambda: _end(engine, submission)) if cancel else None)
+    with closing(_writer(run, task, collected, taken)) if taken is not None else nullcontext() as writer:
+        already = ending_of(path, str(task.id), own=True)
+        return already or _outcome(lambda: attempt(run._replace(execute=replay)), task, writer, path)
 
 
 def _end(engine: Engine, submission: Submission) -> None:
@@ -92,170 +119,93 @@ def _end(engine: Engine, submission: Submission) -> None:
         )
 
 
+def _writer(run: Run, task: Task, collected: Collected, taken: lease.Lease) -> record.RecordWriter:
+    home, key = str(record.home(run.state, task.id)), record.task_key(task.spec, task.parameters, run.state)
+    writer = record.RecordWriter(taken, home, task.metadata, key, task.parameters, run.state, run.exec_config)
+    writer.ran(collected.started, collected.ended, max(1, collected.attempts))
+    return writer
+
+
+def _outcome(
+    publish: Callable[[], Parameters], task: Task, writer: record.RecordWriter | None = None, path: str | None = None
+) -> TaskStatus:
+    """Return how a task went, and write the record where there is a writer for it."""
+    path = path if writer is not None else None
+    try:
+        result = publish().json()
+        if writer is not None:
+            writer.succeeded(result)
+    except _SAY_NOTHING:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
+        if writer is not None:
+            writer.failed(error)
+        return TaskStatus.from_answer(worker.unwritten(error, path, task.parameters))
+    return TaskStatus("succeeded", result, record=path)
+
+
+@_of_this_machine()
 def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
     """Return how a task went that may be somebody else's; nothing is written.
 
     :raises BackendError: the engine cannot be asked now.
     :raises ProxyError: the result has a value in it that is not in a proxy's document.
     """
-    work = _Work(task, engine.collect(submission, task))
-    try:
-        result = work.publish(work.ended(None, None))
-    except _SAY_NOTHING:
-        raise
-    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-        return from_answer(worker.unwritten(error, None, task.parameters))
-    if shows_hidden(result.json()):
+    collected, run = engine.collect(submission, task), task.to_run()
+
+    def replay(job: Job, environment: Part) -> None:
+        _check(collected, *_replay(collected, job, environment, _silent, None), None)
+
+    status = _outcome(lambda: walk(run._replace(execute=replay).bound(), _silent), task)
+    if shows_hidden(status.result):
         raise ProxyError(
             "the result has a parameter in it whose value is not kept in proxy documents",
             hint="Ask as the user who submitted the task, with the same PACKTIVITY_STATE_DIR, or give the parameter "
             "another name.",
         )
-    return from_answer({"status": "succeeded", "result": result.json()})
+    return status
 
 
-@contextmanager
-def of_this_machine() -> Iterator[None]:
-    """See that a disk that cannot be used is said to be that: it says nothing of the task.
-
-    :raises StateError: it cannot be used.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StateError(f"the task's files cannot be used now: {error}", hint="Ask again.") from error
-
-
-@contextmanager
-def _writer(work: _Work, taken: lease.Lease | None) -> Iterator[record.RecordWriter | None]:
-    """Give the writer of the record; None where none is wanted."""
-    home = record.home(work.state, work.task.id)
-    if taken is None or home is None:
-        yield None
-        return
-    task, collected = work.task, work.collected
-    key = record.task_key(task.spec, task.parameters, work.state)
-    writer = record.RecordWriter(taken, home, task.metadata, key, task.parameters, work.state, work.exec_config)
-    try:
-        writer.ran(collected.started, collected.ended, max(1, collected.attempts))
-        yield writer
-    finally:
-        writer.close()
-
-
-class _Ended(NamedTuple):
-    """What ran, how it ended, and the path of the run log."""
-
-    execution: Execution
-    completed: Completed
-    written: str | None
-
-
-class _Work:
-    """What is done about one task."""
-
-    def __init__(self, task: Task, collected: Collected, warn: Callable[[Diagnostic], None] | None = None) -> None:
-        self.task, self.collected, self.state = task, collected, task.load_state()
-        config = {**task.config, "exec": {**(task.config.get("exec") or {}), "task_id": task.id}}
-        pack_config, self.exec_config = configure(config)
-        self.exec_config.warn, self.exec_config.seal = warn, task.seal
-        self._run = Run(task.spec, task.parameters, self.state, task.metadata, pack_config, self.exec_config)
-
-    def write(self, writer: record.RecordWriter | None, path: str | None, end: Callable[[], None] | None) -> TaskStatus:
-        """Write logs and record, and return what the record says."""
-        path = path if writer is not None else None
-        try:
-            result = self._logged(end).json()
-            if writer is not None:
-                writer.succeeded(result)
-        except _SAY_NOTHING:
-            raise
-        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
-            if writer is not None:
-                writer.failed(error)
-            return from_answer(worker.unwritten(error, path, self.task.parameters))
-        return from_answer({"status": "succeeded", "result": result, "record": path})
-
-    def _logged(self, end: Callable[[], None] | None) -> Parameters:
-        about = self.exec_config, self.task.metadata, self.state
-        with step_log(*about) as log:
-            try:
-                with run_log(*about) as run:
-                    ended = self.ended(log, run)
-                if end is not None:
-                    end()
-                    raise TaskCancelled("the task was cancelled")
-                result = self.publish(ended)
-                log.info("publishing data: %s", result)
-                check_outputs(self.task.spec["publisher"], result, self.state, self.exec_config, log)
-            except Exception as error:
-                log_failure(log, error)
-                raise
-            return result
-
-    def publish(self, ended: _Ended) -> Parameters:
-        """Return the result.
-
-        :raises PacktivityError: the task has failed, or it cannot be published.
-        """
-        _refuse(self.collected, ended)
-        return self._run.bound().publish()
-
-    def ended(self, log: Logger | None, run: RunLog | None) -> _Ended:
-        """Note what ran and how it ended, and get its output."""
-        collected = self.collected
-        size, tail = _copy(collected, log, run)
-        bound = self._run.bound()
-        job = build_job(bound.spec["process"], bound.parameters, bound.state, bound.pack_config)
-        argv, image = shell_argv(job, self.task.spec["environment"])[0], collected.image[0] or None
-        execution = Execution(argv, workdir=collected.workdir, image=image, timeout=collected.timeout)
-        now = time.time()
-        completed = Completed(
-            returncode=-1 if collected.returncode is None else collected.returncode,
-            started=collected.started or now,
-            ended=collected.ended or now,
-            output_bytes=size,
-            tail=tail,
-            timed_out=collected.cause == "timeout",
-        )
-        self._note(job, execution, completed, log)
-        return _Ended(execution, completed, run.path if run is not None else None)
-
-    def _note(self, job: Job, execution: Execution, completed: Completed, log: Logger | None) -> None:
-        collected = self.collected
-        known = collected.returncode is not None
-        noted, image = notes.current(), execution.image
-        noted.job, noted.execution, noted.usage = job, execution, None
-        noted.image = {"reference": image, "digest": collected.image[1] or None} if image else None
-        noted.out_of_memory = collected.cause == "memory" if known else None
-        if known or completed.timed_out:
-            noted.completed = completed
-        if known and log is not None:
-            log.info("%s after %.0f s", ending(completed.returncode), completed.ended - completed.started)
-
-
-def _copy(collected: Collected, log: Logger | None, run: RunLog | None) -> tuple[int, bytes]:
-    """Put the output into the run log; returns its size and its end."""
+def _replay(
+    collected: Collected, job: Job, environment: Part, log: Logger, output: RunLog | None
+) -> tuple[Execution, Completed]:
+    """Log what a task has printed, and note what ran and how it ended, as if it had run here."""
     size, tail = 0, b""
     for piece in collected.output:
         if isinstance(piece, bytes):
             size, tail = size + len(piece), (tail + piece)[-_TAIL:]
-            if run is not None:
-                run.write(piece)
-            continue
-        if log is not None:
+        else:
             log.warning("%s", piece)
-        if run is not None:
-            run.note(piece)
-    return size, tail
+        if output is not None:
+            output.write(piece) if isinstance(piece, bytes) else output.note(piece)
+    argv, image, known = shell_argv(job, environment)[0], collected.image[0] or None, collected.returncode is not None
+    execution = Execution(argv, workdir=collected.workdir, image=image, timeout=collected.timeout)
+    now = time.time()
+    completed = Completed(
+        returncode=-1 if collected.returncode is None else collected.returncode,
+        started=collected.started or now,
+        ended=collected.ended or now,
+        output_bytes=size,
+        tail=tail,
+        timed_out=collected.cause == "timeout",
+    )
+    noted = notes.current()
+    noted.execution, noted.usage = execution, None
+    noted.image = {"reference": image, "digest": collected.image[1] or None} if image else None
+    noted.out_of_memory = collected.cause == "memory" if known else None
+    noted.completed = completed if known or completed.timed_out else None
+    if known:
+        log.info("%s after %.0f s", ending(completed.returncode), completed.ended - completed.started)
+    return execution, completed
 
 
-def _refuse(collected: Collected, ended: _Ended) -> None:
+def _check(collected: Collected, execution: Execution, completed: Completed, written: str | None) -> None:
     """Raise what says why a task failed; return when it did not.
 
+    :param written: path of the run log.
     :raises PacktivityError: it failed.
     """
-    where = f"\nAll output: {ended.written}" if ended.written and ended.completed.output_bytes else ""
+    where = f"\nAll output: {written}" if written and completed.output_bytes else ""
     message, hint = f"{collected.reason}{where}", collected.hint
     if collected.cause == "cancel":
         raise TaskCancelled("the task was cancelled")
@@ -264,15 +214,10 @@ def _refuse(collected: Collected, ended: _Ended) -> None:
     if collected.cause == "refused":
         raise EnvironmentUnavailable(message, hint=hint)
     if collected.cause == "memory":
-        raise TaskFailed(
-            message,
-            returncode=ended.completed.returncode,
-            command=ended.execution.argv,
-            output=ended.completed.tail.decode("utf-8", "replace"),
-            log=ended.written,
-            hint=hint,
-        )
-    check(ended.execution, ended.completed, ended.written)
+        output = completed.tail.decode("utf-8", "replace")
+        code, argv = completed.returncode, execution.argv
+        raise TaskFailed(message, returncode=code, command=argv, output=output, log=written, hint=hint)
+    check(execution, completed, written)
 
 
 def error_of_lost(decision: Decision, attempts: int, *, began: bool) -> PacktivityError:

@@ -1,55 +1,49 @@
-"""A pool of worker processes that live as long as this one; a worker that is killed costs nobody else's task.
+"""A pool of worker processes that live as long as this one, and what such a worker does: ``python -m packtivity.backends.pool``.
 
-Each busy worker is talked to by a thread of ours. Tasks and answers are lines of JSON; see
-:mod:`packtivity.backends.pool_worker`. While tasks are short, a worker is sent the next ones ahead, so that it need not wait
-for us in between; what it has not begun is taken back when another worker has nothing to do. A task whose worker was
-killed is started again, up to :data:`packtivity.record.ATTEMPTS` times. While there are tasks, a thread looks for the
-files by which others ask for their end.
+A thread of the pool gives a worker one task after the other. A worker that is killed costs nobody else's task, and its own is
+started again, up to :data:`packtivity.record.ATTEMPTS` times. One more thread looks for the files by which others ask for the
+end of a task.
+
+Both talk in lines of JSON. Orders are ``{"task": document}``, when none is running; ``{"cancel": id}``; ``{"plugins": [module,
+…]}``. The end of the input says that the pool's process has died: the running task is ended, and none is begun any more. An
+answer is what :func:`packtivity.worker.answer` gives.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import threading
-import time
 import weakref
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from packtivity import plugins
+from packtivity.backends.status import TaskStatus
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.files import is_file
 from packtivity.record import ATTEMPTS
+from packtivity.runtimes.process import Cancellation
+from packtivity.runtimes.process_group import claim_session
 from packtivity.runtimes.python_workers import forget, start_module
 from packtivity.task import Task
-from packtivity.worker import failed, unwritten
+from packtivity.worker import answer, failed, unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from packtivity.types import JSON
 
 Answer = dict[str, Any]
-
-_AHEAD = 4
-"""Tasks that a worker has at most, the one that it runs included."""
-
-_SHORT = 0.05
-"""Seconds a task takes at most for the worker to be sent others ahead."""
-
-_SMALL = 8192
-"""Bytes a task has at most to be sent ahead; all that are have to fit into a pipe that nobody reads yet."""
-
 
 _LOOK = 0.25
 """Seconds between looks for files that ask for the end of a task."""
 
 _LOOKED_AT = 200
 """Waiting tasks that are looked at each time; all that workers have are."""
-
-_NOT_BEGUN = "the task was cancelled before it began"
 
 
 class Job:
@@ -61,119 +55,107 @@ class Job:
     """
 
     def __init__(self, document: JSON, cancel: str | None = None) -> None:
-        self.id: str = document["id"]
-        self.cancel_file = cancel
-        self.line = json.dumps({"task": document}, separators=(",", ":")).encode() + b"\n"
+        self.document, self.cancel_file = document, cancel
         self.future: Future[Answer] = Future()
         self.attempts = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._worker: Worker | None = None
-        self._cancelled = self._settled = False
+        self._cancelled = False
 
     @property
     def is_given(self) -> bool:
         """Whether a worker has it."""
         return self._worker is not None
 
-    def sent_to(self, worker: Worker) -> bool:
-        """Note who has it; false when nobody is to have it any more."""
-        with self._lock:
-            self._worker = worker
-            return not self._settled
+    def status(self) -> TaskStatus | PacktivityError:
+        """Return how it is; what keeps anybody from running it otherwise."""
+        if not self.future.done():
+            return TaskStatus("running" if self.is_given else "waiting")
+        try:
+            return TaskStatus.from_answer(self.future.result())
+        except PacktivityError as error:
+            return error
 
-    def came_back(self) -> bool:
-        """Note that nobody has it; false when it was cancelled, which is then its answer."""
+    def begin(self, worker: Worker) -> bool:
+        """Give it to a worker; false when it is over, because it was cancelled."""
+        with self._lock:
+            if self.future.done():
+                return False
+            self._worker = worker
+            worker.order({"task": self.document})  # what ends it comes after it
+            return True
+
+    def ended(self, answer: Answer | None) -> None:
+        """Note what its worker has answered; None when that has died."""
         with self._lock:
             self._worker = None
-            again = not self._cancelled
-        if not again:
-            self.settle(unwritten(TaskCancelled(_NOT_BEGUN)))
-        return again
+            if answer is None:
+                self.attempts += 1
+                if self.attempts >= ATTEMPTS:
+                    self.conclude(WorkerLost(f"the worker that ran this task died, {ATTEMPTS} times"))
+                elif self._cancelled:
+                    self.settle(unwritten(TaskCancelled("the task was cancelled")))
+            else:
+                self.settle(answer)
 
-    def cancel(self) -> None:
-        """End it, or see that it never begins."""
+    def cancel(self, *, by_file: bool = False) -> None:
+        """End it, or see that it never begins.
+
+        :param by_file: because somebody else asks for that, who looks for its record.
+        """
         with self._lock:
             self._cancelled = True
-            worker = self._worker
-        if worker is None:
-            self.settle(unwritten(TaskCancelled(_NOT_BEGUN)))
-        else:
-            worker.order({"cancel": self.id})
+            if self._worker is not None:
+                self._worker.order({"cancel": self.document["id"]})
+                return
+            error = TaskCancelled("the task was cancelled before it began")
+            if by_file and not self.future.done():
+                self.conclude(error)
+            else:
+                self.settle(unwritten(error))
 
-    def cancel_by_file(self) -> None:
-        """End it because somebody else asks for that, who looks for its record."""
-        with self._lock:
-            begun = self._worker is not None or self._settled
-            self._cancelled = True
-        if begun:
-            self.cancel()
-        else:
-            self.settle(concluded(self, TaskCancelled(_NOT_BEGUN)))
+    def conclude(self, error: PacktivityError) -> None:
+        """Say that it has failed, and see that its record says so."""
+        try:
+            self.settle(failed(Task.from_json(self.document), error))
+        except PacktivityError as other:
+            self.settle(other)
 
-    def settle(self, answer: Answer | Exception) -> None:
+    def settle(self, answer: Answer | PacktivityError) -> None:
         """Say how it ended, unless that has been said."""
         with self._lock:
-            first, self._settled = not self._settled, True
-        if first and isinstance(answer, Exception):
-            self.future.set_exception(answer)
-        elif first:
-            self.future.set_result(cast("Answer", answer))
+            if self.future.done():
+                return
+            if isinstance(answer, PacktivityError):
+                self.future.set_exception(answer)
+            else:
+                self.future.set_result(answer)
 
 
 class Worker:
-    """One worker process.
-
-    :ivar jobs: what it has, in the order in which it runs them.
-    """
+    """One worker process."""
 
     def __init__(self) -> None:
-        self._process = start_module("packtivity.backends.pool_worker")
+        self._process = start_module("packtivity.backends.pool")
         self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._writing = threading.Lock()
-        self.jobs: deque[Job] = deque()
-        self._began = 0.0
-        self._quick = False
+        self.is_dead = False
         self.order({"plugins": list(plugins.enabled)})
 
-    def takes(self, job: Job) -> bool:
-        """Return whether it may be given another task."""
-        return not self.jobs or (self._quick and len(self.jobs) < _AHEAD and len(job.line) <= _SMALL)
-
-    def give(self, job: Job) -> None:
-        """Send a task; when the worker is dead, that is found out when it is read from."""
-        with self._writing:
-            if not job.sent_to(self):
-                return
-            if not self.jobs:
-                self._began = time.monotonic()
-            self.jobs.append(job)
-            self._write(job.line)
-
     def order(self, order: JSON) -> None:
-        """Send anything else."""
-        with self._writing:
-            self._write(json.dumps(order).encode() + b"\n")
-
-    def _write(self, line: bytes) -> None:
-        with suppress(OSError, ValueError):  # it is dead, or has been buried already
-            self._orders.write(line)
+        """Send an order; when the worker is dead, that is found out when it is read from."""
+        with self._writing, suppress(OSError, ValueError):
+            self._orders.write(json.dumps(order, separators=(",", ":")).encode() + b"\n")
             self._orders.flush()
 
     def read(self) -> Answer | None:
         """Return the next answer; None when the worker has died."""
-        line = self._answers.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
-
-    def answered(self, task_id: str) -> Job:
-        """Return the job that an answer is for; the worker does not have it any more."""
-        now = time.monotonic()
-        if task_id == self.jobs[0].id:
-            self._quick, self._began = now - self._began < _SHORT, now
-            return self.jobs.popleft()
-        job = next(each for each in self.jobs if each.id == task_id)
-        self.jobs.remove(job)
-        self._quick = False  # it was asked to give it back, because others have nothing to do
-        return job
+        try:
+            found: Answer = json.loads(self._answers.readline())
+        except ValueError:  # there is no line any more, or not all of it
+            self.is_dead = True
+            return None
+        return found
 
     def end(self) -> None:
         """Let it end, its task first if it has one."""
@@ -187,15 +169,12 @@ class Pool:
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="packtivity")
-        self._lock = threading.Lock()
-        self._waiting: deque[Job] = deque()
-        self._open: weakref.WeakSet[Job] = weakref.WeakSet()
-        self._talking = 0
-        self._busy: set[Worker] = set()
+        self._changed = threading.Condition()
+        self._open: dict[int, Job] = {}
         self._idle: list[Worker] = []
-        self._watched = False
+        self._engaged = 0
+        self._is_watched = False
         self._turn = 0
         weakref.finalize(self, _end_all, self._idle)
 
@@ -205,137 +184,80 @@ class Pool:
         :param cancel: path of the file that asks for its end.
         """
         job = Job(document, cancel)
-        self._open.add(job)
-        with self._lock:
-            self._waiting.append(job)
-            watch, self._watched = cancel is not None and not self._watched, self._watched or cancel is not None
+        with self._changed:
+            self._open[id(job)] = job
+            watch = cancel is not None and not self._is_watched
+            self._is_watched |= watch
         if watch:
             method = weakref.WeakMethod(self._look_for_files)
             threading.Thread(target=_watch, args=(method,), name="packtivity-cancel", daemon=True).start()
-        self._begin()
+        self._threads.submit(self._run, job)
         return job
 
     def cancel(self) -> None:
         """Cancel all tasks that are not over."""
-        for job in list(self._open):
-            if not job.future.done():
-                job.cancel()
+        for job in self._jobs():
+            job.cancel()
+
+    def _jobs(self) -> list[Job]:
+        with self._changed:
+            return list(self._open.values())
 
     def _look_for_files(self) -> bool:
         """End tasks whose end others ask for; false when there is none left to look at."""
-        with self._lock:
-            waiting = list(self._waiting)
-            jobs = [job for worker in self._busy for job in worker.jobs]
-            self._watched = bool(jobs or waiting)
+        jobs = self._jobs()
+        given, waiting = [job for job in jobs if job.is_given], [job for job in jobs if not job.is_given]
         self._turn = self._turn + _LOOKED_AT if self._turn + _LOOKED_AT < len(waiting) else 0
-        for job in (*jobs, *waiting[self._turn :][:_LOOKED_AT]):
+        for job in (*given, *waiting[self._turn :][:_LOOKED_AT]):
             if job.cancel_file is not None and is_file(job.cancel_file):
-                job.cancel_by_file()
-        return self._watched
+                job.cancel(by_file=True)
+        with self._changed:
+            self._is_watched = bool(self._open)
+            return self._is_watched
 
-    def _begin(self) -> None:
-        """Start a thread for another worker, if there may be one."""
-        with self._lock:
-            if not self._waiting or self._talking >= self._size:
-                return
-            self._talking += 1
+    def _run(self, job: Job) -> None:
         try:
-            self._threads.submit(self._talk)
-        except RuntimeError:  # the program is ending, or the pool was closed
-            with self._lock:
-                self._talking -= 1
-                if not self._talking:
-                    raise
-
-    def _talk(self) -> None:
-        """Keep a worker busy until there is nothing to do."""
-        while (worker := self._take()) is not None:
-            while self._supply(worker):
-                answer = worker.read()
-                if answer is None:
-                    self._bury(worker)
-                    break
-                self._settle(worker.answered(answer.pop("id")), answer)
-            else:
-                self._recall()
-                return
-
-    def _take(self) -> Worker | None:
-        """Return a worker; None when none can be started."""
-        with self._lock:
-            if self._idle:
-                worker = self._idle.pop()
-                self._busy.add(worker)
-                return worker
-        try:
-            worker = Worker()
-        except (PacktivityError, OSError) as error:
-            self._refuse(error)
-            return None
-        with self._lock:
-            self._busy.add(worker)
-        return worker
-
-    def _refuse(self, error: Exception) -> None:
-        """Say that there is no worker for what waits, unless there are others that will take it."""
-        with self._lock:
-            self._talking -= 1
-            if self._talking:
-                return
-            refused = list(self._waiting)
-            self._waiting.clear()
-        for job in refused:
+            while not job.future.done():
+                with self._worker() as worker:
+                    if job.begin(worker):
+                        job.ended(worker.read())
+        except PacktivityError as error:
             job.settle(error)
+        finally:
+            with self._changed:
+                del self._open[id(job)]
 
-    def _supply(self, worker: Worker) -> bool:
-        """Give a worker what it takes; false when there is nothing for it, and it is idle from then on."""
-        while True:
-            with self._lock:
-                job = self._waiting.popleft() if self._waiting and worker.takes(self._waiting[0]) else None
-                if job is None and not worker.jobs:
-                    self._talking -= 1
-                    self._busy.discard(worker)
-                    self._idle.append(worker)
-                    return False
-            if job is None:
-                return True
-            worker.give(job)
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        """Have a worker for oneself inside the block; one that another thread has had, when none can be started.
 
-    def _settle(self, job: Job, answer: Answer) -> None:
-        if answer["status"] != "returned":
-            job.settle(answer)
-        elif job.came_back():
-            self._again([job])
+        :raises EnvironmentUnavailable: there is none.
+        """
+        with self._changed:
+            worker = self._idle.pop() if self._idle else None
+            self._engaged += 1
+        try:
+            yield (worker := worker or self._start())
+        finally:
+            if worker is not None and worker.is_dead:
+                worker.end()
+            with self._changed:
+                self._idle += [worker] if worker is not None and not worker.is_dead else []
+                self._engaged -= 1
+                self._changed.notify_all()
 
-    def _again(self, jobs: list[Job]) -> None:
-        with self._lock:
-            self._waiting.extendleft(reversed(jobs))
-        with suppress(RuntimeError):  # when the program is ending, the worker at hand takes them
-            self._begin()
-
-    def _bury(self, worker: Worker) -> None:
-        """See to the tasks of a worker that has died: the first was being run, the others had not begun."""
-        with self._lock:
-            self._busy.discard(worker)
-        worker.end()
-        running, *others = worker.jobs
-        running.attempts += 1
-        again = [job for job in others if job.came_back()]
-        if running.attempts >= ATTEMPTS:
-            running.settle(concluded(running, WorkerLost(f"the worker that ran this task died, {ATTEMPTS} times")))
-        elif running.came_back():
-            again.insert(0, running)
-        with self._lock:
-            self._waiting.extendleft(reversed(again))
-
-    def _recall(self) -> None:
-        """Ask busy workers to give back what they have not begun, one for each worker that has nothing to do."""
-        with self._lock:
-            room = 0 if self._waiting else self._size - self._talking
-            loaded = [worker for worker in self._busy if len(worker.jobs) > 1]
-        for worker in loaded[:room]:
-            with suppress(IndexError):  # it has answered meanwhile
-                worker.order({"return": worker.jobs[-1].id})
+    def _start(self) -> Worker:
+        try:
+            return Worker()
+        except PacktivityError:
+            with self._changed:
+                self._engaged -= 1
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._idle or not self._engaged)
+                self._engaged += 1
+                if not self._idle:
+                    raise
+                return self._idle.pop()
 
     def close(self) -> None:
         """Wait for all tasks, and end the workers."""
@@ -357,9 +279,94 @@ def _watch(method: weakref.WeakMethod[Callable[[], bool]]) -> None:
         del look
 
 
-def concluded(job: Job, error: PacktivityError) -> Answer | Exception:
-    """Return the answer for a task that no worker runs any more, and see that its record says so."""
-    try:
-        return failed(Task.from_json(json.loads(job.line)["task"]), error)
-    except PacktivityError as other:
-        return other
+# --- the worker ------------------------------------------------------------------------------------------------
+
+_CHUNK = 1 << 20
+
+
+class Orders(Cancellation):
+    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.process.Cancellation`.
+
+    :param orders: descriptor to read from.
+    :param answers: descriptor to write to.
+    """
+
+    def __init__(self, orders: int, answers: int) -> None:
+        self._orders, self._answers = orders, answers
+        self._poller = select.poll()
+        self._poller.register(orders, select.POLLIN)
+        self._line = b""
+        self._next: dict[str, Any] | None = None
+        self._running = self._unwanted = ""
+        self._over = False
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when something has come in; :attr:`cancelled` tells what."""
+        return self._orders
+
+    @property
+    def cancelled(self) -> bool:  # type: ignore[override]
+        """Whether the running task is to end."""
+        while not self._over and self._poller.poll(0):
+            self._receive()
+        return self._over or self._unwanted == self._running
+
+    @property
+    def abandoned(self) -> bool:  # type: ignore[override]
+        """Whether the pool's process has died: nobody has decided that the task should not be run."""
+        return self.cancelled and self._unwanted != self._running
+
+    def cancel(self) -> None:
+        """Do nothing: it is for the pool to say."""
+
+    close = __del__ = cancel
+
+    def next(self) -> dict[str, Any] | None:
+        """Return the next task, waiting for it; None at the end."""
+        while self._next is None and not self._over:
+            self._receive()
+        document, self._next = self._next, None
+        if document is None or self._over:
+            return None
+        self._running = document["id"]
+        return document
+
+    def _receive(self) -> None:
+        chunk = os.read(self._orders, _CHUNK)
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        self._over = not chunk
+        for order in map(json.loads, lines):
+            self._next = order.get("task", self._next)
+            self._unwanted = order.get("cancel", self._unwanted)
+            if "plugins" in order:
+                plugins.enable_plugins(order["plugins"])
+
+    def put(self, found: dict[str, Any]) -> None:
+        """Write an answer."""
+        view = memoryview(json.dumps(found, default=str).encode() + b"\n")
+        try:
+            while view:
+                view = view[os.write(self._answers, view) :]
+        except BrokenPipeError:  # the pool's process has died
+            self._over = True
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a plug-in prints must not get into the conversation
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orders = Orders(os.dup(0), answers)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    claim_session()
+    while (document := orders.next()) is not None:
+        try:
+            orders.put(answer(document, orders))
+        except PacktivityError as error:
+            orders.put(unwritten(error))
+
+
+if __name__ == "__main__":
+    main()

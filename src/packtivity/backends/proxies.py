@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from packtivity import record_fields
@@ -14,10 +13,8 @@ from packtivity.record import is_record_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packtivity.backends.engine import Submission
-    from packtivity.backends.status import Native, TaskStatus
-    from packtivity.backends.task_files import Entry
-    from packtivity.errors import PacktivityError
+    from packtivity.backends.keeper import Known
+    from packtivity.backends.status import TaskStatus
     from packtivity.task import Task
     from packtivity.types import JSON, ProxyDocument
 
@@ -56,26 +53,6 @@ class PacktivityProxyBase:
     def json(self) -> ProxyDocument:
         """Return the handle as a document."""
         return {"proxyname": self.proxyname(), "proxydetails": self.details()}
-
-
-@dataclass(slots=True)
-class Known:
-    """What a program remembers of a task between two questions; it is kept in the task's proxy.
-
-    :ivar entry: the owner's document, without the task itself; None for a task that is not the asker's own.
-    :ivar record: path of its record; None where that is not known.
-    :ivar native: what the engine said last, and :attr:`looked` when that was, on the monotonic clock.
-    :ivar doubtful: whether something may be kept about since when it has looked wrong.
-    :ivar trouble: why its end could not be written down, when that was tried last.
-    """
-
-    entry: Entry | None
-    record: str | None
-    submission: Submission
-    native: Native | None = None
-    looked: float = float("-inf")
-    doubtful: bool = True
-    trouble: PacktivityError | None = None
 
 
 class TaskProxy(PacktivityProxyBase):
@@ -169,7 +146,7 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
-        from packtivity.datamodel.allowed_types import check_datamodel
+        from packtivity.datamodel.leafmodel import check_datamodel
 
         details = proxy_details(data)
         check_datamodel(details.get("datamodel"))

@@ -106,8 +106,7 @@ def _defaultsync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool,
 
 @backend("externalasync")
 def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends.external import ExternalAsyncBackend
-    from packtivity.backends.jobs import DefaultExternalJobBackend
+    from packtivity.backends.external import DefaultExternalJobBackend, ExternalAsyncBackend
 
     _, _, name = backendstring.partition(":")
     if name not in ("", "default"):

@@ -24,7 +24,7 @@ Word = Literal["waiting", "running", "succeeded", "failed", "cancelled", "lost",
 Lock = Literal["mine", "other", "left", "absent", "unseen"]
 Said = Literal["waiting", "running", "ended", "gone", "away", "unknown"]
 Cause = Literal["cancel", "timeout", "memory", "refused", "lost"]
-Todo = Literal["deliver", "conclude", "kill", "collect"]
+Todo = Literal["deliver", "conclude", "kill", "collect", "end"]
 
 OVER = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -60,6 +60,18 @@ class TaskStatus:
     def is_over(self) -> bool:
         """Whether there is nothing to wait for any more."""
         return self.status in OVER
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, Any]) -> TaskStatus:
+        """Return the status of a task, by what its worker has answered."""
+        error, path = answer.get("error"), answer.get("record")
+        return cls(
+            answer["status"],
+            answer.get("result"),
+            error if isinstance(error, dict) else None,
+            path if isinstance(path, str) else None,
+            reason=str(answer.get("reason") or ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,31 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, lease
+from packtivity import folders, lease, record, seal, settings
 from packtivity.backends.engine import Submission
-from packtivity.backends.observe import from_answer
-from packtivity.errors import StateError
-from packtivity.files import closing_fd, is_id, lock, open_file, put, read_json, unwritable, write_json
+from packtivity.backends.status import TaskStatus
+from packtivity.errors import ProxyError, StateError
+from packtivity.files import (
+    closing_fd,
+    is_file,
+    is_id,
+    lock,
+    open_file,
+    open_to_read,
+    put,
+    read_json,
+    unwritable,
+    write_json,
+    write_whole,
+)
 from packtivity.record import is_outcome, is_record_path
+from packtivity.worker import final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from packtivity.backends.status import TaskStatus
+    from packtivity.backends.proxies import TaskProxy
+    from packtivity.backends.status import Lock
     from packtivity.types import JSON
 
 VERSION = 1
@@ -95,7 +109,7 @@ class Entry:
             submitted=submitted if isinstance(submitted, (int, float)) else 0.0,
             about=about if isinstance(about, dict) else {},
             task=task if whole and isinstance(task, dict) else None,
-            ending=None if isinstance(task, dict) else from_answer(found),
+            ending=None if isinstance(task, dict) else TaskStatus.from_answer(found),
         )
 
 
@@ -260,3 +274,93 @@ def _put(path: str, entry: Entry, *, sync: bool) -> None:
         return
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+# --- what is in the work directory ------------------------------------------------------------------------------
+
+
+def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
+    """Return who has the lock of a claim, as seen by a submission, and how often a runner has begun that."""
+    try:
+        descriptor = open_to_read(claim)
+    except FileNotFoundError:
+        return ("absent" if os.path.isdir(os.path.dirname(claim)) else "unseen"), 0
+    except OSError:
+        return "unseen", 0
+    with closing_fd(descriptor):
+        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
+    if state.get("id") != task_id:
+        return ("other" if held else "absent"), 0
+    attempts = state.get("attempts")
+    return ("mine" if held else "left"), attempts if isinstance(attempts, int) else 0
+
+
+def ending_of(path: str | None, task_id: str, *, own: bool = False) -> TaskStatus | None:
+    """Return how a task went that has a record; None for one that has none.
+
+    :param own: whether it is the asker's own, who may mend what a killed runner has left half done, and for whom a
+        record that somebody has forged is none: the task's runner replaces it.
+    :raises StateError: it is there and cannot be read.
+    """
+    if not path:
+        return None
+    key = seal.own_record_key(task_id)
+    answer = final(path, task_id, key, mend=own) if key else None
+    if answer is not None:
+        return TaskStatus.from_answer(answer)
+    answer = None if own and key else final(path, task_id)
+    return None if answer is None else replace(TaskStatus.from_answer(answer), verified=False)
+
+
+def is_cancelled(path: str | None) -> bool:
+    """Return whether the end of the task was asked for whose record has a path."""
+    return path is not None and is_file(record.cancel_path(path))
+
+
+def ask_for_end(path: str | None) -> None:
+    """Ask for the end of the task whose record has a path.
+
+    :raises StateError: that cannot be written.
+    """
+    if path is not None:
+        write_whole(record.cancel_path(path), b"")
+
+
+def forget_cancel(path: str | None) -> None:
+    """Take away what asks for the end of a task, because it is over."""
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(record.cancel_path(path))
+
+
+# --- what an earlier version has left, for its proxies: read, never written or given away again --------------------
+
+
+def old_record_of(proxy: TaskProxy) -> str | None:
+    """Return where the record of a task is that is not known to be the asker's own; None where nobody knows."""
+    paths = [proxy.record, *(found.get("record") for found in _left_of(proxy))]
+    path = next((each for each in paths if each), None)
+    return path if is_record_path(path, proxy.task_id) else None
+
+
+def old_ending_of(proxy: TaskProxy) -> TaskStatus | None:
+    """Return how a task went that its engine does not know; None where nothing is known.
+
+    :raises ProxyError: it was given to an earlier version, which is not there any more.
+    """
+    left, path = _left_of(proxy), old_record_of(proxy)
+    if is_outcome(left[0]):
+        return replace(TaskStatus.from_answer(left[0]), verified=False)
+    if any(left) or (path is not None and read_json(path.removesuffix(".outcome.json") + ".task.json") is not None):
+        raise ProxyError(
+            f"the task {proxy.task_id} was given to an earlier version of packtivity, which had not run it to its end",
+            hint="Submit it again.",
+        )
+    return None
+
+
+def _left_of(proxy: TaskProxy) -> list[dict[str, Any]]:
+    """Return what the client, or the supervisor on its machine, noted of a task: first how it went."""
+    folders_of = [f"local/{proxy.place}/{name}" for name in ("done", "active", "queue") if proxy.place_name == "host"]
+    names = (*(f"{folder}/{proxy.task_id}" for folder in folders_of), f"tickets/{proxy.task_id}.json")
+    return [read_mapping(f"{settings.state_dir()}/{name}") for name in names]

@@ -13,9 +13,8 @@ from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_col
 from packtivity.errors import UsageError
 from packtivity.printable import printable
 from packtivity.spec.diagnostics import dotted
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of, needs
 from packtivity.spec.remote import without_secrets
-from packtivity.spec.templates import needs
 
 if TYPE_CHECKING:
     from packtivity.cli.declarations import DescribeOptions, ExampleOptions

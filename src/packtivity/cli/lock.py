@@ -10,10 +10,10 @@ from packtivity.cli.inputs import container_choices, load_spec
 from packtivity.cli.terminal import say
 from packtivity.errors import UsageError
 from packtivity.handlers.config import container_config
-from packtivity.runtimes import image_lock
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.containers import image_of
 from packtivity.runtimes.image_store import inspect
+from packtivity.runtimes.images import digest_of, write_lock
 from packtivity.runtimes.supervise import Supervision, find_image
 from packtivity.spec.remote import without_secrets
 from packtivity.types import Execution
@@ -46,6 +46,6 @@ def lock_image(options: LockOptions) -> None:
     found = find_image(runtime, execution, supervision(config))
     if not found.is_fresh:
         found = inspect(runtime, image) or found
-    digest = image_lock.digest_of(found, runtime)
-    image_lock.write_lock(options.lockfile, {image: digest})
+    digest = digest_of(found, runtime)
+    write_lock(options.lockfile, {image: digest})
     say(f"{image} {digest}")

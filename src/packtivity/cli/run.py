@@ -46,7 +46,7 @@ def run(options: RunOptions) -> None:
         warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
     containers = container_choices(options)
     if options.locked:
-        from packtivity.runtimes.image_lock import read_lock  # containers only
+        from packtivity.runtimes.images import read_lock  # containers only
 
         containers["locked"] = read_lock(options.lockfile)
     start_logging(options.verbosity)

@@ -16,7 +16,7 @@ from packtivity.handlers.config import ExecutionConfig, packconfig
 from packtivity.handlers.execution_handlers import plan
 from packtivity.runtimes import process
 from packtivity.runtimes.choose import choose
-from packtivity.runtimes.shell_lines import argv_by_hand, ascii_line, launch_by_hand
+from packtivity.runtimes.shell_lines import ascii_line, launch_by_hand
 from packtivity.runtimes.supervise import attach_container, write_files
 from packtivity.task import build_env, finalize_inputs
 
@@ -78,7 +78,7 @@ def show_shell_line(options: ShellLineOptions) -> None:
     state.ensure()
     write_files(execution)
     cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None
-    say(ascii_line(argv_by_hand(runtime, execution, launch_by_hand(runtime, execution, cidfile=cidfile))))
+    say(ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile))))
 
 
 def _plan(

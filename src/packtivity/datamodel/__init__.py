@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from packtivity import settings
+from packtivity.datamodel.documents import PureJsonModel, TypedLeafs
 from packtivity.datamodel.leafmodel import LeafModel
 from packtivity.datamodel.leaves import iter_leaves, leaf_iterator, map_leaves
-from packtivity.datamodel.purejson import PureJsonModel
-from packtivity.datamodel.typedleafs import TypedLeafs
 from packtivity.errors import ConfigurationError
 
 if TYPE_CHECKING:

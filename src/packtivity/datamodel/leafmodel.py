@@ -10,11 +10,13 @@ A class has ``json()`` and ``fromJSON(data)``. The form is that of upstream 0.17
 from __future__ import annotations
 
 import json
+import sys
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from typing import Any, cast
 
-from packtivity.datamodel.leaves import TOO_DEEP, Document, iter_leaves, key_text, sorted_copy
+from packtivity import settings
+from packtivity.datamodel.leaves import TOO_DEEP, Document, iter_leaves, key_text, rebuilt
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.registry import load_object, suggestion
 from packtivity.types import JSON
@@ -126,32 +128,17 @@ class LeafModel:
             raise self._located(error, data) from None
 
     def _dump(self, value: object) -> JSON:
-        if type(value) is str:
-            return self.leaf_decode(value) if value.startswith(self._beginnings) else value
-        if type(value) is dict:
-            return self._dump_mapping(value)
+        return rebuilt(value, self._dump_leaf, _with_text_keys)
+
+    def _dump_leaf(self, value: object) -> JSON:
         if type(value) in _ATOMS:
             return value
-        if isinstance(value, (list, tuple)):
-            items = []
-            for item in value:
-                items.append(self._dump(item))  # noqa: PERF401 - a comprehension costs a level of recursion
-            return items
-        return self._dump_rare(value)
-
-    def _dump_mapping(self, value: dict[Any, Any]) -> dict[str, JSON]:
-        result = {}
-        for key, item in value.items():
-            result[key if type(key) is str else key_text(key)] = item if type(item) in _ATOMS else self._dump(item)
-        return result
-
-    def _dump_rare(self, value: object) -> JSON:
-        """Dump what is no plain JSON type: a subclass of one, or an object."""
-        for base in (str, int, float):
+        if isinstance(value, str):
+            text = str.__str__(value)
+            return self.leaf_decode(text) if text.startswith(self._beginnings) else text
+        for base in (int, float):
             if isinstance(value, base):
-                return self._dump(base(value) if base is not str else str.__str__(value))
-        if isinstance(value, dict):
-            return self._dump_mapping(value)
+                return base(value)
         return self._dump(self.dumper(value))
 
     def _located(self, error: ParameterError, data: object) -> ParameterError:
@@ -166,17 +153,13 @@ class LeafModel:
 
     def load(self, data: object, *, idleafs: bool = False) -> Any:
         """Return plain JSON as a fresh document with keys sorted and, where it describes some, objects in it."""
-        return sorted_copy(data) if not self.keyword else self._load(data, idleafs)
+        return rebuilt(data, lambda leaf: leaf, lambda each: self.loader(dict(sorted(each.items())), idleafs))
 
-    def _load(self, data: object, idleafs: bool) -> Any:
-        if isinstance(data, dict):
-            result = {}
-            for key in sorted(data):
-                result[key] = self._load(data[key], idleafs)
-            return self.loader(result, idleafs)
-        if isinstance(data, list):
-            return [self._load(value, idleafs) for value in data]
-        return data
+
+def _with_text_keys(mapping: dict[Any, Any]) -> dict[str, JSON]:
+    if all(type(key) is str for key in mapping):
+        return mapping
+    return {key_text(key): value for key, value in mapping.items()}
 
 
 def _class(name: str, given: object) -> type:
@@ -187,10 +170,41 @@ def _class(name: str, given: object) -> type:
     return given
 
 
-PLAIN = LeafModel()
-"""The model of documents without types."""
+# --- models in documents that anybody can have written ---------------------------------------------------------
 
 
-def leaf_model(spec: Mapping[str, Any] | None) -> LeafModel:
-    """Return the model for a document, the common empty one without making it anew."""
-    return LeafModel(spec) if spec else PLAIN
+def check_datamodel(model: object) -> None:
+    """Refuse a leaf model that would have a module imported, or a function called, that nobody has configured here.
+
+    Types may be of modules that ``PACKTIVITY_PLUGINS`` or ``PACKTIVITY_STATEPROVIDER`` name, or that the program has
+    imported by itself; the parser of literals only of the former.
+
+    :raises ConfigurationError: there is one of another module.
+    """
+    if not isinstance(model, dict):
+        return
+    types, literals = model.get("types"), model.get("literals")
+    names = [name for name in (types.values() if isinstance(types, dict) else ()) if not isinstance(name, type)]
+    parsers = [literals.get("parser")] if isinstance(literals, dict) else []
+    for name in (*names, *parsers):
+        module = str(name).partition(":")[0]
+        if _is_configured(module):
+            trusted = _is_configured(_origin(str(name)))
+        else:
+            trusted = name not in parsers and module in sys.modules
+        if not trusted:
+            raise ConfigurationError(
+                f"leaf model: {name!r} is of a module that is not configured here",
+                hint="Name the module in PACKTIVITY_PLUGINS where the document is used.",
+            )
+
+
+def _origin(name: str) -> str:
+    """Return the module that something is defined in: a module that imports ``os`` has ``os.system``, too."""
+    found = load_object(name, purpose="leaf model")
+    return str(getattr(found, "__module__", ""))
+
+
+def _is_configured(module: str) -> bool:
+    known = {*settings.current().plugins, settings.current().state_provider}
+    return any(module == name or module.startswith(f"{name}.") for name in known if name)

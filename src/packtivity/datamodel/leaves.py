@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from packtivity.errors import ParameterError
 from packtivity.types import JSON, Path
+
+if TYPE_CHECKING:
+    from jsonpointer import JsonPointer
 
 CONTAINERS = (dict, list, tuple)
 Container: TypeAlias = dict[Any, Any] | list[Any] | tuple[Any, ...]
@@ -22,21 +25,34 @@ TOO_DEEP = "the document is nested too deeply, or contains itself"
 class Document:
     """What ``TypedLeafs`` and ``PureJsonModel`` have in common: each may stand for its JSON inside another."""
 
-    __slots__ = ()
+    _data: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.typed())
+
+    def __len__(self) -> int:
+        return len(self.typed())
+
+    def __delitem__(self, key: str | int) -> None:
+        del self._data[key]
 
     def json(self) -> JSON:
-        """Return the document as JSON."""
-        raise NotImplementedError
+        """Return the document as plain JSON, in the order it was given."""
+        return self._data
+
+    def typed(self) -> Any:
+        """Return the document."""
+        return self._data
 
     def copy(self) -> Document:
         """Return an independent document."""
         raise NotImplementedError
 
-    def leafs(self) -> Iterator[tuple[Any, Any]]:
-        """Give each leaf with its JSON pointer."""
-        raise NotImplementedError
+    def leafs(self) -> Iterator[tuple[JsonPointer, Any]]:
+        """Give each leaf with its JSON pointer, in the order of :meth:`typed`; the document may be changed meanwhile."""
+        return leaf_iterator(self.typed())
 
-    def asrefs(self, callback: Callable[[Any], Any] | None = None) -> Any:
+    def asrefs(self, callback: Callable[[JsonPointer], Any] | None = None) -> Any:
         """Return the document with each leaf replaced by its JSON pointer, or by ``callback(pointer)``."""
         data = self.copy().json()
         for pointer, _value in self.leafs():
@@ -73,12 +89,12 @@ def _items(container: Container) -> Iterable[tuple[Any, Any]]:
     return container.items() if isinstance(container, dict) else enumerate(container)
 
 
-def leaf_iterator(jsonable: object) -> Iterator[tuple[Any, Any]]:
+def leaf_iterator(jsonable: object) -> Iterator[tuple[JsonPointer, Any]]:
     """Give each leaf with its :class:`jsonpointer.JsonPointer`, in the order of the document (upstream 0.17.1)."""
-    import jsonpointer
+    from jsonpointer import JsonPointer
 
     for path, value in list(iter_leaves(jsonable)):
-        yield jsonpointer.JsonPointer.from_parts(path), value
+        yield JsonPointer.from_parts(path), value
 
 
 def map_leaves(data: object, function: Callable[[Any], Any], *, sort_keys: bool = False) -> Any:
@@ -89,57 +105,30 @@ def map_leaves(data: object, function: Callable[[Any], Any], *, sort_keys: bool 
     :param sort_keys: sort the keys of each mapping, which must be strings.
     :raises ParameterError: the document is nested too deeply.
     """
-    if not isinstance(data, CONTAINERS):
-        return function(data)
     try:
-        return _mapped(data, function, sort_keys)
+        return rebuilt(data, function, lambda mapping: dict(sorted(mapping.items())) if sort_keys else mapping)
     except RecursionError:
         raise ParameterError(TOO_DEEP) from None
 
 
-def _mapped(data: Container, function: Callable[[Any], Any], sort_keys: bool) -> Any:
-    # Loops, not comprehensions: those take up a second level of the recursion limit before Python 3.12.
-    if isinstance(data, dict):
-        result = {}
-        for key in sorted(data) if sort_keys else data:
-            value = data[key]
-            if isinstance(value, CONTAINERS):
-                result[key] = _mapped(value, function, sort_keys)
-            else:
-                result[key] = value if value is None or value is False else function(value)
-        return result
-    items = []
-    for value in data:
-        if isinstance(value, CONTAINERS):
-            items.append(_mapped(value, function, sort_keys))
-        else:
-            items.append(value if value is None or value is False else function(value))
-    return items
+def rebuilt(data: object, leaf: Callable[[Any], Any], mapping: Callable[[dict[Any, Any]], Any]) -> Any:
+    """Return a document made anew, from its leaves upwards; see :func:`map_leaves`.
 
-
-def sorted_copy(data: object) -> JSON:
-    """Return a copy with the keys of every mapping sorted."""
-    if isinstance(data, dict):
-        result = {}
-        for key in sorted(data):
-            value = data[key]
-            result[key] = sorted_copy(value) if isinstance(value, (dict, list)) else value
-        return result
-    if isinstance(data, list):
-        items = []
-        for value in data:
-            items.append(sorted_copy(value) if isinstance(value, (dict, list)) else value)  # noqa: PERF401
-        return items
-    return data
+    :param mapping: given each mapping, its values made anew, to return what takes its place.
+    :raises RecursionError: the document is nested too deeply.
+    """
+    if not isinstance(data, CONTAINERS):
+        return leaf(data)
+    # A loop, not a comprehension: that takes up a second level of the recursion limit before Python 3.12.
+    made: Any = {} if isinstance(data, dict) else [None] * len(data)
+    for key, value in _items(data):
+        made[key] = value if value is None or value is False else rebuilt(value, leaf, mapping)
+    return mapping(made) if isinstance(data, dict) else made
 
 
 def plain_copy(data: object) -> Any:
     """Return a copy that shares no container with the original; what is not a dict or list is kept as it is."""
-    return map_leaves(data, _same) if isinstance(data, CONTAINERS) else data
-
-
-def _same(value: object) -> Any:
-    return value
+    return map_leaves(data, lambda leaf: leaf)
 
 
 def key_text(key: object) -> str:

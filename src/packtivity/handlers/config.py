@@ -34,29 +34,24 @@ class packconfig:
     def __init__(self, **kwargs: Any) -> None:
         self.handler_selection: dict[str, Any] = kwargs
         file = settings.current().sync_config_file
-        if file:
-            self.handler_selection.update(_selection_from(file))
+        if not file:
+            return
+        selection = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
+        chosen = list(selection.values()) if isinstance(selection, dict) else [None]
+        if not all(isinstance(each, dict) and all(isinstance(name, str) for name in each.values()) for each in chosen):
+            raise ConfigurationError(
+                f"PACKTIVITY_SYNCCONFIGFILE: {file} is not a mapping of mappings of names",
+                hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
+            )
+        kwargs.update(selection)
 
     def get_impl(self, category: str, handler: str) -> str:
         """Return the name of the implementation chosen for ``handler``, ``default`` when none was."""
-        selected = self.handler_selection.get(category) or {}
-        chosen: str = selected.get(handler, DEFAULT)
-        return chosen
+        return str((self.handler_selection.get(category) or {}).get(handler, DEFAULT))
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``packconfig(**document)`` makes again."""
         return dict(self.handler_selection)
-
-
-def _selection_from(file: str) -> dict[str, dict[str, str]]:
-    selection = settings.read_yaml("PACKTIVITY_SYNCCONFIGFILE", file)
-    names = selection.values() if isinstance(selection, dict) else [None]
-    if not all(isinstance(chosen, dict) and all(isinstance(name, str) for name in chosen.values()) for chosen in names):
-        raise ConfigurationError(
-            f"PACKTIVITY_SYNCCONFIGFILE: {file} is not a mapping of mappings of names",
-            hint="Write `{category: {type: implementation}}`, as in `publisher: {frompar-pub: mine}`.",
-        )
-    return {str(category): chosen for category, chosen in selection.items()}
 
 
 class container_config:
@@ -76,9 +71,7 @@ class container_config:
 
     def pull_software(self) -> bool:
         """Return whether images may be pulled."""
-        if settings.current().docker_nopull:
-            return False
-        return bool(self.config.get("pull_images", True))
+        return not settings.current().docker_nopull and bool(self.config.get("pull_images", True))
 
     def pull_policy(self) -> str:
         """Return ``missing``, ``always`` or ``never``.
@@ -107,11 +100,13 @@ class container_config:
         """
         from packtivity.runtimes.resources import read_limits  # which a plain process does not need
 
-        chosen = settings.current()
-        cpus = self._chosen("cpus", chosen.container_cpus)
-        memory = self._chosen("memory", chosen.container_memory)
-        gpus = self._chosen("gpus", chosen.container_gpus)
-        return read_limits(cpus, memory, gpus, spec)
+        usual = settings.current()
+        return read_limits(
+            self._chosen("cpus", usual.container_cpus),
+            self._chosen("memory", usual.container_memory),
+            self._chosen("gpus", usual.container_gpus),
+            spec,
+        )
 
     def network(self) -> str | None:
         """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""
@@ -136,10 +131,7 @@ class container_config:
 
         :raises ConfigurationError: what was chosen is no list of paths.
         """
-        chosen = self.config.get("image_dir") or ()
-        if isinstance(chosen, str) or not all(isinstance(path, str) for path in chosen):
-            raise ConfigurationError(f"image_dir: expected a list of paths, not {chosen!r}")
-        return (*chosen, *settings.current().image_dirs, self.cvmfs_location())
+        return (*_texts(self.config, "image_dir", "paths"), *settings.current().image_dirs, self.cvmfs_location())
 
     def locked(self) -> Mapping[str, str] | None:
         """Return the digest each image must have; ``None`` when any will do."""
@@ -225,15 +217,14 @@ class ExecutionConfig:
         given |= {"grace": grace, "retries": retries}
         self.config = {**(config or {}), **{key: value for key, value in given.items() if value is not None}}
         self.container_config = container_config(self.config.get("containers"))
-        self.timeout: float | None = _seconds(self.config, "timeout", None)
-        self.grace: float = _seconds(self.config, "grace", GRACE) or 0.0
-        self.retries = _count(self.config, "retries")
+        self.timeout: float | None = _seconds(self.config, "timeout")
+        self.grace: float = GRACE if self.config.get("grace") is None else _seconds(self.config, "grace") or 0.0
+        self.retries: int = self.config.get("retries") or 0
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            raise ConfigurationError(f"retries: expected a whole number, not {self.retries!r}")
         self.clean_env = bool(self.config.get("clean_env", False))
-        self.pass_env: tuple[str, ...] = _names(self.config, "pass_env")
-        self.reporter = reporter
-        self.warn = warn
-        self.interaction = interaction
-        self.cancel = cancel
+        self.pass_env: tuple[str, ...] = _texts(self.config, "pass_env", "names")
+        self.reporter, self.warn, self.interaction, self.cancel = reporter, warn, interaction, cancel
 
     @property
     def strict(self) -> bool:
@@ -273,24 +264,17 @@ class ExecutionConfig:
         return {**self.config, **({"pass_env": list(self.pass_env)} if "pass_env" in self.config else {})}
 
 
-def _seconds(config: Mapping[str, Any], key: str, default: float | None) -> float | None:
+def _seconds(config: Mapping[str, Any], key: str) -> float | None:
     value = config.get(key)
     if value is None:
-        return default
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ConfigurationError(f"{key}: expected a number of seconds, not {value!r}")
     return float(value)
 
 
-def _count(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key) or 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{key}: expected a whole number, not {value!r}")
-    return value
-
-
-def _names(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _texts(config: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
     value = config.get(key) or ()
     if isinstance(value, str) or not all(isinstance(name, str) for name in value):
-        raise ConfigurationError(f"{key}: expected a list of names, not {value!r}")
+        raise ConfigurationError(f"{key}: expected a list of {what}, not {value!r}")
     return tuple(value)

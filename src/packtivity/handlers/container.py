@@ -7,9 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
-from packtivity.errors import TaskFailed
 from packtivity.files import write_json
-from packtivity.handlers.running import check, log_completed, log_execution
 from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
@@ -17,7 +15,7 @@ from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, understand
-from packtivity.tasklog import run_log, step_log
+from packtivity.tasklog import run_log
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:
@@ -42,37 +40,16 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     return with_credentials(execution, resources, warn)
 
 
-def execute_container(
-    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None
-) -> Completed | None:
+def run(
+    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None, step: Logger
+) -> tuple[Completed, str | None, bool]:
     """Run a planned container, its output going to the log of the topic ``run``.
 
+    :returns: how it ended, the path of that log, and whether it was killed because memory ran out.
     :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
-    :raises TaskFailed: the task ended with an exit code other than 0.
-    :raises TaskTimeout: it ran longer than it may.
     """
-    with step_log(config, metadata, state) as step:
-        log_execution(step, execution)
-        if config.dry_run():
-            step.info("dry run: not run in %s", execution.image)
-            return None
-        runtime = choose(config.container_config.runtime())
-        watch = _supervision(config, metadata, state, step)
-        with run_log(config, metadata, state, "run") as log:
-            ended = supervise.run_container(runtime, execution, log, watch)
-            written = log.path if log is not None else None
-        _log_image(step, runtime, ended)
-        log_completed(step, ended.completed)
-        _keep(runtime, ended, state, metadata)
-        _refuse_out_of_memory(runtime, execution, ended, written)
-        check(execution, ended.completed, written)
-        return ended.completed
-
-
-def _supervision(
-    config: ExecutionConfig, metadata: Metadata | None, state: State | None, step: Logger
-) -> supervise.Supervision:
-    return supervise.Supervision(
+    runtime = choose(config.container_config.runtime())
+    watch = supervise.Supervision(
         say=step.info,
         pull_log=lambda: run_log(config, metadata, state, "pull"),
         reporter=config.reporter,
@@ -81,22 +58,25 @@ def _supervision(
         policy=config.container_config.pull_policy(),
         locked=config.container_config.locked(),
     )
-
-
-def _log_image(step: Logger, runtime: Runtime, ended: supervise.Ended) -> None:
-    digest = ended.image.digest or ended.image.identifier or "without a digest"
-    notes.current().image = ended.image.note()
-    step.info("image: %s (%s) with %s", ended.image.reference, digest, runtime.name)
+    with run_log(config, metadata, state, "run") as log:
+        ended = supervise.run_container(runtime, execution, log, watch)
+        written = log.path if log is not None else None
+    image, out_of_memory = ended.image, supervise.is_out_of_memory(runtime, execution, ended)
+    notes.current().image = image.note()
+    if out_of_memory:
+        notes.current().out_of_memory = True
+    digest = image.digest or image.identifier or "without a digest"
+    step.info("image: %s (%s) with %s", image.reference, digest, runtime.name)
     step.debug("container command: %s", shlex.join(ended.argv))
+    _keep(runtime, ended, state, metadata)
+    return ended.completed, written, out_of_memory
 
 
 def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadata: Metadata | None) -> None:
     """Write down beside the logs what was run, all at once."""
-    log = log_path(metadata, state, "run")
+    log, image = log_path(metadata, state, "run"), ended.image
     if log is None or not os.path.isdir(os.path.dirname(log)):
         return
-    path = log.removesuffix(".run.log") + ".container.json"
-    image = ended.image
     note = {
         "image": image.reference,
         "digest": image.digest or None,
@@ -106,23 +86,7 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadat
         "started": ended.completed.started,
         "ended": ended.completed.ended,
     }
-    write_json(path, note)
-
-
-def _refuse_out_of_memory(runtime: Runtime, execution: Execution, ended: supervise.Ended, written: str | None) -> None:
-    if not supervise.is_out_of_memory(runtime, execution, ended):
-        return
-    notes.current().out_of_memory = True
-    limit = execution.limits.memory
-    of = f" of {limit / 2**20:.0f} MiB" if limit else ""
-    raise TaskFailed(
-        f"the task ran out of memory{of} and was killed" + (f"\nAll output: {written}" if written else ""),
-        returncode=ended.completed.returncode,
-        command=execution.argv,
-        output=ended.completed.tail.decode("utf-8", "replace"),
-        log=written,
-        hint="Give it more (--memory)." if limit else "Run it on a machine with more memory.",
-    )
+    write_json(log.removesuffix(".run.log") + ".container.json", note)
 
 
 # --- for plug-ins ----------------------------------------------------------------------------------------------

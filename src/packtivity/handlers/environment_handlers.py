@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity.datamodel import plain
 from packtivity.errors import ParameterError
-from packtivity.handlers.templates import Values, fill, given
+from packtivity.handlers.process_handlers import Values, fill
 from packtivity.registry import DEFAULT, Registry
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ def docker_encapsulated(environment: Part, parameters: ParametersLike, state: St
     if built.get("par_mounts"):
         document = plain(parameters, state)
         built["par_mounts"] = [_mounted(mount, document, at) for at, mount in enumerate(built["par_mounts"])]
-    if built.get("workdir") is not None:
-        built["workdir"] = _contextualized(built["workdir"], state)
+    if built.get("workdir") is not None and state is None:
+        built["workdir"] = fill(built["workdir"], Values((), {}), "environment.workdir")
+    elif built.get("workdir") is not None and state is not None:
+        try:
+            built["workdir"] = state.contextualize_value(built["workdir"])
+        except ParameterError as error:
+            error.message = f"environment.workdir: {error.message}"
+            error.args = (error.message,)
+            raise
     return built
 
 
-def _contextualized(workdir: str, state: State | None) -> Any:
-    if state is None:
-        return fill(workdir, Values((), {}), "environment.workdir")
-    try:
-        return state.contextualize_value(workdir)
-    except ParameterError as error:
-        raise given(error, "environment.workdir") from None
-
-
 def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:
+    import jq
+
     for key in ("jqscript", "mountpath"):
         if key not in mount:  # the schema, which is upstream's, lets it be left out
             raise ParameterError(
@@ -71,21 +71,14 @@ def _mounted(mount: dict[str, Any], document: JSON, at: int) -> dict[str, Any]:
                 hint="Each entry needs jqscript (what to write) and mountpath (the file to write it to).",
             )
     program = mount["jqscript"]
-    try:
-        content = _printed(program, document)
+    try:  # one JSON value a line, byte for byte as upstream 0.17.1 wrote it
+        content = str(jq.compile(program).input(text=dumps(document)).text())
     except ValueError as error:
         raise ParameterError(
             f"environment.par_mounts[{at}].jqscript: jq program {program!r}: {str(error).strip()}",
             hint="Try it on the parameter document with the jq command.",
         ) from None
     return {**{key: value for key, value in mount.items() if key != "jqscript"}, "mountcontent": content}
-
-
-def _printed(program: str, document: JSON) -> str:
-    """Return all that a jq program gives, one JSON value a line, byte for byte as upstream 0.17.1 wrote it."""
-    import jq
-
-    return str(jq.compile(program).input(text=dumps(document)).text())
 
 
 @environment("localproc-env")

@@ -6,13 +6,17 @@ has succeeded and raises when it has not.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from packtivity.handlers.running import check, ending, execute
+from packtivity import notes
+from packtivity.handlers.endings import check, ending
+from packtivity.logfiles import mkdir_p
 from packtivity.registry import Registry
+from packtivity.runtimes import process
 from packtivity.runtimes.plan import plan_local, shell_argv
 from packtivity.settings import caller_environment
-from packtivity.tasklog import step_log
+from packtivity.tasklog import run_log, step_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from packtivity.handlers.config import ExecutionConfig
-    from packtivity.types import Execution, Job, Metadata, Part, State
+    from packtivity.types import Completed, Execution, Job, Metadata, Part, State
 
     Executor = Callable[[ExecutionConfig, Part, State | None, Job, Metadata | None], Any]
 
@@ -64,47 +68,112 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     :raises EnvironmentUnavailable: the environment is not there.
     """
     kind = environment["environment_type"]
-    if kind == "localproc-env" and not _is_manual(job, environment):
-        return _plan_local(config, environment, state, job)
+    if "instructions" in job:
+        return None
+    if kind == "localproc-env":
+        return plan_local(job, environment, state, config, caller_environment() if config.clean_env else None)
     if kind == "docker-encapsulated":
         planned: Execution = _containers().plan(config, environment, state, job)
         return planned
     return None
 
 
+def execute(
+    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None
+) -> Completed | None:
+    """Run what was planned, output going to the log of the topic ``run``; log and run nothing when it is a dry run.
+
+    :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
+    :raises TaskFailed: it ended with an exit code other than 0.
+    :raises TaskTimeout: it ran longer than it may.
+    :raises StateError: the work directory cannot be made, or a log not written.
+    """
+    with step_log(config, metadata, state) as step:
+        _log_execution(step, execution)
+        if config.dry_run():
+            step.info("dry run: not run" + (f" in {execution.image}" if execution.image else ""))
+            return None
+        out_of_memory = False
+        if execution.image is None:
+            completed, written = _run_process(execution, config, state, metadata)
+        else:
+            completed, written, out_of_memory = _containers().run(execution, config, state, metadata, step)
+        notes.current().completed = completed
+        step.info(
+            "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
+            ending(completed.returncode),
+            completed.ended - completed.started,
+            completed.cpu,
+            completed.max_rss / 1e6,
+            completed.output_bytes,
+        )
+        check(execution, completed, written, out_of_memory=out_of_memory)
+        return completed
+
+
+def _log_execution(step: Logger, execution: Execution) -> None:
+    """Log what is about to run; values of variables are left out."""
+    notes.current().execution = execution
+    step.info("running: %s", shlex.join(execution.argv))
+    if execution.stdin:
+        step.debug("standard input:\n%s", execution.stdin.decode("utf-8", "replace"))
+    if execution.workdir:
+        step.debug("in directory: %s", execution.workdir)
+    if not execution.inherit_env or execution.env:
+        kind = "added to the caller's environment" if execution.inherit_env else "clean environment"
+        step.debug("%s: %s", kind, ", ".join(sorted(execution.env)) or "nothing")
+
+
+def _run_process(
+    execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None
+) -> tuple[Completed, str | None]:
+    """Run a plain process; returns how it ended, and the path of the log."""
+    if execution.workdir is not None:
+        mkdir_p(execution.workdir)
+    with run_log(config, metadata, state) as log:
+        written = None if log is None else log.path
+        try:
+            completed = process.run(
+                execution,
+                log=log,
+                reporter=config.reporter,
+                grace=config.grace,
+                cancel=config.cancel,
+                keep=notes.current().held,
+                noted=True,
+            )
+        except KeyboardInterrupt as interrupt:
+            process.note_end(interrupt, written)
+            raise
+        return completed, written
+
+
 # --- executors -------------------------------------------------------------------------------------------------
 
 
 @executor("localproc-env")
-def localproc_env(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
-) -> None:
-    """Run a plain process in the first read-write directory, which is made when it is missing.
-
-    :raises TaskFailed: it ended with an exit code other than 0.
-    :raises TaskTimeout: it ran longer than ``config.timeout``.
-    """
-    if _is_manual(job, environment):
-        _carry_out(config, environment, state, job, metadata)
-    else:
-        execute(_plan_local(config, environment, state, job), config, state, metadata)
-
-
 @executor("docker-encapsulated")
-def docker_enc_handler(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
-) -> None:
-    """Run a container.
+@executor("manual-instructions-env")
+def run(config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None) -> None:
+    """Run a plain process in the first read-write directory, which is made when it is missing, or a container, or ask a person.
 
-    :raises EnvironmentUnavailable: no container tool works here, or the image cannot be had.
-    :raises TaskFailed: the task ended with an exit code other than 0.
+    :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or there is nobody to ask.
+    :raises TaskFailed: it ended with an exit code other than 0, or the person reports a failure.
     :raises TaskTimeout: it ran longer than ``config.timeout``.
     """
-    if _is_manual(job, environment):
-        _carry_out(config, environment, state, job, metadata)
-    else:
-        container = _containers()
-        container.execute_container(container.plan(config, environment, state, job), config, state, metadata)
+    planned = plan(config, environment, state, job)
+    if planned is not None:
+        execute(planned, config, state, metadata)
+        return
+    from packtivity.handlers.manual import carry_out  # the door to a person
+
+    with step_log(config, metadata, state) as log:
+        if config.dry_run():
+            log.info("dry run: a person is not asked to carry out the step")
+            return
+        log.info("a person carries out the step")
+        carry_out(job, environment, state, config.interaction)
+        log.info("the person says that it is done")
 
 
 @executor("noop-env")
@@ -121,18 +190,6 @@ def noop_env(
         log.info("would be running this job: %s", job)
 
 
-@executor("manual-instructions-env")
-def manual_env(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
-) -> None:
-    """Ask a person to do it.
-
-    :raises EnvironmentUnavailable: there is nobody to ask.
-    :raises TaskFailed: the person reports a failure.
-    """
-    _carry_out(config, environment, state, job, metadata)
-
-
 @executor("test-env")
 def test_process(
     config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
@@ -143,25 +200,3 @@ def test_process(
         log.info("job:  %s", job)
         log.info("env:  %s", environment)
         log.info("state %s", state)
-
-
-def _is_manual(job: Job, environment: Part) -> bool:
-    return "instructions" in job or environment["environment_type"] == "manual-instructions-env"
-
-
-def _carry_out(
-    config: ExecutionConfig, environment: Part, state: State | None, job: Job, metadata: Metadata | None
-) -> None:
-    from packtivity.handlers.manual import carry_out  # the door to a person
-
-    with step_log(config, metadata, state) as log:
-        if config.dry_run():
-            log.info("dry run: a person is not asked to carry out the step")
-            return
-        log.info("a person carries out the step")
-        carry_out(job, environment, state, config.interaction)
-        log.info("the person says that it is done")
-
-
-def _plan_local(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
-    return plan_local(job, environment, state, config, caller_environment() if config.clean_env else None)

@@ -113,22 +113,16 @@ def _description(job: Mapping[str, Any], environment: Mapping[str, Any], state: 
 
 
 def _wait(person: Interaction) -> None:
-    while True:
-        answer = person.ask("Type y when it is done, f if it failed: ").strip().lower()
-        if answer in _DONE:
-            return
+    while (answer := person.ask("Type y when it is done, f if it failed: ").strip().lower()) not in _DONE:
         if answer in _FAILED:
-            _fail(person.ask("What went wrong? ").strip())
-
-
-def _fail(reason: str) -> None:
-    raise TaskFailed(
-        f"the person who carried out the step reports a failure: {reason or 'no reason given'}",
-        returncode=1,
-        command=["manual"],
-        output=reason,
-        hint="Mend the cause and run the step again.",
-    )
+            reason = person.ask("What went wrong? ").strip()
+            raise TaskFailed(
+                f"the person who carried out the step reports a failure: {reason or 'no reason given'}",
+                returncode=1,
+                command=["manual"],
+                output=reason,
+                hint="Mend the cause and run the step again.",
+            )
 
 
 def ask_for_json(instructions: str, interaction: Interaction | None = None) -> JSON:
@@ -142,74 +136,54 @@ def ask_for_json(instructions: str, interaction: Interaction | None = None) -> J
     """
     person = Terminal() if interaction is None else interaction
     person.show(instructions)
-    asked = False
+    anything = person.available()
     try:
         while True:
-            text = _read_document(person)
-            asked = True
-            document = _parse(text, person)
+            text = person.ask("Enter JSON data to publish: ")
+            anything = True
+            document = _read_document(text, person)
             if document:
                 person.show(f"got:\n{_shown(document[0])}")
                 if person.ask("publish? (y/N) ").strip().lower() in {"y", "yes"}:
                     return document[0]
     except EOFError:
-        raise _ended(asked or person.available()) from None
+        if anything:
+            raise PublishError(
+                "the input ended before a JSON document to publish was typed and confirmed",
+                hint="Run it again, type the document and answer y.",
+            ) from None
+        raise EnvironmentUnavailable(
+            "a person types what this step publishes, and there is no terminal to ask one at",
+            hint="Run it at a terminal, or pipe the JSON document and a line `y` into standard input.",
+        ) from None
 
 
-def _ended(anything: bool) -> PublishError | EnvironmentUnavailable:
-    if anything:
-        return PublishError(
-            "the input ended before a JSON document to publish was typed and confirmed",
-            hint="Run it again, type the document and answer y.",
-        )
-    return EnvironmentUnavailable(
-        "a person types what this step publishes, and there is no terminal to ask one at",
-        hint="Run it at a terminal, or pipe the JSON document and a line `y` into standard input.",
-    )
+def _read_document(text: str, person: Interaction) -> tuple[JSON] | None:
+    """Read lines until they are JSON, or cannot become JSON any more, or one is empty.
 
-
-def _read_document(person: Interaction) -> str:
-    """Read lines until they are JSON, or cannot become JSON any more, or one is empty."""
-    text = person.ask("Enter JSON data to publish: ")
-    while _is_unfinished(text):
-        line = person.ask("... ")
-        if not line.strip():
-            break
-        text = f"{text}\n{line}"
-    return text
-
-
-def _is_unfinished(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        return bool(text.strip()) and error.pos >= len(text.rstrip())
-    except RecursionError:
-        return False
-    return False
-
-
-def _parse(text: str, person: Interaction) -> tuple[JSON] | None:
-    """Return the document in a tuple, because the document itself may be null; show what is wrong otherwise."""
-    try:
-        return (json.loads(text, parse_constant=_refuse_constant),)
-    except json.JSONDecodeError as error:
-        person.show(_marked(error.doc, error.lineno, error.colno, error.msg))
-    except ValueError as error:
-        person.show(f"This is not JSON: {error}. Please type it again.")
-    except RecursionError:
-        person.show("This document is nested too deeply. Please type it again.")
-    return None
+    :param text: the first line.
+    :returns: the document in a tuple, because it may be null; None after it was shown what is wrong.
+    """
+    while True:
+        try:
+            return (json.loads(text, parse_constant=_refuse_constant),)
+        except json.JSONDecodeError as error:
+            unfinished = text.strip() and error.pos >= len(text.rstrip())
+            if unfinished and (line := person.ask("... ")).strip():
+                text = f"{text}\n{line}"
+                continue
+            shown, caret = error.doc.split("\n")[error.lineno - 1], " " * (error.colno - 1) + "^"
+            wrong = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}\n  {shown}\n  {caret}\nPlease"
+        except ValueError as error:
+            wrong = f"is not JSON: {error}. Please"
+        except RecursionError:
+            wrong = "document is nested too deeply. Please"
+        person.show(f"This {wrong} type it again.")
+        return None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
-
-
-def _marked(text: str, line: int, column: int, message: str) -> str:
-    shown = (text.split("\n") or [""])[line - 1]
-    caret = " " * (column - 1) + "^"
-    return f"This is not JSON: line {line}, column {column}: {message}\n  {shown}\n  {caret}\nPlease type it again."
 
 
 def _shown(document: JSON) -> str:

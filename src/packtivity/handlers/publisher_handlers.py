@@ -15,9 +15,9 @@ from packtivity.datamodel import document, iter_leaves, map_leaves, plain, typed
 from packtivity.datamodel.query import JqError
 from packtivity.errors import MissingParameter, ParameterError, PublishError
 from packtivity.globs import glob as find_files
-from packtivity.handlers.templates import Values, fill, values_of
+from packtivity.handlers.process_handlers import Values, fill, values_of
 from packtivity.registry import Registry, nearest
-from packtivity.spec.publishers import kind_of
+from packtivity.spec.parts import kind_of
 from packtivity.spec.yamltext import load_yaml
 from packtivity.statecontexts import LocalFSState
 
@@ -35,7 +35,7 @@ handlers = publisher.table
 def can_prepublish(publisher: Part, state: State | None) -> bool:
     """Tell whether a result can be made before the task has run.
 
-    Where :data:`~packtivity.spec.publishers.PUBLISHERS` says so; what depends on globbing needs no state, or a local one
+    Where :data:`~packtivity.spec.parts.PUBLISHERS` says so; what depends on globbing needs no state, or a local one
     (``LocalFSState`` itself) that has nothing to write in or where nothing is globbed. Of a publisher from elsewhere
     nothing is known.
     """
@@ -54,22 +54,16 @@ def frompar(publisher: Part, parameters: ParametersLike, state: State | None) ->
 
     :raises MissingParameter: a leaf names no parameter.
     """
-    values = typed(parameters, state)
-    outputmap = publisher["outputmap"]
+    values, outputmap = typed(parameters, state), publisher["outputmap"]
     try:
         return map_leaves(outputmap, lambda name: values[name])
     except (LookupError, TypeError):
-        raise _not_given(outputmap, values) from None
-
-
-def _not_given(outputmap: JSON, values: Any) -> MissingParameter:
-    """Find the leaf that names no parameter, for the message."""
-    path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
-    near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
-    hint = f"Did you mean {near!r}? " if near else ""
+        path, name = next((path, name) for path, name in iter_leaves(outputmap) if not _gives(values, name))
     from packtivity.spec.diagnostics import dotted  # which nothing that succeeds needs
 
-    return MissingParameter(
+    near = nearest(name, values) if isinstance(name, str) and isinstance(values, dict) else None
+    hint = f"Did you mean {near!r}? " if near else ""
+    raise MissingParameter(
         f"{dotted(('publisher', 'outputmap', *path))}: no parameter is called {name!r}",
         hint=f"{hint}An outputmap names parameters; for text with placeholders there is interpolated-pub.",
     )
@@ -109,21 +103,14 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
     def filled(leaf: Any) -> Any:
         if not isinstance(leaf, str):
             return leaf
-        text = fill(leaf, values, "publisher.publish")
-        path = _absolute(text, workdir) if relative else text
+        text = path = fill(leaf, values, "publisher.publish")
+        if relative:
+            directory = _needed(workdir, "relative_paths")
+            if text[:1] != directory[0]:  # upstream 0.17.1 compares the *strings*: absolute paths have a common start
+                path = os.path.join(directory, text)
         return find_files(path) or text if glob else path
 
     return map_leaves(template, filled)
-
-
-def _absolute(text: str, workdir: str | None) -> str:
-    """Put the work directory before a text that does not begin like it.
-
-    Upstream 0.17.1 asks for the common prefix of the two *strings*: every absolute path has one.
-    """
-    if workdir is None:
-        raise _no_workdir("relative_paths")
-    return text if text and text[0] == workdir[0] else os.path.join(workdir, text)
 
 
 @publisher("fromparjq-pub")
@@ -171,18 +158,13 @@ def _workdir(state: State | None) -> str | None:
     return str(state.readwrite[0]) if state and state.readwrite else None
 
 
-def _required_workdir(state: State | None, why: str) -> str:
-    workdir = _workdir(state)
+def _needed(workdir: str | None, why: str) -> str:
     if workdir is None:
-        raise _no_workdir(why)
+        raise PublishError(
+            f"publisher: {why} needs a work directory, and this task has no read-write directory",
+            hint="Give one with -w DIR.",
+        )
     return workdir
-
-
-def _no_workdir(why: str) -> PublishError:
-    return PublishError(
-        f"publisher: {why} needs a work directory, and this task has no read-write directory",
-        hint="Give one with -w DIR.",
-    )
 
 
 @publisher("fromglob-pub")
@@ -191,7 +173,7 @@ def fromglob(publisher: Part, parameters: ParametersLike, state: State | None) -
 
     :raises PublishError: there is no work directory.
     """
-    workdir = _required_workdir(state, "fromglob-pub")
+    workdir = _needed(_workdir(state), "fromglob-pub")
     return {publisher["outputkey"]: find_files(f"{workdir}/{publisher['globexpression']}")}
 
 
@@ -201,7 +183,7 @@ def fromyaml(publisher: Part, parameters: ParametersLike, state: State | None) -
 
     :raises PublishError: no such file, unreadable, not YAML, or not JSON data; with the position.
     """
-    file = f"{_required_workdir(state, 'fromyaml-pub')}/{publisher['yamlfile']}"
+    file = f"{_needed(_workdir(state), 'fromyaml-pub')}/{publisher['yamlfile']}"
     try:
         mode = os.stat(file).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe or a device could be read for ever

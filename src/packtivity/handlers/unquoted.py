@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packtivity.datamodel import typed
-from packtivity.handlers.templates import joined, values_of
+from packtivity.handlers.process_handlers import values_of
 from packtivity.interpolate import TemplateError, placeholders
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ def unquoted_values(process: Part, parameters: ParametersLike, state: State | No
         return ""
     if key == "script" and not (interpreter and os.path.basename(interpreter[0]) in SHELLS):
         return ""
-    names: dict[str, Any] = dict(joined(values_of(typed(parameters, state))).names)
+    names = values_of(typed(parameters, state)).names
     try:
         found = list(placeholders(template))
     except TemplateError:
         return ""
     for placeholder in found:
         value = names.get(placeholder.name)
-        steering = _STEERS.search(_QUOTED.sub("", value)) if isinstance(value, str) else None
+        text = " ".join(map(str, value)) if isinstance(value, list) else value
+        steering = _STEERS.search(_QUOTED.sub("", text)) if isinstance(text, str) else None
         if steering and placeholder.field == placeholder.name and not _in_quotes(template[: placeholder.start]):
             line = template.count("\n", 0, placeholder.start) + 1
             place = f"process.{key}, line {line}" if "\n" in template.rstrip("\n") else f"process.{key}"

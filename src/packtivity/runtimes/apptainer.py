@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import ParameterError
 from packtivity.runtimes.base import Launch, Runtime, mount_value, with_variables
+from packtivity.runtimes.cgroup import text
 from packtivity.runtimes.images import is_loopback, parse
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ class Apptainer(Runtime):
     name = "apptainer"
     install = "https://apptainer.org/docs/admin/main/installation.html"
     runs_folders = True
-    runs_sif = True
     has_store = False
     needs_scratch = True
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}
@@ -32,9 +32,10 @@ class Apptainer(Runtime):
         """Say whether this kernel lets ordinary users make containers (or a setuid helper does)."""
         if self.host.uid == 0 or any(os.path.exists(f"/usr/libexec/{tool}/bin/starter-suid") for tool in _SUID_TOOLS):
             return ""
-        return next(
-            (f"user namespaces are disabled ({switch} is {off})" for switch, off in _SWITCHES if _says(switch, off)), ""
+        switches = (
+            f"user namespaces are disabled ({path} is {off})" for path, off in _SWITCHES if text(path).strip() == off
         )
+        return next(switches, "")
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
@@ -94,14 +95,11 @@ class Apptainer(Runtime):
         if limits.memory is not None:
             yield from ("--memory", str(limits.memory), "--memory-swap", str(limits.memory))
         if limits.gpus is not None:
-            yield self._gpu_option()
-
-    def _gpu_option(self) -> str:
-        # Without a GPU the tool takes these options, warns at most, and runs the task.
-        option = {"nvidia": "--nv", "amd": "--rocm"}.get(self.host.gpu)
-        if option is None:
-            raise self.refusal("give the task a GPU: there is none here", "Leave --gpus away, or run it elsewhere.")
-        return option
+            # Without a GPU the tool takes these options, warns at most, and runs the task.
+            option = {"nvidia": "--nv", "amd": "--rocm"}.get(self.host.gpu)
+            if option is None:
+                raise self.refusal("give the task a GPU: there is none here", "Leave --gpus away, or run it elsewhere.")
+            yield option
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return ``apptainer pull FILE IMAGE``."""
@@ -115,14 +113,6 @@ _SWITCHES = (
     ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
     ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
 )
-
-
-def _says(switch: str, value: str) -> bool:
-    try:
-        with open(switch, encoding="ascii") as file:
-            return file.read().strip() == value
-    except OSError:
-        return False
 
 
 def _home(launch: Launch) -> str:

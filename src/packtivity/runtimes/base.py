@@ -79,24 +79,20 @@ class Runtime:
     name: ClassVar[str]
     install: ClassVar[str]
     """How to install it."""
-    tested: ClassVar[bool] = True
-    """Whether the project's tests run it for real, and not only hold its arguments."""
     runs_folders: bool = False
     """Whether a folder can be an image."""
-    runs_sif: ClassVar[bool] = False
-    """Whether a SIF file can be an image."""
     has_store: ClassVar[bool] = True
-    """Whether the tool keeps images itself; else they are SIF files in our cache."""
+    """Whether the tool keeps images itself; else they are SIF files, ours in our cache."""
     needs_scratch: ClassVar[bool] = False
     is_child: ClassVar[bool] = True
-    """Whether a task is a process below the tool's, so that the system counts what it takes as the tool's."""
-    networks: ClassVar[frozenset[str]] = frozenset(("none", "host"))
+    """Whether a task is the caller's own process below the tool's.
+
+    The system then counts what it takes as the tool's; else it may run as another user, to whom what it writes belongs.
+    """
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {}
     """Exit codes by which the tool says that it could not start a container, which a task may have as well; with what the
     line begins in which it then says why."""
 
-    changes_user: ClassVar[bool] = False
-    """Whether a task may run as another user, to whom what it writes then belongs (unless ids are mapped)."""
     inits: ClassVar[tuple[str, ...]] = ()
     """Where the init program that the tool gives to containers may be."""
     check_arguments: ClassVar[tuple[str, ...]] = ()
@@ -111,14 +107,9 @@ class Runtime:
     # --- the machine ---
 
     @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether there is an init program for containers."""
-        return any(map(os.path.exists, cls.inits))
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether root inside a container is the caller outside."""
-        return False
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:  # noqa: ARG003
+        """Return whether there is an init program for containers, and whether root inside is the caller outside."""
+        return any(map(os.path.exists, cls.inits)), False
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return why the tool cannot work here, as far as a glance shows; empty when nothing speaks against it."""

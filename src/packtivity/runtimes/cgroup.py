@@ -57,7 +57,7 @@ def text(path: str) -> str:
     """Return what a file of the kernel's says; empty when it is not there or not ours to read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read().decode("ascii", "replace")
+            return file.read().decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
 
@@ -107,11 +107,8 @@ class Group:
 
     def first_process(self) -> int:
         """Return a descriptor that becomes readable when its first process ends; -1 when none is available."""
-        pids = sorted(int(pid) for pid in text(f"{_base(self._root)}/{self._path}/cgroup.procs").split())
-        try:
-            return os.pidfd_open(pids[0])
-        except (AttributeError, IndexError, OSError):  # in a namespace of its own, or not Linux 5.3
-            return -1
+        pids = text(f"{_base(self._root)}/{self._path}/cgroup.procs").split()
+        return open_process(min(pids, key=int, default="0"))
 
     def usage(self) -> Usage | None:
         """Return what it has used so far; None when it is gone."""
@@ -138,6 +135,14 @@ class Group:
         read, written = _summed(text(f"{self._root}/blkio/{self._path}/blkio.throttle.io_service_bytes"), _version_1_io)
         killed = _fields(text(f"{self._root}/memory/{self._path}/memory.oom_control")).get("oom_kill")
         return Usage("cgroup", cpu / 1e9, peak, read, written, killed)
+
+
+def open_process(pid: str) -> int:
+    """Return a descriptor of a process; -1 when none is available: in a namespace of its own, or not Linux 5.3."""
+    try:
+        return os.pidfd_open(int(pid))
+    except (AttributeError, OSError):
+        return -1
 
 
 def _number(text: str) -> int | None:

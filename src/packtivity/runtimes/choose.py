@@ -1,4 +1,4 @@
-"""Chooses the container tool: the one requested, or the first that works here.
+"""Chooses the container tool: the one requested, or the first that works here; and runs tools for what they print.
 
 Looking is cheap (files, one connection to a socket), because every run does it; :mod:`packtivity.runtimes.doctor`
 looks closely.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import settings
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable
 from packtivity.registry import nearest
+from packtivity.runtimes import process
 from packtivity.runtimes.apptainer import Apptainer, Singularity
 from packtivity.runtimes.base import Host, Runtime
 from packtivity.runtimes.hpc import Shifter, Udocker
 from packtivity.runtimes.oci import Docker, Podman, PodmanHPC
+from packtivity.types import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,21 +57,17 @@ def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runti
     :raises EnvironmentUnavailable: it cannot be used, or none can; the message says what was tried and why it failed.
     """
     caller = settings.caller_environment() if caller is None else caller
-    if wanted:
-        runtime = named(wanted, caller)
-        reason = trouble(runtime, caller)
-        if reason:
-            absent = find_program(runtime.program, caller) is None
-            hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
-            raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
-        return runtime
     tried = []
-    for name in ORDER:
+    for name in [wanted] if wanted else ORDER:
         runtime = named(name, caller)
         reason = trouble(runtime, caller)
         if not reason:
             return runtime
         tried.append(f"  {name}: {reason}")
+    if wanted:
+        absent = find_program(runtime.program, caller) is None
+        hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
+        raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
     raise EnvironmentUnavailable(
         "this task runs in a container, and no container tool works here. Tried:\n" + "\n".join(tried),
         hint="Install podman (or docker, or apptainer), or look closer with: packtivity doctor",
@@ -98,23 +97,44 @@ def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:
 
 def find_program(program: str, caller: Mapping[str, str]) -> str | None:
     """Return where a program is, as the system would find it."""
-    folders = [""] if "/" in program else caller.get("PATH", os.defpath).split(os.pathsep)
-    for folder in folders:
-        path = os.path.join(folder, program)
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            return path
-    return None
+    return shutil.which(program, path=caller.get("PATH", os.defpath))
+
+
+class Reply(NamedTuple):
+    """What a program printed.
+
+    :ivar code: exit code; 127 when it does not exist, 124 when it took too long.
+    :ivar text: the end of its standard output and error, decoded for reading.
+    """
+
+    code: int
+    text: str
+
+
+def probe(argv: tuple[str, ...], timeout: float = 60.0) -> Reply:
+    """Run a tool for what it prints; a missing one or a time-out is a reply too.
+
+    :param timeout: seconds.
+    """
+    try:
+        done = process.run(Execution(argv, timeout=timeout), grace=1.0)
+    except EnvironmentUnavailable as error:
+        return Reply(127, error.message)
+    if done.timed_out:
+        return Reply(124, f"no answer within {timeout:g} s")
+    return Reply(done.returncode, done.tail.decode("utf-8", "replace"))
 
 
 def host(tool: str, caller: Mapping[str, str]) -> Host:
     """Look at who runs a tool, and on what."""
     uid = os.getuid()
+    init, rootless = TOOLS[tool].look(uid, caller)
     return Host(
         uid=uid,
         gid=os.getgid(),
         user=_login(uid),
-        init=TOOLS[tool].has_init(caller),
-        rootless=TOOLS[tool].is_rootless(uid, caller),
+        init=init,
+        rootless=rootless,
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         gpu=next((maker for maker, device in _GPUS.items() if os.path.exists(device)), ""),
     )

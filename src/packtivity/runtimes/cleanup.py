@@ -8,9 +8,7 @@ down its process id and when it began; the reaper leaves a mark in the folder be
 late does not start. The folder is named beside the task's lock: :func:`await_end` lets the next runner of the task wait
 until all is cleaned up.
 
-A reaper reads the name of a container, that its private folder is created, and then ``done``; when its input ends in
-between, it cleans up. After ``done`` it waits for the next name: a process that runs many tasks starts as many reapers
-as it has tasks at the same time.
+A reaper reads that its private folder is created, and then ``done``; when its input ends in between, it cleans up.
 
 Other users of the machine may write beside the folder, name processes as they like, and get the number of a process that
 has ended. So a process is ended only if it began when the one did that has written its number into the folder, or is
@@ -19,7 +17,6 @@ of this user and was begun since.
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import select
@@ -30,14 +27,11 @@ from pathlib import Path
 from stat import S_ISDIR
 from threading import Event
 from time import monotonic
-from typing import IO, Self, TypeAlias
+from typing import Self
 
 from packtivity import folders, notes, settings
 from packtivity.errors import StateError
 from packtivity.runtimes import process
-
-Kind: TypeAlias = tuple[str, tuple[str, ...], bool, dict[str, str]]
-"""What reapers must have in common to be interchangeable."""
 
 # Field 22 of the process's line in proc(5); where there is no such thing, what ps tells.
 _STARTER = """
@@ -51,6 +45,8 @@ began() {
 _NAME = re.compile(r"packtivity-[0-9a-f]{16}")
 
 _PATIENCE = 15.0
+_REAPER = (Path(__file__).parent / "reaper.sh").read_text("utf-8")
+_REAPER_PATIENCE = 10.0
 
 
 class Cleanup:
@@ -60,32 +56,24 @@ class Cleanup:
     :param remove: arguments that remove it; empty when killing the processes is enough.
     :param base: directory that the private folder is made in.
     :raises StateError: the private folder cannot be created, or its name not be noted beside the task's lock.
+    :raises EnvironmentUnavailable: there is no ``sh``.
     """
 
     def __init__(self, name: str, remove: tuple[str, ...] = (), base: str | None = None) -> None:
         self.name = name
         self.folder = os.path.join(base or settings.temporary_dir(), name)
         self._remove = remove
-        self._reaper: Reaper | None = None
+        self._reaper: process.Helper | None = None
         self._place = -1
 
     def __enter__(self) -> Self:
         base, name = os.path.split(self.folder)
         # First, so that the folder is watched from the moment it exists.
-        self._reaper = take(name, base, self._remove)
+        argv = ("sh", "-c", _REAPER, base, name, *self._remove)
+        self._reaper = process.start_helper(argv, settings.caller_environment())
+        _living.add(self)
         try:
-            self._place = folders.make_own(self.folder)
-            status = os.fstat(self._place)
-            self._reaper.made(status.st_ino, status.st_uid)
-        except BaseException as error:
-            self.release()
-            if not isinstance(error, OSError):
-                raise
-            raise StateError(
-                f"the private folder {self.folder} cannot be made: {error.strerror}",
-                hint="Set TMPDIR to another directory.",
-            ) from error
-        try:
+            self._make_folder()
             publish = notes.current().publish
             if publish is not None:
                 publish(folder=self.folder)
@@ -93,6 +81,17 @@ class Cleanup:
             self.release()
             raise
         return self
+
+    def _make_folder(self) -> None:
+        try:
+            self._place = folders.make_own(self.folder)
+        except OSError as error:
+            raise StateError(
+                f"the private folder {self.folder} cannot be made: {error.strerror}",
+                hint="Set TMPDIR to another directory.",
+            ) from error
+        status = os.fstat(self._place)
+        self._say(f"made {status.st_ino} {status.st_uid}")
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         """Return what to start in place of ``argv``."""
@@ -107,25 +106,62 @@ class Cleanup:
 
     def release(self) -> None:
         """End when nothing but the private folder is left to remove."""
-        if self._reaper is not None:
-            if self._place >= 0:
-                _empty(self._place)
-                with suppress(OSError):
-                    os.rmdir(self.folder)
-            self._reaper.done()
-        self._let_go()
+        if self._reaper is None:
+            return
+        if self._place >= 0:
+            _empty(self._place)
+            with suppress(OSError):
+                os.rmdir(self.folder)
+        self._say("done")
+        with self._let_go(self._reaper):
+            pass  # until it has ended
 
     def cut(self) -> None:
         """Let the reaper end everything; return as soon as it finds nothing more, or after ten seconds."""
-        if self._reaper is not None:
-            self._reaper.clear()
-        self._let_go()
+        if self._reaper is None:
+            return
+        reaper = self._let_go(self._reaper)
+        poller = select.poll()  # which, unlike select, takes descriptors of any number
+        if reaper.stdout is not None:
+            poller.register(reaper.stdout, select.POLLIN)
+        poller.poll(_REAPER_PATIENCE * 1000)
+        # It may look a while longer for a container that a daemon was about to create; there is no need to wait for that.
+        threading.Thread(target=reaper.__exit__, args=(None, None, None), daemon=True).start()
 
-    def _let_go(self) -> None:
+    def _say(self, word: str) -> None:
+        if self._reaper is not None and self._reaper.stdin is not None:
+            with suppress(BrokenPipeError):  # it has been killed
+                self._reaper.stdin.write(f"{word}\n".encode())
+
+    def _let_go(self, reaper: process.Helper) -> process.Helper:
+        """End the reaper's input, by which it acts."""
+        _living.discard(self)
         self._reaper = None
+        if reaper.stdin is not None:
+            reaper.stdin.close()
         if self._place >= 0:
             os.close(self._place)
             self._place = -1
+        return reaper
+
+    def disown(self) -> None:
+        """Close our end of the reaper's pipe in a forked process: only the process that started it may hold it."""
+        if self._reaper is not None:
+            reaper = self._let_go(self._reaper)
+            reaper.returncode = 0  # not our child: nothing to wait for
+            reaper.__exit__(None, None, None)
+
+
+_living: set[Cleanup] = set()
+
+
+def _in_forked_child() -> None:
+    """Close the parent's pipes, whose end no reaper would see as long as we live."""
+    for cleanup in list(_living):
+        cleanup.disown()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def await_end(folder: str, patience: float = _PATIENCE) -> bool:
@@ -160,141 +196,18 @@ def new_name() -> str:
 
 
 def _empty(place: int) -> None:
-    """Remove what is in a private folder: usually nothing but small files.
+    """Remove what is in a private folder; read-only directories, such as those of Go's modules, are made writable before.
 
     :param place: a descriptor of it; its name may lead elsewhere.
     """
-    try:
-        for name in os.listdir(place):
-            os.unlink(name, dir_fd=place)
-    except OSError:
-        _open_up(place)
-        for name in os.listdir(place):
-            with suppress(OSError):
-                os.unlink(name, dir_fd=place)
-            shutil.rmtree(name, ignore_errors=True, dir_fd=place)
-
-
-def _open_up(place: int) -> None:
-    """Make read-only directories, such as those of Go's modules, writable so that they can be emptied."""
+    if not os.listdir(place):
+        return
     for _, names, _, above in os.fwalk(".", dir_fd=place):
         for name in names:
             with suppress(OSError):
                 if S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
                     os.chmod(name, 0o700, dir_fd=above)
-
-
-# --- the reaper ------------------------------------------------------------------------------------------------
-
-_PROGRAM = (Path(__file__).parent / "reaper.sh").read_text("utf-8")
-_REAPER_PATIENCE = 10.0
-_MOST_SPARE = 8
-
-_spare: list[Reaper] = []
-_living: set[Reaper] = set()
-
-
-class Reaper:
-    """A running reaper; :func:`take` returns one."""
-
-    def __init__(self, kind: Kind) -> None:
-        base, remove, named, environment = self.kind = kind
-        argv = ("sh", "-c", _PROGRAM, base, "yes" if named else "", *remove)
-        self._helper = process.start_helper(argv, environment)
-        _living.add(self)
-
-    def watch(self, name: str) -> bool:
-        """Send it the name of a container; false when it has been killed."""
-        return self._say(name)
-
-    def made(self, inode: int, owner: int) -> bool:
-        """Send it that the private folder exists; false when it has been killed."""
-        return self._say(f"made {inode} {owner}")
-
-    def done(self) -> None:
-        """Dismiss it without a clean-up, and keep it for the next container."""
-        if self._say("done") and len(_spare) < _MOST_SPARE:
-            _spare.append(self)
-        else:
-            self.end()
-
-    def clear(self) -> None:
-        """Let it clean up; return as soon as it finds nothing more, or after ten seconds."""
-        output = self._hang_up()
-        if output is None:
-            return
-        poller = select.poll()  # which, unlike select, takes descriptors of any number
-        poller.register(output, select.POLLIN)
-        if poller.poll(_REAPER_PATIENCE * 1000):
-            os.read(output.fileno(), 64)
-        output.close()
-        # It may look a while longer for a container that a daemon was about to create; there is no need to wait for that.
-        threading.Thread(target=self._helper.wait, daemon=True).start()
-
-    def end(self) -> None:
-        """End one that has nothing to clean up."""
-        output = self._hang_up()
-        if output is not None:
-            output.close()
-        self._helper.wait()
-
-    def disown(self) -> None:
-        """Close our ends of its pipes in a forked process: only the process that started it may hold them."""
-        output = self._hang_up()
-        if output is not None:
-            output.close()
-        self._helper.returncode = 0  # not our child: nothing to wait for
-
-    def _say(self, word: str) -> bool:
-        try:
-            return self._helper.stdin is not None and bool(self._helper.stdin.write(f"{word}\n".encode()))
-        except BrokenPipeError:
-            return False
-
-    def _hang_up(self) -> IO[bytes] | None:
-        _living.discard(self)
-        if self._helper.stdin is not None:
-            self._helper.stdin.close()
-        return self._helper.stdout
-
-
-def take(name: str, base: str, remove: tuple[str, ...]) -> Reaper:
-    """Return a reaper that watches over the container ``name`` and its private folder ``base/name``.
-
-    :param remove: arguments that remove the container; empty when killing the processes is enough.
-    :raises EnvironmentUnavailable: there is no ``sh``.
-    """
-    named = remove[-1:] == (name,)
-    kind = (base, remove[:-1] if named else remove, named, settings.caller_environment())
-    while (spare := _take_spare(kind)) is not None:
-        if spare.watch(name):
-            return spare
-        spare.end()
-    reaper = Reaper(kind)
-    reaper.watch(name)
-    return reaper
-
-
-def _take_spare(kind: Kind) -> Reaper | None:
-    for reaper in tuple(_spare):
-        if reaper.kind == kind:
-            with suppress(ValueError):  # another thread has just taken it
-                _spare.remove(reaper)
-                return reaper
-    return None
-
-
-def _end_spare() -> None:
-    while _spare:
-        _spare.pop().end()
-
-
-def _in_forked_child() -> None:
-    """Close the parent's pipes, whose end no reaper would see as long as we live."""
-    _spare.clear()
-    for reaper in list(_living):
-        reaper.disown()
-
-
-atexit.register(_end_spare)
-os.register_at_fork(after_in_child=_in_forked_child)
+    for name in os.listdir(place):
+        with suppress(OSError):
+            os.unlink(name, dir_fd=place)
+        shutil.rmtree(name, ignore_errors=True, dir_fd=place)

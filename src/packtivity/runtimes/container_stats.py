@@ -11,8 +11,7 @@ import os
 import select
 import threading
 from contextlib import suppress
-from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
 from packtivity.runtimes import cgroup
 from packtivity.runtimes.cgroup import Usage, text
@@ -33,26 +32,22 @@ _PAUSE = (0.05, 0.5)
 """Seconds between looks after that, at first and at most: what is left when the last look comes too late."""
 
 
+Figure = TypeVar("Figure", int, float)
+
+
 class ContainerStats:
     """Use as a context around the run of a container; :attr:`usage` is set after it, None when nothing was found.
 
-    :param folder: where the tool writes the files :meth:`cidfile` and :meth:`pidfile`.
+    :param folder: where the tool writes :attr:`cidfile`, the container's identifier, and :attr:`pidfile`, the process
+        that Podman leaves beside a container.
     """
 
     def __init__(self, folder: str) -> None:
         self.usage: Usage | None = None
-        self._folder = folder
+        self.cidfile = f"{folder}/cid"
+        self.pidfile = f"{folder}/monitor"
         self._stop = self._stopped = -1
-        self._pause = _PAUSE[0]
         self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def cidfile(self) -> str:
-        """Return the file for the container's identifier."""
-        return f"{self._folder}/cid"
-
-    def pidfile(self) -> str:
-        """Return the file for the process that Podman leaves beside a container."""
-        return f"{self._folder}/monitor"
 
     def __enter__(self) -> Self:
         with suppress(OSError, RuntimeError):  # no more descriptors or threads: then without figures
@@ -69,12 +64,12 @@ class ContainerStats:
             os.close(self._stopped)
 
     def _watch(self) -> None:
-        look = self._find()
-        end = -1
+        look, end, pause = self._find(), -1, _PAUSE[0]
         while look is not None:
             end = look.first_process() if end < 0 else end
-            ready = self._wait(end)
-            self._note(look.usage())
+            ready = self._wait(_POLL if end < 0 else pause, end)
+            pause = min(pause * 1.2, _PAUSE[1])
+            self.usage = _joined(self.usage, look.usage())
             if end in ready:
                 os.close(end)
                 end = look.first_process()  # what engines start first is not yet the task
@@ -83,42 +78,47 @@ class ContainerStats:
         if end >= 0:
             os.close(end)
 
-    def _note(self, usage: Usage | None) -> None:
-        if usage is None and self.usage is not None:
-            usage = replace(self.usage, killed=self.usage.killed or None)  # it may have come after the last look
-        self.usage = usage
-
-    def _wait(self, end: int) -> list[int]:
+    def _wait(self, pause: float, end: int = -1) -> list[int]:
         """Wait for the end of the run or of a process; return the descriptors that are ready."""
         poller = select.poll()
         for descriptor in (self._stopped, end):
             if descriptor >= 0:
                 poller.register(descriptor, select.POLLIN)
-        pause = _POLL
-        if end >= 0:
-            pause, self._pause = self._pause, min(self._pause * 1.2, _PAUSE[1])
         return [descriptor for descriptor, _ in poller.poll(pause * 1000)]
 
     def _find(self) -> cgroup.Group | Conmon | None:
         """Wait until the container can be observed; None when the run ends before that."""
-        poller, cidfile = select.poll(), self.cidfile()
-        poller.register(self._stopped, select.POLLIN)
-        pause = _FIRST
-        while not os.path.exists(cidfile):
-            if poller.poll(pause * 1000):
-                return None
-            pause = _POLL
-        waited, searched, pause = 0.0, False, _POLL
-        while not poller.poll(pause * 1000):
-            container = text(cidfile)
-            waited += pause
+        pause, waited, searched = _FIRST, 0.0, False
+        while not self._wait(pause):
+            container = text(self.cidfile)
+            waited += pause if container else 0
             pause = _POLL if waited < _EAGER else _PAUSE[1]
-            counted = (container and cgroup.find(container)) or find_conmon(self.pidfile())
-            if not counted and container and waited > _SEARCHED and not searched:
-                searched, counted = True, cgroup.search(container)
-            if counted:
-                return counted
+            look = (container and cgroup.find(container)) or find_conmon(self.pidfile)
+            if not look and waited > _SEARCHED and not searched:
+                searched, look = True, cgroup.search(container)
+            if look:
+                return look
         return None
+
+
+def _joined(before: Usage | None, now: Usage | None) -> Usage | None:
+    """Join two looks: an engine may have removed some or all of what counts before the later one; no figure ever falls."""
+    if before is None:
+        return now
+    now = now or Usage(None)
+    return Usage(
+        before.source,
+        _most(before.cpu, now.cpu),
+        _most(before.memory, now.memory),
+        _most(before.read, now.read),
+        _most(before.written, now.written),
+        # That nobody was killed is known of the last look only: it may have come after an earlier one.
+        _most(before.killed or None, now.killed),
+    )
+
+
+def _most(before: Figure | None, now: Figure | None) -> Figure | None:
+    return now if before is None else before if now is None else max(before, now)
 
 
 # --- without a cgroup ------------------------------------------------------------------------------------------
@@ -131,16 +131,11 @@ def find_conmon(pidfile: str) -> Conmon | None:
     monitor = text(pidfile).strip()
     if not monitor.isdigit():
         return None
-    children = text(f"/proc/{monitor}/task/{monitor}/children").split()
-    first = next((child for child in children if _is_inside(child, monitor)), None)
-    return None if first is None else Conmon(monitor, first)
-
-
-def _is_inside(pid: str, monitor: str) -> bool:
-    """Return whether a process is in a container, and not the tool that makes it."""
-    with suppress(OSError):
-        return os.readlink(f"/proc/{pid}/ns/pid") != os.readlink(f"/proc/{monitor}/ns/pid")
-    return False
+    for child in text(f"/proc/{monitor}/task/{monitor}/children").split():
+        with suppress(OSError):
+            if os.readlink(f"/proc/{child}/ns/pid") != os.readlink(f"/proc/{monitor}/ns/pid"):
+                return Conmon(monitor, child)  # in a container, and not the tool that makes it
+    return None
 
 
 class Conmon:
@@ -157,23 +152,18 @@ class Conmon:
 
     def first_process(self) -> int:
         """Return a descriptor that is readable when the container's first process has ended; -1 when there is none."""
-        try:
-            return os.pidfd_open(int(self._first))
-        except (AttributeError, OSError):
-            return -1
+        return cgroup.open_process(self._first)
 
     def usage(self) -> Usage | None:
         """Return what it has used once it is over and counted; None otherwise."""
-        if not self._is_over():
-            return None
-        cpu, before = self._waited_for(), self._before
-        if cpu is None or before is None:
+        cpu = self._waited_for() if self._is_over() else None
+        if cpu is None or self._before is None:
             return None
         read, written = (
             None if now is None or was is None else now - was
             for now, was in zip(self._io(), self._io_before, strict=True)
         )
-        return Usage("rusage", cpu - before, None, read, written)
+        return Usage("rusage", cpu - self._before, None, read, written)
 
     def _is_over(self) -> bool:
         """Return whether the first process has been waited for; that follows its end at once."""

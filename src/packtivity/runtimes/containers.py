@@ -20,6 +20,8 @@ from packtivity.runtimes.resources import Resources, understand
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
 
 PAR_MOUNT_FILE = "_yadage_parmount_{}.txt"
@@ -37,7 +39,8 @@ def plan_container(job: Job, environment: Part, state: State | None, config: Run
     resources = understand(environment.get("resources") or [])
     interactive = job.get("interactive")
     argv, stdin = shell_argv(job, environment) if interactive is None else (tuple(shlex.split(interactive)), None)
-    files = _par_mount_files(environment, state)
+    par_mounts = _par_mounts(environment, state)
+    location = containers.workdir_location()
     return Execution(
         argv=argv,
         stdin=stdin,
@@ -46,12 +49,12 @@ def plan_container(job: Job, environment: Part, state: State | None, config: Run
         inherit_env=False,
         image=full_image(str(environment["image"]), environment.get("imagetag")),
         mounts=(
-            *_state_mounts(state, containers),
-            *_par_mounts(environment, files, containers),
+            *_state_mounts(state, location),
+            *(Mount(outside(path, location), inside) for path, inside, _ in par_mounts),
             *_resource_mounts(resources, containers),
         ),
         timeout=config.timeout,
-        files=tuple(files),
+        files=tuple((path, content) for path, _, content in par_mounts),
         user=containers.user() or (None if resources.uid is None else str(resources.uid)),
         network=containers.network(),
         limits=containers.limits(resources.limits),
@@ -75,13 +78,11 @@ def image_of(environment: Part) -> tuple[str | None, bool]:
 
 def _workdir(environment: Part) -> str | None:
     workdir = environment.get("workdir")
-    if workdir is None:
-        return None
-    if not posixpath.isabs(workdir):
+    if workdir is not None and not posixpath.isabs(workdir):
         raise ParameterError(
             f"environment.workdir: {workdir!r} is not an absolute path", hint="{workdir} stands for the work directory."
         )
-    return str(workdir)
+    return workdir
 
 
 def _variables(environment: Part, resources: Resources, containers: ContainerConfig) -> dict[str, str]:
@@ -99,8 +100,7 @@ def outside(path: str, location: str | None) -> str:
 
     :raises ConfigurationError: the setting is not of that form.
     """
-    here, there = _ends(location)
-    return _moved(path, here, there)
+    return _moved(path, *_ends(location))
 
 
 def inside(path: str, location: str | None) -> str:
@@ -122,8 +122,7 @@ def _moved(path: str, start: str, other: str) -> str:
     return other + path[len(start) :] if start and (path == start or path.startswith(start + "/")) else path
 
 
-def _state_mounts(state: State | None, containers: ContainerConfig) -> list[Mount]:
-    location = containers.workdir_location()
+def _state_mounts(state: State | None, location: str | None) -> list[Mount]:
     return [
         Mount(outside(os.path.abspath(path), location), path, readonly)
         for paths, readonly in (((state.readwrite, False), (state.readonly, True)) if state else ())
@@ -131,42 +130,30 @@ def _state_mounts(state: State | None, containers: ContainerConfig) -> list[Moun
     ]
 
 
-def _par_mount_files(environment: Part, state: State | None) -> list[tuple[str, bytes]]:
+def _par_mounts(environment: Part, state: State | None) -> list[tuple[str, str, bytes]]:
+    """Return the files to write for ``par_mounts``: path here, path inside, content."""
     mounts = environment.get("par_mounts") or []
-    if not mounts:
-        return []
-    if state is None or not state.readwrite:
+    if mounts and (state is None or not state.readwrite):
         raise ParameterError("environment.par_mounts: there is no read-write directory to keep their files in")
+    folder = os.path.abspath(state.readwrite[0]) if mounts and state else ""
     return [
-        (os.path.abspath(f"{state.readwrite[0]}/{PAR_MOUNT_FILE.format(at)}"), str(mount["mountcontent"]).encode())
+        (f"{folder}/{PAR_MOUNT_FILE.format(at)}", str(mount["mountpath"]), str(mount["mountcontent"]).encode())
         for at, mount in enumerate(mounts)
     ]
 
 
-def _par_mounts(environment: Part, files: list[tuple[str, bytes]], containers: ContainerConfig) -> list[Mount]:
-    location = containers.workdir_location()
-    return [
-        Mount(outside(path, location), str(mount["mountpath"]))
-        for (path, _), mount in zip(files, environment.get("par_mounts") or [], strict=True)
-    ]
-
-
-def _resource_mounts(resources: Resources, containers: ContainerConfig) -> list[Mount]:
-    mounts = _cvmfs_mounts(containers) if resources.cvmfs else []
-    if resources.authentication:
-        mounts.append(Mount(containers.auth_location(), containers.auth_targetdir()))
-    return mounts
-
-
-def _cvmfs_mounts(containers: ContainerConfig) -> list[Mount]:
+def _resource_mounts(resources: Resources, containers: ContainerConfig) -> Iterator[Mount]:
     source = containers.cvmfs_source()
-    if source == "external":
-        return [Mount(containers.cvmfs_location(), "/cvmfs", True, "bind", containers.cvmfs_propagation())]
-    if source == "voldriver":
-        return [Mount(name, f"/cvmfs/{name}", True, "volume") for name in containers.cvmfs_repos()]
-    raise ConfigurationError(
-        f"PACKTIVITY_CVMFS_SOURCE: {source!r} is no way to mount CVMFS", hint="There are: external, voldriver."
-    )
+    if resources.cvmfs and source == "external":
+        yield Mount(containers.cvmfs_location(), "/cvmfs", True, "bind", containers.cvmfs_propagation())
+    elif resources.cvmfs and source == "voldriver":
+        yield from (Mount(name, f"/cvmfs/{name}", True, "volume") for name in containers.cvmfs_repos())
+    elif resources.cvmfs:
+        raise ConfigurationError(
+            f"PACKTIVITY_CVMFS_SOURCE: {source!r} is no way to mount CVMFS", hint="There are: external, voldriver."
+        )
+    if resources.authentication:
+        yield Mount(containers.auth_location(), containers.auth_targetdir())
 
 
 def options(containers: ContainerConfig) -> tuple[str, ...]:

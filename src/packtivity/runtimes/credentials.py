@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import calendar
-import io
 import json
 import os
+import re
+import struct
 import time
 from dataclasses import dataclass, replace
 from stat import S_ISREG, S_IWOTH
@@ -161,91 +162,44 @@ def token_end(token: str) -> float | None:
         return None
 
 
+_VALIDITY = re.compile(rb"\x30.(?:\x17\x0d|\x18\x0f)\d{12,14}Z(?:\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z)", re.DOTALL)
+"""The validity of a certificate: a sequence of two times (X.690: UTCTime, GeneralizedTime), of which the second is its end."""
+
+
 def proxy_end(pem: bytes) -> float | None:
     """Return when a grid proxy expires: the earliest end of validity of its certificates (RFC 5280)."""
     ends = []
     for block in pem.split(b"-----BEGIN CERTIFICATE-----")[1:]:
         try:
-            ends.append(_not_after(base64.b64decode(block.partition(b"-----END")[0])))
-        except (ValueError, IndexError):
+            validity = _VALIDITY.search(base64.b64decode(block.partition(b"-----END")[0]))
+            if validity is None:
+                return None
+            short, full = validity.groups()
+            text = (full or (b"19" if short >= b"50" else b"20") + short).decode()
+            ends.append(float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%S"))))
+        except ValueError:
             return None
     return min(ends, default=None)
 
 
-_TIMES = (0x17, 0x18)
-"""Tags of UTCTime and GeneralizedTime (X.690)."""
-
-
-def _not_after(der: bytes) -> float:
-    """Find the validity of a certificate: the first two times in it, of which the second is its end."""
-    times: list[int] = []
-    position = 0
-    while len(times) < 2:
-        tag, start, length = _element(der, position)
-        if tag in _TIMES:
-            text = der[start : start + length].decode("ascii")
-            year = text if tag == 0x18 else ("19" if text[:2] >= "50" else "20") + text
-            times.append(calendar.timegm(time.strptime(year, "%Y%m%d%H%M%SZ")))
-        # Into sequences of certificate, its body and its validity; over everything else.
-        inside = tag == 0x30 and (position == 0 or position == _element(der, 0)[1] or der[start] in _TIMES)
-        position = start if inside else start + length
-    return float(times[1])
-
-
-def _element(der: bytes, position: int) -> tuple[int, int, int]:
-    """Return tag, start and length of the contents of the element at ``position`` (X.690, definite lengths)."""
-    tag, first = der[position], der[position + 1]
-    if first < 0x80:
-        return tag, position + 2, first
-    count = first & 0x7F
-    return tag, position + 2 + count, int.from_bytes(der[position + 2 : position + 2 + count])
-
-
 def kerberos_end(cache: bytes) -> float | None:
-    """Return when the ticket-granting ticket in a credential cache expires (MIT's file format, version 4)."""
-    stream = _Reader(cache)
-    try:
-        if stream.take(2) != b"\x05\x04":
-            return None
-        stream.take(stream.number(2))
-        stream.principal()
-        while True:
-            stream.principal()
-            server = stream.principal()
-            stream.take(2)  # the type of the session key
-            stream.counted()
-            stream.take(8)
-            ends = stream.number()
-            if server.startswith(b"krbtgt/"):
-                return float(ends)
-            stream.take(4 + 1 + 4)
-            for _ in range(2):  # addresses, authorisation data
-                for _ in range(stream.number()):
-                    stream.take(2)
-                    stream.counted()
-            for _ in range(2):  # ticket, second ticket
-                stream.counted()
-    except EOFError:
+    """Return when the ticket-granting ticket in a credential cache expires (MIT's file format, version 4).
+
+    Behind the name of its server stand realm, type of key, key, and the times of authentication, start and end; each name
+    and key after its length.
+    """
+    if not cache.startswith(b"\x05\x04"):
         return None
+    name = b"\0\0\0\6krbtgt"
+    try:
+        realm = cache.index(name) + len(name)
+        key = _after(cache, realm) + 2
+        (ends,) = struct.unpack_from(">I", cache, _after(cache, key) + 8)
+    except (ValueError, struct.error):
+        return None
+    return float(ends)
 
 
-class _Reader(io.BytesIO):
-    def take(self, size: int) -> bytes:
-        """Return the next bytes.
-
-        :raises EOFError: there are not so many.
-        """
-        data = self.read(size)
-        if len(data) < size:
-            raise EOFError
-        return data
-
-    def number(self, size: int = 4) -> int:
-        return int.from_bytes(self.take(size))
-
-    def counted(self) -> bytes:
-        return self.take(self.number())
-
-    def principal(self) -> bytes:
-        self.take(4)
-        return b"/".join([self.counted() for _ in range(self.number() + 1)][1:])
+def _after(data: bytes, at: int) -> int:
+    (size,) = struct.unpack_from(">I", data, at)
+    return at + 4 + int(size)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.runtimes import credentials
-from packtivity.runtimes.choose import ORDER, TOOLS, find_program, named, trouble
+from packtivity.runtimes.choose import ORDER, TOOLS, find_program, named, probe, trouble
 from packtivity.runtimes.oci import docker_endpoint
-from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +64,9 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     path = find_program(runtime.program, caller)
     if path is None:
         return Finding(name, "missing", "", "not installed", f"To install it: {runtime.install}")
-    version = _version(probe((runtime.program, "--version"), 20).text)
+    lines = probe((runtime.program, "--version"), 20).text.splitlines()[:3]
+    words = (word.strip(",v") for line in lines for word in line.split())
+    version = next((word for word in words if word[:1].isdigit() and "." in word), "")
     reason = trouble(runtime, caller) or _deep_trouble(runtime)
     if reason:
         return Finding(name, "broken", version, reason, _advice(name, reason, caller))
@@ -73,30 +74,27 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     return Finding(name, "warning" if doubt else "works", version, path, doubt)
 
 
-def _version(text: str) -> str:
-    words = (word.strip(",v") for line in text.splitlines()[:3] for word in line.split())
-    return next((word for word in words if word[:1].isdigit() and "." in word), "")
-
-
 def _deep_trouble(runtime: Runtime) -> str:
     """Return what the tool itself, or a closer look at the machine, says is wrong."""
     if runtime.check_arguments:
         answer = probe((runtime.program, *runtime.check_arguments), 30)
         if answer.code:
-            return answer.last_line
+            return next((line for line in reversed(answer.text.splitlines()) if line.strip()), "")
     return runtime.closer_trouble()
 
 
+_ADVICE = (
+    ("subordinate", "As root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER"),
+    ("user namespaces", "Ask your administrator to allow user namespaces, or to install the setuid variant."),
+    ("daemon", "Start Docker's daemon ({endpoint}), or set DOCKER_HOST, or use podman."),
+    ("Cannot connect", "Start Docker's daemon ({endpoint}), or set DOCKER_HOST, or use podman."),
+    ("may not use", "As root: usermod -aG docker USER; then log in anew. Or use podman."),
+)
+
+
 def _advice(name: str, reason: str, caller: Mapping[str, str]) -> str:
-    if "subordinate" in reason:
-        return "As root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER"
-    if "user namespaces" in reason:
-        return "Ask your administrator to allow user namespaces, or to install the setuid variant."
-    if "daemon" in reason or "Cannot connect" in reason:
-        return f"Start Docker's daemon ({docker_endpoint(caller)}), or set DOCKER_HOST, or use podman."
-    if "may not use" in reason:
-        return "As root: usermod -aG docker USER; then log in anew. Or use podman."
-    return f"{name} says more when called by hand."
+    advice = next((advice for words, advice in _ADVICE if words in reason), f"{name} says more when called by hand.")
+    return advice.format(endpoint=docker_endpoint(caller))
 
 
 # --- what else tasks need --------------------------------------------------------------------------------------

@@ -10,11 +10,10 @@ import json
 import os
 import stat
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 class Survey(TypedDict):
@@ -57,68 +56,69 @@ class Request(TypedDict):
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Something new that is not the user's.
+class Entry(NamedTuple):
+    """Something that is not the user's.
 
-    :ivar folder: path of the directory that it is in.
-    :ivar descriptor: of that directory; None for one of the directories that were asked for.
-    :ivar sure: whether nobody but the task can have made it.
+    :ivar path: its path.
+    :ivar descriptor: of the directory that it is in; None for one of the directories that were asked for.
+    :ivar above: status of that directory.
     """
 
-    folder: str
-    name: str
+    path: str
     descriptor: int | None
+    above: os.stat_result
     status: os.stat_result
-    sure: bool
 
     @property
-    def path(self) -> str:
-        """Return its path."""
-        return os.path.join(self.folder, self.name)
+    def inode(self) -> tuple[int, int]:
+        """Return its inode and owner."""
+        return self.status.st_ino, self.status.st_uid
 
 
 def survey(tops: list[str], uid: int) -> Survey:
     """Note what in some directories does not belong to a user; links are not followed, nor are mounts entered."""
     before: Survey = {"others": [], "closed": []}
-    for top in tops:
-        status = os.stat(top)
-        if status.st_uid != uid:
-            before["others"].append([status.st_ino, status.st_uid])
-        for folder, folders, files, descriptor in os.fwalk(top):
-            if os.fstat(descriptor).st_dev != status.st_dev:
-                folders.clear()
-                continue
-            for name in (*folders, *files):
-                found = _stat(name, descriptor)
-                if found is None or found.st_uid == uid:
-                    continue
-                before["others"].append([found.st_ino, found.st_uid])
-                if stat.S_ISDIR(found.st_mode) and not os.access(os.path.join(folder, name), os.R_OK | os.X_OK):
-                    before["closed"].append(found.st_ino)
+    for entry in (entry for top in tops for entry in _theirs(top, uid)):
+        before["others"].append(list(entry.inode))
+        is_inner = entry.descriptor is not None and stat.S_ISDIR(entry.status.st_mode)
+        if is_inner and not os.access(entry.path, os.R_OK | os.X_OK):
+            before["closed"].append(entry.status.st_ino)
     return before
 
 
-def foreign(tops: list[str], before: Survey, uid: int) -> Iterator[Entry]:
-    """Yield what is new in some directories and not the user's, a directory before what is in it."""
-    others, closed = {(inode, owner) for inode, owner in before["others"]}, set(before["closed"])
-    for top in tops:
-        status, made = os.stat(top), set()
-        if status.st_uid != uid and (status.st_ino, status.st_uid) not in others:
-            yield Entry(top, "", None, status, sure=True)
-        for folder, folders, files, descriptor in os.fwalk(top):
-            here = os.fstat(descriptor)
-            if here.st_dev != status.st_dev or here.st_ino in closed:
-                folders.clear()
+def foreign(tops: list[str], before: Survey, uid: int) -> Iterator[tuple[Entry, bool]]:
+    """Yield what is new in some directories and not the user's, a directory before what is in it.
+
+    Beside each stands whether nobody but the task can have made it.
+    """
+    others, made = {(inode, owner) for inode, owner in before["others"]}, set()
+    for entry in (entry for top in tops for entry in _theirs(top, uid, before["closed"])):
+        above, found = entry.above, entry.status
+        if entry.inode not in others:
+            in_made = (above.st_dev, above.st_ino) in made
+            sure = entry.descriptor is None or in_made or (above.st_uid == uid and not above.st_mode & 0o022)
+            if sure and entry.descriptor is not None and stat.S_ISDIR(found.st_mode):
+                made.add((found.st_dev, found.st_ino))
+            yield entry, sure
+
+
+def _theirs(top: str, uid: int, closed: Collection[int] = ()) -> Iterator[Entry]:
+    """Yield what in a directory is not a user's, itself included."""
+    status = os.stat(top)
+    if status.st_uid != uid:
+        yield Entry(top, None, status, status)
+    for folder, folders, files, descriptor in os.fwalk(top):
+        here = os.fstat(descriptor)
+        if here.st_dev != status.st_dev or here.st_ino in closed:
+            folders.clear()
+            continue
+        for name in (*folders, *files):
+            try:
+                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except OSError:
                 continue
-            sure = here.st_ino in made or (here.st_uid == uid and not here.st_mode & 0o022)
-            for name in (*folders, *files):
-                found = _stat(name, descriptor)
-                if found is None or found.st_uid == uid or (found.st_ino, found.st_uid) in others:
-                    continue
-                if sure and stat.S_ISDIR(found.st_mode):
-                    made.add(found.st_ino)
-                yield Entry(folder, name, descriptor, found, sure)
+            if found.st_uid != uid:
+                yield Entry(os.path.join(folder, name), descriptor, here, found)
 
 
 def give_back(request: Request) -> Report:
@@ -128,14 +128,14 @@ def give_back(request: Request) -> Report:
     and was not the user's. In a directory where others may write, only what belongs to root is known to be the task's.
     """
     report: Report = {"given": 0, "removed": [], "left": []}
-    for entry in foreign(request["tops"], request["before"], request["uid"]):
+    for entry, sure in foreign(request["tops"], request["before"], request["uid"]):
         mode = entry.status.st_mode
-        if not entry.sure and not entry.status.st_uid == request["task"] == 0:
+        if not sure and not entry.status.st_uid == request["task"] == 0:
             report["left"].append(entry.path)
             continue
         try:
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                os.unlink(entry.name, dir_fd=entry.descriptor)
+                os.unlink(os.path.basename(entry.path), dir_fd=entry.descriptor)
                 report["removed"].append(entry.path)
             else:
                 _give(entry, request["uid"], request["gid"])
@@ -147,18 +147,12 @@ def give_back(request: Request) -> Report:
 
 def _give(entry: Entry, uid: int, gid: int) -> None:
     if entry.descriptor is None:
-        os.chown(entry.folder, uid, -1, follow_symlinks=False)
+        os.chown(entry.path, uid, -1, follow_symlinks=False)
         return
     # A directory with the set-group-id bit has given its own group to what was made in it.
-    inherited = os.fstat(entry.descriptor).st_mode & stat.S_ISGID
-    os.chown(entry.name, uid, -1 if inherited else gid, dir_fd=entry.descriptor, follow_symlinks=False)
-
-
-def _stat(name: str, descriptor: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-    except OSError:
-        return None
+    inherited = entry.above.st_mode & stat.S_ISGID
+    name = os.path.basename(entry.path)
+    os.chown(name, uid, -1 if inherited else gid, dir_fd=entry.descriptor, follow_symlinks=False)
 
 
 if __name__ == "__main__":

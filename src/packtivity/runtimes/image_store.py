@@ -12,16 +12,19 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
-from packtivity.files import lock, replacing
+from packtivity.files import lock, read_json, replacing
+from packtivity.runtimes.cgroup import text
+from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
-    check_archive,
+    Image,
+    archive_path,
     existing,
     is_path,
     is_uri,
@@ -31,7 +34,6 @@ from packtivity.runtimes.images import (
     refuse_foreign,
     unpacked_candidates,
 )
-from packtivity.runtimes.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,56 +42,16 @@ if TYPE_CHECKING:
 
 _IDENTIFIER = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
-FRESH = 60.0
-"""Seconds for which a note is believed without looking again."""
-
 _POLL = 0.1
 """Seconds between looks whether another pull is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image that is available on this machine.
+Puller: TypeAlias = "Callable[[tuple[str, ...], str | None, str | None], None]"
+"""Pulls an image by some arguments, its output going to the log of the topic ``pull``.
 
-    :ivar reference: as the spec names it.
-    :ivar run: what the tool is given: the reference, a folder or a file.
-    :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
-    :ivar identifier: the tool's own identifier of its contents; empty when it has none.
-    :ivar workdir: work directory the image asks for, where the tool does not look itself.
-    :ivar user: the user that the image asks for, as it names it; empty for root.
-    :ivar home: ``HOME`` as the image sets it, where the tool does not look itself.
-    :ivar ids: user and group id of that user, where somebody looked them up.
-    :ivar seen: when the store was inspected, seconds since the epoch.
-    """
-
-    reference: str
-    run: str
-    digest: str = ""
-    identifier: str = ""
-    workdir: str = ""
-    user: str = ""
-    home: str = ""
-    ids: tuple[int, int] | None = None
-    seen: float = 0.0
-
-    def note(self) -> dict[str, str | None]:
-        """Return what a record says about it."""
-        return {"reference": self.reference, "digest": self.digest or None}
-
-    @property
-    def is_fresh(self) -> bool:
-        """Return whether the store was inspected a short while ago."""
-        return 0 <= time.time() - self.seen < FRESH
-
-
-class Puller(Protocol):
-    """Pulls an image, its output going to the log of the topic ``pull``."""
-
-    def __call__(self, argv: tuple[str, ...], part: str | None, target: str | None) -> None:
-        """Run it; ``part`` is the file that it makes, which becomes ``target`` when it is whole, or goes.
-
-        :raises EnvironmentUnavailable: the image cannot be fetched.
-        """
+The second argument is the file that it makes, which becomes the third when it is whole, or goes. Raises
+EnvironmentUnavailable when the image cannot be fetched.
+"""
 
 
 def folder(*, make: bool = False) -> str:
@@ -107,20 +69,18 @@ def note_path(runtime: Runtime, image: str) -> str:
 def read_note(runtime: Runtime, image: str) -> Image | None:
     """Return the note on an image; ``None`` when there is none or the image is gone."""
     try:
-        with open(note_path(runtime, image), encoding="utf-8") as file:
-            document = json.load(file)
+        document = read_json(note_path(runtime, image), follow=True)
         note = Image(**{**document, "ids": document["ids"] and tuple(document["ids"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (StateError, TypeError, KeyError):
         return None
     return note if runtime.has_store or os.path.exists(note.run) else None
 
 
 def write_note(runtime: Runtime, image: Image) -> None:
     """Write the note on an image; where that is impossible, the next run inspects the store again."""
-    path = note_path(runtime, image.reference)
     with suppress(OSError, StateError):
         folder(make=True)
-        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
+        with replacing(note_path(runtime, image.reference)) as temporary, open(temporary, "x") as file:
             json.dump(asdict(image), file)
 
 
@@ -143,7 +103,9 @@ def local_image(
     :raises EnvironmentUnavailable: it is not there, not to be named by a document, or nothing that the tool can run.
     """
     allowed = settings.current().image_dirs if allowed is None else allowed
-    check_archive(reference, allowed)
+    archive = archive_path(reference)
+    if archive is not None:
+        refuse_foreign(reference, archive, allowed)
     if is_path(reference):
         path = existing(unpacked_candidates(reference))
         refuse_foreign(reference, path or reference, allowed)
@@ -166,7 +128,7 @@ def _checked_local(runtime: Runtime, reference: str, path: str) -> Image:
         if not runtime.runs_folders:
             raise runtime.refusal(f"run the folder {path}", "Use apptainer or podman (--runtime), or a registry image.")
         return Image(reference, path, identifier=path, seen=time.time())
-    if not runtime.runs_sif:
+    if runtime.has_store:
         raise runtime.refusal(f"run the SIF file {path}", "Use apptainer (--runtime), or an image in a registry.")
     return Image(reference, path, identifier=_stamp(path), seen=time.time())
 
@@ -215,16 +177,17 @@ def user_ids(runtime: Runtime, image: Image) -> tuple[int, int]:
 
 def _look_up(runtime: Runtime, image: Image, name: str, group: str) -> tuple[int, int]:
     container = new_name()
-    texts: dict[str, list[list[str]]] = {}
+    known: dict[str, list[list[str]]] = {"passwd": [], "group": []}
     with Cleanup(container, runtime.remove_argv(container)) as life:
         if probe(runtime.create_argv(image.run, container)).code == 0:
-            for file in ("passwd", "group"):
-                target = os.path.join(life.folder, file)
-                probe(runtime.copy_argv(container, f"/etc/{file}", target))
-                texts[file] = _lines(target)
+            for file, entries in known.items():
+                copy = os.path.join(life.folder, file)
+                probe(runtime.copy_argv(container, f"/etc/{file}", copy))
+                if os.path.isfile(copy) and not os.path.islink(copy):  # an image may have put a link there
+                    entries += [line.split(":") for line in text(copy).splitlines()]
             probe(runtime.remove_argv(container))
-    users = [fields for fields in texts.get("passwd", []) if len(fields) > 3 and name in (fields[0], fields[2])]
-    groups = [fields for fields in texts.get("group", []) if len(fields) > 2 and group in (fields[0], fields[2])]
+    users = [fields for fields in known["passwd"] if len(fields) > 3 and name in (fields[0], fields[2])]
+    groups = [fields for fields in known["group"] if len(fields) > 2 and group in (fields[0], fields[2])]
     uid = name if name.isdecimal() else users[0][2] if users else ""
     gid = group if group.isdecimal() else groups[0][2] if groups else users[0][3] if users else "0"
     if not (uid.isdecimal() and gid.isdecimal()):
@@ -235,21 +198,12 @@ def _look_up(runtime: Runtime, image: Image, name: str, group: str) -> tuple[int
     return int(uid), int(gid)
 
 
-def _lines(path: str) -> list[list[str]]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # an image may have put a link there
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n").split(":") for line in file]
-    except OSError:
-        return []
-
-
-def _identity(text: str) -> tuple[str, list[str], str]:
+def _identity(said: str) -> tuple[str, list[str], str]:
     """Return identifier, digests and user of an image from what a tool says, which may have warned of something else before.
 
     udocker and Shifter have their own ways of saying that it is here: neither is known of them.
     """
-    for line in reversed(text.splitlines()):
+    for line in reversed(said.splitlines()):
         identifier, _, rest = line.strip().partition(" ")
         if _IDENTIFIER.fullmatch(identifier):
             with suppress(ValueError):
@@ -289,11 +243,11 @@ def fetch(
             return note  # pulled by another process while we waited
         if policy != "always" and (image := inspect(runtime, reference)):
             return image
-        return _pull(runtime, reference, pull, say)
+        say(f"pulling {reference}")
+        return _pull(runtime, reference, pull)
 
 
-def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], None]) -> Image:
-    say(f"pulling {reference}")
+def _pull(runtime: Runtime, reference: str, pull: Puller) -> Image:
     if not runtime.has_store:
         return _pull_file(runtime, reference, pull)
     pull(runtime.pull_argv(reference, ""), None, None)
@@ -305,17 +259,14 @@ def _pull(runtime: Runtime, reference: str, pull: Puller, say: Callable[[str], N
 
 def _pull_file(runtime: Runtime, reference: str, pull: Puller) -> Image:
     """Make a SIF file in our cache, of exactly what the tag names at this moment."""
-    from packtivity.runtimes.oci_registry import Description, describe
+    from packtivity.runtimes.oci_registry import describe
 
-    described = None if is_uri(reference) else describe(reference)
+    image = (None if is_uri(reference) else describe(reference)) or Image(reference, reference)
     target = os.path.splitext(note_path(runtime, reference))[0] + ".sif"
-    pinned = f"{parse(reference).name}@{described.digest}" if described else reference
+    pinned = f"{parse(reference).name}@{image.digest}" if image.digest else reference
     part = f"{target}.{os.urandom(4).hex()}.part"
     pull(runtime.pull_argv(pinned, part), part, target)
-    known = described or Description("")
-    image = Image(
-        reference, target, known.digest, _stamp(target), known.workdir, known.user, known.home, seen=time.time()
-    )
+    image = replace(image, run=target, identifier=_stamp(target), seen=time.time())
     write_note(runtime, image)
     return image
 
@@ -333,15 +284,11 @@ def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[
     try:
         if not lock(descriptor):
             waiting()
-            _await_lock(descriptor, cancelled)
+        idle = Event()
+        while not lock(descriptor):
+            if cancelled():
+                raise TaskCancelled("the task was cancelled while it waited for a pull of its image")
+            idle.wait(_POLL)
         yield
     finally:
         os.close(descriptor)
-
-
-def _await_lock(descriptor: int, cancelled: Callable[[], bool]) -> None:
-    idle = Event()
-    while not lock(descriptor):
-        if cancelled():
-            raise TaskCancelled("the task was cancelled while it waited for a pull of its image")
-        idle.wait(_POLL)

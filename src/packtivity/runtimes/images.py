@@ -1,4 +1,4 @@
-"""Names of container images, and which files and folders of this machine a document may name as one.
+"""Names of container images, which files and folders of this machine a document may name as one, and lock files.
 
 An image that is a place on the machine gives its content to the task: ``image: /`` would be everything that the caller
 can read. So a document names places below CVMFS, whose content is published, and all others need the caller's word.
@@ -6,15 +6,20 @@ can read. So a document names places below CVMFS, whose content is published, an
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packtivity.errors import EnvironmentUnavailable, ParameterError
+from packtivity.errors import EnvironmentUnavailable, LoadError, ParameterError, StateError
+from packtivity.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from packtivity.runtimes.base import Runtime
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _NAME = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -53,6 +58,45 @@ class Reference:
     def name(self) -> str:
         """Return registry and repository."""
         return f"{self.registry}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is available on this machine.
+
+    :ivar reference: as the spec names it.
+    :ivar run: what the tool is given: the reference, a folder or a file.
+    :ivar digest: ``sha256:…`` in its registry; empty when it never was in one.
+    :ivar identifier: the tool's own identifier of its contents; empty when it has none.
+    :ivar workdir: work directory the image asks for, where the tool does not look itself.
+    :ivar user: the user that the image asks for, as it names it; empty for root.
+    :ivar home: ``HOME`` as the image sets it, where the tool does not look itself.
+    :ivar ids: user and group id of that user, where somebody looked them up.
+    :ivar seen: when the store was inspected, seconds since the epoch.
+    """
+
+    reference: str
+    run: str
+    digest: str = ""
+    identifier: str = ""
+    workdir: str = ""
+    user: str = ""
+    home: str = ""
+    ids: tuple[int, int] | None = None
+    seen: float = 0.0
+
+    def note(self) -> dict[str, str | None]:
+        """Return what a record says about it."""
+        return {"reference": self.reference, "digest": self.digest or None}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Return whether the store was inspected a short while ago."""
+        return 0 <= time.time() - self.seen < FRESH
+
+
+FRESH = 60.0
+"""Seconds for which what was seen is believed without looking again."""
 
 
 def is_path(image: str) -> bool:
@@ -215,11 +259,81 @@ def refuse_foreign(image: str, path: str, allowed: Sequence[str]) -> None:
     )
 
 
-def check_archive(image: str, allowed: Sequence[str]) -> None:
-    """Refuse an archive or layout (``docker-archive:/…``, ``oci:/…``) in a place that the caller has not named.
+# --- lock files ------------------------------------------------------------------------------------------------
 
-    :raises EnvironmentUnavailable: it is in such a place.
+# JSON, {"version": 1, "images": {"docker.io/library/python:3.12": "sha256:..."}}; image names as in the specs.
+
+
+def locked_reference(reference: str, locked: Mapping[str, str] | None) -> str:
+    """Name an image by its locked digest, so that nothing else can be run.
+
+    :param locked: the digest each image must have; ``None`` when any will do.
+    :raises EnvironmentUnavailable: the image is not among them, or named with another digest.
     """
-    path = archive_path(image)
-    if path is not None:
-        refuse_foreign(image, path, allowed)
+    if locked is None:
+        return reference
+    if reference not in locked:
+        raise EnvironmentUnavailable(
+            f"the image {reference} is not in the lock file", hint="Add it with: packtivity lock SPEC"
+        )
+    digest = locked[reference]
+    if "@" in reference and not reference.endswith(f"@{digest}"):
+        raise EnvironmentUnavailable(f"the image {reference} is locked to another digest: {digest}")
+    return f"{parse(reference).name}@{digest}"
+
+
+def read_lock(path: str) -> dict[str, str]:
+    """Return image → digest.
+
+    :raises LoadError: the file does not exist or is not a lock file.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        images = document["images"]
+        if document["version"] != 1 or not all(isinstance(digest, str) for digest in images.values()):
+            raise ValueError("not of this version")
+    except OSError as error:
+        raise LoadError(
+            f"lock file {path} cannot be read: {error.strerror}", hint="Write it with: packtivity lock SPEC"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LoadError(
+            f"{path} is not a lock file: {error}", hint="Remove it, and write it anew: packtivity lock SPEC"
+        ) from None
+    return dict(images)
+
+
+def write_lock(path: str, images: dict[str, str]) -> None:
+    """Add images to a lock file, which is created if necessary and never half written.
+
+    :raises LoadError: the file exists and is not a lock file.
+    :raises StateError: it cannot be written.
+    """
+    merged = {**(read_lock(path) if os.path.exists(path) else {}), **images}
+    text = json.dumps({"version": 1, "images": dict(sorted(merged.items()))}, indent=2) + "\n"
+    try:
+        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error
+
+
+def digest_of(image: Image, runtime: Runtime) -> str:
+    """Return what to lock an image to.
+
+    :raises EnvironmentUnavailable: it has no digest by which others could get the same image, or its registry gives none.
+    """
+    if image.digest:
+        return image.digest
+    if is_path(image.reference) or image.run.startswith(UNPACKED):
+        return image.identifier
+    if not runtime.has_store:
+        raise EnvironmentUnavailable(
+            f"the image {image.reference} cannot be locked: its registry does not tell its digest",
+            hint=f"If it is private, log in: {runtime.name} {runtime.login}",
+        )
+    raise EnvironmentUnavailable(
+        f"the image {image.reference} cannot be locked: it was made here and has no digest in a registry",
+        hint=f"Push it to a registry with {runtime.name}, and name it there.",
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from packtivity.files import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
+from packtivity.runtimes.cgroup import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,68 +18,16 @@ if TYPE_CHECKING:
     from packtivity.types import Execution, Limits
 
 
-class Docker(Runtime):
-    """Docker, and what has its command line."""
+class _OCI(Runtime):
+    """What Docker and Podman share: their command line."""
 
-    name = "docker"
-    install = "https://docs.docker.com/engine/install"
-    security: ClassVar[str] = "label=disable"
     is_child: ClassVar[bool] = False
-    changes_user: ClassVar[bool] = True
-    inits: ClassVar[tuple[str, ...]] = (
-        "/usr/bin/docker-init",
-        "/usr/libexec/docker/docker-init",
-        "/usr/local/bin/docker-init",
-    )
-    check_arguments: ClassVar[tuple[str, ...]] = ("version", "--format", "{{.Server.Version}}")
-    # "docker" may also be a script that calls Podman.
-    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        125: ("docker: ", "Error: "),
-        126: ("docker: ",),
-        127: ("docker: ",),
-    }
-
-    @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:
-        """Return whether there is one; a daemon on another machine or in a virtual one has its own."""
-        return super().has_init(caller) or not docker_endpoint(caller).startswith("unix:")
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:
-        """Return whether the daemon is the user's own."""
-        endpoint = docker_endpoint(caller)
-        return uid != 0 and endpoint.startswith("unix:") and f"/run/user/{uid}/" in endpoint
-
-    def trouble(self, caller: Mapping[str, str]) -> str:
-        """Return why the daemon cannot be reached."""
-        endpoint = docker_endpoint(caller)
-        path = endpoint.removeprefix("unix://")
-        if path == endpoint:
-            return ""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
-            try:
-                connection.connect(path)
-            except PermissionError:
-                return f"you may not use {path}; ask to be in its group (docker)"
-            except OSError as error:
-                return f"its daemon does not answer at {path} ({error.strerror or error})"
-        return ""
-
-    def store(self, caller: Mapping[str, str]) -> str:
-        """Return the daemon that was chosen."""
-        return caller.get("DOCKER_HOST", "")
-
-    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:
-        """Return ``docker events …``."""
-        span = ("--since", f"{int(started) - 1}", "--until", f"{int(ended) + 1}")
-        which = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
-        return (self.program, "events", *span, *which)
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
         check_variables(execution.env)
-        lost = {name: value for name, value in execution.env.items() if not _carries(value)}
+        # Podman, which "docker" may be, loses the \r of \r\n.
+        lost = {name: value for name, value in execution.env.items() if "\r" in value}
         argv = with_variables(lost, execution.argv)
         return (self.program, "run", *self._options(execution, launch), *self._image(launch), *argv)
 
@@ -101,7 +50,7 @@ class Docker(Runtime):
             yield f"--network={execution.network}"
         yield from self._limits(execution.limits)
         if self.host.selinux or any(mount.kind == "volume" for mount in execution.mounts):
-            yield from ("--security-opt", self.security)
+            yield from ("--security-opt", "label=disable")
         yield from execution.options
         for mount in execution.mounts:
             yield from ("--mount", mount_value(mount))
@@ -132,7 +81,7 @@ class Docker(Runtime):
                 if name not in execution.env:
                     yield from ("--env", f"{name}={value}")
         for name, value in execution.env.items():
-            if _carries(value):
+            if "\r" not in value:
                 yield from ("--env", f"{name}={value}")
         for name in execution.pass_env:  # chosen by packtivity; the value is in the tool's environment, not in ``ps``
             yield from ("--env", name)
@@ -146,8 +95,7 @@ class Docker(Runtime):
             yield from self._gpus(limits.gpus)
 
     def _gpus(self, gpus: str) -> Iterator[str]:
-        # A list of names is one field of a CSV line for Docker: the quotes are part of the value.
-        yield "--gpus=" + (gpus if gpus == "all" or gpus.isdigit() else f'"device={gpus}"')
+        raise NotImplementedError
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:  # noqa: ARG002
         """Return ``docker pull …``."""
@@ -155,14 +103,8 @@ class Docker(Runtime):
 
     def inspect_argv(self, image: str) -> tuple[str, ...]:
         """Return ``docker image inspect …``."""
-        return (
-            self.program,
-            "image",
-            "inspect",
-            "--format",
-            "{{.Id}} {{json .RepoDigests}} {{json .Config.User}}",
-            image,
-        )
+        wanted = "{{.Id}} {{json .RepoDigests}} {{json .Config.User}}"
+        return (self.program, "image", "inspect", "--format", wanted, image)
 
     def create_argv(self, image: str, name: str) -> tuple[str, ...]:
         """Return ``docker create …``."""
@@ -177,7 +119,64 @@ class Docker(Runtime):
         return (self.program, "rm", "-f", "-v", name)
 
 
-class Podman(Docker):
+class Docker(_OCI):
+    """Docker, whose daemon may be somewhere else."""
+
+    name = "docker"
+    install = "https://docs.docker.com/engine/install"
+    inits: ClassVar[tuple[str, ...]] = (
+        "/usr/bin/docker-init",
+        "/usr/libexec/docker/docker-init",
+        "/usr/local/bin/docker-init",
+    )
+    check_arguments: ClassVar[tuple[str, ...]] = ("version", "--format", "{{.Server.Version}}")
+    # "docker" may also be a script that calls Podman.
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        125: ("docker: ", "Error: "),
+        126: ("docker: ",),
+        127: ("docker: ",),
+    }
+
+    @classmethod
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
+        """Return it for the daemon: one on another machine or in a virtual one has its own init, one may be the user's."""
+        endpoint = docker_endpoint(caller)
+        has_init, _ = super().look(uid, caller)
+        is_here = endpoint.startswith("unix:")
+        return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
+
+    def trouble(self, caller: Mapping[str, str]) -> str:
+        """Return why the daemon cannot be reached."""
+        endpoint = docker_endpoint(caller)
+        path = endpoint.removeprefix("unix://")
+        if path == endpoint:
+            return ""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            try:
+                connection.connect(path)
+            except PermissionError:
+                return f"you may not use {path}; ask to be in its group (docker)"
+            except OSError as error:
+                return f"its daemon does not answer at {path} ({error.strerror or error})"
+        return ""
+
+    def store(self, caller: Mapping[str, str]) -> str:
+        """Return the daemon that was chosen."""
+        return caller.get("DOCKER_HOST", "")
+
+    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:
+        """Return ``docker events …``."""
+        span = ("--since", f"{int(started) - 1}", "--until", f"{int(ended) + 1}")
+        which = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
+        return (self.program, "events", *span, *which)
+
+    def _gpus(self, gpus: str) -> Iterator[str]:
+        # A list of names is one field of a CSV line for Docker: the quotes are part of the value.
+        yield "--gpus=" + (gpus if gpus == "all" or gpus.isdigit() else f'"device={gpus}"')
+
+
+class Podman(_OCI):
     """Podman, by root or rootless."""
 
     name = "podman"
@@ -196,18 +195,16 @@ class Podman(Docker):
         self.runs_folders = not host.rootless
 
     @classmethod
-    def has_init(cls, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether there is one on this machine."""
-        return any(map(os.path.exists, cls.inits))
-
-    @classmethod
-    def is_rootless(cls, uid: int, caller: Mapping[str, str]) -> bool:  # noqa: ARG003
-        """Return whether the caller is an ordinary user."""
-        return uid != 0
+    def look(cls, uid: int, caller: Mapping[str, str]) -> tuple[bool, bool]:
+        """Return whether there is an init program on this machine, and whether the caller is an ordinary user."""
+        has_init, _ = super().look(uid, caller)
+        return has_init, uid != 0
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""
-        if self.host.uid == 0 or {self.host.user, str(self.host.uid)} & _subordinate_owners() or _subid_elsewhere():
+        owners = {line.partition(":")[0] for line in text("/etc/subuid").splitlines()}
+        elsewhere = any(line.startswith("subid:") for line in text("/etc/nsswitch.conf").splitlines())
+        if self.host.uid == 0 or elsewhere or owners & {self.host.user, str(self.host.uid)}:
             return ""
         return f"no subordinate user ids for {self.host.user} in /etc/subuid"
 
@@ -219,14 +216,6 @@ class Podman(Docker):
         return (
             f"{runroot} is too long for Podman 4, whose runs then end 20 s late: set XDG_RUNTIME_DIR to a shorter path."
         )
-
-    def store(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
-        """Return nothing: its store is the user's."""
-        return ""
-
-    def out_of_memory_argv(self, name: str, started: float, ended: float) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing: it forgets a container that is removed."""
-        return ()
 
     def _watched(self, launch: Launch) -> Iterator[str]:
         yield from super()._watched(launch)
@@ -264,16 +253,10 @@ class PodmanHPC(Podman):
 
     name = "podman-hpc"
     install = "https://podman-hpc.readthedocs.io"
-    tested = False
     check_arguments: ClassVar[tuple[str, ...]] = ("info",)
 
     def _gpus(self, gpus: str) -> Iterator[str]:  # noqa: ARG002
         yield "--gpu"
-
-
-def _carries(value: str) -> bool:
-    """Return whether ``--env`` brings a value inside as it is: Podman, which "docker" may be, loses ``\\r`` in ``\\r\\n``."""
-    return "\r" not in value
 
 
 # --- the machine -----------------------------------------------------------------------------------------------
@@ -286,38 +269,19 @@ def docker_endpoint(caller: Mapping[str, str]) -> str:
     if caller.get("DOCKER_HOST"):
         return caller["DOCKER_HOST"]
     folder = caller.get("DOCKER_CONFIG") or os.path.join(caller.get("HOME", "/"), ".docker")
-    context = caller.get("DOCKER_CONTEXT") or _read_json(f"{folder}/config.json").get("currentContext", "default")
+    context = caller.get("DOCKER_CONTEXT") or read_config(f"{folder}/config.json").get("currentContext", "default")
     if context == "default":
         return _SOCKET
-    meta = _read_json(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
+    meta = read_config(f"{folder}/contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
     endpoint: str = meta.get("Endpoints", {}).get("docker", {}).get("Host", _SOCKET)
     return endpoint
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError):
-        return {}
+def read_config(path: str) -> dict[str, Any]:
+    """Return what a tool's configuration in JSON says; nothing when there is none, or it cannot be read."""
+    document = parsed(text(path).encode())
     return document if isinstance(document, dict) else {}
 
 
 _LONGEST_RUNROOT = 50
 """Characters that Podman 4 allows for its runroot, ``$XDG_RUNTIME_DIR/containers``."""
-
-
-def _subordinate_owners() -> set[str]:
-    try:
-        with open("/etc/subuid", encoding="utf-8", errors="replace") as file:
-            return {line.partition(":")[0] for line in file}
-    except OSError:
-        return set()
-
-
-def _subid_elsewhere() -> bool:
-    try:
-        with open("/etc/nsswitch.conf", encoding="utf-8", errors="replace") as file:
-            return any(line.startswith("subid:") for line in file)
-    except OSError:
-        return False

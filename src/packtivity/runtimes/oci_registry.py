@@ -12,15 +12,15 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
 from urllib3.exceptions import HTTPError
 
 from packtivity import settings
 from packtivity.connections import Guard, PrivateAddress, Session, origin, within
-from packtivity.runtimes.images import Reference, is_loopback, parse
+from packtivity.runtimes.images import Image, Reference, is_loopback, parse
+from packtivity.runtimes.oci import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,34 +42,23 @@ _SERVICES = {
 """Who makes the tokens of a registry, where that is known to be the same people under another name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a registry says of an image.
+def describe(image: str) -> Image | None:
+    """Query the registry for digest, work directory, user and home; ``None`` when it gives no answer.
 
-    :ivar digest: of what the tag names: of the index, when there is one for several architectures.
-    :ivar workdir: the work directory the image asks for, empty when it asks for none.
-    :ivar user: the user it asks for, empty for root.
-    :ivar home: ``HOME`` as the image sets it, empty when it does not.
+    That is: unreachable, private, or no such image. The digest is that of what the tag names: of the index, when there is
+    one for several architectures.
     """
-
-    digest: str
-    workdir: str = ""
-    user: str = ""
-    home: str = ""
-
-
-def describe(image: str) -> Description | None:
-    """Query the registry; ``None`` when it gives no answer: unreachable, private, or no such image."""
     limit = settings.current().download_timeout
     try:
-        described: Description | None = within(2 * limit, lambda: _describe(parse(image), limit))
+        described: Image | None = within(2 * limit, lambda: _describe(image, parse(image), limit))
     except (OSError, HTTPError, PrivateAddress, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return described
 
 
-def _describe(reference: Reference, limit: float) -> Description | None:
-    with _Registry(reference, limit) as registry:
+def _describe(image: str, reference: Reference, limit: float) -> Image | None:
+    registry = _Registry(reference, limit)
+    with registry.session:
         tag = reference.digest or reference.tag
         manifest, headers = registry.get(f"manifests/{tag}", (*_INDEXES, *_MANIFESTS))
         named = headers.get("Docker-Content-Digest", "")
@@ -82,10 +71,10 @@ def _describe(reference: Reference, limit: float) -> Description | None:
                 return None  # the tool has the better message about a missing architecture
             manifest, _ = registry.get(f"manifests/{_check_digest(inner[0])}", _MANIFESTS)
         config, _ = registry.get(f"blobs/{_check_digest(manifest['config']['digest'])}", ("*/*",))
-        asked = config.get("config") or {}
-        homes = [str(line)[5:] for line in asked.get("Env") or [] if str(line).startswith("HOME=")]
-        workdir, user = (str(asked.get(name) or "") for name in ("WorkingDir", "User"))
-        return Description(digest, workdir, user, homes[-1] if homes else "")
+    asked = config.get("config") or {}
+    homes = [str(line)[5:] for line in asked.get("Env") or [] if str(line).startswith("HOME=")]
+    workdir, user = (str(asked.get(name) or "") for name in ("WorkingDir", "User"))
+    return Image(image, image, digest, workdir=workdir, user=user, home=homes[-1] if homes else "")
 
 
 def _check_digest(text: str) -> str:
@@ -116,14 +105,8 @@ class _Registry:
         self._base = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{reference.repository}"
         self._own = origin(self._base)
         self._guard = Guard([self._own])
-        self._session: Session = Session(self._guard)
+        self.session = Session(self._guard)
         self._authorization = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self._session.__exit__(*problem)
 
     def get(self, what: str, accept: tuple[str, ...]) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Return a document of the registry and its headers, logging in if the registry requires it.
@@ -149,7 +132,7 @@ class _Registry:
                 self._guard.allow(server)  # a registry in a private network keeps its layers there as well
             own = server == self._own and self._authorization
             sent = {**headers, "Authorization": self._authorization} if own else headers
-            with self._session.get(url, sent, self._limit) as answer:
+            with self.session.get(url, sent, self._limit) as answer:
                 if answer.status_code == 401 and server == self._own and not self._authorization:
                     return answer.headers.get("WWW-Authenticate", "")
                 if not answer.is_redirect:
@@ -183,7 +166,7 @@ class _Registry:
             self._guard.allow(service)
         headers = {"Authorization": f"Basic {login}"} if login and self._may_have_login(service) else {}
         address = f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
-        with self._session.get(address, headers, self._limit) as answer:
+        with self.session.get(address, headers, self._limit) as answer:
             if answer.status_code != 200:
                 raise ValueError("no token")
             answered = _document(answer, self._limit)
@@ -225,14 +208,11 @@ def find_login(registry: str, caller: Mapping[str, str]) -> str:
         ("https://index.docker.io/v1/", "docker.io") if registry == "docker.io" else (registry, f"https://{registry}")
     )
     for file in _login_files(caller):
-        try:
-            with open(file, encoding="utf-8") as stream:
-                kept = json.load(stream).get("auths") or {}
-            logins = [kept[name]["auth"] for name in names if kept.get(name, {}).get("auth")]
-        except (OSError, ValueError, TypeError, AttributeError):
-            continue
-        if logins:
-            return str(logins[0])
+        kept = read_config(file).get("auths")
+        for name in names:
+            entry = kept.get(name) if isinstance(kept, dict) else None
+            if isinstance(entry, dict) and entry.get("auth"):
+                return str(entry["auth"])
     return ""
 
 

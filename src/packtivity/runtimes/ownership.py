@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import files, folders, settings
 from packtivity.errors import PacktivityError
-from packtivity.runtimes import acl, give_back
+from packtivity.runtimes import give_back
 from packtivity.runtimes.containers import inside
 from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits, Mount
@@ -37,24 +38,35 @@ if TYPE_CHECKING:
 
     RunHelper = Callable[[Execution], Completed]
 
-_FOLDER = "/.packtivity"
-"""Where a helper container has the program that gives files back."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lent:
     """A file or directory that a task may write to for a while.
 
+    :ivar mode: type and permissions as they were.
     :ivar access: its access control list as it was, in hexadecimal; None for none.
-    :ivar was: its mode as it was, and ``now``, as it is while it is lent.
     """
 
     path: str
     device: int
     inode: int
-    was: int
-    now: int
+    mode: int
     access: str | None
+
+    @property
+    def rights(self) -> int:
+        """Return what the task may do: 4 read, 2 write, 1 enter or execute."""
+        return 7 if S_ISDIR(self.mode) or self.mode & S_IXUSR else 6
+
+    @property
+    def group_mode(self) -> int:
+        """Return its permissions when they are lent to its group."""
+        return S_IMODE(self.mode) | self.rights << 3
+
+    @property
+    def stored(self) -> bytes | None:
+        """Return its access control list as it was."""
+        return None if self.access is None else bytes.fromhex(self.access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,7 @@ def task_uid(runtime: Runtime, execution: Execution, image_uid: Callable[[], int
     :param image_uid: returns the user id of the image's own user, which is asked of the tool only where it matters.
     """
     user, host = execution.user, runtime.host
-    if not runtime.changes_user or host.rootless or user == "caller":
+    if runtime.is_child or host.rootless or user == "caller":
         return None
     uid = image_uid() if execution.as_image_says else int(str(user).partition(":")[0])
     return None if uid == host.uid else uid
@@ -87,7 +99,6 @@ def shared(
 
     Yields what to run: where the file system knows no access control lists, the task is in the caller's group.
 
-
     :param task: as :func:`task_uid` returned it.
     :param run: runs an execution in the task's image.
     :raises StateError: a directory cannot be read.
@@ -95,23 +106,22 @@ def shared(
     if task is None:
         yield execution
         return
-    tops = _writable(execution)
-    helper = _Helper(runtime, execution, run, say)
-    _finish_interrupted(tops, runtime.host, helper)
-    loan = Loan(tops, task, give_back.survey(tops, runtime.host.uid), _plan(tops, runtime.host) if task else [])
+    tops, host = _writable(execution), runtime.host
+    helper = _Helper(host, execution, run, say)
+    helper.finish_interrupted(tops)
+    loan = Loan(tops, task, give_back.survey(tops, host.uid), _plan(tops, host) if task else [])
     with _kept(loan) as path:
         try:
             for lent in loan.lent:
                 _lend(lent, task)
-            has_lists = all(acl.is_known(top) for top in tops)
-            yield execution if has_lists else replace(execution, group=runtime.host.gid)
+            yield execution if all(map(_knows_lists, tops)) else replace(execution, group=host.gid)
         finally:
             # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
-            if any(_others(path, tops)):
-                _give_back(loan, runtime.host, helper)
+            if _has_others(path, tops):
+                helper.return_files(loan)
             else:
-                _finish(loan, runtime.host, helper)
-                _finish_interrupted(tops, runtime.host, helper)
+                helper.finish(loan)
+                helper.finish_interrupted(tops)
 
 
 # --- lending ---------------------------------------------------------------------------------------------------
@@ -122,18 +132,12 @@ def _plan(tops: list[str], host: Host) -> list[Lent]:
     found = []
     for path in (path for top in tops for path in _contents(top, host)):
         with suppress(OSError):
-            status = os.stat(path, follow_symlinks=False)
-            if status.st_uid != host.uid:
-                continue
-            stored = acl.read(path)
-            now = S_IMODE(status.st_mode) | _rights(status.st_mode) << 3
-            access = None if stored is None else stored.hex()
-            found.append(Lent(path, status.st_dev, status.st_ino, S_IMODE(status.st_mode), now, access))
+            status, access = os.stat(path, follow_symlinks=False), None
+            if status.st_uid == host.uid:
+                with suppress(OSError):  # it has no list
+                    access = os.getxattr(path, ACCESS, follow_symlinks=False).hex()
+                found.append(Lent(path, status.st_dev, status.st_ino, status.st_mode, access))
     return found
-
-
-def _rights(mode: int) -> int:
-    return 7 if S_ISDIR(mode) or mode & S_IXUSR else 6
 
 
 def _contents(top: str, host: Host) -> Iterator[str]:
@@ -153,14 +157,16 @@ def _contents(top: str, host: Host) -> Iterator[str]:
 
 @contextmanager
 def _opened(lent: Lent) -> Iterator[str]:
-    """Give a name of what was lent that leads to nothing else, whatever has taken its place since."""
+    """Give a name of what was lent that leads to nothing else, whatever has taken its place since.
+
+    :raises OSError: something else has taken its place.
+    """
     descriptor = os.open(lent.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) == (lent.device, lent.inode):
-            yield f"/proc/self/fd/{descriptor}"
-        else:
-            yield os.devnull + "/replaced"  # leads nowhere
+        if (status.st_dev, status.st_ino) != (lent.device, lent.inode):
+            raise FileNotFoundError(errno.ENOENT, "something else is in its place", lent.path)
+        yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
 
@@ -168,21 +174,23 @@ def _opened(lent: Lent) -> Iterator[str]:
 def _lend(lent: Lent, task: int) -> None:
     """Let a user write to it by an access control list; by its group, where the file system knows no lists."""
     with suppress(OSError), _opened(lent) as path:
-        mode = os.stat(path).st_mode
-        stored = None if lent.access is None else bytes.fromhex(lent.access)
         try:
-            acl.write(path, acl.allowing(stored, mode, {task: _rights(mode)}))
+            os.setxattr(path, ACCESS, allowing(lent.stored, lent.mode, task, lent.rights))
         except OSError as error:
             if error.errno == errno.ENOTSUP:
-                os.chmod(path, lent.now)
+                os.chmod(path, lent.group_mode)
 
 
 def _take_back(lent: Lent) -> None:
     with suppress(OSError), _opened(lent) as path:
-        as_lent = S_IMODE(os.stat(path).st_mode) == lent.now
-        acl.write(path, None if lent.access is None else bytes.fromhex(lent.access))
+        as_lent = S_IMODE(os.stat(path).st_mode) == lent.group_mode
+        if lent.stored is not None:
+            os.setxattr(path, ACCESS, lent.stored)
+        else:
+            with suppress(OSError):  # the file system knows no lists
+                os.removexattr(path, ACCESS)
         if as_lent:  # else the task has changed it on purpose
-            os.chmod(path, lent.was)
+            os.chmod(path, S_IMODE(lent.mode))
 
 
 def _writable(execution: Execution) -> list[str]:
@@ -195,50 +203,108 @@ def _writable(execution: Execution) -> list[str]:
     ]
 
 
+# --- access control lists --------------------------------------------------------------------------------------
+
+# Read and written as extended attributes, so that no tool has to be installed for them. The format is that of Linux
+# (linux/posix_acl_xattr.h): a version, then a tag, rights and an id for each entry, sorted.
+ACCESS = "system.posix_acl_access"
+_VERSION, _NOBODY = 2, 0xFFFFFFFF
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
+_HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
+
+
+def _knows_lists(path: str) -> bool:
+    try:
+        os.getxattr(path, ACCESS)
+    except OSError as error:
+        return error.errno != errno.ENOTSUP
+    return True
+
+
+def entries(stored: bytes) -> dict[tuple[int, int], int]:
+    """Return the rights in a list, by tag and by user or group id."""
+    return {(tag, who): rights for tag, rights, who in _ENTRY.iter_unpack(stored[_HEADER.size :])}
+
+
+def allowing(stored: bytes | None, mode: int, user: int, rights: int) -> bytes:
+    """Return a list that gives a user rights and changes nothing for anybody else.
+
+    :param stored: the list as it is; without one it is made of the file's ``mode``.
+    """
+    own, group, other = (mode >> shift & 7 for shift in (6, 3, 0))
+    known = (
+        entries(stored)
+        if stored
+        else {(_USER_OBJ, _NOBODY): own, (_GROUP_OBJ, _NOBODY): group, (_OTHER, _NOBODY): other}
+    )
+    known[_USER, user] = known.get((_USER, user), 0) | rights
+    known[_MASK, _NOBODY] = 0
+    for (tag, _), given in known.items():
+        if tag in (_USER, _GROUP_OBJ, _GROUP):
+            known[_MASK, _NOBODY] |= given
+    packed = (_ENTRY.pack(tag, given, who) for (tag, who), given in sorted(known.items()))
+    return _HEADER.pack(_VERSION) + b"".join(packed)
+
+
 # --- giving back -----------------------------------------------------------------------------------------------
 
-
-def _finish_interrupted(tops: list[str], host: Host, helper: _Helper) -> None:
-    for path, loan in _interrupted(tops):
-        _finish(loan, host, helper)
-        with suppress(OSError):
-            os.unlink(path)
-
-
-def _finish(loan: Loan, host: Host, helper: _Helper) -> None:
-    for lent in reversed(loan.lent):
-        _take_back(lent)
-    _give_back(loan, host, helper)
-
-
-def _give_back(loan: Loan, host: Host, helper: _Helper) -> None:
-    tops = [top for top in loan.tops if os.path.isdir(top)]
-    request: give_back.Request = {
-        "tops": tops, "before": loan.before, "task": loan.task, "uid": host.uid, "gid": host.gid
-    }  # fmt: skip
-    if next(give_back.foreign(tops, loan.before, host.uid), None) is not None:
-        helper.report(give_back.give_back(request) if host.uid == 0 else helper.by_root(request), loan.task)
+_FOLDER = "/.packtivity"
+"""Where a helper container has the program that gives files back."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Helper:
-    """Root, in a container of the task's image that runs this machine's Python: nothing of the image is trusted or needed."""
+    """Gives back as root: of this machine, or in a container of the task's image that runs this machine's Python.
 
-    runtime: Runtime
+    Nothing of the image is trusted or needed.
+    """
+
+    host: Host
     execution: Execution
     run: RunHelper
     say: Callable[[str], None]
 
-    def by_root(self, request: give_back.Request) -> Report | None:
+    def finish_interrupted(self, tops: list[str]) -> None:
+        """Finish what tasks that were killed have left undone in some directories."""
+        for path, loan, runs in _loans(tops):
+            if not runs:
+                self.finish(loan)
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def finish(self, loan: Loan) -> None:
+        """Take back what was lent, and give back what was made."""
+        for lent in reversed(loan.lent):
+            _take_back(lent)
+        self.return_files(loan)
+
+    def return_files(self, loan: Loan) -> None:
+        """Give back what the task made, and say what has not become the caller's."""
+        tops = [top for top in loan.tops if os.path.isdir(top)]
+        if next(give_back.foreign(tops, loan.before, self.host.uid), None) is None:
+            return
+        request: give_back.Request = {
+            "tops": tops, "before": loan.before, "task": loan.task, "uid": self.host.uid, "gid": self.host.gid
+        }  # fmt: skip
+        report = give_back.give_back(request) if self.host.uid == 0 else self._by_root(request)
+        if report is None:
+            self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
+            return
+        for path in report["removed"][:10]:
+            self.say(f"{path} was a device node and has been removed")
+        if report["left"]:
+            named = ", ".join(report["left"][:3])
+            self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
+
+    def _by_root(self, request: give_back.Request) -> Report | None:
         """Give files back as root of a container; ``None`` where that does not work."""
         argv, mounts = _own_python()
-        mounted = {mount.destination for mount in self.execution.mounts if mount.destination in request["tops"]}
         helper = replace(
             self.execution,
             argv=argv[1:],
             options=(*self.execution.options, f"--entrypoint={argv[0]}"),
             stdin=json.dumps(request).encode(),
-            mounts=(*(m for m in self.execution.mounts if m.destination in mounted), *mounts),
+            mounts=(*(m for m in self.execution.mounts if m.destination in request["tops"]), *mounts),
             env={},
             pass_env=(),
             files=(),
@@ -254,17 +320,6 @@ class _Helper:
             report: Report = json.loads(done.tail.splitlines()[-1])
             return report
         return None
-
-    def report(self, report: Report | None, task: int) -> None:
-        """Say what has not become the caller's."""
-        if report is None:
-            self.say(f"what the task made could not be given back: it belongs to user {task}; try --user caller")
-            return
-        for path in report["removed"][:10]:
-            self.say(f"{path} was a device node and has been removed")
-        if report["left"]:
-            named = ", ".join(report["left"][:3])
-            self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
 
 
 def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:
@@ -304,8 +359,7 @@ def _kept(loan: Loan) -> Iterator[str]:
     try:
         yield path
     finally:
-        others = path and any(_others(path, loan.tops))
-        if path and not others:
+        if path and not _has_others(path, loan.tops):
             with suppress(OSError):
                 os.unlink(path)
         if descriptor >= 0:
@@ -325,9 +379,5 @@ def _loans(tops: list[str]) -> Iterator[tuple[str, Loan, bool]]:
                     yield path, loan, not files.lock(file.fileno())
 
 
-def _others(path: str, tops: list[str]) -> Iterator[str]:
-    return (other for other, _, runs in _loans(tops) if runs and other != path)
-
-
-def _interrupted(tops: list[str]) -> list[tuple[str, Loan]]:
-    return [(path, loan) for path, loan, runs in _loans(tops) if not runs]
+def _has_others(path: str, tops: list[str]) -> bool:
+    return any(runs and other != path for other, _, runs in _loans(tops))

@@ -1,26 +1,20 @@
 # The program of packtivity.runtimes.cleanup, run by `sh -c`.
-# $0 where private folders are, $1 whether the name completes the rest: how to remove the container. Signals are for
+# $0 where private folders are, $1 the name of this one, then how to remove the container. Signals are for
 # others, only the pipe counts; who reads what is said here may be dead, so PIPE is ignored as well.
 # The folder is entered as soon as it is there, and known by its inode and owner: its name may lead elsewhere later.
 trap '' HUP INT PIPE TERM
-base=$0 named=$1 pid= born= now= gone= round=0
+base=$0 name=$1 pid= born= now= gone= here= round=0
 shift
-while read -r name; do
-  inode= owner= here=
-  read -r word inode owner
-  if [ "$word" = made ]; then
-    cd "$base/$name" 2>/dev/null && here=yes
-    read -r word
-  fi
-  [ "$word" = done ] || break
-  cd /
-done
-[ "$name" ] || exit 0
+read -r word inode owner
+if [ "$word" = made ]; then
+  cd "$base/$name" 2>/dev/null && here=yes
+  read -r word
+fi
+[ "$word" != done ] || exit 0
 if [ -z "$inode" ]; then # nothing has been put there yet
   rmdir "$base/$name" 2>/dev/null
   exit 0
 fi
-[ -z "$named" ] || set -- "$@" "$name"
 ours() { # this is the folder that was made, and nobody else may look into it
   set -- $(ls -dlin . 2>/dev/null)
   case $2 in drwx--[-S]---*) [ "$here $1 $4" = "yes $inode $owner" ] ;; *) return 1 ;; esac

@@ -40,6 +40,8 @@ def shell_line(execution: Execution) -> str:
 def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | None = None) -> Launch:
     """Decide what can be decided without pulling.
 
+    Credentials of the caller are not passed on: whoever runs a container by hand has his own.
+
     :raises EnvironmentUnavailable: the image is a folder or file that is not here or that the tool cannot run.
     """
     reference = str(execution.image)
@@ -52,16 +54,6 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     return Launch(reference if plain else f"docker://{reference}", cidfile=cidfile)
 
 
-def argv_by_hand(runtime: Runtime, execution: Execution, launch: Launch) -> tuple[str, ...]:
-    """Return the arguments that run a container.
-
-    Credentials of the caller are not among them: whoever runs it by hand has his own.
-
-    :raises EnvironmentUnavailable: the tool cannot do what is asked.
-    """
-    return runtime.run_argv(execution, launch)
-
-
 def container_line(runtime: Runtime, execution: Execution) -> str:
     """Return a line that does what the run would do: writes the files it needs, feeds its input, starts it.
 
@@ -71,7 +63,7 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
     # A private folder of its own, as each run has; the only word that is left to the shell.
-    line = joined(argv_by_hand(runtime, execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
+    line = joined(runtime.run_argv(execution, launch)).replace(f" {_SCRATCH} ", ' "$(mktemp -d)" ', 1)
     line = _fed(line, execution.stdin)
     files = [f"{_printf(content)} > {quoted(path)}" for path, content in execution.files]
     return " && ".join([*files, line])
@@ -98,24 +90,14 @@ def joined(argv: tuple[str, ...]) -> str:
 
 def quoted(text: str) -> str:
     """Quote one word for a shell such that all of it prints, but for tabs and line ends."""
-    if all(map(_is_plain, text)):
-        return shlex.quote(text)
     parts = ((plain, "".join(characters)) for plain, characters in groupby(text, key=_is_plain))
-    return "".join(_single(part) if plain else _made(part) for plain, part in parts)
+    made = (shlex.quote(part) if plain else f"\"$(printf %b '{octal(os.fsencode(part))}')\"" for plain, part in parts)
+    return "".join(made) or "''"
 
 
 def _is_plain(character: str) -> bool:
+    # A shell drops line ends at the end of what a command prints, so they stand as they are.
     return character.isprintable() or character in "\n\t"
-
-
-def _single(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-def _made(text: str) -> str:
-    """Return what makes characters that do not print; a line end, which shells would drop, is none of them."""
-    octals = "".join(f"\\{byte:03o}" for byte in os.fsencode(text))
-    return f"\"$(printf '{octals}')\""
 
 
 def ascii_line(argv: tuple[str, ...]) -> str:
@@ -123,21 +105,7 @@ def ascii_line(argv: tuple[str, ...]) -> str:
     line = shlex.join(argv)
     if line.isascii() and line.isprintable():
         return line
-    line = f"exec {' '.join(map(ascii_word, argv))}"
-    return shlex.join(["sh", "-c", f"{_LINE_END} {line}" if _END in line else line])
-
-
-_END = '"$packtivity_n"'
-_LINE_END = "packtivity_n=$(printf '\\012.'); packtivity_n=${packtivity_n%.};"
-"""A shell drops line ends at the end of what a command prints."""
-
-
-def ascii_word(text: str) -> str:
-    """Quote one word for a shell in printable ASCII, for :func:`ascii_line`."""
-    if text.isascii() and text.isprintable():
-        return shlex.quote(text)
-    body = text.rstrip("\n")
-    return f"\"$(printf %b '{octal(os.fsencode(body))}')\"" + _END * (len(text) - len(body))
+    return shlex.join(("sh", "-c", f"eval \"exec $(printf %b '{octal(os.fsencode(line))}')\""))
 
 
 def octal(data: bytes) -> str:

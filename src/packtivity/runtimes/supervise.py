@@ -14,11 +14,11 @@ from packtivity.files import write_whole
 from packtivity.runtimes import image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
+from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
-from packtivity.runtimes.image_lock import locked_reference
-from packtivity.runtimes.probe import probe
+from packtivity.runtimes.images import locked_reference
 from packtivity.settings import caller_environment, current, temporary_dir
 from packtivity.types import Execution
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packtivity.runtimes.base import Runtime
-    from packtivity.runtimes.image_store import Image
+    from packtivity.runtimes.images import Image
     from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
@@ -199,7 +199,7 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         scratch = cleanup.folder if runtime.needs_scratch else None
         launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
         if stats is not None:
-            launch = replace(launch, cidfile=stats.cidfile(), pidfile=stats.pidfile())
+            launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
         if watch.noted:
             notes.current().argv = list(argv)

@@ -16,7 +16,7 @@ from packtivity.spec.schemas import SCHEMA_NAME, SchemaSource
 from packtivity.types import JSON, Diagnostic, JSONValue
 
 if TYPE_CHECKING:
-    from packtivity.spec.diagnostics import LocatedParameters
+    from packtivity.spec.diagnostics import Located
 
 __all__ = ["Report", "check", "editor_schema", "inspect", "load"]
 
@@ -45,16 +45,12 @@ def load(
     """
     document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     if validate and (found := check(document, schemasource, schemaname, offline=offline)):
-        raise _invalid(found)
+        from packtivity.spec.diagnostics import arrange, one_line  # for what is wrong
+
+        arranged = arrange(found)
+        raise errors.InvalidSpec("\n".join(map(one_line, arranged)), arranged)
     filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
-
-
-def _invalid(found: list[Diagnostic]) -> errors.InvalidSpec:
-    from packtivity.spec.diagnostics import arrange, one_line  # for what is wrong
-
-    arranged = arrange(found)
-    return errors.InvalidSpec("\n".join(map(one_line, arranged)), arranged)
 
 
 def check(
@@ -71,12 +67,10 @@ def check(
     if schemasource:
         from packtivity.spec import custom_schemas  # few have schemas of their own
 
-        return custom_schemas.check(document, schemasource, schemaname, offline=offline)
+        return custom_schemas.check(document, schemasource, schemaname, offline)
     if schemaname != SCHEMA_NAME:
-        raise errors.ConfigurationError(
-            f"unknown bundled schema {schemaname!r}; the only one is {SCHEMA_NAME!r}",
-            hint="Name the directory that has it with -c/--schemasource DIR.",
-        )
+        message = f"unknown bundled schema {schemaname!r}; the only one is {SCHEMA_NAME!r}"
+        raise errors.ConfigurationError(message, hint="Name the directory that has it with -c/--schemasource DIR.")
     if schemas.accepts(document.data):
         return []
     from packtivity.spec.diagnostics import locate  # the door to all that explains: something is wrong
@@ -89,7 +83,7 @@ def _filled(data: JSONValue, schemasource: SchemaSource, schemaname: str, offlin
     if schemasource:
         from packtivity.spec import custom_schemas
 
-        return custom_schemas.fill_defaults(data, schemasource, schemaname, offline=offline)
+        return custom_schemas.fill_defaults(data, schemasource, schemaname, offline)
     return schemas.fill_defaults(data)
 
 
@@ -117,7 +111,7 @@ def inspect(
     *,
     schemasource: SchemaSource = None,
     schemaname: str = SCHEMA_NAME,
-    parameters: LocatedParameters | None = None,
+    parameters: Located | None = None,
     state_names: Iterable[str] | None = None,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),
@@ -143,7 +137,7 @@ def inspect(
     if schemas.accepts(document.data):
         found += lint.lint_spec(document, filled, lint.names_of(parameters.data) if parameters else None)
         if parameters:
-            found += lint.lint_parameters(filled, parameters, state_names, document=document)
+            found += lint.lint_parameters(filled, parameters.data, state_names, document=document, places=parameters)
     return Report(filled, document, tuple(arrange(found)))
 
 

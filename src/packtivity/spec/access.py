@@ -48,19 +48,21 @@ class Source:
         """Return whether a path is the one file, or in the folder."""
         if self.query is not None:
             return (path, query) == (self.folder, self.query)
-        return bool(self.folder) and path.startswith(_closed(self.folder))
+        return bool(self.folder) and path.startswith(f"{self.folder.removesuffix('/')}/")
 
 
 class Access:
     """What one load may reach, and which logins go where.
 
     :ivar guard: which addresses may be connected to.
+    :ivar secret: the GitLab token, empty if there is none.
     """
 
     def __init__(self, settings: Settings, sources: Iterable[Source] = (), logins: Iterable[str] = ()) -> None:
+        self.settings = settings
         self.gitlab, self.gitlab_path = _server(settings.gitlab_host)
         self.github, self.github_path = _server(settings.github_raw_host)
-        self._token = (settings.load_token or "").strip() or None
+        self.secret = (settings.load_token or "").strip()
         self._logins = frozenset(logins)
         upgraded = [replace(one, server=_upgraded(one.server)) for one in sources]
         self._sources = frozenset([*sources, *upgraded])
@@ -84,7 +86,9 @@ class Access:
         if any(one.has(path, parts.query) for one in here):
             return True
         project = self.project(server, path, parts.query)
-        return project == "" or (bool(project) and any(_holds(one.project, str(project)) for one in here))
+        if not project:
+            return project == ""
+        return any(one.project and f"{project}/".startswith(f"{one.project}/") for one in here)
 
     def project(self, server: Origin, path: str, query: str) -> str | None:
         """Return the project a file is in, nothing for what is in none; ``None`` where the server has no projects."""
@@ -95,44 +99,36 @@ class Access:
             return "/".join(parts[1:3]).casefold() if len(parts) > 3 else _OTHER
         return None
 
-    def token(self, url: str) -> str | None:
-        """Return the GitLab token if an address is one of its server; see :meth:`covers` for the rest."""
-        return self._token if self._token and self.is_gitlab(url) else None
+    def token(self, url: str) -> str:
+        """Return the GitLab token if an address is one of its server, else nothing; see :meth:`covers` for the rest."""
+        return self.secret if self.is_gitlab(url) else ""
 
-    def login(self, url: str) -> tuple[str, str] | None:
-        """Return the user and password for an address of a named source: its own, or that in ``~/.netrc``."""
-        login = split_login(url)[1]
-        return _pair(login) if login else netrc_login(origin(url))
+    def login(self, url: str, *, covered: bool) -> tuple[str, str] | None:
+        """Return the user and password for an address: those in it, or in ``~/.netrc`` where the user named the source.
 
-    def document_login(self, url: str) -> tuple[str, str] | None:
-        """Return the user and password that a document put into an address; one of the user's stays at its source."""
+        :param covered: whether the user did; a login that the user put into an address stays at its source.
+        """
         login = split_login(url)[1]
-        return _pair(login) if login and login not in self._logins else None
+        if not login:
+            return netrc_login(origin(url)) if covered else None
+        user, _, password = login.partition(":")
+        return (unquote(user), unquote(password)) if covered or login not in self._logins else None
 
     def is_gitlab(self, url: str) -> bool:
         """Return whether an address is one of the GitLab server."""
-        try:
-            return origin(url) == self.gitlab
-        except ValueError:
-            return False
+        return self.gitlab is not None and _server(url)[0] == self.gitlab
 
     def identities(self, url: str) -> list[str]:
         """Return as whom a document can be fetched, the most specific first; the last one is anybody.
 
         A copy that was sent to one of them is not for the others.
         """
-        identities = []
         covered = self.covers(url)
-        token = self.token(url) if covered else None
-        login = self.login(url) if covered else self.document_login(url)
+        token, login = self.token(url) if covered else "", self.login(url, covered=covered)
+        identities = ["named"] if _server(url)[0] in self.guard.named else []
         if token or login:
-            digest = hashlib.sha256((token or "").encode()).hexdigest()
-            identities.append(f"login {login[0] if login else ''} {digest}")
-        try:
-            if origin(url) in self.guard.named:
-                identities.append("named")
-        except ValueError:
-            pass
+            digest = hashlib.sha256(token.encode()).hexdigest()
+            identities.insert(0, f"login {login[0] if login else ''} {digest}")
         return [*identities, ""]
 
     # --- words ---
@@ -156,15 +152,12 @@ def of_load(file: Location, spec: str, toplevel: str | None, settings: Settings,
     :raises ConfigurationError: one of these is no source.
     """
     places: list[WebFile | GitLabFile] = []
-    if not isinstance(file, WebFile | GitLabFile):
-        remote_toplevel = None
-    else:
-        places.append(file)
-        remote_toplevel = _toplevel(spec, toplevel, settings)
-    sources = [source for place in places for source in _named(place, settings, whole=remote_toplevel is None)]
-    if remote_toplevel is not None:
-        sources += _named(remote_toplevel, settings, whole=True)
-        places.append(remote_toplevel)
+    sources: list[Source] = []
+    if isinstance(file, WebFile | GitLabFile):
+        base = _toplevel(spec, toplevel, settings)
+        places = [file] if base is None else [file, base]
+        sources += _named(file, settings, whole=base is None)
+        sources += _named(base, settings, whole=True) if base is not None else []
     logins = [login for place in places if isinstance(place, WebFile) and (login := split_login(place.url)[1])]
     for name in (*trusted, *settings.trusted_sources):
         sources += _trusted(name, settings)
@@ -242,7 +235,7 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
 
 
 def _server(address: str) -> tuple[Origin | None, str]:
-    """Return the server of a setting and the path that all its addresses begin with; none for a broken setting."""
+    """Return the server of an address and its path, which all addresses of a setting begin with; none for a broken one."""
     try:
         return origin(address), urlsplit(address).path.rstrip("/")
     except ValueError:
@@ -252,14 +245,6 @@ def _server(address: str) -> tuple[Origin | None, str]:
 def _upgraded(server: Origin) -> Origin:
     """Return the server that ``http`` addresses are usually redirected to."""
     return ("https", server[1], 443) if server[::2] == ("http", 80) else server
-
-
-def _closed(folder: str) -> str:
-    return folder if folder.endswith("/") else f"{folder}/"
-
-
-def _holds(named: str, project: str) -> bool:
-    return bool(named) and (project == named or project.startswith(f"{named}/"))
 
 
 def _is_plain(path: str) -> bool:
@@ -288,8 +273,3 @@ def _gitlab_project(path: str, query: str) -> str:
     else:
         return _OTHER
     return project.casefold() if _PROJECT.fullmatch(project) else _OTHER
-
-
-def _pair(login: str) -> tuple[str, str]:
-    user, _, password = login.partition(":")
-    return unquote(user), unquote(password)

@@ -34,19 +34,9 @@ publisher:
   outputmap:
     greeting: outputfile"""
 
-_NOTHING = {
-    "process": "Where nothing is run, write process: null.",
-    "environment": "Where nothing is run, write environment: null.",
-}
-
 PARAMETERS = "If these are parameters, give the spec first and this file after it."
 
 WORKFLOW_KEYS = ("stages", "steps", "workflow", "scheduler")
-
-
-def of_missing_part(kind: str, nullable: bool) -> str:
-    """Return what to write where a whole part is missing."""
-    return f"{PARTS[kind]}\n{_NOTHING[kind]}" if nullable else PARTS[kind]
 
 
 def of_root_key(key: str, parts: Sequence[str] = ()) -> str:
@@ -56,8 +46,8 @@ def of_root_key(key: str, parts: Sequence[str] = ()) -> str:
     """
     if key in WORKFLOW_KEYS:
         return "This looks like a workflow; name one step of it with FILE#/POINTER, such as steps.yml#/fit."
-    if key.removesuffix("_type").removesuffix("-type") in PARTS:
-        kind = key[: -len("_type")]
+    kind = key[: -len("_type")]
+    if kind in PARTS and key[len(kind) :] in {"_type", "-type"}:
         return f"It belongs inside {kind!r}:\n{kind}:\n  {kind}_type: …"
     if parts:
         return f"It belongs inside {listed(parts, last='or')}: indent it as the other keys there are."
@@ -73,7 +63,7 @@ def of_part(kind: str, part: JSONValue) -> str:
     return PARTS[kind]
 
 
-_STRAY = {
+STRAY = {
     ("environment", "command"): "The command stands in process: cmd.",
     ("environment", "cmd"): "The command stands in process: cmd.",
     ("environment", "tag"): "The tag is called 'imagetag'.",
@@ -85,11 +75,7 @@ _STRAY = {
     ("process", "command"): "The command line is called 'cmd'.",
     ("process", "args"): "Arguments stand in the command line itself.",
 }
-
-
-def of_stray_key(kind: str, key: str) -> str:
-    """Return where a key belongs that people put in the wrong part; empty when nothing is known."""
-    return _STRAY.get((kind, key), "")
+"""Where a key belongs that people put in the wrong part."""
 
 
 _WRONG_TYPE = {
@@ -147,10 +133,11 @@ _MANUAL = """{kind}:
   {kind}_type: manual-instructions-{short}
   instructions: …"""
 
-_NOOP = """environment:
-  environment_type: noop-env"""
+_FORK = "was a fork's; today software comes in a container image"
+_NOOP = "environment:\n  environment_type: noop-env"
+_CONSTANT = "publisher:\n  publisher_type: constant-pub\n  publish:\n    name: value"
 
-_TYPES: dict[str, dict[str, Retired]] = {
+RETIRED: dict[str, dict[str, Retired]] = {
     "process": {
         "test-process": Retired(
             "was for packtivity's own tests; a spec without anything to run has no process", "process: null"
@@ -159,30 +146,14 @@ _TYPES: dict[str, dict[str, Retired]] = {
     "environment": {
         "manual-env": Retired("is now manual-instructions-env", _MANUAL.format(kind="environment", short="env")),
         "test-env": Retired("was for packtivity's own tests; noop-env runs nothing, too", _NOOP),
-        "umbrella": Retired("was a fork's; today software comes in a container image", _CONTAINER),
-        "tarball": Retired("was a fork's; today software comes in a container image", _CONTAINER),
+        "umbrella": Retired(_FORK, _CONTAINER),
+        "tarball": Retired(_FORK, _CONTAINER),
     },
     "publisher": {
         "process-attr-pub": Retired("is now frompar-pub, which takes the same outputmap", _FROMPAR),
         "fromattr-pub": Retired("is now frompar-pub, which takes the same outputmap", _FROMPAR),
-        "dummy-pub": Retired(
-            "is now constant-pub", "publisher:\n  publisher_type: constant-pub\n  publish:\n    name: value"
-        ),
+        "dummy-pub": Retired("is now constant-pub", _CONSTANT),
         "manual-publishing": Retired("is now manual-instructions-pub", _MANUAL.format(kind="publisher", short="pub")),
     },
 }
-
-
-def retired_type(kind: str, name: str) -> Retired | None:
-    """Return what became of a type, ``None`` if there never was such a type; ``_`` and ``-`` count as one."""
-    return _TYPES[kind].get(name.replace("_", "-"))
-
-
-def retired_types(kind: str) -> tuple[str, ...]:
-    """Return the names of a kind's retired types."""
-    return tuple(_TYPES[kind])
-
-
-def retired_type_key(kind: str) -> str:
-    """Return how old versions wrote a kind's type key."""
-    return f"{kind}-type"
+"""What became of a kind's types, by their names with ``-`` (``_`` counts as one)."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from json import loads
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, LoadError
 from packtivity.settings import current
-from packtivity.spec.diagnostics import Finding, article, dotted, json_type, locate
+from packtivity.spec.diagnostics import Finding, article, dotted, locate
 from packtivity.spec.document import Document
 from packtivity.spec.remote import remote_base
 from packtivity.spec.schemas import copy
@@ -33,29 +33,29 @@ _REPOSITORY = "yadage/yadage-schemas"
 _METASCHEMAS = "http://json-schema.org/"  # every jsonschema carries these
 
 
-def check(
-    document: Document, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
-) -> list[Diagnostic]:
-    """Return every mistake by the schema ``schemaname`` in ``schemasource``, where it stands.
+def check(document: Document, source: str | os.PathLike[str], name: str, offline: bool | None) -> list[Diagnostic]:
+    """Return every mistake by the schema ``name`` in ``source``, where it stands.
 
     :raises LoadError: a schema file cannot be read.
     :raises ConfigurationError: a schema file is not a JSON Schema.
     """
+    judge, filler = _validators(*_key(source, name, offline))
     # Upstream 0.17.1 fills the defaults first and validates what it got: a filled type key counts as given.
-    validator = _plain_validator(*_key(schemasource, schemaname, offline))
-    errors = _errors(validator, fill_defaults(document.data, schemasource, schemaname, offline=offline))
+    errors = _errors(judge, _filled(document.data, filler))
     if errors:
         # What a branch filled in passing is no mistake of the author's.
-        errors = _errors(validator, document.data) or errors
+        errors = _errors(judge, document.data) or errors
     return [locate(finding, document) for finding in _findings(errors)]
 
 
-def fill_defaults(
-    data: JSONValue, schemasource: str | os.PathLike[str], schemaname: str, *, offline: bool | None = None
-) -> JSON:
+def fill_defaults(data: JSONValue, source: str | os.PathLike[str], name: str, offline: bool | None) -> JSON:
     """Return a copy of a document with the defaults of somebody else's schema; errors as for :func:`check`."""
+    return _filled(data, _validators(*_key(source, name, offline))[1])
+
+
+def _filled(data: JSONValue, filler: Validator) -> JSON:
     filled = copy(data)
-    _errors(_filling_validator(*_key(schemasource, schemaname, offline)), filled)
+    _errors(filler, filled)
     return copy(filled)
 
 
@@ -68,34 +68,26 @@ def _errors(validator: Validator, data: JSONValue) -> list[ValidationError]:
         raise ConfigurationError("the schema refers to itself without end") from None
 
 
-def _key(schemasource: str | os.PathLike[str], schemaname: str, offline: bool | None) -> tuple[str, str, bool | None]:
-    source = os.fspath(schemasource)
-    return (source, schemaname, offline) if source == FROM_GITHUB else (os.path.abspath(source), schemaname, None)
+def _key(source: str | os.PathLike[str], name: str, offline: bool | None) -> tuple[str, str, bool | None]:
+    text = os.fspath(source)
+    return (text, name, offline) if text == FROM_GITHUB else (os.path.abspath(text), name, None)
 
 
 @cache
-def _plain_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
+def _validators(source: str, name: str, offline: bool | None) -> tuple[Validator, Validator]:
+    """Return one that judges by a schema, and one that fills its defaults in passing."""
     import jsonschema
 
-    schema = bundle(source, schemaname, offline=offline)
+    schema, draft = bundle(source, name, offline=offline), jsonschema.Draft4Validator
     try:
-        jsonschema.Draft4Validator.check_schema(schema)
+        draft.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise ConfigurationError(f"{source}: {schemaname} is not a JSON Schema: {error.message}") from None
-    return jsonschema.Draft4Validator(schema)
+        raise ConfigurationError(f"{source}: {name} is not a JSON Schema: {error.message}") from None
+    check_properties = draft.VALIDATORS["properties"]
 
-
-@cache
-def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Validator:
-    import jsonschema
-
-    check_properties = jsonschema.Draft4Validator.VALIDATORS["properties"]
-
-    def fill(
-        validator: Validator, properties: Mapping[str, Schema], instance: JSONValue, schema: Schema
-    ) -> Iterator[ValidationError]:
+    def fill(judge: Validator, properties: Schema, instance: JSONValue, whole: Schema) -> Iterator[ValidationError]:
         """Fill defaults where all properties are right, which is how upstream 0.17.1 finds the branch to fill."""
-        errors = list(check_properties(validator, properties, instance, schema))
+        errors = list(check_properties(judge, properties, instance, whole))
         yield from errors
         if not errors and isinstance(instance, dict):
             for key, subschema in properties.items():
@@ -103,15 +95,13 @@ def _filling_validator(source: str, schemaname: str, offline: bool | None) -> Va
                     instance.setdefault(key, subschema["default"])
 
     extend: Callable[..., type[Validator]] = jsonschema.validators.extend
-    return extend(jsonschema.Draft4Validator, {"properties": fill})(
-        _plain_validator(source, schemaname, offline).schema
-    )
+    return draft(schema), extend(draft, {"properties": fill})(schema)
 
 
 # --- schema files ----------------------------------------------------------------------------------------------
 
 
-def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> dict[str, Any]:
+def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> Schema:
     """Return a schema and all the files it refers to as one schema without references to files.
 
     :param source: directory, or ``from-github`` for the yadage-schemas of the day.
@@ -120,71 +110,46 @@ def bundle(source: str, schemaname: str, *, offline: bool | None = None) -> dict
     :raises LoadError: a file cannot be read.
     :raises ConfigurationError: a file is not JSON.
     """
-    collected = _Bundle(source, offline)
-    root = collected.add(f"{schemaname}.json")
-    while collected.waiting:
-        collected.embed(collected.waiting.pop())
-    collected.check_targets()
-    return {"$ref": f"#/definitions/{root}", "definitions": collected.definitions}
+    names = {f"{schemaname}.json": "file0"}  # of the definition that stands for each file
+    definitions: Schema = {}
+    targets: dict[str, str] = {}
 
-
-class _Bundle:
-    """Files met so far, by their path inside the schema directory."""
-
-    def __init__(self, source: str, offline: bool | None) -> None:
-        self.source = source
-        self.offline = offline
-        self.names: dict[str, str] = {}
-        self.definitions: dict[str, Any] = {}
-        self.waiting: list[str] = []
-        self.targets: dict[str, str] = {}
-
-    def add(self, file: str) -> str:
-        """Return the name of the definition that stands for a file."""
-        if file not in self.names:
-            self.names[file] = f"file{len(self.names)}"
-            self.waiting.append(file)
-        return self.names[file]
-
-    def embed(self, file: str) -> None:
-        """Read a file and take it in."""
-        schema = self._rewritten(_read(self.source, file, self.offline), file)
-        if not isinstance(schema, dict):
-            raise ConfigurationError(f"{_shown(self.source, file)} is not a JSON Schema: it is no object")
-        # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
-        schema.pop("$schema", None)
-        schema.pop("id", None)
-        self.definitions[self.names[file]] = schema
-
-    def check_targets(self) -> None:
-        """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
-        from jsonpointer import JsonPointerException, resolve_pointer
-
-        for target, reference in self.targets.items():
-            try:
-                resolve_pointer({"definitions": self.definitions}, target)
-            except JsonPointerException:
-                raise ConfigurationError(f"{reference} does not resolve") from None
-
-    def _rewritten(self, schema: JSONValue, file: str) -> JSONValue:
+    def rewritten(schema: JSONValue, file: str) -> JSONValue:
         if isinstance(schema, list):
-            return [self._rewritten(item, file) for item in schema]
+            return [rewritten(item, file) for item in schema]
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
-        if isinstance(reference, str) and not reference.startswith(_METASCHEMAS):
-            return {"$ref": self._target(reference, file)}
-        return {key: self._rewritten(value, file) for key, value in schema.items()}
-
-    def _target(self, reference: str, file: str) -> str:
-        shown = f"{_shown(self.source, file)}: $ref {reference!r}"
+        if not isinstance(reference, str) or reference.startswith(_METASCHEMAS):
+            return {key: rewritten(value, file) for key, value in schema.items()}
+        shown = f"{_shown(source, file)}: $ref {reference!r}"
         if "://" in reference:
             raise ConfigurationError(f"{shown} is no file of the schema directory")
         name, _, pointer = reference.partition("#")
         other = os.path.normpath(os.path.join(os.path.dirname(file), name)) if name else file
-        target = f"/definitions/{self.add(other)}{pointer}"
-        self.targets[target] = shown
-        return f"#{target}"
+        target = f"/definitions/{names.setdefault(other, f'file{len(names)}')}{pointer}"
+        targets[target] = shown
+        return {"$ref": f"#{target}"}
+
+    while waiting := [file for file in names if names[file] not in definitions]:
+        schema = rewritten(_read(source, waiting[0], offline), waiting[0])
+        if not isinstance(schema, dict):
+            raise ConfigurationError(f"{_shown(source, waiting[0])} is not a JSON Schema: it is no object")
+        # jsonschema chooses its class anew at each $schema, and would forget about filling defaults.
+        definitions[names[waiting[0]]] = {key: value for key, value in schema.items() if key not in {"$schema", "id"}}
+    _check_targets(definitions, targets)
+    return {"$ref": "#/definitions/file0", "definitions": definitions}
+
+
+def _check_targets(definitions: Schema, targets: dict[str, str]) -> None:
+    """Follow every reference once, because jsonschema finds out about a bad one only in the middle of its work."""
+    from jsonpointer import JsonPointerException, resolve_pointer
+
+    for target, reference in targets.items():
+        try:
+            resolve_pointer({"definitions": definitions}, target)
+        except JsonPointerException:
+            raise ConfigurationError(f"{reference} does not resolve") from None
 
 
 def _read(source: str, file: str, offline: bool | None) -> JSON:
@@ -204,18 +169,16 @@ def _from_directory(source: str, file: str) -> bytes:
         with open(os.path.join(source, file), "rb") as opened:
             return opened.read()
     except OSError as error:
-        raise LoadError(
-            f"schema {os.path.join(source, file)} cannot be read: {error.strerror}",
-            hint="-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it.",
-        ) from None
+        message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
+        hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
+        raise LoadError(message, hint=hint) from None
 
 
 def _from_github(file: str, offline: bool | None) -> bytes:
-    from packtivity.spec.fetch import fetch  # imports requests
+    from packtivity.spec import access, fetch  # which import requests
 
-    settings = current()
-    directory = remote_base(f"github:{_REPOSITORY}@main", settings)
-    return fetch(directory.join(f"schemas/{file}"), settings, offline=offline)
+    place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
+    return fetch.fetch(place, access.of_file(place, current()), offline=offline)
 
 
 # --- words -----------------------------------------------------------------------------------------------------
@@ -224,40 +187,32 @@ def _from_github(file: str, offline: bool | None) -> bytes:
 def _findings(errors: Iterable[ValidationError]) -> Iterator[Finding]:
     for error in errors:
         best = _best_branch(error)
-        if best:
-            yield from _findings(best)
-        else:
-            yield _finding(error)
+        yield from _findings(best) if best else [_finding(error)]
 
 
 def _best_branch(error: ValidationError) -> list[ValidationError]:
-    """Return the errors of the one alternative that was meant: whose type key, an ``enum``, is right."""
+    """Return the errors of the one alternative that was meant: a mapping, whose type key, an ``enum``, is right."""
     by_branch: dict[object, list[ValidationError]] = {}
     for inner in error.context or ():
         by_branch.setdefault(inner.schema_path[0], []).append(inner)
-    meant = [errors for errors in by_branch.values() if not any(_is_discriminator(inner) for inner in errors)]
+    meant = [
+        errors
+        for errors in by_branch.values()
+        if not any(one.validator == "enum" or (one.validator == "type" and not one.path) for one in errors)
+    ]
     return meant[0] if len(meant) == 1 else []
-
-
-def _is_discriminator(error: ValidationError) -> bool:
-    """Return whether an error says that another alternative was meant: a wrong enum, or not even a mapping."""
-    return error.validator == "enum" or (error.validator == "type" and not error.path)
 
 
 _MANY = {"oneOf": "exactly one of the forms that the schema has", "anyOf": "one of the forms that the schema has"}
 
 
 def _finding(error: ValidationError) -> Finding:
-    path = tuple(error.absolute_path)
+    path, keyword = tuple(error.absolute_path), error.validator
     instance: JSON = error.instance
-    where, keyword = dotted(path) or "the document", error.validator
+    where = dotted(path) or "the document"
+    message, expected = f"{where}: {_shortened(error.message)}", f"{keyword}: {_shortened(str(error.validator_value))}"
     if keyword in _MANY:
-        message, expected = f"{where} is {article(json_type(instance))} of no known form", _MANY[keyword]
-    else:
-        message, expected = (
-            f"{where}: {_shortened(error.message)}",
-            f"{keyword}: {_shortened(str(error.validator_value))}",
-        )
+        message, expected = f"{where} is {article(instance)} of no known form", _MANY[keyword]
     at_key = keyword in {"required", "additionalProperties", *_MANY} and bool(path) and isinstance(path[-1], str)
     return Finding("schema-violation", message, path, at_key=at_key, expected=expected)
 

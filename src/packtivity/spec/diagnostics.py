@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import NamedTuple, Protocol
 
 from packtivity.types import JSON, Diagnostic, JSONValue, Path, Position, Severity
@@ -21,114 +22,108 @@ class Code(NamedTuple):
     remedy: str
 
 
-CODES: dict[str, Code] = {
-    # reading
-    "unreadable": Code(
-        "error", "A file or address cannot be read, or is no mapping of parameters.", "Correct its name, or the file."
+_ERRORS = {
+    "unreadable": (
+        "A file or address cannot be read, or is no mapping of parameters.",
+        "Correct its name, or the file.",
     ),
-    "yaml-syntax": Code(
-        "error", "The file is not YAML.", "Mend the text at the place shown; the caret stands where reading stopped."
+    "yaml-syntax": (
+        "The file is not YAML.",
+        "Mend the text at the place shown; the caret stands where reading stopped.",
     ),
-    "not-utf-8": Code("error", "The file is not UTF-8 text.", "Save it as UTF-8."),
-    "invalid-character": Code(
-        "error", "A character that no text has: a control character, or half of one.", "Remove it, or escape it."
+    "not-utf-8": ("The file is not UTF-8 text.", "Save it as UTF-8."),
+    "invalid-character": (
+        "A character that no text has: a control character, or half of one.",
+        "Remove it, or escape it.",
     ),
-    "not-json": Code(
-        "error", "A value has no form in JSON (not-a-number and infinity are only warned of).", "Write another value."
+    "not-json": ("A value has no form in JSON (not-a-number and infinity are only warned of).", "Write another value."),
+    "unknown-tag": ("A YAML tag such as `!python/object` that is not for data.", "Remove the tag."),
+    "bad-merge": ("`<<` merges something that is no mapping.", "Merge an anchored mapping."),
+    "circular-alias": ("A YAML alias stands inside the value that it repeats.", "Write the value out."),
+    "too-deep": ("Lists and mappings are nested too deeply.", "Flatten the document."),
+    "too-large": ("Aliases or references blow the document up beyond all use.", "Repeat less."),
+    "unresolvable-reference": (
+        "A `$ref` names a file or place that is not there.",
+        "Correct it; it is relative to its own file.",
     ),
-    "unknown-tag": Code("error", "A YAML tag such as `!python/object` that is not for data.", "Remove the tag."),
-    "bad-merge": Code("error", "`<<` merges something that is no mapping.", "Merge an anchored mapping."),
-    "circular-alias": Code("error", "A YAML alias stands inside the value that it repeats.", "Write the value out."),
-    "too-deep": Code("error", "Lists and mappings are nested too deeply.", "Flatten the document."),
-    "too-large": Code("error", "Aliases or references blow the document up beyond all use.", "Repeat less."),
-    "duplicate-key": Code(
-        "warning", "A key stands twice in one mapping; the last one counts.", "Remove or rename one of them."
+    "reference-not-allowed": (
+        "A `$ref` in a remote document names a file of this machine.",
+        "Refer to a remote document.",
     ),
-    "date-as-string": Code("warning", "A value looks like a date; it is taken as text.", "Put it in quotes."),
-    "unresolvable-reference": Code(
-        "error", "A `$ref` names a file or place that is not there.", "Correct it; it is relative to its own file."
+    "circular-reference": ("A `$ref` leads back to itself.", "Break the circle."),
+    "empty-document": ("The file has no content.", "Write a spec with its three keys."),
+    "unknown-key": ("A key that has no meaning here.", "Correct its spelling, or remove it."),
+    "missing-key": ("A key that must be there is not.", "Add it."),
+    "wrong-type": ("A value is of the wrong kind, such as a number for text.", "Write what is expected."),
+    "unknown-type": ("No process, environment or publisher has this type.", "Use one of the types that there are."),
+    "missing-type": ("It is not said which type of process, environment or publisher is meant.", "Add the type key."),
+    "retired-form": ("A form of old versions that is accepted no longer.", "Write today's form."),
+    "schema-violation": (
+        "The spec does not keep to the schema given with `--schemasource`.",
+        "Write what that schema asks for.",
     ),
-    "reference-not-allowed": Code(
-        "error", "A `$ref` in a remote document names a file of this machine.", "Refer to a remote document."
+}
+
+_WARNINGS = {
+    "duplicate-key": ("A key stands twice in one mapping; the last one counts.", "Remove or rename one of them."),
+    "date-as-string": ("A value looks like a date; it is taken as text.", "Put it in quotes."),
+    "unknown-placeholder": (
+        "A `{placeholder}` that no parameter gives.",
+        "Give the parameter, or double braces meant literally.",
     ),
-    "circular-reference": Code("error", "A `$ref` leads back to itself.", "Break the circle."),
-    # shape
-    "empty-document": Code("error", "The file has no content.", "Write a spec with its three keys."),
-    "unknown-key": Code("error", "A key that has no meaning here.", "Correct its spelling, or remove it."),
-    "missing-key": Code("error", "A key that must be there is not.", "Add it."),
-    "wrong-type": Code("error", "A value is of the wrong kind, such as a number for text.", "Write what is expected."),
-    "unknown-type": Code(
-        "error", "No process, environment or publisher has this type.", "Use one of the types that there are."
+    "misspelt-parameter": (
+        "A parameter that nothing uses, while one of nearly that name is asked for.",
+        "Correct its spelling.",
     ),
-    "missing-type": Code(
-        "error", "It is not said which type of process, environment or publisher is meant.", "Add the type key."
-    ),
-    "retired-form": Code("error", "A form of old versions that is accepted no longer.", "Write today's form."),
-    "schema-violation": Code(
-        "error", "The spec does not keep to the schema given with `--schemasource`.", "Write what that schema asks for."
-    ),
-    # templates and parameters
-    "unknown-placeholder": Code(
-        "warning", "A `{placeholder}` that no parameter gives.", "Give the parameter, or double braces meant literally."
-    ),
-    "misspelt-parameter": Code(
-        "warning", "A parameter that nothing uses, while one of nearly that name is asked for.", "Correct its spelling."
-    ),
-    "unused-parameter": Code("warning", "A parameter that nothing in the spec uses.", "Remove it, or use it."),
-    "empty-parameter": Code(
-        "warning", "A parameter without a value (null), which would be filled in as `None`.", "Give it a value."
-    ),
-    "empty-parameter-file": Code("warning", "A parameter file without content.", "Write a line for each parameter."),
-    "workflow-link": Code(
-        "warning",
+    "unused-parameter": ("A parameter that nothing in the spec uses.", "Remove it, or use it."),
+    "empty-parameter": ("A parameter without a value (null), which would be filled in as `None`.", "Give it a value."),
+    "empty-parameter-file": ("A parameter file without content.", "Write a line for each parameter."),
+    "workflow-link": (
         "A parameter `{step: …, output: …}` of a workflow, which is a value only after an engine has followed it.",
         "Write the value itself.",
     ),
-    "unquoted-placeholder": Code(
-        "warning", "A parameter `{workdir}` without quotes, which YAML reads as a mapping.", "Put it in quotes."
+    "unquoted-placeholder": (
+        "A parameter `{workdir}` without quotes, which YAML reads as a mapping.",
+        "Put it in quotes.",
     ),
-    "unknown-parameter": Code(
-        "warning", "The publisher names a parameter that is not given.", "Give the parameter, or name another."
-    ),
-    "lone-brace": Code(
-        "warning",
+    "unknown-parameter": ("The publisher names a parameter that is not given.", "Give the parameter, or name another."),
+    "lone-brace": (
         "A brace without its partner: the text cannot be rendered.",
         "Write `{{` or `}}` for a literal brace.",
     ),
-    "literal-braces": Code(
-        "warning", "Braces that belong to a shell, awk, C or Python text and not to a placeholder.", "Double them."
+    "literal-braces": (
+        "Braces that belong to a shell, awk, C or Python text and not to a placeholder.",
+        "Double them.",
     ),
-    "positional-placeholder": Code(
-        "warning",
+    "positional-placeholder": (
         "`{}` or `{0}`, which only a list of parameters fills, in a spec whose parameters have names.",
         "Name the parameter, or write `{{}}`.",
     ),
-    "unfillable-placeholder": Code(
-        "warning", "A placeholder that the given value cannot fill, such as `{x:d}` with a text.", "Change either."
+    "unfillable-placeholder": (
+        "A placeholder that the given value cannot fill, such as `{x:d}` with a text.",
+        "Change either.",
     ),
-    "forbidden-placeholder": Code(
-        "warning", "A placeholder that reaches for Python internals.", "Use the parameter's own keys."
+    "forbidden-placeholder": ("A placeholder that reaches for Python internals.", "Use the parameter's own keys."),
+    "image-with-tag": ("The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."),
+    "bad-variable-name": (
+        "A name in `env` that no environment variable can have.",
+        "Use letters, digits and underscores.",
     ),
-    # things that cannot work
-    "image-with-tag": Code(
-        "warning", "The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."
+    "incomplete-mount": ("An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."),
+    "unknown-resource": ("A resource that nothing understands.", "Correct its spelling."),
+    "bad-jq": ("A jq program that does not compile.", "Correct the program."),
+    "no-work-directory": (
+        "The publisher looks for files, but no directory to write to is given.",
+        "Give one with `--write`.",
     ),
-    "bad-variable-name": Code(
-        "warning", "A name in `env` that no environment variable can have.", "Use letters, digits and underscores."
-    ),
-    "incomplete-mount": Code(
-        "warning", "An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."
-    ),
-    "unknown-resource": Code("warning", "A resource that nothing understands.", "Correct its spelling."),
-    "bad-jq": Code("warning", "A jq program that does not compile.", "Correct the program."),
-    "no-work-directory": Code(
-        "warning", "The publisher looks for files, but no directory to write to is given.", "Give one with `--write`."
-    ),
-    # after the run
-    "missing-output": Code(
-        "warning", "What is published as a path is not there after the run.", "Let the task write it, under that name."
+    "missing-output": (
+        "What is published as a path is not there after the run.",
+        "Let the task write it, under that name.",
     ),
 }
+
+CODES = {code: Code("error", *texts) for code, texts in _ERRORS.items()}
+CODES |= {code: Code("warning", *texts) for code, texts in _WARNINGS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,42 +145,25 @@ class Finding:
 
 
 class Located(Protocol):
-    """What knows where the values of a document stand: :class:`packtivity.spec.document.Document`."""
+    """Data that know where they are written: :class:`packtivity.spec.document.Document`, or parameters of several texts."""
 
     @property
     def source(self) -> str: ...  # noqa: D102
+    @property
+    def data(self) -> JSON: ...  # noqa: D102
+    @property
+    def problems(self) -> tuple[Diagnostic, ...]: ...  # noqa: D102
     def position(self, path: Path, *, key: bool = False) -> Position | None: ...  # noqa: D102
     def offset_position(self, path: Path, offset: int) -> Position | None: ...  # noqa: D102
     def excerpt(self, position: Position) -> str: ...  # noqa: D102
 
 
-class LocatedParameters(Located, Protocol):
-    """A parameter document that knows its places: of one text, or put together from several."""
-
-    @property
-    def data(self) -> JSON: ...  # noqa: D102
-    @property
-    def problems(self) -> tuple[Diagnostic, ...]: ...  # noqa: D102
-
-
 def locate(finding: Finding, document: Located | None) -> Diagnostic:
-    """Return ``finding`` with its severity and its place."""
-    position = _position(finding, document) if document is not None else None
-    return Diagnostic(
-        severity=CODES[finding.code].severity,
-        code=finding.code,
-        message=finding.message,
-        path=finding.path,
-        position=position,
-        excerpt=document.excerpt(position) if document is not None and position is not None else "",
-        expected=finding.expected,
-        hint=finding.hint,
-    )
-
-
-def _position(finding: Finding, document: Located) -> Position:
-    """Return the place of a finding, or of the nearest value around it that is written anywhere."""
-    path = finding.path
+    """Return ``finding`` with its severity and its place: where it, or the nearest value around it, is written."""
+    severity, path = CODES[finding.code].severity, finding.path
+    found = Diagnostic(severity, finding.code, finding.message, path, expected=finding.expected, hint=finding.hint)
+    if document is None:
+        return found
     if finding.offset is not None:
         place = document.offset_position(path, finding.offset)
     else:
@@ -193,18 +171,13 @@ def _position(finding: Finding, document: Located) -> Position:
     while place is None and path:
         path = path[:-1]
         place = document.position(path)
-    return place or Position(document.source, 1, 1)
+    place = place or Position(document.source, 1, 1)
+    return found._replace(position=place, excerpt=document.excerpt(place))
 
 
 def arrange(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Return diagnostics sorted by file and place, each once."""
-    return sorted(dict.fromkeys(diagnostics), key=_order)
-
-
-def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
-    where = diagnostic.position
-    place = (where.file, where.line, where.column) if where else ("", 0, 0)
-    return (*place, diagnostic.code, diagnostic.message)
+    return sorted(dict.fromkeys(diagnostics), key=lambda one: (one.position or ("", 0, 0), one.code, one.message))
 
 
 def one_line(diagnostic: Diagnostic) -> str:
@@ -221,9 +194,7 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
 
 def where(diagnostic: Diagnostic) -> str:
     """Return ``file:line:column``, or the path in the document when no file is known."""
-    if diagnostic.position:
-        return str(diagnostic.position)
-    return dotted(diagnostic.path) or "document"
+    return str(diagnostic.position) if diagnostic.position else dotted(diagnostic.path) or "document"
 
 
 def dotted(path: Path) -> str:
@@ -248,27 +219,22 @@ _TYPES = {
 
 def json_type(value: JSONValue) -> str:
     """Return the JSON Schema name of a value's type; ``unknown`` for what has no form in JSON."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float)):
-        return "number"
-    for kind, name in ((str, "string"), (dict, "object"), (list, "array")):
+    kinds: tuple[tuple[type | UnionType, str], ...]
+    kinds = ((bool, "boolean"), (int | float, "number"), (str, "string"), (dict, "object"), (list, "array"))
+    for kind, name in kinds:
         if isinstance(value, kind):
             return name
-    return "unknown"
+    return "null" if value is None else "unknown"
 
 
-def article(type_name: str) -> str:
-    """Return a type as the sentence *x is …* wants it."""
-    return "a boolean (true or false)" if type_name == "boolean" else _TYPES.get(type_name, "no JSON value")
+def article(value: JSONValue) -> str:
+    """Return what a value is, as the sentence *x is …* wants it."""
+    return "a boolean (true or false)" if isinstance(value, bool) else _TYPES.get(json_type(value), "no JSON value")
 
 
 def expected_types(types: str | list[str]) -> str:
     """Return what a schema's ``type`` asks for."""
-    names = [types] if isinstance(types, str) else types
-    return listed([_TYPES[name] for name in names], last="or")
+    return listed([_TYPES[name] for name in ([types] if isinstance(types, str) else types)], last="or")
 
 
 def listed(names: Sequence[str], *, last: str = "and") -> str:

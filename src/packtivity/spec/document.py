@@ -6,13 +6,14 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.settings import Settings, current
-from packtivity.spec.refs import Expansion, Place, References, Unresolvable
+from packtivity.spec.refs import Place, References, Unresolvable, has_references
 from packtivity.spec.source_text import BadText
 from packtivity.spec.sources import LocalFile, Location, locate, read_local
 from packtivity.spec.yamltext import Parsed, load_yaml, parse
@@ -36,9 +37,9 @@ class Document:
 
     data: JSON
     source: str
-    problems: tuple[Diagnostic, ...] = ()
-    _references: References | None = None
-    _root: Place | None = None
+    problems: tuple[Diagnostic, ...]
+    _files: Mapping[Location, Parsed]
+    _links: Mapping[Path, Place]
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where a value is written, be it in another file or behind an alias.
@@ -47,11 +48,8 @@ class Document:
         :param key: ask for the key of the value instead, where it has one.
         :return: ``None`` for what is written nowhere, such as a default that was filled in.
         """
-        place = self._place(path[:-1] if key else path)
-        if place is None or self._references is None:
-            return None
-        at = (*place.path, *path[-1:]) if key else place.path
-        return self._references.open(place.file).position(at, key=key)
+        parsed, at = self._written(path[:-1] if key else path)
+        return parsed.position((*at, *path[-1:]) if key else at, key=key)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
         """Return where a character of a string is written.
@@ -59,28 +57,19 @@ class Document:
         :param offset: which character, from 0.
         :return: exact for every character that is not blank, whatever the style of the string.
         """
-        place = self._place(path)
-        if place is None or self._references is None:
-            return None
-        return self._references.open(place.file).offset_position(place.path, offset)
+        parsed, at = self._written(path)
+        return parsed.offset_position(at, offset)
 
     def excerpt(self, position: Position) -> str:
         """Return the line of the source a position is on, without its newline; empty when there is none."""
-        files = self._references.files.values() if self._references else ()
+        files = self._files.values()
         return next((file.line(position.line) for file in files if file.source == position.file), "")
 
-    def _place(self, path: Path) -> Place | None:
-        """Return where a value really stands, all references on the way followed."""
-        if self._root is None or self._references is None:
-            return None
-        place = self._references.follow(self._root)
-        for part in path:
-            try:
-                value = place.value[part]
-            except (LookupError, TypeError):
-                return None
-            place = self._references.follow(Place(place.file, (*place.path, part), value))
-        return place
+    def _written(self, path: Path) -> tuple[Parsed, Path]:
+        """Return the file a value is written in and the path to it there: below the last reference on the way."""
+        start = next(length for length in range(len(path), -1, -1) if path[:length] in self._links)
+        place = self._links[path[:start]]
+        return self._files[place.file], (*place.path, *path[start:])
 
 
 def load_document(
@@ -103,11 +92,38 @@ def load_document(
     :raises InvalidSpec: it cannot be read, or refers to what is not there; with every mistake found.
     """
     file, fragment = locate(spec, toplevel, settings)
+    chosen = settings or current()
+
+    @cache
+    def reachable() -> Access:
+        from packtivity.spec import access
+
+        return access.of_load(file, spec, toplevel, chosen, trusted_sources)
+
+    def read(place: Location) -> Parsed:
+        if isinstance(place, LocalFile):
+            return parse(read_local(place), place.shown)
+        from packtivity.spec import fetch  # which imports requests
+
+        return parse(fetch.fetch(place, reachable(), offline=offline), place.shown)
+
     try:
-        reader = _Reader(file, spec, toplevel, trusted_sources, settings or current(), offline)
-        return _resolved(References(reader), file, fragment)
+        return _resolved(References(read), file, fragment)
     except BadText as error:
         raise _invalid(error) from None
+
+
+def _resolved(references: References, file: Location, fragment: str) -> Document:
+    parsed = references.open(file)
+    try:
+        root = references.links[()] = references.point(file, fragment)
+    except Unresolvable as error:
+        raise BadText([Diagnostic("error", error.code, error.message, expected=error.near, hint=error.hint)]) from None
+    data = references.expand(root) if has_references(root.value) else root.value
+    if references.problems:
+        raise BadText(references.problems)
+    problems = tuple(problem for one in references.files.values() for problem in one.problems)
+    return Document(data, parsed.source, problems, references.files, references.links)
 
 
 def parse_document(text: str | bytes, source: str) -> Document:
@@ -121,53 +137,7 @@ def parse_document(text: str | bytes, source: str) -> Document:
     except BadText as error:
         raise _invalid(error) from None
     file = LocalFile(source, source)
-    references = _Plain(lambda _: parsed)
-    return Document(parsed.data, source, parsed.problems, references, Place(file, (), references.open(file).data))
-
-
-class _Plain(References):
-    """The one file of a text at hand, in which nothing is a reference."""
-
-    def follow(self, place: Place) -> Place:
-        return place
-
-
-@dataclass(eq=False, repr=False)
-class _Reader:
-    """Reads the documents of one load: the spec at ``file``, as the user named it, and what it refers to."""
-
-    file: Location
-    spec: str
-    toplevel: str | None
-    trusted_sources: Sequence[str]
-    settings: Settings
-    offline: bool | None
-    access: Access | None = None
-
-    def __call__(self, file: Location) -> Parsed:
-        if isinstance(file, LocalFile):
-            return parse(read_local(file), file.shown)
-        from packtivity.spec import access, fetch  # these import requests
-
-        if self.access is None:
-            self.access = access.of_load(self.file, self.spec, self.toplevel, self.settings, self.trusted_sources)
-        return parse(fetch.fetch(file, self.settings, self.access, offline=self.offline), file.shown)
-
-
-def _resolved(references: References, file: Location, fragment: str) -> Document:
-    parsed = references.open(file)
-    try:
-        root = references.point(file, fragment)
-    except Unresolvable as error:
-        raise BadText([Diagnostic("error", error.code, error.message, expected=error.near, hint=error.hint)]) from None
-    data = root.value
-    if parsed.references:
-        expansion = Expansion(references)
-        data = expansion.expand(root)
-        if expansion.problems:
-            raise BadText(expansion.problems)
-    problems = tuple(problem for one in references.files.values() for problem in one.problems)
-    return Document(data, parsed.source, problems, references, root)
+    return Document(parsed.data, source, parsed.problems, {file: parsed}, {(): Place(file, (), parsed.data)})
 
 
 def _invalid(error: BadText) -> errors.InvalidSpec:

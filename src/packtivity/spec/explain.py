@@ -7,65 +7,43 @@ from typing import Any
 
 from packtivity.registry import nearest
 from packtivity.spec import advice
-from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, json_type, listed, quoted
-from packtivity.spec.schemas import (
-    KINDS,
-    Branch,
-    branch,
-    branches,
-    nullable,
-    root_schema,
-    type_key,
-    type_names,
-    violations,
-)
-from packtivity.types import JSON, JSONValue, Path
+from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, listed, quoted
+from packtivity.spec.schemas import KINDS, Branch, branch, branches, nullable, type_key, type_names, violations
+from packtivity.types import JSONValue, Path
 
 
 def mistakes(data: JSONValue) -> list[Finding]:
     """Return what makes ``data`` no spec, at least one finding if it is none."""
     if data is None:
         return [Finding("empty-document", "the document is empty", expected=listed(KINDS), hint=advice.WHOLE_SPEC)]
-    if not isinstance(data, dict):
-        return [
-            Finding(
-                "wrong-type",
-                f"a spec is a mapping, but this is {article(json_type(data))}",
-                expected=f"a mapping with the keys {listed(KINDS)}",
-                hint=advice.WHOLE_SPEC,
-            )
-        ]
-    return list(_root_mistakes(data))
+    if isinstance(data, dict):
+        return list(_root_mistakes(data))
+    message, expected = f"a spec is a mapping, but this is {article(data)}", f"a mapping with the keys {listed(KINDS)}"
+    return [Finding("wrong-type", message, expected=expected, hint=advice.WHOLE_SPEC)]
 
 
 def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
-    root = root_schema()
-    missing = [key for key in root["required"] if key not in data]
-    if data and not any(key in root["properties"] or nearest(key, KINDS) or _parts_with(key) for key in data):
-        yield _no_spec(data)
+    missing = [key for key in KINDS if key not in data]
+    if data and not any(key in KINDS or nearest(key, KINDS) or _parts_with(key) for key in data):
+        workflow = next((key for key in data if key in advice.WORKFLOW_KEYS), None)
+        hint = advice.of_root_key(workflow) if workflow else f"{advice.PARAMETERS}\n{advice.WHOLE_SPEC}"
+        message = "this is no spec: it has neither process nor environment nor publisher"
+        yield Finding("missing-key", message, expected=listed(KINDS), hint=hint)
         return
-    meant: dict[str, str] = {}
+    given = {kind: kind for kind in KINDS}
     for key in data:
-        if key not in root["properties"]:
+        if key not in KINDS:
             near = _take_near(key, missing)
             if near:
-                meant[near] = key
-            yield _unknown_root_key(key, near)
+                given[near] = key
+            hint = _did_you_mean(near) if near else advice.of_root_key(key, _parts_with(key))
+            yield _finding_at_key("unknown-key", f"a spec has no key {key!r}", (key,), near or listed(KINDS), hint)
     for key in missing:
-        yield Finding(
-            "missing-key", f"the spec has no {key!r}", expected=key, hint=advice.of_missing_part(key, nullable(key))
-        )
-    for kind in KINDS:
-        given = meant.get(kind, kind)
-        if given in data:
-            yield from _part_mistakes(kind, data[given], (given,))
-
-
-def _no_spec(data: dict[str, Any]) -> Finding:
-    workflow = next((key for key in data if key in advice.WORKFLOW_KEYS), None)
-    hint = advice.of_root_key(workflow) if workflow else f"{advice.PARAMETERS}\n{advice.WHOLE_SPEC}"
-    message = "this is no spec: it has neither process nor environment nor publisher"
-    return Finding("missing-key", message, expected=listed(KINDS), hint=hint)
+        nothing = f"\nWhere nothing is run, write {key}: null." if nullable(key) else ""
+        yield Finding("missing-key", f"the spec has no {key!r}", expected=key, hint=advice.PARTS[key] + nothing)
+    for kind, key in given.items():
+        if key in data:
+            yield from _part_mistakes(kind, data[key], (key,))
 
 
 def _take_near(key: str, missing: list[str]) -> str | None:
@@ -76,19 +54,16 @@ def _take_near(key: str, missing: list[str]) -> str | None:
     return near
 
 
-def _unknown_root_key(key: str, near: str | None) -> Finding:
-    return Finding(
-        "unknown-key",
-        f"a spec has no key {key!r}",
-        (key,),
-        at_key=True,
-        expected=near or listed(KINDS),
-        hint=f"Did you mean {near!r}?" if near else advice.of_root_key(key, _parts_with(key)),
-    )
+def _did_you_mean(name: str) -> str:
+    return f"Did you mean {name!r}?"
 
 
 def _parts_with(key: str) -> list[str]:
     return [kind for kind in KINDS if any(key in form.properties for form in branches(kind))]
+
+
+def _finding_at_key(code: str, message: str, path: Path, expected: str, hint: str) -> Finding:
+    return Finding(code, message, path, at_key=True, expected=expected, hint=hint)
 
 
 # --- one part --------------------------------------------------------------------------------------------------
@@ -98,88 +73,76 @@ def _part_mistakes(kind: str, part: JSONValue, path: Path) -> Iterator[Finding]:
     if part is None and nullable(kind):
         return
     if not isinstance(part, dict):
-        yield Finding(
-            "wrong-type",
-            f"{kind!r} is {article(json_type(part))}, but must be a mapping{' or null' if nullable(kind) else ''}",
-            path,
-            expected=f"a mapping with the key {type_key(kind)!r}",
-            hint=advice.of_part(kind, part),
-        )
+        message = f"{kind!r} is {article(part)}, but must be a mapping{' or null' if nullable(kind) else ''}"
+        expected = f"a mapping with the key {type_key(kind)!r}"
+        yield Finding("wrong-type", message, path, expected=expected, hint=advice.of_part(kind, part))
         return
-    key, findings = _find_type_key(kind, part, path)
-    yield from findings
+    key, wrong_key = _find_type_key(kind, part, path)
     rest = {name: value for name, value in part.items() if name != key}
     if key is None:
         form = _guess(kind, rest)
-        if form is None or not form.implied or not form.takes(rest):
-            yield _missing_type(kind, form, path)
+        is_clear = form is not None and form.implied and form.takes(rest)
+        wrong_type = None if is_clear else _missing_type(kind, form, path)
     else:
-        form, wrong = _named_branch(kind, part[key], (*path, key))
-        yield from wrong
+        form, wrong_type = _named_branch(kind, part[key], (*path, key))
+    yield from filter(None, (wrong_key, wrong_type))
     if form is not None:
         yield from _branch_mistakes(form, rest, path)
 
 
-def _find_type_key(kind: str, part: dict[str, Any], path: Path) -> tuple[str | None, list[Finding]]:
+def _find_type_key(kind: str, part: dict[str, Any], path: Path) -> tuple[str | None, Finding | None]:
     """Return the key that says the type, be it retired or misspelt, and what is wrong with the key itself."""
-    right = type_key(kind)
+    right, old = type_key(kind), f"{kind}-type"
     if right in part:
-        return right, []
-    old = advice.retired_type_key(kind)
+        return right, None
     if old in part:
-        message = f"{old!r} is how old versions wrote {right!r}"
-        return old, [_finding_at_key("retired-form", message, (*path, old), right, f"Write {right}: {part[old]}")]
+        message, hint = f"{old!r} is how old versions wrote {right!r}", f"Write {right}: {part[old]}"
+        return old, _finding_at_key("retired-form", message, (*path, old), right, hint)
     known = {key for form in branches(kind) for key in form.properties}
     for key in part:
         if key not in known and nearest(key, [right, "type"]):
-            hint = f"Did you mean {right!r}?"
-            return key, [_finding_at_key("unknown-key", f"{kind} has no key {key!r}", (*path, key), right, hint)]
-    return None, []
+            message = f"{kind} has no key {key!r}"
+            return key, _finding_at_key("unknown-key", message, (*path, key), right, _did_you_mean(right))
+    return None, None
 
 
-def _finding_at_key(code: str, message: str, path: Path, expected: str, hint: str) -> Finding:
-    return Finding(code, message, path, at_key=True, expected=expected, hint=hint)
-
-
-def _named_branch(kind: str, name: JSONValue, path: Path) -> tuple[Branch | None, list[Finding]]:
+def _named_branch(kind: str, name: JSONValue, path: Path) -> tuple[Branch | None, Finding | None]:
     names = type_names(kind)
     if not isinstance(name, str):
-        what = f"{dotted(path)} is {article(json_type(name))}, but must be a string"
-        return None, [Finding("wrong-type", what, path, expected=listed(names, last="or"))]
+        what = f"{dotted(path)} is {article(name)}, but must be a string"
+        return None, Finding("wrong-type", what, path, expected=listed(names, last="or"))
     if name in names:
-        return branch(kind, name), []
-    old = advice.retired_type(kind, name)
-    if old:
+        return branch(kind, name), None
+    if old := advice.RETIRED[kind].get(name.replace("_", "-")):
         message = f"{kind} type {name!r} {old.story}"
-        return None, [Finding("retired-form", message, path, hint=f"Write\n{old.snippet}")]
-    near = nearest(name, names) or _short_for(name, names)
-    hint = f"Did you mean {near!r}?" if near else f"There are: {listed(names)}."
+        return None, Finding("retired-form", message, path, hint=f"Write\n{old.snippet}")
+    containing = [one for one in names if f"-{name.lower()}-" in f"-{one}-"]  # docker of docker-encapsulated
+    near = nearest(name, names) or (containing[0] if len(containing) == 1 else None)
+    hint = _did_you_mean(near) if near else f"There are: {listed(names)}."
     message = f"no {kind} has the type {name!r}"
-    return None, [Finding("unknown-type", message, path, expected=near or listed(names, last="or"), hint=hint)]
-
-
-def _short_for(name: str, names: tuple[str, ...]) -> str | None:
-    """Return the one type that ``name`` is a part of: ``docker`` of ``docker-encapsulated``."""
-    found = [one for one in names if f"-{name.lower()}-" in f"-{one}-"]
-    return found[0] if len(found) == 1 else None
+    return None, Finding("unknown-type", message, path, expected=near or listed(names, last="or"), hint=hint)
 
 
 def _guess(kind: str, rest: dict[str, Any]) -> Branch | None:
     """Return the branch that keys without a type must have been written for, if there is just one."""
-    forms = branches(kind)
-    if forms[0].implied and forms[0].takes(rest):
-        return forms[0]
-    fitting = [form for form in forms if form.own_required and form.takes(rest)]
-    return fitting[0] if len(fitting) == 1 else None
+    first = branches(kind)[0]
+    if first.implied and first.takes(rest):
+        return first
+    return _only(form for form in branches(kind) if form.own_required and form.takes(rest))
+
+
+def _only(forms: Iterable[Branch]) -> Branch | None:
+    found = list(forms)
+    return found[0] if len(found) == 1 else None
 
 
 def _missing_type(kind: str, form: Branch | None, path: Path) -> Finding:
-    key, names = type_key(kind), type_names(kind)
+    key = type_key(kind)
     if form:
         expected, hint = f"{key}: {form.name}", f"Add {key}: {form.name}"
     else:
-        expected, hint = f"{key}: one of {listed(names, last='or')}", advice.PARTS[kind]
-    return Finding("missing-type", f"{kind} has no {key!r}", path, at_key=True, expected=expected, hint=hint)
+        expected, hint = f"{key}: one of {listed(type_names(kind), last='or')}", advice.PARTS[kind]
+    return _finding_at_key("missing-type", f"{kind} has no {key!r}", path, expected, hint)
 
 
 # --- one branch ------------------------------------------------------------------------------------------------
@@ -187,9 +150,12 @@ def _missing_type(kind: str, form: Branch | None, path: Path) -> Finding:
 
 def _branch_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
     yield from _key_mistakes(form, rest, path)
-    for keyword, inner in violations(form, rest):
+    for keyword, inner, value, schema in violations(form, rest):
         if keyword == "type":
-            yield _wrong_type(form, rest, path, inner)
+            wanted, where = expected_types(schema["type"]), (*path, *inner)
+            message = f"{dotted(where)} is {article(value)}, but must be {wanted}"
+            hint = advice.of_wrong_type(form.kind, inner, value, schema["type"])
+            yield Finding("wrong-type", message, where, expected=wanted, hint=hint)
 
 
 def _key_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
@@ -201,58 +167,30 @@ def _key_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Fi
         missing = []
     for key in unknown:
         near = _take_near(key, missing) or nearest(key, [name for name in form.properties if name not in rest])
-        yield (
-            _unknown_key(form, key, near, other, path)
-            if near or not empty
-            else _not_deep_enough(form, key, empty, path)
-        )
+        if empty and not near:
+            expected, hint = empty, f"{empty!r} is empty: if {key!r} belongs to it, indent it deeper than {empty!r}."
+        else:
+            expected, hint = _instead_of(key, form, near, other)
+        yield _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), expected, hint)
     for key in missing:
-        what = form.properties[key].get("description", "")
-        message = f"{form.kind} of type {form.name!r} has no {key!r}"
-        yield Finding("missing-key", message, path, at_key=True, expected=key, hint=f"Add {key}: {what}")
+        message, what = f"{form.kind} of type {form.name!r} has no {key!r}", form.properties[key].get("description", "")
+        yield _finding_at_key("missing-key", message, path, key, f"Add {key}: {what}")
 
 
 def _branch_of(kind: str, unknown: Iterable[str]) -> Branch | None:
     """Return the branch whose own keys the unknown ones are: then it is the type that is wrong."""
-    keys = set(unknown)
-    fitting = [form for form in branches(kind) if form.own_required and keys.issuperset(form.own_required)]
-    return fitting[0] if len(fitting) == 1 else None
+    return _only(form for form in branches(kind) if form.own_required and set(unknown).issuperset(form.own_required))
 
 
-def _unknown_key(form: Branch, key: str, near: str | None, other: Branch | None, path: Path) -> Finding:
+def _instead_of(key: str, form: Branch, near: str | None, other: Branch | None) -> tuple[str, str]:
+    """Return what is expected in place of a key that a branch does not have, and what to do about it."""
     right = type_key(form.kind)
     if other and key in other.own_required:
-        expected = f"{right}: {other.name}"
         hint = f"{key!r} goes with {right}: {other.name}; {form.name} takes {quoted(form.own_required)}."
-    elif near:
-        expected, hint = near, f"Did you mean {near!r}?"
-    else:
-        expected = listed([name for name in form.properties if name != right]) or "no other key"
-        hint = advice.of_stray_key(form.kind, key) or _home_of(form, key)
-    return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), expected, hint)
-
-
-def _not_deep_enough(form: Branch, key: str, empty: str, path: Path) -> Finding:
-    """Return the finding for an unknown key while a key that must have a value is empty."""
-    hint = f"{empty!r} is empty: if {key!r} belongs to it, indent it deeper than {empty!r}."
-    return _finding_at_key("unknown-key", f"{form.name} has no key {key!r}", (*path, key), empty, hint)
-
-
-def _home_of(form: Branch, key: str) -> str:
-    homes = [other.name for other in branches(form.kind) if key in other.properties]
-    if homes:
-        return f"{key!r} goes with {type_key(form.kind)}: {listed(homes, last='or')}."
-    return f"Remove {key!r}; nothing reads it."
-
-
-def _wrong_type(form: Branch, rest: dict[str, Any], path: Path, inner: Path) -> Finding:
-    value: JSON = rest
-    schema: dict[str, Any] = form.schema
-    for step in inner:
-        value = value[step]
-        schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
-    wanted = expected_types(schema["type"])
-    where = dotted((*path, *inner))
-    message = f"{where} is {article(json_type(value))}, but must be {wanted}"
-    hint = advice.of_wrong_type(form.kind, inner, value, schema["type"])
-    return Finding("wrong-type", message, (*path, *inner), expected=wanted, hint=hint)
+        return f"{right}: {other.name}", hint
+    if near:
+        return near, _did_you_mean(near)
+    homes = [one.name for one in branches(form.kind) if key in one.properties]
+    hint = f"{key!r} goes with {right}: {listed(homes, last='or')}." if homes else f"Remove {key!r}; nothing reads it."
+    expected = listed([name for name in form.properties if name != right]) or "no other key"
+    return expected, advice.STRAY.get((form.kind, key), hint)

@@ -8,34 +8,28 @@ in :mod:`packtivity.spec.rules`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
-from packtivity.interpolate import Placeholder, interpolate
+from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, Located, LocatedParameters, arrange, listed, locate
-from packtivity.spec.publishers import kind_of
-from packtivity.spec.rules import (
-    brace_findings,
-    environment_findings,
-    jq_findings,
-    positional_finding,
-    template_findings,
-)
-from packtivity.spec.templates import (
+from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
+from packtivity.spec.parts import (
     WORKDIR,
     Template,
+    Use,
     braces,
-    is_positional,
-    is_shell,
     jq_programs,
+    kind_of,
     named_parameters,
     needs,
     strings,
     templates,
 )
-from packtivity.types import JSON, Diagnostic, JSONValue, Path
+from packtivity.spec.rules import environment_findings, jq_findings
+from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
@@ -57,30 +51,23 @@ def lint_spec(document: Located | None, spec: dict[str, Any], given: Iterable[st
 
 def lint_parameters(
     spec: dict[str, Any],
-    parameters: LocatedParameters | JSONValue,
+    parameters: JSONValue,
     state_names: Iterable[str] | None = None,
     *,
     document: Located | None = None,
+    places: Located | None = None,
 ) -> list[Diagnostic]:
     """Return warnings about a spec compared with its parameters; those of :func:`lint_spec` are not repeated.
 
     :param spec: valid, with defaults filled.
-    :param parameters: parameter document, or plain data when its places are of no interest.
     :param state_names: names of the state's directories (``workdir``, ``readdir0`` …), empty without a state,
         ``None`` when they are not known.
     :param document: where the spec was read from, for places.
+    :param places: where the parameters were read from.
     """
-    data, where = plain(parameters)
-    check = ParameterCheck(spec, data, None if state_names is None else frozenset(state_names))
+    check = ParameterCheck(spec, parameters, None if state_names is None else frozenset(state_names))
     of_spec = [locate(finding, document) for finding in check.of_spec()]
-    return arrange([*of_spec, *(locate(finding, where) for finding in check.of_parameters())])
-
-
-def plain(parameters: LocatedParameters | JSONValue) -> tuple[JSON, Located | None]:
-    """Return the data of a parameter document, and the document if it knows places."""
-    if parameters is None or isinstance(parameters, (bool, int, float, str, list, dict)):
-        return parameters, None
-    return parameters.data, parameters
+    return arrange([*of_spec, *(locate(finding, places) for finding in check.of_parameters())])
 
 
 def names_of(data: JSONValue) -> tuple[str, ...]:
@@ -100,180 +87,135 @@ class ParameterCheck:
         self.state_names = state_names
         self.values = _by_name(parameters)
         self.names = frozenset(self.values)
-        self._wanted = list(self._placeholders())
-        wanted = [placeholder.name for placeholder, _ in self._wanted]
-        self._used = {*wanted, *(name for _, name in named_parameters(spec))}
-        self._misspelt = self._find_misspelt()
+        self._uses = [use for template in templates(spec) if template.source != "state" for use in template.uses()]
+        self._named = list(named_parameters(spec))
+        self._unused = self._find_unused()
+        self._meant = {meant for meant in self._unused.values() if meant}
 
     def of_spec(self) -> Iterator[Finding]:
         """Yield what is wrong in the spec."""
-        yield from self._placeholder_findings()
-        yield from self._positional_findings()
-        yield from self._outputmap_findings()
-        yield from self._publisher_findings()
+        reported = set(self._meant)
+        numbers: Counter[Template] = Counter()
+        for use in self._uses:
+            if use.is_positional:
+                yield from self._position(use, numbers[use.template])
+                numbers[use.template] += 1
+            elif use.name in self.names:
+                yield from self._unfillable(use)
+            elif not (use.is_workdir or use.is_shell or use.name in reported):
+                reported.add(use.name)
+                yield self._unknown(use)
+        for path, name in self._named:
+            if name not in self.names and name not in self._meant:
+                yield self._unknown_named(name, path)
+        publisher = self.spec["publisher"]
+        looks = kind_of(publisher).looks_for_files(publisher)
+        if looks and self.state_names is not None and WORKDIR not in self.state_names:
+            message = f"{publisher['publisher_type']} looks for files, but there is no directory to write to"
+            path = ("publisher", "publisher_type")
+            yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")
 
     def of_parameters(self) -> Iterator[Finding]:
         """Yield what is wrong in the parameter document."""
         yield from self._unused_findings()
         yield from self._empty_findings()
-        yield from self._value_findings()
-
-    def _placeholders(self) -> Iterator[tuple[Placeholder, Template]]:
-        for template in templates(self.spec):
-            if template.source != "state":
-                for placeholder in braces(template.text).names:
-                    if not is_positional(placeholder):
-                        yield placeholder, template
-
-    def _gives(self, name: str, template: Template) -> bool:
-        return name in self.names or (template.source == "publisher" and name == WORKDIR)
+        for path, text in strings(self.parameters):
+            template = Template(path, text, "state")
+            yield from brace_findings(template)
+            if self.state_names is not None:
+                yield from _directory_findings(template, sorted(self.state_names))
 
     # --- the spec ----------------------------------------------------------------------------------------------
 
-    def _placeholder_findings(self) -> Iterator[Finding]:
-        reported = set(self._misspelt.values())
-        for placeholder, template in self._wanted:
-            name = placeholder.name
-            if name in self.names:
-                yield from self._unfillable(placeholder, template)
-            elif name not in reported and not self._gives(name, template) and not is_shell(placeholder, template.text):
-                reported.add(name)
-                yield self._unknown(placeholder, template)
-
-    def _unknown(self, placeholder: Placeholder, template: Template) -> Finding:
-        name, text = placeholder.name, template.text[placeholder.start : placeholder.end]
-        near = nearest(name, self.names)
+    def _unknown(self, use: Use) -> Finding:
+        near = nearest(use.name, self.names)
         hint = f"Did you mean {near!r}? " if near else ""
-        hint += f"Give it with -p {name}=…, or write {{{text}}} if the braces are meant as they are."
-        expected = listed(sorted(self.names), last="or") if self.names else "no placeholder"
-        message = f"{text} stands for a parameter that is not given"
-        return Finding(
-            "unknown-placeholder",
-            message,
-            template.path,
-            offset=placeholder.start,
-            expected=near or expected,
-            hint=hint,
-        )
+        hint += f"Give it with -p {use.name}=…, or write {{{use.text}}} if the braces are meant as they are."
+        expected = near or listed(sorted(self.names), last="or") or "no placeholder"
+        message = f"{use.text} stands for a parameter that is not given"
+        return use.finding("unknown-placeholder", message, hint, expected=expected)
 
-    def _unfillable(self, placeholder: Placeholder, template: Template) -> Iterator[Finding]:
-        text = template.text[placeholder.start : placeholder.end]
-        empty = self.values[placeholder.name] is None and placeholder.field == placeholder.name  # reported by itself
-        if empty or "._" in placeholder.field or text == f"{{{placeholder.name}}}":
+    def _unfillable(self, use: Use) -> Iterator[Finding]:
+        field = use.placeholder.field
+        is_empty = self.values[use.name] is None and field == use.name  # reported by itself
+        if is_empty or "._" in field or use.text == f"{{{use.name}}}":
             return
-        names = {**self.values, WORKDIR: self.values.get(WORKDIR, "")}
         try:
-            interpolate(text, (), names)
+            interpolate(use.text, (), {WORKDIR: "", **self.values})
         except MissingParameter:
-            message = f"{text}: the parameter {placeholder.name!r} has no such key"
-            yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+            message = f"{use.text}: the parameter {use.name!r} has no such key"
+            yield use.finding("unknown-placeholder", message)
         except ParameterError as error:
-            message = f"{text} cannot be filled with the value given: {error.message}"
-            yield Finding("unfillable-placeholder", message, template.path, offset=placeholder.start, hint=error.hint)
+            message = f"{use.text} cannot be filled with the value given: {error.message}"
+            yield use.finding("unfillable-placeholder", message, error.hint)
 
-    def _positional_findings(self) -> Iterator[Finding]:
-        for template in templates(self.spec):
-            found = braces(template.text).names if template.source != "state" else ()
-            for number, placeholder in enumerate(one for one in found if is_positional(one)):
-                if not isinstance(self.parameters, list):
-                    yield positional_finding(placeholder, template)
-                elif int(placeholder.name or number) >= len(self.parameters):
-                    message = f"{{{placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
-                    yield Finding("unknown-placeholder", message, template.path, offset=placeholder.start)
+    def _position(self, use: Use, number: int) -> Iterator[Finding]:
+        if not isinstance(self.parameters, list):
+            yield positional_finding(use)
+        elif int(use.name or number) >= len(self.parameters):
+            message = f"{{{use.placeholder.field}}} asks for more than the {len(self.parameters)} parameters given"
+            yield use.finding("unknown-placeholder", message)
 
-    def _outputmap_findings(self) -> Iterator[Finding]:
-        reported = set(self._misspelt.values())
-        for path, name in named_parameters(self.spec):
-            if name not in self.names and name not in reported:
-                near = nearest(name, self.names)
-                hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
-                if "{" in name:
-                    hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
-                message = f"the publisher takes the parameter {name!r}, which is not given"
-                yield Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
-
-    def _publisher_findings(self) -> Iterator[Finding]:
-        publisher = self.spec["publisher"]
-        name = publisher["publisher_type"]
-        looks = kind_of(publisher).looks_for_files(publisher)
-        if looks and self.state_names is not None and WORKDIR not in self.state_names:
-            message = f"{name} looks for files, but there is no directory to write to"
-            path = ("publisher", "publisher_type")
-            yield Finding("no-work-directory", message, path, hint="Give a work directory with -w/--write DIR.")
+    def _unknown_named(self, name: str, path: Path) -> Finding:
+        near = nearest(name, self.names)
+        hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
+        if "{" in name:
+            hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
+        message = f"the publisher takes the parameter {name!r}, which is not given"
+        return Finding("unknown-parameter", message, path, expected=near or "", hint=hint)
 
     # --- the parameters ----------------------------------------------------------------------------------------
 
-    def _find_misspelt(self) -> dict[str, str]:
-        """Return unused parameter → the name that is asked for and not given, each once."""
-        wanted = [name for name in self._used if name not in self.names and name != WORKDIR]
-        pairs: dict[str, str] = {}
-        for name in self._unused():
-            near = nearest(name, [one for one in wanted if one not in pairs.values()])
-            if near:
-                pairs[name] = near
-        return pairs
-
-    def _unused(self) -> list[str]:
+    def _find_unused(self) -> dict[str, str | None]:
+        """Return each parameter that nothing uses, with the name that was meant: asked for, not given, meant by no other."""
         process = (self.spec["process"] or {}).get("process_type")
         anything_is_used = process == "manual-instructions-proc" or any(jq_programs(self.spec))
         if anything_is_used or not isinstance(self.parameters, dict):
-            return []
-        return [name for name in self.parameters if name not in self._used]
+            return {}
+        asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
+        wanted = [name for name in dict.fromkeys(asked) if name not in self.names and name != WORKDIR]
+        found: dict[str, str | None] = {}
+        for name in self.parameters:
+            if name not in asked:
+                found[name] = nearest(name, [one for one in wanted if one not in found.values()])
+        return found
 
     def _unused_findings(self) -> Iterator[Finding]:
-        for name in self._unused():
-            meant = self._misspelt.get(name)
+        for name, meant in self._unused.items():
             if meant:
                 message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
                 hint = f"Did you mean {meant!r}?"
                 yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
-            else:
-                message = f"nothing in the spec uses the parameter {name!r}"
-                yield Finding("unused-parameter", message, (name,), at_key=True, hint=self._use_of(name))
-
-    def _use_of(self, name: str) -> str:
-        escaped = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}")
-        if any(escaped.search(template.text) for template in templates(self.spec)):
-            return f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
-        return "Remove it, or use it."
+                continue
+            escaped, hint = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}"), "Remove it, or use it."
+            if any(escaped.search(template.text) for template in templates(self.spec)):
+                hint = f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
+            message = f"nothing in the spec uses the parameter {name!r}"
+            yield Finding("unused-parameter", message, (name,), at_key=True, hint=hint)
 
     def _empty_findings(self) -> Iterator[Finding]:
-        shown = {one.name for one, _ in self._wanted if one.field == one.name}
+        shown = {use.name for use in self._uses if use.placeholder.field == use.name}
+        directories = {WORKDIR, *(self.state_names or ())}
         for path in _nulls(self.parameters):
-            if len(path) > 1 and self._is_directory(path[-1]):
-                message = f"the value is a mapping with the key {path[-1]!r}, because {{{path[-1]}}} is not in quotes"
-                hint = f"""Write '{{{path[-1]}}}'; with -p, -p {path[0]}='"{{{path[-1]}}}"'."""
+            last = str(path[-1])
+            if len(path) > 1 and (last in directories or _READDIR.match(last)):
+                message = f"the value is a mapping with the key {path[-1]!r}, because {{{last}}} is not in quotes"
+                hint = f"""Write '{{{last}}}'; with -p, -p {path[0]}='"{{{last}}}"'."""
                 yield Finding("unquoted-placeholder", message, path[:-1], hint=hint)
             elif len(path) == 1 and path[0] in shown:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
 
-    def _is_directory(self, name: str | int) -> bool:
-        text = str(name)
-        return text == WORKDIR or text in (self.state_names or ()) or bool(_READDIR.match(text))
 
-    def _value_findings(self) -> Iterator[Finding]:
-        for path, text in strings(self.parameters):
-            template = Template(path, text, "state")
-            yield from brace_findings(template)
-            if self.state_names is not None:
-                yield from self._directory_findings(template, self.state_names)
-
-    def _directory_findings(self, template: Template, known: frozenset[str]) -> Iterator[Finding]:
-        for placeholder in braces(template.text).names:
-            if not is_positional(placeholder) and placeholder.name not in known:
-                yield self._unknown_directory(placeholder, template, sorted(known))
-
-    def _unknown_directory(self, placeholder: Placeholder, template: Template, known: list[str]) -> Finding:
-        text = template.text[placeholder.start : placeholder.end]
-        message = f"{text} in a parameter stands for a directory of the state, and there is none of that name"
-        near = nearest(placeholder.name, known)
-        hint = f"Did you mean {near!r}? " if near else ""
-        hint += f"Write {{{text}}} if the braces are meant as they are."
-        expected = listed(known, last="or") or "no placeholder, as there is no state"
-        return Finding(
-            "unknown-placeholder", message, template.path, offset=placeholder.start, expected=expected, hint=hint
-        )
+def _directory_findings(template: Template, known: list[str]) -> Iterator[Finding]:
+    for use in template.uses():
+        if not use.is_positional and use.name not in known:
+            message = f"{use.text} in a parameter stands for a directory of the state, and there is none of that name"
+            near = nearest(use.name, known)
+            hint = f"Did you mean {near!r}? " if near else ""
+            hint += f"Write {{{use.text}}} if the braces are meant as they are."
+            expected = listed(known, last="or") or "no placeholder, as there is no state"
+            yield use.finding("unknown-placeholder", message, hint, expected=expected)
 
 
 def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
@@ -289,7 +231,71 @@ def _nulls(data: JSONValue, path: Path = ()) -> Iterator[Path]:
 def _by_name(parameters: JSONValue) -> dict[str, Any]:
     """Return the values placeholders are filled with; a list is joined by spaces, as upstream 0.17.1 does."""
     if isinstance(parameters, dict):
-        return {
-            name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in parameters.items()
-        }
+        joined = {name: " ".join(map(str, value)) for name, value in parameters.items() if isinstance(value, list)}
+        return parameters | joined
     return {} if isinstance(parameters, list) else {_SCALAR_NAME: parameters}
+
+
+# --- templates -------------------------------------------------------------------------------------------------
+
+
+def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None) -> Iterator[Finding]:
+    """Yield findings about a spec's templates.
+
+    :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
+    """
+    all_have_names = given is None and bool(needs(spec))
+    for template in templates(spec):
+        yield from brace_findings(template, given or frozenset())
+        for use in template.uses():
+            if use.is_positional:
+                if all_have_names and template.source != "state":
+                    yield positional_finding(use)
+            elif use.name not in (given or ()):
+                yield from _odd_name(use)
+
+
+def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """Yield findings about braces that no parameter can fill."""
+    text, found = template.text, braces(template.text)
+    for start, end in found.literal:
+        inner = text[start + 1 : end - 1]
+        if inner not in given:
+            message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
+            yield template.finding(start, "literal-braces", message, _remedy(inner))
+    for offset in found.lone:
+        hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
+        yield template.finding(offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}")
+
+
+def _remedy(inner: str) -> str:
+    doubled = f"{{{inner}}}".replace("{", "{{").replace("}", "}}")
+    if "\n" in inner or len(inner) > 58:
+        doubled = "{{ for { and }} for } that belong to the script itself."
+    name = inner.strip()
+    if name.isidentifier():
+        return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."
+    return f"Write {doubled}"
+
+
+def positional_finding(use: Use) -> Finding:
+    """Return the finding for ``{}`` where parameters have names."""
+    shown = f"{{{use.placeholder.field}}}"
+    message = f"{shown} is filled from a list of parameters, but this task's parameters have names"
+    hint = f"Write {{{shown}}} if the braces are meant as they are, else name the parameter."
+    return use.finding("positional-placeholder", message, hint)
+
+
+def _odd_name(use: Use) -> Iterator[Finding]:
+    if use.is_shell:
+        message = f"${use.text} looks like a shell variable, but is taken for a placeholder"
+        hint = f"Write ${{{use.text}}} for the variable; ${use.name} does without braces."
+        yield use.template.finding(use.placeholder.start - 1, "literal-braces", message, hint)
+    elif "._" in use.placeholder.field:
+        message = f"{use.text} reaches for Python internals, which is an error when the task is run"
+        yield use.finding("forbidden-placeholder", message, "Use the parameter's own keys, such as {name[key]}.")

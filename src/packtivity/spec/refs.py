@@ -53,9 +53,34 @@ class Unresolvable(Exception):
         self.near = near
 
 
+class File:
+    """A document as a place: what references in it are relative to."""
+
+    __slots__ = ()
+
+    def join(self, reference: str) -> Location:
+        """Return what a reference without its fragment names, seen from this document."""
+        raise NotImplementedError
+
+    def split(self, reference: str) -> tuple[Location, str]:
+        """Return the place and the fragment of a reference.
+
+        :raises NotAllowed: as :meth:`join`.
+        """
+        name, _, fragment = reference.partition("#")
+        return self.join(name), fragment
+
+
 def is_reference(value: JSONValue) -> bool:
     """Return whether a value stands for another one."""
     return isinstance(value, dict) and isinstance(value.get("$ref"), str)
+
+
+def has_references(value: JSONValue) -> bool:
+    """Return whether anything in a document may stand for another value."""
+    if isinstance(value, dict):
+        return "$ref" in value or any(map(has_references, value.values()))
+    return isinstance(value, list) and any(map(has_references, value))
 
 
 def pointer_parts(fragment: str) -> list[str]:
@@ -82,15 +107,21 @@ def scheme_of(reference: str) -> str:
 
 
 class References:
-    """All files of one document, and the way from a reference to what it stands for.
+    """All files of one document, and the way from its references to what they stand for.
 
     :param read: gives the text of a place, read; raises ``LoadError`` or ``BadText``.
+    :ivar links: paths in the whole document → where the values at and below them are written; ``()`` is its root.
+    :ivar problems: what could not be resolved; the data has ``None`` there.
     """
 
     def __init__(self, read: Callable[[Location], Parsed]) -> None:
         self.files: dict[Location, Parsed] = {}
+        self.links: dict[Path, Place] = {}
+        self.problems: list[Diagnostic] = []
         self._read = read
         self._hopping: dict[int, Place] = {}
+        self._inside: dict[int, Place] = {}
+        self._room = _EXPANSION
 
     def open(self, file: Location) -> Parsed:
         """Return a file, read once.
@@ -104,6 +135,8 @@ class References:
             found = self.files[file] = self._read(file)
         return found
 
+    # --- pointers ---
+
     def point(self, file: Location, fragment: str, origin: JSONValue = None) -> Place:
         """Return what a fragment names in a file.
 
@@ -113,34 +146,20 @@ class References:
         """
         place = Place(file, (), self.open(file).data)
         for part in pointer_parts(fragment):
-            if is_reference(place.value) and place.value is not origin:
-                place = self.follow(place)
+            passed: set[int] = set()
+            while is_reference(place.value) and place.value is not origin:
+                if id(place.value) in passed:
+                    raise _circle([place])
+                passed.add(id(place.value))
+                place = self._hop(place)
             place = _step(place, part, fragment)
         return place
 
-    def follow(self, place: Place) -> Place:
-        """Return what a value stands for, through any number of references; a value that is none stands for itself.
-
-        :raises Unresolvable: a reference names nothing, or itself.
-        :raises LoadError, BadText: a file cannot be read.
-        """
-        passed: set[int] = set()
-        while is_reference(place.value):
-            if id(place.value) in passed:
-                raise Unresolvable(*_circle([place]), code="circular-reference")
-            passed.add(id(place.value))
-            place = self.hop(place)
-        return place
-
-    def hop(self, place: Place) -> Place:
-        """Return what one reference names, which may be a reference again.
-
-        :raises Unresolvable: it names nothing, or can be found only by way of itself.
-        :raises LoadError, BadText: the file cannot be read.
-        """
+    def _hop(self, place: Place) -> Place:
+        """Return what one reference names, which may be a reference again; errors as for :meth:`point`."""
         key = id(place.value)
         if key in self._hopping or len(self._hopping) >= _CHAIN:
-            raise Unresolvable(*_circle([*self._hopping.values(), place]), code="circular-reference")
+            raise _circle([*self._hopping.values(), place])
         self._hopping[key] = place
         try:
             file, fragment = place.file.split(place.value["$ref"])
@@ -148,111 +167,62 @@ class References:
         finally:
             del self._hopping[key]
 
-
-def _circle(places: list[Place]) -> tuple[str, str]:
-    refs = [place.value["$ref"] for place in places]
-    if all(place.value is places[0].value for place in places):
-        return f"the reference {refs[0]!r} leads back to itself", "Let it name a place outside of itself."
-    shown = " → ".join(repr(ref) for ref in [*refs[:6], *(["…"] if len(refs) > 6 else [])])
-    return f"references lead in a circle: {shown}", "Let one of them name a place outside of the circle."
-
-
-def _step(place: Place, part: str, fragment: str) -> Place:
-    value = place.value
-    if isinstance(value, dict):
-        if part in value:
-            return Place(place.file, (*place.path, part), value[part])
-    elif isinstance(value, list) and part.removeprefix("-").isdecimal() and -len(value) <= int(part) < len(value):
-        index = int(part) % len(value)
-        return Place(place.file, (*place.path, index), value[index])
-    raise _nothing(place, part, fragment)
-
-
-def _nothing(place: Place, part: str, fragment: str) -> Unresolvable:
-    at = "".join(f"/{step}" for step in place.path) or "its top"
-    message = f"'#{fragment}' names nothing in {place.file.shown}: "
-    if isinstance(place.value, dict):
-        near = nearest(part, place.value)
-        there = ", ".join(list(place.value)[:8]) + (", …" if len(place.value) > 8 else "")
-        hint = f"Did you mean {near!r}?" if near else f"There are: {there or 'no keys at all'}."
-        return Unresolvable(f"{message}there is no key {part!r} at {at}", hint, near=near or "")
-    if isinstance(place.value, list):
-        return Unresolvable(f"{message}the list at {at} has {len(place.value)} items and no item {part!r}")
-    return Unresolvable(f"{message}{at} is neither a mapping nor a list")
-
-
-class Expansion:
-    """Puts in the place of each reference what it stands for.
-
-    :ivar problems: what could not be resolved; the data has ``None`` there.
-    """
-
-    def __init__(self, references: References) -> None:
-        self.problems: list[Diagnostic] = []
-        self._references = references
-        self._inside: dict[int, Place] = {}
-        self._room = _EXPANSION
+    # --- data ---
 
     def expand(self, place: Place, path: Path = ()) -> JSON:
-        """Return the value with every reference in it resolved.
+        """Return the value with every reference in it replaced by what it stands for.
 
         :param path: where the value goes in the whole document.
         :raises LoadError: a remote document cannot be fetched.
+        :raises BadText: it is made too large or too deep, or nearly nothing can be resolved.
         """
         value = place.value
         self._room -= 16 + (len(value) if isinstance(value, str) else 0)
+        if is_reference(value):
+            return self._resolved(place, path)
+        if not isinstance(value, (dict, list)):
+            return value
+        self._check_size(place, path)
+        file, at = place.file, place.path
         if isinstance(value, dict):
-            if isinstance(value.get("$ref"), str):
-                return self._reference(place, path)
-            self._check_size(place, path)
-            file, at = place.file, place.path
             return {k: self.expand(Place(file, (*at, k), v), (*path, k)) for k, v in value.items()}
-        if isinstance(value, list):
-            self._check_size(place, path)
-            file, at = place.file, place.path
-            return [self.expand(Place(file, (*at, i), v), (*path, i)) for i, v in enumerate(value)]
-        return value
+        return [self.expand(Place(file, (*at, i), v), (*path, i)) for i, v in enumerate(value)]
 
     def _check_size(self, place: Place, path: Path) -> None:
-        if len(path) < MAX_DEPTH and self._room > 0:
-            return
-        message = f"references make lists and mappings more than {MAX_DEPTH} deep"
         if self._room <= 0:
-            message = f"references make more than {_EXPANSION:,} characters of this document"
-        code = "too-large" if self._room <= 0 else "too-deep"
-        raise BadText(
-            [*self.problems, self._diagnostic(place, path, Unresolvable(message, "Write it flatter.", code=code))]
-        )
+            message, code = f"references make more than {_EXPANSION:,} characters of this document", "too-large"
+        elif len(path) >= MAX_DEPTH:
+            message, code = f"references make lists and mappings more than {MAX_DEPTH} deep", "too-deep"
+        else:
+            return
+        found = self._diagnostic(place, path, Unresolvable(message, "Write it flatter.", code=code))
+        raise BadText([*self.problems, found])
 
-    def _reference(self, place: Place, path: Path) -> JSON:
+    def _resolved(self, place: Place, path: Path) -> JSON:
         key = id(place.value)
         try:
             if key in self._inside or len(self._inside) >= _CHAIN:
                 circle = list(self._inside.values())
                 start = next((at for at, one in enumerate(circle) if one.value is place.value), 0)
-                raise Unresolvable(*_circle([*circle[start:], place]), code="circular-reference")
-            target = self._references.hop(place)
-        except Unresolvable as error:
-            return self._tell(self._diagnostic(place, path, error))
+                raise _circle([*circle[start:], place])
+            target = self._hop(place)
         except BadText as error:
             return self._tell(*error.diagnostics)
+        except Unresolvable as error:
+            return self._tell(self._diagnostic(place, path, error))
         except LoadError as error:
-            return self._not_loaded(place, path, error)
+            code = "reference-not-allowed" if isinstance(error, NotAllowed) else "unresolvable-reference"
+            found = self._diagnostic(place, path, Unresolvable(error.message, error.hint, code=code))
+            if not isinstance(error, NotAllowed) and place.file.split(place.value["$ref"])[0].remote:
+                where = f"{error.message} (named at {found.position or place.file.shown})"
+                raise LoadError(where, hint=error.hint) from error
+            return self._tell(found)
         self._inside[key] = place
+        self.links[path] = target
         try:
             return self.expand(target, path)
         finally:
             del self._inside[key]
-
-    def _not_loaded(self, place: Place, path: Path, error: LoadError) -> None:
-        found = self._diagnostic(place, path, Unresolvable(error.message, error.hint))
-        if isinstance(error, NotAllowed):
-            found = self._diagnostic(place, path, Unresolvable(error.message, error.hint, code="reference-not-allowed"))
-        elif place.file.split(place.value["$ref"])[0].remote:
-            raise LoadError(
-                f"{error.message} (named at {found.position or place.file.shown})", hint=error.hint
-            ) from error
-        self._tell(found)
 
     def _tell(self, *found: Diagnostic) -> None:
         self.problems.extend(found)
@@ -260,8 +230,36 @@ class Expansion:
             raise BadText(self.problems)
 
     def _diagnostic(self, place: Place, path: Path, error: Unresolvable) -> Diagnostic:
-        parsed = self._references.files[place.file]
-        at = (*place.path, "$ref") if is_reference(place.value) else place.path
-        position = parsed.position(at)
+        parsed = self.files[place.file]
+        position = parsed.position((*place.path, "$ref") if is_reference(place.value) else place.path)
         excerpt = parsed.line(position.line) if position else ""
         return Diagnostic("error", error.code, error.message, path, position, excerpt, error.near, error.hint)
+
+
+def _circle(places: list[Place]) -> Unresolvable:
+    refs = [place.value["$ref"] for place in places]
+    if all(place.value is places[0].value for place in places):
+        message, hint = f"the reference {refs[0]!r} leads back to itself", "Let it name a place outside of itself."
+    else:
+        shown = " → ".join(repr(ref) for ref in [*refs[:6], *(["…"] if len(refs) > 6 else [])])
+        message, hint = f"references lead in a circle: {shown}", "Let one of them name a place outside of the circle."
+    return Unresolvable(message, hint, code="circular-reference")
+
+
+def _step(place: Place, part: str, fragment: str) -> Place:
+    value = place.value
+    if isinstance(value, dict) and part in value:
+        return Place(place.file, (*place.path, part), value[part])
+    if isinstance(value, list) and part.removeprefix("-").isdecimal() and -len(value) <= int(part) < len(value):
+        index = int(part) % len(value)
+        return Place(place.file, (*place.path, index), value[index])
+    at = "".join(f"/{step}" for step in place.path) or "its top"
+    message = f"'#{fragment}' names nothing in {place.file.shown}: "
+    if isinstance(value, dict):
+        near = nearest(part, value)
+        there = ", ".join(list(value)[:8]) + (", …" if len(value) > 8 else "")
+        hint = f"Did you mean {near!r}?" if near else f"There are: {there or 'no keys at all'}."
+        raise Unresolvable(f"{message}there is no key {part!r} at {at}", hint, near=near or "")
+    if isinstance(value, list):
+        raise Unresolvable(f"{message}the list at {at} has {len(value)} items and no item {part!r}")
+    raise Unresolvable(f"{message}{at} is neither a mapping nor a list")

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packtivity.errors import LoadError
 from packtivity.settings import Settings
-from packtivity.spec.refs import KINDS, NotAllowed, scheme_of
+from packtivity.spec.refs import KINDS, File, NotAllowed, scheme_of
 
 _SECRET = re.compile(
     r"([?&;][^=&;#]*(?:token|secret|pass|pwd|key|sig|auth|cred|jwt|session|code)[^=&;#]*=)[^&;#]*", re.IGNORECASE
@@ -40,7 +40,7 @@ def without_secrets(address: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WebFile:
+class WebFile(File):
     """A document at an ``http`` or ``https`` address."""
 
     url: str
@@ -58,17 +58,9 @@ class WebFile:
         """
         return WebFile(_joined_url(self.url, reference, self.shown)) if reference else self
 
-    def split(self, reference: str) -> tuple[WebFile, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
-
 
 @dataclass(frozen=True, slots=True)
-class GitLabFile:
+class GitLabFile(File):
     """A file of a GitLab repository, read through the v4 files API.
 
     :ivar host: ``https://gitlab.cern.ch``, without a slash at the end.
@@ -103,14 +95,6 @@ class GitLabFile:
             return WebFile(_joined_url(self.url, reference, self.shown))
         path = normpath(join("/", dirname(self.path), unquote(reference)))
         return GitLabFile(self.host, self.repository, self.ref, path.lstrip("/"))
-
-    def split(self, reference: str) -> tuple[WebFile | GitLabFile, str]:
-        """Return the place and the fragment of a reference.
-
-        :raises NotAllowed: as :meth:`join`.
-        """
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
 
 
 def _joined_url(start: str, reference: str, shown: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from json import dumps
 from typing import Any
@@ -13,7 +14,6 @@ from packtivity.printable import escaped
 from packtivity.spec.diagnostics import CODES, arrange, summary, where
 from packtivity.types import Diagnostic, Position
 
-FORMATS = ("text", "json", "sarif", "github")
 JSON_VERSION = 1
 """Version of the JSON format; it rises when a key changes its meaning or goes away, not when one is added."""
 
@@ -44,46 +44,25 @@ def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
     """Return diagnostics for a person: place, excerpt with a caret, what was expected, what to do."""
     if not ordered:
         return ""
-    blocks = [_block(diagnostic, _Paint(color)) for diagnostic in ordered]
-    return "\n".join([*blocks, summary(ordered)])
+    text = "\n".join([*map(_block, ordered), summary(ordered)])
+    return text if color else re.sub("\x1b\\[[0-9]+m", "", text)  # the texts themselves have no escapes
 
 
-class _Paint:
-    """Colours, or none."""
-
-    def __init__(self, color: bool) -> None:
-        self.color = color
-
-    def __call__(self, text: str, *codes: str) -> str:
-        return f"{''.join(codes)}{text}{_RESET}" if self.color else text
-
-
-def _block(diagnostic: Diagnostic, paint: _Paint) -> str:
-    tint = _RED if diagnostic.severity == "error" else _YELLOW
-    label = paint(f"{diagnostic.severity}[{diagnostic.code}]", _BOLD, tint)
-    lines = [f"{paint(_visible(where(diagnostic)), _BOLD)}: {label}: {_visible(diagnostic.message)}"]
-    lines += _excerpt(diagnostic, paint, tint)
+def _block(diagnostic: Diagnostic) -> str:
+    tint = f"{_BOLD}{_RED if diagnostic.severity == 'error' else _YELLOW}"
+    place, label = _visible(where(diagnostic)), f"{diagnostic.severity}[{diagnostic.code}]"
+    lines = [f"{_BOLD}{place}{_RESET}: {tint}{label}{_RESET}: {_visible(diagnostic.message)}"]
+    if diagnostic.position and diagnostic.excerpt.strip():
+        number = str(diagnostic.position.line)
+        shown, before = _window(diagnostic.excerpt, diagnostic.position.column - 1)
+        lines.append(f"  {_BLUE}{number} |{_RESET} {shown}")
+        lines.append(f"  {_BLUE}{' ' * len(number)} |{_RESET} {' ' * before}{tint}^{_RESET}")
     if diagnostic.expected:
-        lines.append(f"  {paint('expected:', _BLUE)} {_visible(diagnostic.expected)}")
+        lines.append(f"  {_BLUE}expected:{_RESET} {_visible(diagnostic.expected)}")
     if diagnostic.hint:
-        lines.append(f"  {paint('help:', _GREEN)} {_indented(diagnostic.hint)}")
+        hint = "\n        ".join(map(_visible, diagnostic.hint.splitlines()))
+        lines.append(f"  {_GREEN}help:{_RESET} {hint}")
     return "\n".join(lines)
-
-
-def _indented(text: str) -> str:
-    return "\n        ".join(_visible(line) for line in text.splitlines())
-
-
-def _excerpt(diagnostic: Diagnostic, paint: _Paint, tint: str) -> list[str]:
-    if not diagnostic.position or not diagnostic.excerpt.strip():
-        return []
-    number = str(diagnostic.position.line)
-    shown, before = _window(diagnostic.excerpt, diagnostic.position.column - 1)
-    gutter = " " * len(number)
-    return [
-        f"  {paint(number + ' |', _BLUE)} {shown}",
-        f"  {paint(gutter + ' |', _BLUE)} {' ' * before}{paint('^', _BOLD, tint)}",
-    ]
 
 
 _WIDEST = 100
@@ -94,25 +73,20 @@ def _window(line: str, column: int) -> tuple[str, int]:
     start = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
     lead = "…" if start else ""
     tail = "…" if len(line) > start + _WIDEST else ""
-    shown = [_cell(character) for character in line[start : start + _WIDEST]]
+    shown = ["    " if cell == "\t" else _visible(cell) for cell in line[start : start + _WIDEST]]
     before = "".join(shown[: column - start])
     missing = max(0, column - start - len(shown))
     return f"{lead}{''.join(shown)}{tail}", len(lead) + display_width(before) + missing
-
-
-def _cell(character: str) -> str:
-    return "    " if character == "\t" else _visible(character)
 
 
 def _visible(text: str) -> str:
     """Return text with control characters and lone surrogates shown as escapes, so that a file cannot play tricks."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\u00a0\u3000" else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    kept = "\u00a0\u3000"
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 def display_width(text: str) -> int:
@@ -142,19 +116,10 @@ def report_json(ordered: Sequence[Diagnostic]) -> str:
 
 
 def _as_json(one: Diagnostic) -> dict[str, Any]:
-    where = one.position
-    return {
-        "severity": one.severity,
-        "code": one.code,
-        "message": one.message,
-        "path": list(one.path),
-        "file": where.file if where else None,
-        "line": where.line if where else None,
-        "column": where.column if where else None,
-        "excerpt": one.excerpt,
-        "expected": one.expected,
-        "hint": one.hint,
-    }
+    place = one.position._asdict() if one.position else dict.fromkeys(Position._fields)
+    values = one._asdict() | place
+    keys = ("severity", "code", "message", "path", "file", "line", "column", "excerpt", "expected", "hint")
+    return {key: values[key] for key in keys}
 
 
 # --- SARIF -----------------------------------------------------------------------------------------------------
@@ -163,12 +128,8 @@ def _as_json(one: Diagnostic) -> dict[str, Any]:
 def report_sarif(ordered: Sequence[Diagnostic]) -> str:
     """Return a SARIF 2.1.0 log with one run; the rules are the codes that occur, columns count characters."""
     codes = sorted({one.code for one in ordered})
-    driver = {
-        "name": "packtivity-validate",
-        "rules": [_rule(code) for code in codes],
-    }
     run = {
-        "tool": {"driver": driver},
+        "tool": {"driver": {"name": "packtivity-validate", "rules": [_rule(code) for code in codes]}},
         "columnKind": "unicodeCodePoints",
         "results": [_result(one, codes.index(one.code)) for one in ordered],
     }
@@ -177,22 +138,13 @@ def report_sarif(ordered: Sequence[Diagnostic]) -> str:
 
 def _rule(code: str) -> dict[str, Any]:
     severity, meaning, remedy = CODES[code]
-    return {
-        "id": code,
-        "shortDescription": {"text": meaning},
-        "help": {"text": remedy},
-        "defaultConfiguration": {"level": severity},
-    }
+    texts = {"shortDescription": {"text": meaning}, "help": {"text": remedy}}
+    return {"id": code, **texts, "defaultConfiguration": {"level": severity}}
 
 
 def _result(one: Diagnostic, rule: int) -> dict[str, Any]:
     text = ". ".join(filter(None, (one.message, f"Expected: {one.expected}" if one.expected else "", one.hint)))
-    result: dict[str, Any] = {
-        "ruleId": one.code,
-        "ruleIndex": rule,
-        "level": one.severity,
-        "message": {"text": text},
-    }
+    result: dict[str, Any] = {"ruleId": one.code, "ruleIndex": rule, "level": one.severity, "message": {"text": text}}
     if one.position:
         result["locations"] = [{"physicalLocation": _physical(one.position, one.excerpt)}]
     return result
@@ -243,3 +195,4 @@ _REPORTERS: dict[str, Callable[[Sequence[Diagnostic]], str]] = {
     "sarif": report_sarif,
     "github": report_github,
 }
+FORMATS = ("text", *_REPORTERS)

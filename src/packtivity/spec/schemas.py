@@ -14,13 +14,9 @@ from functools import cache
 from json import loads
 from os import PathLike
 from os.path import dirname, join
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from packtivity.types import JSON, JSONValue, Path
-
-if TYPE_CHECKING:
-    from jsonschema_rs import Draft4Validator
-
 
 SchemaSource: TypeAlias = str | PathLike[str] | None
 """A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""
@@ -111,64 +107,16 @@ def branches(kind: str) -> tuple[Branch, ...]:
 
 def accepts(data: JSONValue) -> bool:
     """Return whether the bundled schemas accept a document."""
-    root = root_schema()
-    return (
-        isinstance(data, dict)
-        and all(key in root["properties"] for key in data)
-        and all(key in data for key in root["required"])
-        and all(_accepts_part(kind, data[kind]) for kind in KINDS)
-    )
+    if not isinstance(data, dict) or data.keys() != set(KINDS):
+        return False
+    return all(_accepts_part(kind, data[kind]) for kind in KINDS)
 
 
 def _accepts_part(kind: str, part: JSONValue) -> bool:
     if not isinstance(part, dict):
         return part is None and nullable(kind)
     form = stated_branch(kind, part)
-    if form is None:
-        return False
-    typed = {type_key(kind): form.name, **part}
-    return _surely_keeps(typed, form.schema) or next(violations(form, part), None) is None
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "boolean": (bool,),
-    "number": (int, float),
-    "null": (type(None),),
-}
-_ANNOTATIONS = frozenset({"$schema", "default", "description", "examples", "title"})
-
-
-def _surely_keeps(value: JSONValue, schema: dict[str, Any]) -> bool:
-    """Return True for a value that keeps to a schema of the few keywords the bundled ones use.
-
-    Importing a JSON Schema library takes longer (27 ms) than everything else there is to do for a valid spec. False
-    says nothing: the library decides then.
-    """
-    return all(_surely_meets(value, keyword, wanted, schema) for keyword, wanted in schema.items())
-
-
-def _surely_meets(value: JSONValue, keyword: str, wanted: Any, schema: dict[str, Any]) -> bool:
-    match keyword:
-        case "type":
-            names = [wanted] if isinstance(wanted, str) else wanted
-            return any(type(value) in _TYPES.get(name, ()) for name in names)
-        case "enum":
-            return isinstance(value, str) and value in wanted
-        case "required":
-            return isinstance(value, dict) and all(key in value for key in wanted)
-        case "additionalProperties":
-            known = schema.get("properties", {})
-            return wanted is False and isinstance(value, dict) and all(key in known for key in value)
-        case "properties":
-            return isinstance(value, dict) and all(
-                _surely_keeps(value[key], schema) for key, schema in wanted.items() if key in value
-            )
-        case "items":
-            return isinstance(value, list) and all(_surely_keeps(item, wanted) for item in value)
-    return keyword in _ANNOTATIONS
+    return form is not None and next(violations(form, part), None) is None
 
 
 def stated_branch(kind: str, part: dict[str, Any]) -> Branch | None:
@@ -180,40 +128,52 @@ def stated_branch(kind: str, part: dict[str, Any]) -> Branch | None:
     return first if name is ... and first.implied and first.takes(part) else None
 
 
-def violations(form: Branch, part: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Yield the schema keyword that is violated and where, for a part taken as one branch."""
-    typed = {type_key(form.kind): form.name, **part}
-    for error in _validator(form.kind, form.name).iter_errors(_outline(typed, form.schema)):
-        yield str(error.schema_path[-1]), tuple(error.instance_path)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "number": (int, float),
+    "null": (type(None),),
+}
 
 
-@cache
-def _validator(kind: str, name: str) -> Draft4Validator:
-    import jsonschema_rs
+class Violation(NamedTuple):
+    """A value that does not keep to its schema: by which keyword, and where in its part."""
 
-    return jsonschema_rs.Draft4Validator(branch(kind, name).schema)
+    keyword: str
+    path: Path
+    value: JSONValue
+    schema: dict[str, Any]
 
 
-def _outline(value: JSONValue, schema: dict[str, Any]) -> JSONValue:
-    """Return what the schema looks at, in values that jsonschema-rs reads as Python's jsonschema does.
+def violations(form: Branch, part: dict[str, Any]) -> Iterator[Violation]:
+    """Yield what is wrong with a part taken as one branch."""
+    return _violations({type_key(form.kind): form.name, **part}, form.schema, ())
 
-    It takes NaN for null and refuses lone surrogates; and the size of a document should not matter to its check.
+
+def _violations(value: JSONValue, schema: dict[str, Any], path: Path) -> Iterator[Violation]:
+    """Judge by the few keywords that the bundled schemas use; a JSON Schema library alone takes longer to import
+    than everything else there is to do for a spec.
     """
+    types, broken = schema.get("type", []), []
+    if types and not any(type(value) in _TYPES[name] for name in ([types] if isinstance(types, str) else types)):
+        broken.append("type")
+    if "enum" in schema and value not in schema["enum"]:
+        broken.append("enum")
+    inner: list[tuple[str | int, JSONValue, dict[str, Any]]] = []
     if isinstance(value, dict):
-        known = schema.get("properties")
-        return {} if not known else {_ascii(key): _outline(item, known.get(key, {})) for key, item in value.items()}
-    if isinstance(value, list):
-        known = schema.get("items")
-        return [_outline(item, known) for item in value] if known else []
-    if isinstance(value, str):
-        return _ascii(value)
-    if value is None or isinstance(value, bool):
-        return value
-    return 0
-
-
-def _ascii(text: str) -> str:
-    return text if text.isascii() else ascii(text)
+        known = schema.get("properties", {})
+        if not all(key in value for key in schema.get("required", ())):
+            broken.append("required")
+        if schema.get("additionalProperties") is False and not all(key in known for key in value):
+            broken.append("additionalProperties")
+        inner += [(key, value[key], known[key]) for key in known if key in value]
+    elif isinstance(value, list) and "items" in schema:
+        inner += [(index, item, schema["items"]) for index, item in enumerate(value)]
+    yield from (Violation(keyword, path, value, schema) for keyword in broken)
+    for step, one, its_schema in inner:
+        yield from _violations(one, its_schema, (*path, step))
 
 
 # --- defaults --------------------------------------------------------------------------------------------------
@@ -226,21 +186,13 @@ def fill_defaults(data: JSONValue) -> JSON:
     What is no spec is filled as far as its types tell.
     """
     filled = copy(data)
-    if isinstance(filled, dict):
-        for kind in KINDS:
-            part = filled.get(kind)
-            if isinstance(part, dict):
-                _fill_part(kind, part)
+    for kind in KINDS if isinstance(filled, dict) else ():
+        part = filled.get(kind)
+        form = stated_branch(kind, part) if isinstance(part, dict) else None
+        for key, schema in form.properties.items() if form else ():
+            if key not in part and "default" in schema:
+                part[key] = copy(schema["default"])
     return filled
-
-
-def _fill_part(kind: str, part: dict[str, Any]) -> None:
-    form = stated_branch(kind, part)
-    if form is None:
-        return
-    for key, schema in form.properties.items():
-        if key not in part and "default" in schema:
-            part[key] = copy(schema["default"])
 
 
 def copy(data: JSONValue) -> JSON:

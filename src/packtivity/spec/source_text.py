@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from packtivity.errors import ParameterError
-from packtivity.types import Diagnostic, Position
+from packtivity.types import Diagnostic, Path, Position, Severity
 
 MAX_DEPTH = 100
 """How deeply lists and mappings may be nested; real specs need 10."""
@@ -33,24 +35,47 @@ class BadText(ParameterError):
         self.diagnostics = tuple(diagnostics)
 
 
-def locate(text: str, source: str, offset: int) -> tuple[Position, str]:
-    """Return the position of the character at ``offset``, and its line."""
-    start, line = 0, 1
-    for found in LINE_BREAK.finditer(text):
-        if found.end() > offset:
-            return Position(source, line, offset - start + 1), text[start : found.start()]
-        start, line = found.end(), line + 1
-    return Position(source, line, offset - start + 1), text[start:]
+@dataclass(eq=False, repr=False)
+class Text:
+    """A text.
+
+    :ivar content: decoded, without byte order mark.
+    :ivar source: its name, for people: a path or URL.
+    """
+
+    content: str
+    source: str
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return LINE_BREAK.split(self.content)
+
+    def line(self, number: int) -> str:
+        """Return a line, counted from 1, without its newline; empty past the end."""
+        return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
+
+    def place(self, offset: int) -> Position:
+        """Return the position of the character at ``offset``."""
+        start, line = 0, 1
+        for found in LINE_BREAK.finditer(self.content):
+            if found.end() > offset:
+                break
+            start, line = found.end(), line + 1
+        return Position(self.source, line, offset - start + 1)
+
+    def diagnostic(
+        self, offset: int, code: str, message: str, hint: str, path: Path = (), severity: Severity = "error"
+    ) -> Diagnostic:
+        """Return what there is to tell about the character at ``offset``; ``path`` is the place in the data."""
+        position = self.place(min(offset, len(self.content)))
+        return Diagnostic(severity, code, message, path, position, self.line(position.line), hint=hint)
+
+    def error(self, offset: int, code: str, message: str, hint: str) -> BadText:
+        """Return the error for a text that cannot be used because of what stands at ``offset``."""
+        return BadText([self.diagnostic(offset, code, message, hint)])
 
 
-def error_at(text: str, source: str, offset: int, code: str, message: str, hint: str = "") -> Diagnostic:
-    """Return the error that stands at the character ``offset`` of a text."""
-    position, excerpt = locate(text, source, min(offset, len(text)))
-    excerpt = excerpt.encode(errors="replace").decode()
-    return Diagnostic("error", code, message, position=position, excerpt=excerpt, hint=hint)
-
-
-def decode(content: bytes | str, source: str) -> str:
+def decode(content: bytes | str, source: str) -> Text:
     """Return the text of a file: UTF-8, or UTF-16 with a byte order mark (YAML 1.1, chapter 5).
 
     :raises BadText: the bytes are no such text.
@@ -60,24 +85,22 @@ def decode(content: bytes | str, source: str) -> str:
     encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8"
     content = content.removeprefix(BOM_UTF8)
     try:
-        return content.decode(encoding)
+        return Text(content.decode(encoding), source)
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode(encoding, "replace")
-        position, _ = locate(before, source, len(before))
-        _, excerpt = locate(content.decode(encoding, "replace"), source, len(before))
+        readable = Text(content.decode(encoding, "replace"), source)
         name = "UTF-16" if encoding == "utf-16" else "UTF-8"
         message = f"byte 0x{content[error.start]:02x} at offset {error.start} is not {name} text"
         hint = "Is this the right file? If so, save it as UTF-8 (iconv -f LATIN1 -t UTF-8 converts)."
-        raise BadText(
-            [Diagnostic("error", "not-utf-8", message, (), position, excerpt, expected="UTF-8 text", hint=hint)]
-        ) from None
+        offset = len(content[: error.start].decode(encoding, "replace"))
+        found = readable.diagnostic(offset, "not-utf-8", message, hint)
+        raise BadText([found._replace(expected="UTF-8 text")]) from None
 
 
-def _without_surrogates(text: str, source: str) -> str:
+def _without_surrogates(content: str, source: str) -> Text:
     try:
-        text.encode()
+        content.encode()
     except UnicodeEncodeError as error:
         message = f"character number {error.start + 1} comes from a byte that is not UTF-8"
-        hint = "Write it as UTF-8."
-        raise BadText([error_at(text, source, error.start, "invalid-character", message, hint)]) from None
-    return text
+        readable = Text(content.encode(errors="replace").decode(), source)
+        raise readable.error(error.start, "invalid-character", message, "Write it as UTF-8.") from None
+    return Text(content, source)

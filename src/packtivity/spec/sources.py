@@ -13,7 +13,7 @@ from packtivity import settings
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
 from packtivity.settings import Settings
-from packtivity.spec.refs import KINDS, NotAllowed, scheme_of, unquoted
+from packtivity.spec.refs import KINDS, File, NotAllowed, scheme_of, unquoted
 
 if TYPE_CHECKING:
     from packtivity.spec.remote import GitLabFile, WebFile
@@ -27,7 +27,7 @@ _REPOSITORIES = ("github:", "gitlab-cern:")
 
 
 @dataclass(frozen=True, repr=False)
-class LocalFile:
+class LocalFile(File):
     """A file of this machine; two of them are equal when their paths are.
 
     :ivar path: absolute, with ``..`` taken out; links are not followed.
@@ -71,8 +71,7 @@ class LocalFile:
                 for name in (reference[:cut], unquoted(reference[:cut])):
                     if name and os.path.isfile(self._beside(name).path):
                         return self._beside(name), reference[cut + 1 :]
-        name, _, fragment = reference.partition("#")
-        return self.join(name), fragment
+        return super().split(reference)
 
 
 def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> tuple[Location, str]:
@@ -126,7 +125,9 @@ def read_local(file: LocalFile) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(file) from None
     except IsADirectoryError:
-        raise _directory(file) from None
+        here = _documents(file.path)
+        hint = f"Name a file in it: {here}." if here else "Name a spec file; it has no YAML files."
+        raise LoadError(f"{file.shown}: this is a directory", hint=hint) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise LoadError(f"{file.shown}: cannot be read: {reason}", hint="Check the path and its permissions.") from None
@@ -142,29 +143,19 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def _documents(directory: str) -> list[str]:
-    return [name for name in _names(directory) if name.endswith((".yml", ".yaml", ".json"))]
+def _documents(directory: str) -> str:
+    """Return the names of the first YAML and JSON files in a directory, empty if it has none."""
+    here = [name for name in _names(directory) if name.endswith((".yml", ".yaml", ".json"))]
+    return ", ".join(here[:8]) + (", …" if len(here) > 8 else "")
 
 
 def _missing(file: LocalFile) -> LoadError:
-    directory, name = os.path.split(file.path)
-    if not os.path.isdir(directory):
-        there = directory
-        while not os.path.isdir(there):
-            there = os.path.dirname(there)
-        return LoadError(
-            f"{file.shown}: no such file, because there is no directory {directory}",
-            hint=f"{there} is there; check the path and -t/--toplevel.",
-        )
-    near = nearest(name, _names(directory))
-    if near:
-        return LoadError(f"{file.shown}: no such file in {directory}", hint=f"Did you mean {near!r}?")
-    here = _documents(directory)
-    listed = f"There are: {', '.join(here[:8])}{', …' if len(here) > 8 else ''}." if here else "It has no YAML files."
-    return LoadError(f"{file.shown}: no such file in {directory}", hint=listed)
-
-
-def _directory(file: LocalFile) -> LoadError:
-    here = _documents(file.path)
-    hint = f"Name a file in it: {', '.join(here[:8])}." if here else "Name a spec file; it has no YAML files."
-    return LoadError(f"{file.shown}: this is a directory", hint=hint)
+    directory, name = there, _ = os.path.split(file.path)
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    if there != directory:
+        message = f"{file.shown}: no such file, because there is no directory {directory}"
+        return LoadError(message, hint=f"{there} is there; check the path and -t/--toplevel.")
+    near, here = nearest(name, _names(directory)), _documents(directory)
+    hint = f"Did you mean {near!r}?" if near else f"There are: {here}." if here else "It has no YAML files."
+    return LoadError(f"{file.shown}: no such file in {directory}", hint=hint)

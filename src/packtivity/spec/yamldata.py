@@ -1,32 +1,37 @@
-"""A tree of YAML nodes to plain JSON data, with everything there is to say about it."""
+"""A tree of YAML nodes to plain JSON data, with everything there is to say about it, and where in it a value stands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import TypeAlias
 
 import yaml
 
-from packtivity.spec.source_text import MAX_DEPTH, MOST_MISTAKES, BadText, locate
-from packtivity.spec.yamlnodes import MERGE, STRING, TAG, TEXTS, diagnostic, key_text, pairs, scalar, too_deep
-from packtivity.types import JSON, Diagnostic, Path
+from packtivity.datamodel.leaves import key_text as json_key
+from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, MOST_MISTAKES, BadText, Text
+from packtivity.spec.yamlnodes import refuse_expansion, too_deep
+from packtivity.types import JSON, Diagnostic, Path, Severity
 
-_PAIR_LISTS = frozenset({TAG + "omap", TAG + "pairs"})
-_NOT_JSON = {TAG + "binary": "bytes", TAG + "set": "a set"}
+Pairs: TypeAlias = list[tuple[yaml.Node, yaml.Node]]
+Entry: TypeAlias = "tuple[yaml.Node | None, yaml.Node]"
+
+_TAG = "tag:yaml.org,2002:"
+_STRING, _MERGE = _TAG + "str", _TAG + "merge"
+_TEXTS = frozenset({_STRING, _TAG + "timestamp", _TAG + "value", _MERGE})
+_PAIR_LISTS = frozenset({_TAG + "omap", _TAG + "pairs"})
+_NOT_JSON = {_TAG + "binary": "bytes", _TAG + "set": "a set"}
 _KNOWN = frozenset({"str", "int", "float", "bool", "null", "seq", "map", "timestamp"})
-_EXPANSION = 20_000_000
-"""Characters, and 16 for each value, that aliases may make of a text beyond ten times its own length."""
+_NAMES = {_TAG + "bool": "true or false", _TAG + "int": "a whole number", _TAG + "float": "a number"}
 
 
 class Reader:
-    """Makes plain data of one node tree and gathers what there is to say about it.
+    """Makes plain data of one node tree and gathers what there is to say about it."""
 
-    :ivar references: whether some mapping has a key ``$ref``.
-    """
-
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: Text) -> None:
         self.text = text
-        self.source = source
-        self.references = False
         self._mistakes: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
 
@@ -37,8 +42,8 @@ class Reader:
         """
         if node is None:
             return None
-        if "*" in self.text:
-            self._refuse_expansion(node)
+        if "*" in self.text.content:
+            refuse_expansion(node, self.text)
         data = self._value(node, ())
         if self._mistakes:
             raise BadText(self._mistakes)
@@ -48,23 +53,21 @@ class Reader:
         """Return the warnings, each once: what an anchor says stands in several places."""
         return tuple({(problem.code, problem.position): problem for problem in reversed(self._warnings)}.values())[::-1]
 
-    def _say(self, node: yaml.Node, code: str, message: str, path: Path, *, hint: str, warn: bool = False) -> None:
-        kept = self._warnings if warn else self._mistakes
+    def _say(
+        self, node: yaml.Node, code: str, message: str, path: Path, hint: str, severity: Severity = "error"
+    ) -> None:
+        kept = self._mistakes if severity == "error" else self._warnings
         if len(kept) < MOST_MISTAKES:
-            kept.append(
-                diagnostic(node.start_mark.index, self.text, self.source, code, message, path, hint=hint, warn=warn)
-            )
+            kept.append(self.text.diagnostic(node.start_mark.index, code, message, hint, path, severity))
 
     def _value(self, node: yaml.Node, path: Path) -> JSON:
         if isinstance(node, yaml.ScalarNode):
-            if node.tag == STRING and node.value.isascii():
-                return node.value
             return self._scalar(node, path)
         if len(path) >= MAX_DEPTH:
-            raise too_deep(node.start_mark.index, self.text, self.source)
-        if node.tag == TAG + "map" and isinstance(node, yaml.MappingNode):
+            raise too_deep(node.start_mark.index, self.text)
+        if node.tag == _TAG + "map" and isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if node.tag == TAG + "seq" and isinstance(node, yaml.SequenceNode):
+        if node.tag == _TAG + "seq" and isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
         if node.tag in _PAIR_LISTS and isinstance(node, yaml.SequenceNode):
             return self._pair_list(node, path)
@@ -72,59 +75,50 @@ class Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, JSON]:
         found: dict[str, JSON] = {}
-        self._check_merges(node, path)
+        for one in sorted(_merged(node), key=lambda one: one.start_mark.index):
+            if not isinstance(one, yaml.MappingNode):
+                hint = 'Merge an anchored mapping, or quote the key: "<<".'
+                self._say(one, "bad-merge", f"'<<' merges mappings, but this is {_kind(one)}", path, hint)
         entries = pairs(node)
         first: dict[JSON, str] = {}
         for key_node, value_node in entries:
             key = key_text(key_node)
             if key is None:
-                self._bad_key(key_node, path)
+                message = f"a key must be a string, but this is {_kind(key_node)}"
+                hint = "Put it in quotes; a value that begins with '{placeholder}' needs quotes too."
+                self._say(key_node, "not-json", message, path, hint)
                 continue
-            if key_node.tag != STRING and isinstance(key_node, yaml.ScalarNode):
+            if key_node.tag != _STRING and isinstance(key_node, yaml.ScalarNode):
                 # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
                 key = first.setdefault(scalar(key_node), key)
             found[key] = self._value(value_node, (*path, key))
         if len(found) < len(entries):
             self._tell_repeated(node, path)
-        if "$ref" in found:
-            self.references = True
         return found
 
     def _tell_repeated(self, node: yaml.MappingNode, path: Path) -> None:
         first: dict[str, yaml.Node] = {}
         for key_node, _ in node.value:
             key = key_text(key_node)
-            if key is None or key_node.tag == MERGE:
+            if key is None or key_node.tag == _MERGE:
                 continue
             if key in first:
-                place, _ = locate(self.text, self.source, first[key].start_mark.index)
+                place = self.text.place(first[key].start_mark.index)
                 message = f"the key {key!r} stands here again; it stood already at {place}, and the last one counts"
                 hint = "Remove one of the two, or give it another name."
-                self._say(key_node, "duplicate-key", message, (*path, key), hint=hint, warn=True)
+                self._say(key_node, "duplicate-key", message, (*path, key), hint, "warning")
             else:
                 first[key] = key_node
-
-    def _check_merges(self, node: yaml.MappingNode, path: Path) -> None:
-        for key, value in node.value:
-            if key.tag != MERGE or isinstance(value, yaml.MappingNode):
-                continue
-            wrong = [value]
-            if isinstance(value, yaml.SequenceNode):
-                wrong = [one for one in value.value if not isinstance(one, yaml.MappingNode)]
-            for one in wrong:
-                message = f"'<<' merges mappings, but this is {_kind(one)}"
-                self._say(one, "bad-merge", message, path, hint='Merge an anchored mapping, or quote the key: "<<".')
 
     def _pair_list(self, node: yaml.SequenceNode, path: Path) -> list[JSON]:
         found: list[JSON] = []
         for index, item in enumerate(node.value):
             if isinstance(item, yaml.MappingNode) and len(item.value) == 1:
-                key, value = item.value[0]
-                found.append([self._value(key, (*path, index, 0)), self._value(value, (*path, index, 1))])
+                found.append([self._value(one, (*path, index, at)) for at, one in enumerate(item.value[0])])
             else:
-                tag = node.tag.removeprefix(TAG)
+                tag = node.tag.removeprefix(_TAG)
                 message = f"a list tagged !!{tag} holds mappings of one key each"
-                self._say(item, "not-json", message, (*path, index), hint=f"Remove the tag !!{tag}.")
+                self._say(item, "not-json", message, (*path, index), f"Remove the tag !!{tag}.")
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> JSON:
@@ -133,72 +127,30 @@ class Reader:
         except KeyError:
             return self._bad_tag(node, path)
         except (ValueError, ArithmeticError):
-            return self._bad_scalar(node, path)
-        if node.tag == TAG + "timestamp":
+            shown = node.value if len(node.value) <= 40 else f"{node.value[:40]}… ({len(node.value)} characters)"
+            if node.tag in _TEXTS:
+                hint = "Write the character itself instead of escapes."
+                return self._say(node, "invalid-character", "half a surrogate pair is no character", path, hint)
+            message = f"{shown!r} cannot be read as {_NAMES[node.tag]}"
+            return self._say(node, "not-json", message, path, "If text is meant, put it in quotes.")
+        if node.tag == _TAG + "timestamp":
             message = f"{node.value} is a date in YAML 1.1; the text is taken as it stands"
-            self._say(node, "date-as-string", message, path, hint=f'Write "{node.value}", in quotes.', warn=True)
+            self._say(node, "date-as-string", message, path, f'Write "{node.value}", in quotes.', "warning")
         elif isinstance(value, float) and value - value != 0:
             message = f"{node.value} is a number that JSON has no way to write"
-            self._say(node, "not-json", message, path, hint=f'If text is meant, write "{node.value}".', warn=True)
+            self._say(node, "not-json", message, path, f'If text is meant, write "{node.value}".', "warning")
         return value
 
-    def _bad_scalar(self, node: yaml.ScalarNode, path: Path) -> None:
-        if node.tag in TEXTS:
-            self._say(node, "invalid-character", "half a surrogate pair is no character", path, hint=_SURROGATE_HINT)
-            return
-        shown = node.value if len(node.value) <= 40 else f"{node.value[:40]}… ({len(node.value)} characters)"
-        message = f"{shown!r} cannot be read as {_NAMES[node.tag]}"
-        self._say(node, "not-json", message, path, hint="If text is meant, put it in quotes.")
-
-    def _bad_key(self, node: yaml.Node, path: Path) -> None:
-        message = f"a key must be a string, but this is {_kind(node)}"
-        hint = "Put it in quotes; a value that begins with '{placeholder}' needs quotes too."
-        self._say(node, "not-json", message, path, hint=hint)
-
     def _bad_tag(self, node: yaml.Node, path: Path) -> None:
-        shown = "!!" + node.tag.removeprefix(TAG) if node.tag.startswith(TAG) else node.tag
+        name = node.tag.removeprefix(_TAG)
+        shown = f"!!{name}" if name != node.tag else name
         if node.tag in _NOT_JSON:
-            self._say(node, "not-json", f"{shown} makes {_NOT_JSON[node.tag]}, which JSON does not have", path, hint="")
-            return
-        known = node.tag.removeprefix(TAG) in _KNOWN
-        message = f"the tag {shown} does not go with {_kind(node)}" if known else f"the tag {shown} is not known here"
-        hint = f"Remove the tag; if {shown} is meant as text, put it in quotes."
-        self._say(node, "unknown-tag", message, path, hint=hint)
-
-    def _refuse_expansion(self, root: yaml.Node) -> None:
-        """Measure what aliases make of the text before anything is made.
-
-        :raises BadText: an alias stands inside what it stands for, or the result would be huge.
-        """
-        measures: dict[int, tuple[int, int]] = {}
-        limit = _EXPANSION + 10 * len(self.text)
-        for node in _leaves_first(root):
-            if id(node) in measures:
-                continue
-            children = [measures.get(id(child)) for child in _children(node)]
-            if None in children:
-                message = "this contains an alias (*) to itself"
-                found = [
-                    diagnostic(node.start_mark.index, self.text, self.source, "circular-alias", message, hint=_ALIAS)
-                ]
-                raise BadText(found)
-            sizes = [measure for measure in children if measure]
-            depth = 1 + max((measure[0] for measure in sizes), default=0)
-            size = 16 + sum(measure[1] for measure in sizes) + (len(node.value) if not sizes else 0)
-            if depth > MAX_DEPTH + 1:
-                raise too_deep(node.start_mark.index, self.text, self.source)
-            if size > limit:
-                message = f"aliases make more than {limit:,} characters of this text of {len(self.text):,}"
-                hint = "Does somebody mean harm (a 'billion laughs' file)? Aliases of aliases multiply."
-                raise BadText(
-                    [diagnostic(node.start_mark.index, self.text, self.source, "too-large", message, hint=hint)]
-                )
-            measures[id(node)] = depth, size
-
-
-_ALIAS = "Let the alias name an anchor (&) that ends before it."
-_SURROGATE_HINT = "Write the character itself instead of escapes."
-_NAMES = {TAG + "bool": "true or false", TAG + "int": "a whole number", TAG + "float": "a number"}
+            message = f"{shown} makes {_NOT_JSON[node.tag]}, which JSON does not have"
+            return self._say(node, "not-json", message, path, "")
+        message = f"the tag {shown} {f'does not go with {_kind(node)}' if name in _KNOWN else 'is not known here'}"
+        return self._say(
+            node, "unknown-tag", message, path, f"Remove the tag; if {shown} is meant as text, put it in quotes."
+        )
 
 
 def _kind(node: yaml.Node) -> str:
@@ -207,21 +159,144 @@ def _kind(node: yaml.Node) -> str:
     return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
 
 
-def _children(node: yaml.Node) -> list[yaml.Node]:
+# --- keys and values -------------------------------------------------------------------------------------------
+
+
+def pairs(node: yaml.MappingNode) -> Pairs:
+    """Return keys and values of a mapping in their order, those merged with ``<<`` first (YAML 1.1, merge key)."""
+    merged: Pairs = []
+    for one in _merged(node):
+        merged += pairs(one) if isinstance(one, yaml.MappingNode) else []
+    return merged + [(key, value) for key, value in node.value if key.tag != _MERGE]
+
+
+def _merged(node: yaml.MappingNode) -> list[yaml.Node]:
+    """Return what a mapping merges, what counts least first."""
+    values = [value for key, value in node.value if key.tag == _MERGE]
+    return [one for value in values for one in (value.value[::-1] if isinstance(value, yaml.SequenceNode) else [value])]
+
+
+def key_text(node: yaml.Node) -> str | None:
+    """Return the string a key becomes in JSON (as :func:`json.dumps` writes it), ``None`` when it cannot be one."""
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    try:
+        return json_key(scalar(node))
+    except (ValueError, ArithmeticError, KeyError):
+        return None
+
+
+def scalar(node: yaml.ScalarNode) -> JSON:
+    """Return the value of a scalar.
+
+    :raises ValueError, ArithmeticError: it does not have the form its tag asks for, or half a surrogate pair.
+    :raises KeyError: the tag is none that JSON has values for.
+    """
+    if node.tag in _TEXTS:
+        return joined(node.value)
+    construct = _CONSTRUCTORS[node.tag]
+    try:
+        value = construct(node)
+    except OverflowError:  # a float in base 60 without end
+        return float("-inf" if node.value.startswith("-") else "inf")
+    except LookupError:
+        raise ValueError("not of the form that the tag asks for") from None
+    if isinstance(value, int):
+        str(value)  # raises ValueError where the number is too long to be written down again
+    return value
+
+
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_CONSTRUCTORS: dict[str, Callable[[yaml.ScalarNode], JSON]] = {
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": _CONSTRUCTOR.construct_yaml_bool,
+    _TAG + "int": _CONSTRUCTOR.construct_yaml_int,
+    _TAG + "float": _CONSTRUCTOR.construct_yaml_float,
+}
+
+
+def joined(text: str) -> str:
+    """Make one character of each surrogate pair, which JSON texts write as two escapes."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+# --- places ----------------------------------------------------------------------------------------------------
+
+_SPACE = frozenset(" \t\n\r\x85\u2028\u2029")
+_BLANK_ESCAPES = frozenset({"t", "n", "r", " ", "N", "L", "P", "\t", "\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"})
+_CHARACTER = {
+    '"': re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u.{4}|U.{8}|\r\n|.)|.", re.DOTALL),
+    "'": re.compile("''|.", re.DOTALL),
+}
+"""How one character is written, by the style of the scalar; other styles write it as it is."""
+
+
+def find(node: yaml.Node, path: Path) -> Entry | None:
+    """Return key node (or ``None``) and value node at a path."""
+    entry: Entry | None = (None, node)
+    for part in path:
+        entry = _child(entry[1], part) if entry else None
+    return entry
+
+
+def _child(node: yaml.Node, part: str | int) -> Entry | None:
     if isinstance(node, yaml.MappingNode):
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(part, str):
+            return _by_key(node).get(part)
+        entries = pairs(node)
+        if part in {0, 1} and len(entries) == 1:  # an item of !!omap became a list of key and value
+            return None, entries[0][int(part)]
+        return None
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
+        return None, node.value[part]
+    return None
 
 
-def _leaves_first(root: yaml.Node) -> Iterator[yaml.Node]:
-    """Yield every node once, what it holds before it (unless it holds itself), without recursion."""
-    seen: set[int] = set()
-    waiting: list[tuple[yaml.Node, bool]] = [(root, False)]
-    while waiting:
-        node, done = waiting.pop()
-        if done:
-            yield node
-        elif id(node) not in seen:
-            seen.add(id(node))
-            waiting.append((node, True))
-            waiting.extend((child, False) for child in _children(node))
+@lru_cache(maxsize=1024)
+def _by_key(node: yaml.MappingNode) -> dict[str | None, Entry]:
+    """Return the entries of a mapping by key, the last one of each; kept, because many places are asked for."""
+    return {key_text(key): (key, value) for key, value in pairs(node)}
+
+
+def source_index(text: str, node: yaml.Node, offset: int) -> int | None:
+    """Return where a character of a string is written, ``None`` for what is no string.
+
+    The characters that are not blank are aligned: folding and indentation change blanks only.
+    """
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    whole = joined(node.value)
+    value = whole[:offset]
+    nth = sum(1 for character in value if character not in _SPACE)
+    start, written = node.start_mark.index, _written(text, node)
+    if whole[offset : offset + 1] and whole[offset] not in _SPACE:
+        return next(islice(written, nth, None), start)
+    # A blank: as far behind the last character before it as in the value.
+    blanks = len(value) - len(value.rstrip("".join(_SPACE)))
+    last = start if node.style in {"'", '"'} else start - 1
+    for seen, index in enumerate(written, 1):
+        if seen > nth:
+            break
+        last = index
+    return min(last + 1 + blanks, node.end_mark.index)
+
+
+def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
+    """Yield where each character of a scalar that is not blank is written."""
+    start, end = node.start_mark.index, node.end_mark.index
+    if node.style in {"|", ">"}:
+        first_line = LINE_BREAK.search(text, start)
+        start = first_line.end() if first_line else len(text)
+    elif node.style in {"'", '"'}:
+        start, end = start + 1, end - 1
+    for match in _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end):
+        if not _is_blank(match[0]):
+            yield match.start()
+
+
+def _is_blank(written: str) -> bool:
+    if written[0] != "\\":
+        return written in _SPACE
+    if len(written) == 12:  # the two halves of a surrogate pair, as JSON has it
+        return False
+    return chr(int(f"0x{written[2:]}", 0)) in _SPACE if len(written) > 3 else written[1:] in _BLANK_ESCAPES

@@ -1,88 +1,72 @@
-"""YAML text to nodes, which know their places, and single nodes to values; whole trees: :mod:`packtivity.spec.yamldata`.
+"""YAML text to nodes, which know their places, and what the parser refuses explained.
 
 The C parser makes the nodes; where libyaml is missing, PyYAML's own parser does. A text the C parser refuses is
 tried again with the other one: upstream 0.17.1 reads with that, it accepts a little more (surrogate pairs), and so
-messages are the same on every machine.
+messages are the same on every machine. Nodes to values: :mod:`packtivity.spec.yamldata`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import yaml
 
-from packtivity.datamodel.leaves import key_text as json_key
 from packtivity.registry import nearest
-from packtivity.spec.source_text import MAX_DEPTH, BadText, error_at, locate
-from packtivity.types import JSON, Diagnostic, Path
-
-Pairs: TypeAlias = list[tuple[yaml.Node, yaml.Node]]
-
-TAG = "tag:yaml.org,2002:"
-STRING, MERGE = TAG + "str", TAG + "merge"
-TEXTS = frozenset({STRING, TAG + "timestamp", TAG + "value", MERGE})
+from packtivity.spec.source_text import MAX_DEPTH, BadText, Text
 
 _SAFE_DEPTH = 500
 """The C parser calls itself once for each level; with 50,000 it takes the whole process down, in a small thread sooner."""
 _SLOW_PARSER_LIMIT = 200_000
 """Characters up to which a refused text is tried again with the slow parser (about a second)."""
+_EXPANSION = 20_000_000
+"""Characters, and 16 for each value, that aliases may make of a text beyond ten times its own length."""
 
 
 _Slow = yaml.SafeLoader
 _Quick: type[yaml.SafeLoader | yaml.CSafeLoader] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
-def compose(text: str, source: str) -> yaml.Node | None:
+def compose(text: Text) -> yaml.Node | None:
     """Return the root node of the one document in ``text``, ``None`` for an empty text.
 
     :raises BadText: it is not YAML, or nested too deep to be read at all.
     """
-    if sum(map(text.count, "[{-?:")) > _SAFE_DEPTH and _may_be_deep(text):  # one of these opens each level
-        _refuse_depth(text, source)
+    brackets, indentation = text.content.count("[") + text.content.count("{"), r"[ \-?:\t]{201,}"
+    if brackets > _SAFE_DEPTH or re.search(indentation, text.content):  # it may be deep
+        _refuse_depth(text)
     try:
         # Behind the beginning a byte order mark is a character; libyaml drops it.
-        return _single(_Slow if "\ufeff" in text else _Quick, text)
-    except (yaml.YAMLError, RecursionError) as error:
-        return _compose_slowly(text, source, error)
+        return _single(_Slow if "\ufeff" in text.content else _Quick, text.content)
+    except (yaml.YAMLError, RecursionError) as quick_error:
+        error: Exception = quick_error
+    if _Quick is not _Slow and len(text.content) <= _SLOW_PARSER_LIMIT:
+        try:
+            return _single(_Slow, text.content)
+        except (yaml.YAMLError, RecursionError) as slow_error:
+            error = slow_error
+    raise _explained(error, text)
 
 
-def _single(loader: type[yaml.SafeLoader | yaml.CSafeLoader], text: str) -> yaml.Node | None:
-    parser = loader(text)
+def _single(loader: type[yaml.SafeLoader | yaml.CSafeLoader], content: str) -> yaml.Node | None:
+    parser = loader(content)
     try:
         return parser.get_single_node()
     finally:
         parser.dispose()
 
 
-def _compose_slowly(text: str, source: str, error: Exception) -> yaml.Node | None:
-    if _Quick is not _Slow and len(text) <= _SLOW_PARSER_LIMIT:
-        try:
-            return _single(_Slow, text)
-        except (yaml.YAMLError, RecursionError) as slow_error:
-            error = slow_error
-    raise BadText([explain(error, text, source)]) from None
-
-
-def _may_be_deep(text: str) -> bool:
-    """Return whether there are many brackets, or a line that begins with much indentation."""
-    if text.count("[") + text.count("{") > _SAFE_DEPTH:
-        return True
-    return any(run.end() - run.start() > 200 for run in re.finditer(r"[ \-?:\t]{2,}", text))
-
-
-def _refuse_depth(text: str, source: str) -> None:
+def _refuse_depth(text: Text) -> None:
     """Look through a text that might be nested deep, without recursion."""
     depth = 0
-    parser = _Quick(text)
+    parser = _Quick(text.content)
     try:
         while parser.check_event():
             event = parser.get_event()
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise too_deep(event.start_mark.index if event.start_mark else 0, text, source)
+                    raise too_deep(event.start_mark.index if event.start_mark else 0, text)
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
     except yaml.YAMLError:
@@ -91,94 +75,54 @@ def _refuse_depth(text: str, source: str) -> None:
         parser.dispose()
 
 
-def too_deep(offset: int, text: str, source: str) -> BadText:
+def too_deep(offset: int, text: Text) -> BadText:
     """Return the error for what stands at ``offset`` inside too many lists and mappings."""
     message = f"lists and mappings stand more than {MAX_DEPTH} deep inside each other here"
-    return BadText([diagnostic(offset, text, source, "too-deep", message, hint="Write it flatter.")])
+    return text.error(offset, "too-deep", message, "Write it flatter.")
 
 
-def diagnostic(
-    offset: int,
-    text: str,
-    source: str,
-    code: str,
-    message: str,
-    path: Path = (),
-    *,
-    hint: str = "",
-    warn: bool = False,
-) -> Diagnostic:
-    """Return what there is to tell about the place ``offset`` of a text; ``path`` is the place in the data."""
-    position, excerpt = locate(text, source, offset)
-    return Diagnostic("warning" if warn else "error", code, message, path, position, excerpt, hint=hint)
+def refuse_expansion(root: yaml.Node, text: Text) -> None:
+    """Measure what aliases make of a text before anything is made.
 
-
-def pairs(node: yaml.MappingNode) -> Pairs:
-    """Return keys and values of a mapping in their order, those merged with ``<<`` first (YAML 1.1, merge key)."""
-    if not any(key.tag == MERGE for key, _ in node.value):
-        return list(node.value)
-    own: Pairs = []
-    merged: Pairs = []
-    for key, value in node.value:
-        if key.tag != MERGE:
-            own.append((key, value))
-        elif isinstance(value, yaml.MappingNode):
-            merged += pairs(value)
-        elif isinstance(value, yaml.SequenceNode):
-            for one in reversed(value.value):
-                merged += pairs(one) if isinstance(one, yaml.MappingNode) else []
-    return merged + own
-
-
-def key_text(node: yaml.Node) -> str | None:
-    """Return the string a key becomes in JSON (as :func:`json.dumps` writes it), ``None`` when it cannot be one."""
-    if not isinstance(node, yaml.ScalarNode):
-        return None
-    if node.tag == STRING and node.value.isascii():
-        return str(node.value)
-    try:
-        value = scalar(node)
-    except (ValueError, ArithmeticError, KeyError):
-        return None
-    return json_key(value)
-
-
-def scalar(node: yaml.ScalarNode) -> JSON:
-    """Return the value of a scalar.
-
-    :raises ValueError, ArithmeticError: it does not have the form its tag asks for, or half a surrogate pair.
-    :raises KeyError: the tag is none that JSON has values for.
+    :raises BadText: an alias stands inside what it stands for, or the result would be huge.
     """
-    if node.tag in TEXTS:
-        return node.value if node.value.isascii() else joined(node.value)
-    construct = _CONSTRUCTORS[node.tag]
-    try:
-        value = construct(node)
-    except OverflowError:  # a float in base 60 without end
-        return float("-inf" if node.value.startswith("-") else "inf")
-    except LookupError:
-        raise ValueError("not of the form that the tag asks for") from None
-    if isinstance(value, int):
-        str(value)  # raises ValueError where the number is too long to be written down again
-    return value
+    measures: dict[int, tuple[int, int]] = {}
+    limit = _EXPANSION + 10 * len(text.content)
+    for node in _leaves_first(root):
+        at, sizes = node.start_mark.index, [measures.get(id(child)) for child in _children(node)]
+        if None in sizes:
+            hint = "Let the alias name an anchor (&) that ends before it."
+            raise text.error(at, "circular-alias", "this contains an alias (*) to itself", hint)
+        known = [size for size in sizes if size]
+        depth = 1 + max((size[0] for size in known), default=0)
+        size = 16 + sum(size[1] for size in known) + (0 if known else len(node.value))
+        if depth > MAX_DEPTH + 1:
+            raise too_deep(at, text)
+        if size > limit:
+            message = f"aliases make more than {limit:,} characters of this text of {len(text.content):,}"
+            hint = "Does somebody mean harm (a 'billion laughs' file)? Aliases of aliases multiply."
+            raise text.error(at, "too-large", message, hint)
+        measures[id(node)] = depth, size
 
 
-_CONSTRUCTOR = yaml.constructor.SafeConstructor()
-_CONSTRUCTORS: dict[str, Callable[[yaml.ScalarNode], JSON]] = {
-    TAG + "null": lambda _: None,
-    TAG + "bool": _CONSTRUCTOR.construct_yaml_bool,
-    TAG + "int": _CONSTRUCTOR.construct_yaml_int,
-    TAG + "float": _CONSTRUCTOR.construct_yaml_float,
-}
+def _leaves_first(root: yaml.Node) -> Iterator[yaml.Node]:
+    """Yield every node once, what it holds before it (unless it holds itself), without recursion."""
+    seen: set[int] = set()
+    waiting: list[tuple[yaml.Node, bool]] = [(root, False)]
+    while waiting:
+        node, done = waiting.pop()
+        if done:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting.append((node, True))
+            waiting.extend((child, False) for child in _children(node))
 
 
-def joined(text: str) -> str:
-    """Make one character of each surrogate pair, which JSON texts write as two escapes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-    return text
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 # --- what the parser refuses ------------------------------------------------------------------------------------------
@@ -186,7 +130,6 @@ def joined(text: str) -> str:
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ANCHOR = re.compile(r"&([\w-]+)")
 _KEY = re.compile(r"( *(?:- +)*)[\w.$-]+")
-_TAB = "Indent with spaces: YAML does not allow tabs there."
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
 _PATTERN = "If text is meant (a pattern, say), put it in quotes."
 _INDENT = "Look at the indentation of this line and of those above."
@@ -196,75 +139,73 @@ _BLOCK = (
 )
 
 
-def explain(error: Exception, text: str, source: str) -> Diagnostic:
+def _explained(error: Exception, text: Text) -> BadText:
     """Return what to tell the user about a text that :mod:`yaml` refused."""
     if isinstance(error, RecursionError):
         message = f"lists and mappings stand more than {MAX_DEPTH} deep inside each other"
-        return error_at(text, source, 0, "too-deep", message, "Write it flatter.")
-    unprintable = _UNPRINTABLE.search(text)
-    if unprintable:
+        return text.error(0, "too-deep", message, "Write it flatter.")
+    if unprintable := _UNPRINTABLE.search(text.content):
         message = f"character U+{ord(unprintable[0]):04X} is not allowed in YAML"
         hint = 'Remove it; inside double quotes it can be written as an escape such as "\\x07".'
-        return error_at(text, source, unprintable.start(), "invalid-character", message, hint)
+        return text.error(unprintable.start(), "invalid-character", message, hint)
     if not isinstance(error, yaml.MarkedYAMLError):
-        return error_at(text, source, 0, "yaml-syntax", f"not YAML: {error}", "")
-    return _marked(error, text, source)
-
-
-def _marked(error: yaml.MarkedYAMLError, text: str, source: str) -> Diagnostic:
-    problem = str(error.problem or error.context or "")
+        return text.error(0, "yaml-syntax", f"not YAML: {error}", "")
     mark = error.problem_mark or error.context_mark
     offset = mark.index if mark else 0
-    if problem == "found unexpected end of stream" and error.context_mark:
-        message = "this quote is opened and never closed"
+    problem, context, begin = str(error.problem or error.context or ""), error.context or "", error.context_mark
+    found = _opened(problem, context, begin.index, text.content) if begin else None
+    if found and begin:
+        offset = begin.index
+    elif problem == "second occurrence" and begin:
+        found = f"an anchor of this name stands already at line {begin.line + 1}", "Give each anchor a name of its own."
+    message, hint = found or _meaning(problem, text.content, offset)
+    if hint in {_BLOCK, _INDENT} and context and begin and begin.index != offset:
+        message += f" ({context.removeprefix('while ')} that begins at line {begin.line + 1})"
+    return text.error(offset, "yaml-syntax", message, hint)
+
+
+def _opened(problem: str, context: str, start: int, content: str) -> tuple[str, str] | None:
+    """Explain what was begun at ``start`` and does not end."""
+    if problem == "found unexpected end of stream":
         hint = 'Close it; a quote inside single quotes is written twice, inside double quotes as \\".'
-        return error_at(text, source, error.context_mark.index, "yaml-syntax", message, hint)
-    if problem.endswith("but got '<stream end>'") and "flow" in (error.context or "") and error.context_mark:
-        start = error.context_mark.index
-        message = f"this {text[start : start + 1]} is opened and never closed"
-        return error_at(text, source, start, "yaml-syntax", message, f"Close it. If text is meant: {_QUOTE}")
-    if error.context == "while scanning an alias" and error.context_mark:
-        message = "* stands for an anchor, and no name follows it"
-        return error_at(text, source, error.context_mark.index, "yaml-syntax", message, _PATTERN)
+        return "this quote is opened and never closed", hint
+    if problem.endswith("but got '<stream end>'") and "flow" in context:
+        return f"this {content[start : start + 1]} is opened and never closed", f"Close it. If text is meant: {_QUOTE}"
+    return (
+        ("* stands for an anchor, and no name follows it", _PATTERN) if context == "while scanning an alias" else None
+    )
+
+
+def _meaning(problem: str, content: str, offset: int) -> tuple[str, str]:
+    """Return message and hint for a problem of the parser."""
+    if "cannot start any token" in problem:
+        if content[offset : offset + 1] == "\t":
+            hint = "Indent with spaces: YAML does not allow tabs there."
+            return "a tab stands where indentation or a value is expected", hint
+        return f"no plain value may begin with {content[offset : offset + 1]!r}", _QUOTE
     if problem.startswith("found undefined alias"):
-        return _undefined_alias(text, source, offset)
+        return _undefined_alias(content, offset)
     if problem == "but found another document":
         hint = "Remove the '---', or keep each document in a file of its own."
-        return error_at(text, source, offset, "yaml-syntax", "a second document begins here, and one is expected", hint)
-    if problem == "second occurrence" and error.context_mark:
-        message = f"an anchor of this name stands already at line {error.context_mark.line + 1}"
-        return error_at(text, source, offset, "yaml-syntax", message, "Give each anchor a name of its own.")
-    message, hint = _said(problem, text, offset)
-    since = _since(error, offset) if hint in {_BLOCK, _INDENT} else ""
-    return error_at(text, source, offset, "yaml-syntax", f"{message}{since}", hint)
-
-
-def _since(error: yaml.MarkedYAMLError, offset: int) -> str:
-    """Say what was being read when the problem came, and where that begins."""
-    what = str(error.context or "").removeprefix("while ")
-    mark = error.context_mark
-    if not mark or mark.index == offset or not what:
-        return ""
-    return f" ({what} that begins at line {mark.line + 1})"
-
-
-def _said(problem: str, text: str, offset: int) -> tuple[str, str]:
-    if "cannot start any token" in problem:
-        return _bad_start(text[offset : offset + 1])
+        return "a second document begins here, and one is expected", hint
     if problem.startswith("mapping values are not allowed"):
-        return _too_deep(text, offset) or ("a ': ' is not allowed inside a plain value", _QUOTE)
+        return _too_far_in(content, offset) or ("a ': ' is not allowed inside a plain value", _QUOTE)
     if problem.startswith("could not find expected ':'"):
         return "the key before this has no ': ' behind it", "Write 'key: value', with a blank behind the colon."
     if problem.startswith(("expected <block end>", "did not find expected key")):
-        return _after_block(text, offset)
+        before = content[content.rfind("\n", 0, offset) + 1 : offset]
+        if opened := re.search(r"""(?:^|[:?-])\s+(?:[&!]\S+\s+)*([\[{"'])""", before):
+            message = f"the value that begins with {opened[1]} has ended, and something follows it"
+            return message, "Put the whole value in quotes, or write it as a block after '|'."
+        return "this does not go on with what stands above it", _INDENT
     return f"not YAML: {problem}", _BLOCK if "expected" in problem else ""
 
 
-def _too_deep(text: str, offset: int) -> tuple[str, str] | None:
+def _too_far_in(content: str, offset: int) -> tuple[str, str] | None:
     """Explain a key that stands deeper than the key above it, and so goes on with that one's value."""
-    start = text.rfind("\n", 0, offset) + 1
-    key = _KEY.fullmatch(text, start, offset)
-    lines = text[:start].splitlines()
+    start = content.rfind("\n", 0, offset) + 1
+    key = _KEY.fullmatch(content, start, offset)
+    lines = content[:start].splitlines()
     above = next((number for number in range(len(lines), 0, -1) if lines[number - 1].strip()), None)
     before = _KEY.match(lines[above - 1]) if above else None
     if not key or not before or len(before[1]) >= len(key[1]):
@@ -274,25 +215,9 @@ def _too_deep(text: str, offset: int) -> tuple[str, str] | None:
     return "this line is indented deeper than the key above, and so goes on with its value", hint
 
 
-def _after_block(text: str, offset: int) -> tuple[str, str]:
-    before = text[text.rfind("\n", 0, offset) + 1 : offset]
-    opened = re.search(r"""(?:^|[:?-])\s+(?:[&!]\S+\s+)*([\[{"'])""", before)
-    if opened:
-        message = f"the value that begins with {opened[1]} has ended, and something follows it"
-        return message, "Put the whole value in quotes, or write it as a block after '|'."
-    return "this does not go on with what stands above it", _INDENT
-
-
-def _bad_start(character: str) -> tuple[str, str]:
-    if character == "\t":
-        return "a tab stands where indentation or a value is expected", _TAB
-    return f"no plain value may begin with {character!r}", _QUOTE
-
-
-def _undefined_alias(text: str, source: str, offset: int) -> Diagnostic:
-    found = re.compile(r"\*([^\s,\[\]{}]*)").match(text, offset)
+def _undefined_alias(content: str, offset: int) -> tuple[str, str]:
+    found = re.compile(r"\*([^\s,\[\]{}]*)").match(content, offset)
     name = found[1] if found else ""
-    near = nearest(name, _ANCHOR.findall(text))
+    near = nearest(name, _ANCHOR.findall(content))
     message = f"*{name} stands for the anchor &{name}, and there is none before it"
-    hint = f"Did you mean *{near}?" if near else _PATTERN
-    return error_at(text, source, offset, "yaml-syntax", message, hint)
+    return message, f"Did you mean *{near}?" if near else _PATTERN

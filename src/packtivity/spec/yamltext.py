@@ -9,40 +9,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from packtivity.spec.source_text import LINE_BREAK, MAX_DEPTH, BadText, decode, locate
+from packtivity.spec.source_text import MAX_DEPTH, BadText, Text, decode
 from packtivity.types import JSON, Diagnostic, JSONValue, Path, Position
 
 if TYPE_CHECKING:
     import yaml
 
 
-__all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "locate", "parse", "too_deep"]
+__all__ = ["MAX_DEPTH", "BadText", "Parsed", "encodable", "load_yaml", "parse", "too_deep"]
 
 
 @dataclass(eq=False, repr=False)
-class Parsed:
-    """A text and its data.
+class Parsed(Text):
+    """A text with its data.
 
-    :ivar text: the text, decoded, without byte order mark.
-    :ivar source: its name, for people: a path or URL.
     :ivar data: plain JSON data; nothing in it is shared, so it may be changed.
     :ivar problems: warnings.
-    :ivar references: whether some mapping has a key ``$ref``.
     """
 
-    text: str
-    source: str
     data: JSON
     problems: tuple[Diagnostic, ...] = ()
-    references: bool = False
     _node: yaml.Node | None = None
-
-    @cached_property
-    def _lines(self) -> list[str]:
-        return LINE_BREAK.split(self.text)
 
     def node(self) -> yaml.Node | None:
         """Return the root of the YAML node tree; that of a JSON text is made when first asked for."""
@@ -50,24 +39,35 @@ class Parsed:
             from packtivity.spec import yamlnodes
 
             # Tabs between the tokens of a JSON text are no YAML; inside its strings there are none.
-            self._node = yamlnodes.compose(self.text.replace("\t", " "), self.source)
+            self._node = yamlnodes.compose(Text(self.content.replace("\t", " "), self.source))
         return self._node
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value at ``path``, or its key, begins; ``None`` when it is not written there."""
-        from packtivity.spec import positions
-
-        return positions.position_at(self, path, key=key)
+        entry = self._entry(path)
+        if entry is None:
+            return None if path else Position(self.source, 1, 1)  # an empty text
+        mark = (entry[0] if key and entry[0] else entry[1]).start_mark
+        return Position(self.source, mark.line + 1, mark.column + 1)
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
-        """Return where one character of the string at ``path`` is written; see :mod:`packtivity.spec.positions`."""
-        from packtivity.spec import positions
+        """Return where one character of the string at ``path`` is written.
 
-        return positions.offset_position_at(self, path, offset)
+        :param offset: counted in characters from 0; past the end means the end.
+        :return: exact for every style for characters that are not blank, and for blanks that are written as they are;
+            the beginning of the value when it is no string.
+        """
+        from packtivity.spec import yamldata
 
-    def line(self, number: int) -> str:
-        """Return a line of the text, counted from 1, without its newline; empty past the end."""
-        return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
+        entry = self._entry(path)
+        index = yamldata.source_index(self.content, entry[1], offset) if entry else None
+        return self.position(path) if index is None else self.place(index)
+
+    def _entry(self, path: Path) -> tuple[yaml.Node | None, yaml.Node] | None:
+        from packtivity.spec import yamldata
+
+        root = self.node()
+        return None if root is None else yamldata.find(root, path)
 
 
 def parse(content: bytes | str, source: str) -> Parsed:
@@ -77,15 +77,14 @@ def parse(content: bytes | str, source: str) -> Parsed:
     :raises BadText: it is not text, not YAML, not JSON data, or so deep or large that nobody means it.
     """
     text = decode(content, source)
-    found = read_json(text) if text[:1] in {"{", "["} else None
-    if found is not None:
-        return Parsed(text, source, found[0], references=found[1])
+    data = read_json(text.content) if text.content[:1] in {"{", "["} else None
+    if data is not None:
+        return Parsed(text.content, source, data)
     from packtivity.spec import yamldata, yamlnodes  # PyYAML is a third-party library, and JSON does without
 
-    node = yamlnodes.compose(text, source)
-    reader = yamldata.Reader(text, source)
-    data = reader.read(node)
-    return Parsed(text, source, data, reader.problems(), reader.references, node)
+    node = yamlnodes.compose(text)
+    reader = yamldata.Reader(text)
+    return Parsed(text.content, source, reader.read(node), reader.problems(), node)
 
 
 def load_yaml(content: bytes | str, source: str = "<text>") -> JSON:
@@ -99,12 +98,8 @@ def load_yaml(content: bytes | str, source: str = "<text>") -> JSON:
 # --- JSON ------------------------------------------------------------------------------------------------------
 
 
-class _Repeated(ValueError):
-    """A key stands twice in one object."""
-
-
-def read_json(text: str) -> tuple[JSON, bool] | None:
-    """Return the data of a JSON text, with the meaning it has as YAML 1.1, and whether it has a key ``$ref``.
+def read_json(text: str) -> JSON:
+    """Return the data of a JSON list or mapping, with the meaning it has as YAML 1.1.
 
     ``None`` for a text that has to be read as YAML: because it is not JSON, or there is something to report about it.
     """
@@ -115,15 +110,13 @@ def read_json(text: str) -> tuple[JSON, bool] | None:
     except (ValueError, RecursionError):
         return None
     # Only an escape can bring half a surrogate pair into decoded text.
-    if too_deep(data, MAX_DEPTH) or ("\\u" in text and not encodable(data)):
-        return None
-    return data, "$ref" in text or ("\\u" in text and "$ref" in json.dumps(data))
+    return None if too_deep(data, MAX_DEPTH) or ("\\u" in text and not encodable(data)) else data
 
 
 def _mapping(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Repeated
+        raise ValueError("a key stands twice in one object")
     return found
 
 

@@ -61,11 +61,6 @@ def load_state(jsondata: JSONValue, deserialization_opts: Mapping[str, Any] | No
         return statehandlers["frompython"]["default"](jsondata, statestring=statestring)  # type: ignore[no-any-return]
     if settings.current().state_provider:
         return statehandlers["fromenv"]["default"](jsondata)  # type: ignore[no-any-return]
-    return stateloader.find(_state_type(jsondata))(jsondata)  # type: ignore[no-any-return]
-
-
-def _state_type(jsondata: JSONValue) -> str:
-    """Return the type of a state document, sure to have a loader."""
     if not isinstance(jsondata, dict) or "state_type" not in jsondata:
         raise InvalidState(
             f"state document {str(jsondata)[:200]} does not say its state_type",
@@ -74,4 +69,4 @@ def _state_type(jsondata: JSONValue) -> str:
     name = jsondata["state_type"]
     if name not in stateloader:
         raise InvalidState(f"unknown state type {name!r}", hint=suggestion(str(name), stateloader.names()))
-    return str(name)
+    return stateloader.find(str(name))(jsondata)  # type: ignore[no-any-return]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from packtivity.errors import MissingParameter, ParameterError, StateError
-from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate, render
+from packtivity.errors import ParameterError, StateError
+from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate
 from packtivity.lease import end_orphans_in
 from packtivity.types import JSON, Parameters, State
 
@@ -51,10 +52,11 @@ class LocalFSState:
             *(path for paths in sorted(map(_to_read, dependencies or ())) for path in paths),
         ]
         readable = [_directory(given, f"readdir{number}") for number, given in enumerate(to_read)]
-        _name_workdir(writable)
+        if writable and not any(entry.get("name") == WORKDIR for entry in writable):
+            writable[0]["name"] = WORKDIR
         # Sorted by path, as upstream has them in the JSON that caches are keyed by.
-        self._readwrite = sorted(writable, key=_path)
-        self._readonly = sorted(readable, key=_path)
+        self._readwrite = sorted(writable, key=itemgetter("path"))
+        self._readonly = sorted(readable, key=itemgetter("path"))
         # First the work directory, then the others by path.
         self._writable = [entry["path"] for entry in sorted(self._readwrite, key=lambda e: e.get("name") != WORKDIR)]
         self.dirnames = {entry["name"]: entry["path"] for entry in self._named_directories()}
@@ -117,7 +119,7 @@ class LocalFSState:
         :raises StateError: a directory is the root of the file system or a home directory, has become a link since,
             or cannot be emptied.
         """
-        from packtivity.statecontexts.erase import empty_directory  # which no run needs; shutil is dear to import
+        from packtivity.statecontexts.trees import empty_directory  # which no run needs; shutil is dear to import
 
         held = end_orphans_in(self.metadir) if self.metadir else []
         for path in self.readwrite:
@@ -129,11 +131,20 @@ class LocalFSState:
 
         :raises StateError: something in them cannot be read.
         """
-        from packtivity.statecontexts.treehash import sha1  # which no run needs; hashlib brings all of OpenSSL
+        from packtivity.statecontexts.trees import sha1, tree_hash
 
-        readable = [_hash(path) for path in self.readonly if os.path.isdir(path)]
-        writable = [_hash(entry["path"]) for entry in self._readwrite if os.path.isdir(entry["path"])]
-        return sha1(json.dumps([readable, writable]))
+        hashes: list[list[str]] = []
+        for paths in (self.readonly, [entry["path"] for entry in self._readwrite]):
+            hashes.append([])
+            for path in filter(os.path.isdir, paths):
+                try:
+                    hashes[-1].append(tree_hash(path))
+                except OSError as error:
+                    raise StateError(
+                        f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
+                        hint="Make everything in it readable.",
+                    ) from None
+        return sha1(json.dumps(hashes))
 
     # --- parameters ---
 
@@ -148,11 +159,9 @@ class LocalFSState:
         if not isinstance(value, str):
             return value
         try:
-            return render(value, (), self.dirnames)
+            return interpolate(value, (), self.dirnames)
         except (IndexError, AttributeError):
             return value
-        except (LookupError, ValueError, TypeError, ArithmeticError):
-            return interpolate(value, (), self.dirnames)  # again, for the error that explains
 
     def model(self, data: Parameters) -> Any:
         """Return a copy of a parameter document, each leaf contextualised; ``data`` stays as it is.
@@ -160,37 +169,27 @@ class LocalFSState:
         :raises MissingName: a leaf has a placeholder that names no directory; the message names the leaf.
         :raises TemplateError: a leaf has a lone brace; likewise.
         """
-        if not hasattr(data, "map"):
-            return self._model_slowly(data)
         try:
-            return data.map(self.contextualize_value)
+            if hasattr(data, "map"):
+                return data.map(self.contextualize_value)
+            data = data.copy()  # of somebody else's class
+            for pointer, value in data.leafs():
+                data.replace(pointer, self.contextualize_value(value))
         except (MissingName, TemplateError) as error:
             raise self._located(error, data) from None
-
-    def _model_slowly(self, data: Parameters) -> Any:
-        """Contextualise a document of somebody else's class."""
-        data = data.copy()
-        for pointer, value in data.leafs():
-            data.replace(pointer, self.contextualize_value(value))
         return data
 
     def _located(self, error: MissingName | TemplateError, data: Parameters) -> ParameterError:
         """Name the parameter in an error about its value."""
         path = next((pointer.path for pointer, value in data.leafs() if value == error.template), "")
-        message = f"parameter {path.lstrip('/') or 'document'}: {error.template[:200]!r}: {error.message}"
-        if isinstance(error, MissingParameter):
+        error.message = f"parameter {path.lstrip('/') or 'document'}: {error.template[:200]!r}: {error.message}"
+        error.args = (error.message,)
+        if isinstance(error, MissingName):
             known = ", ".join(f"{{{name}}}" for name in self.dirnames)
-            return MissingName(
-                message,
-                name=error.name,
-                template=error.template,
-                offset=error.offset,
-                field=error.field,
-                hint=f"{_remedy(error)} This state has: {known or 'no directories'}.",
-            )
-        return TemplateError(
-            message, template=error.template, offset=error.offset, field=error.field, hint=error.hint or ESCAPE_HINT
-        )
+            error.hint = f"{_remedy(error)} This state has: {known or 'no directories'}."
+        else:
+            error.hint = error.hint or ESCAPE_HINT
+        return error
 
     # --- JSON ---
 
@@ -219,9 +218,9 @@ class LocalFSState:
         return cls(identifier=identifier, readwrite=readwrite, readonly=readonly)
 
 
-def _remedy(error: MissingName | TemplateError) -> str:
+def _remedy(error: MissingName) -> str:
     """Say how a directory gets the name that a parameter uses."""
-    name = getattr(error, "name", "")
+    name = error.name
     if name.startswith("readdir") and name[len("readdir") :].isdigit():
         return f"{{{name}}} is a directory to read: give one more with -r/--read (readonly= in Python)."
     return error.hint
@@ -253,30 +252,7 @@ def _directory(given: str | os.PathLike[str] | dict[str, Any], name: str | None 
     return {"path": path, "name": name} if name else {"path": path}
 
 
-def _path(entry: dict[str, Any]) -> str:
-    path: str = entry["path"]
-    return path
-
-
 def _to_read(state: State) -> list[str]:
     """Return what there is to read of a state; sorted for ours, because upstream numbers them in that order."""
     found = list(state.readwrite or state.readonly)
     return sorted(found) if isinstance(state, LocalFSState) else found
-
-
-def _name_workdir(directories: list[dict[str, Any]]) -> None:
-    """Give the work directory its name, unless one has it already."""
-    if directories and not any(entry.get("name") == WORKDIR for entry in directories):
-        directories[0]["name"] = WORKDIR
-
-
-def _hash(path: str) -> str:
-    from packtivity.statecontexts.treehash import tree_hash
-
-    try:
-        return tree_hash(path)
-    except OSError as error:
-        raise StateError(
-            f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
-            hint="Make everything in it readable.",
-        ) from None

@@ -70,7 +70,7 @@ def document(path: str) -> str:
     queue.prepare()
     name = os.path.basename(path)
     backend = LocalBackend(1)
-    local.start_supervisor = lambda *_: None  # there is another test that has one
+    local.Queue.supervise = lambda *_: None  # there is another test that has one
     told = []
     for kind in ("json", "over"):
         os.link(path, files.path(name, kind))
@@ -92,7 +92,7 @@ def document(path: str) -> str:
 def record(path: str) -> str:
     """A record in a work directory, found by a proxy and by who is to run the task again."""
     from packtivity import lease
-    from packtivity.backends import observe
+    from packtivity.backends import task_files
     from packtivity.backends.engines.multiproc import MultiProcProxy
     from packtivity.worker import answer
 
@@ -105,7 +105,7 @@ def record(path: str) -> str:
     told = []
     for act in (
         lambda: _answer(MultiProcProxy.fromJSON({"proxydetails": details})),
-        lambda: {"status": observe.lock_of(lease.of_task(forged, "x") or forged, "x")[0]},
+        lambda: {"status": task_files.lock_of(lease.of_task(forged, "x") or forged, "x")[0]},
         lambda: answer({**TASK, "state": state(f"{path}.work")}),
     ):
         try:

@@ -35,7 +35,7 @@ _KUBERNETES = (
     "kubernetes",
 )
 ENGINES = (
-    Row("foregroundasync", "foreground", "ForegroundBackend", "", "ForegroundProxy", "foregroundasync"),
+    Row("foregroundasync", "base", "ForegroundBackend", "", "ForegroundProxy", "foregroundasync"),
     Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
     Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
     Row("slurm", "engines.slurm", "SlurmBackend", "partition", "SlurmProxy", "slurm"),
@@ -46,7 +46,11 @@ ENGINES = (
 )
 
 _HOMES = {name: row.home for row in ENGINES for name in (row.backend, row.proxy)}
-_HOMES |= {"default_celeryapp": "engines.celery", "run_nullary": "engines.celery", "DefaultExternalJobBackend": "jobs"}
+_HOMES |= {
+    "default_celeryapp": "engines.celery",
+    "run_nullary": "engines.celery",
+    "DefaultExternalJobBackend": "external",
+}
 
 
 class MissingLibrary(BackendError, ImportError):

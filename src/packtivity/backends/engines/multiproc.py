@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 from packtivity import folders, record, runners, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
-from packtivity.backends.observe import from_answer
+from packtivity.backends.pool import Pool
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.status import TaskStatus
-from packtivity.errors import BackendError, PacktivityError
+from packtivity.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from packtivity.backends.engine import Envelope, Submission
-    from packtivity.backends.pool import Job, Pool
+    from packtivity.backends.pool import Job
     from packtivity.backends.task_files import Entry
+    from packtivity.errors import PacktivityError
     from packtivity.types import JSON
 
 
@@ -45,7 +46,7 @@ class MultiProcProxy(TaskProxy):
 class PoolEngine(Engine):
     """The pool of this program, and what can be seen of those of others.
 
-    :param size: how many workers at most.
+    :ivar jobs: tasks that were just submitted, for their proxies to hold.
     """
 
     name, keeps, interval = "multiproc", False, 0.0
@@ -54,7 +55,7 @@ class PoolEngine(Engine):
     def __init__(self, size: int) -> None:
         self.size = size
         self.pool: Pool | None = None
-        self._jobs: dict[str, Job] = {}
+        self.jobs: dict[str, Job] = {}
 
     def place(self) -> JSON:
         """Return what tells this process apart from every other one."""
@@ -63,18 +64,12 @@ class PoolEngine(Engine):
     def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
         """Put tasks into the queue of the pool."""
         if self.pool is None:
-            from packtivity.backends.pool import Pool
-
             folders.state(make=False)  # one that is not safe is refused before anything is run
             self.pool = Pool(self.size)
         for envelope in envelopes:
             cancel = None if envelope.record is None else record.cancel_path(envelope.record)
-            self._jobs[envelope.id] = self.pool.submit(envelope.task, cancel)
+            self.jobs[envelope.id] = self.pool.submit(envelope.task, cancel)
         return [""] * len(envelopes)
-
-    def take(self, task_id: str) -> Job:
-        """Return a task that was just submitted, for its proxy to hold."""
-        return self._jobs.pop(task_id)
 
     def look(self, submissions: Sequence[Submission]) -> list[Native]:
         """Return what follows from whether the programs live to whose pools tasks were given."""
@@ -125,29 +120,27 @@ class MultiProcBackend(DocumentBackend[MultiProcProxy]):
 
     def _proxy(self, entry: Entry, handle: str, model: Any) -> MultiProcProxy:
         proxy = super()._proxy(entry, handle, model)
-        proxy.job = self.engine.take(entry.id)
+        proxy.job = self.engine.jobs.pop(entry.id)
         return proxy
 
     def statuses(self, resultproxies: Sequence[MultiProcProxy]) -> list[TaskStatus | PacktivityError]:
         """Return how tasks are; nothing has to be looked at for those that were submitted here."""
         others = iter(super().statuses([proxy for proxy in resultproxies if proxy.job is None]))
-        return [next(others) if proxy.job is None else _status(proxy.job) for proxy in resultproxies]
+        return [next(others) if proxy.job is None else proxy.job.status() for proxy in resultproxies]
 
     def wait(self, resultproxy: MultiProcProxy) -> TaskStatus:
         """Return the status of a task when it is over."""
         if resultproxy.job is None:
             return super().wait(resultproxy)
-        return from_answer(resultproxy.job.future.result())
+        return TaskStatus.from_answer(resultproxy.job.future.result())
 
     def cancel_many(self, resultproxies: Sequence[MultiProcProxy]) -> list[PacktivityError | None]:
         """End tasks in one go, also those of other programs of this user; for each None, or why that cannot be done."""
-        others = iter(super().cancel_many([proxy for proxy in resultproxies if proxy.job is None]))
-        refused = []
         for proxy in resultproxies:
             if proxy.job is not None:
                 proxy.job.cancel()
-            refused.append(next(others) if proxy.job is None else None)
-        return refused
+        others = iter(super().cancel_many([proxy for proxy in resultproxies if proxy.job is None]))
+        return [next(others) if proxy.job is None else None for proxy in resultproxies]
 
     def cancel_all(self) -> None:
         """End every task that this backend was given, which would otherwise keep the program from ending."""
@@ -161,17 +154,6 @@ class MultiProcBackend(DocumentBackend[MultiProcProxy]):
             self.engine.pool = None
 
 
-def _status(job: Job) -> TaskStatus | PacktivityError:
-    if not job.future.done():
-        return TaskStatus("running" if job.is_given else "waiting")
-    error = job.future.exception()
-    if error is None:
-        return from_answer(job.future.result())
-    if isinstance(error, PacktivityError):
-        return error
-    raise error
-
-
 def pool_size(given: int | str, examples: str = "multiproc:4 or multiproc:auto") -> int:
     """Return how many workers are meant.
 
@@ -180,10 +162,7 @@ def pool_size(given: int | str, examples: str = "multiproc:4 or multiproc:auto")
     """
     if given == "auto":
         return os.cpu_count() or 1
-    try:
-        size = int(given)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise BackendError(f"{given!r} is no number of workers", hint=f"Write {examples}.")
-    return size
+    with suppress(ValueError):
+        if int(given) > 0:
+            return int(given)
+    raise BackendError(f"{given!r} is no number of workers", hint=f"Write {examples}.")

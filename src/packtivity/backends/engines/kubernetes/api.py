@@ -20,7 +20,6 @@ from kubernetes import client as _client
 from kubernetes import config as _config
 
 from packtivity import settings
-from packtivity.backends.engines.kubernetes.reading import Conflict
 from packtivity.errors import BackendError
 
 if TYPE_CHECKING:
@@ -30,20 +29,18 @@ Object = dict[str, Any]
 client: Any = _client  # the library has annotations in some versions only
 kubeconfig: Any = _config
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-_TIMES_OUT = urllib3.Timeout(connect=10.0, read=60.0)
-"""Seconds to connect, and between two pieces of an answer."""
-
+_TIMES_OUT = urllib3.Timeout(connect=10.0, read=60.0)  # seconds to connect, and between two pieces of an answer
 _NO_ANSWER = 0
-_PASSES = frozenset({_NO_ANSWER, 404, 408, 429, 500, 502, 503, 504})
-"""What may be better in a while; a 404 that is not the API's own among it."""
-
-_PAUSE = (0.1, 5.0)
-"""Seconds between tries: at first, and at most."""
-
+_PASSES = frozenset({_NO_ANSWER, 408, 429, 500, 502, 503, 504})  # what may be better in a while
+_ABSENT = {
+    "GET": {404},
+    "POST": {409},
+    "DELETE": {404, 409},
+}  # what an answer is None for: nothing there, another there
+_NO_LOG = frozenset({400, 404, 500, 502})
+_PAUSE = (0.1, 5.0)  # seconds between tries: at first, and at most
 _STARTS = 20.0
 """Seconds for which a server that has just been started may forbid what it allowed before, not knowing its roles yet."""
-
-_NO_LOG = frozenset({400, 404, 500, 502})
 
 
 class Api:
@@ -55,20 +52,18 @@ class Api:
     """
 
     def __init__(self, options: Options) -> None:
-        self._options = options
-        self._was_allowed = False
+        self._options, self._was_allowed = options, False
         self._client, self.host, namespace = _connect(options)
         self.namespace = options.namespace or namespace
 
     # --- what is asked of it ---
 
-    def create(self, kind: str, body: Object) -> Object:
-        """Make an object.
+    def create(self, kind: str, body: Object) -> Object | None:
+        """Make an object; None when there is one of that name.
 
         :param kind: ``jobs`` or ``configmaps``.
-        :raises Conflict: there is one of that name.
         """
-        return self._call("POST", self._path(kind) + "?fieldValidation=Strict", body) or {}
+        return self._call("POST", self._path(kind) + "?fieldValidation=Strict", body)
 
     def job(self, name: str, namespace: str) -> Object | None:
         """Return a Job; None when there is none."""
@@ -77,18 +72,15 @@ class Api:
     def list(self, kind: str, selector: str, namespace: str) -> list[Object]:
         """Return all objects of a kind that have certain labels."""
         path = f"{self._path(kind, namespace=namespace)}?{urlencode({'labelSelector': selector})}"
-        answer = self._call("GET", path) or {}
-        return answer.get("items") or []
+        return (self._call("GET", path) or {}).get("items") or []
 
     def delete_job(self, name: str, namespace: str, uid: str) -> None:
         """Delete a Job, if it is there; it is gone when its pods are.
 
         :param uid: delete this one, and not another that has its name by now.
         """
-        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
-        body["preconditions"] = {"uid": uid}
-        with suppress(Conflict):
-            self._call("DELETE", self._path("jobs", name, namespace), body)
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
+        self._call("DELETE", self._path("jobs", name, namespace), {**body, "preconditions": {"uid": uid}})
 
     def read_log(self, pod: str, container: str, namespace: str, into: IO[bytes]) -> str | None:
         """Write what a container printed; returns why that is not to be had, None when it is."""
@@ -105,7 +97,7 @@ class Api:
         return f"{group}/namespaces/{namespace or self.namespace}/{kind}" + (f"/{name}" if name else "")
 
     def _call(self, method: str, path: str, body: Object | None = None, into: IO[bytes] | None = None) -> Object | None:
-        """Ask until there is an answer or patience is over; None when what is asked for is not there.
+        """Ask until there is an answer or patience is over; None when what is asked for is not there, or is there already.
 
         :param into: takes the answer, in place of reading it as JSON.
         """
@@ -121,19 +113,16 @@ class Api:
                     self._client.close()
                     self._client, renewed = _connect(self._options)[0], True  # its token may have been renewed
                     continue
-                if passed + pause > self._patience(refusal):
+                patience = self._options.patience if refusal.status in _PASSES else 0.0
+                if refusal.status == 403 and self._was_allowed:
+                    patience = _STARTS
+                if passed + pause > patience:
                     raise self._error(refusal, path) from None
                 Event().wait(max(pause, min(refusal.after, self._options.patience - passed)))
                 pause = min(pause * 1.6, _PAUSE[1])
             else:
                 self._was_allowed = True
                 return answer
-
-    def _patience(self, refusal: _Refusal) -> float:
-        """Return for how many seconds it is worth trying again."""
-        if refusal.status == 403:
-            return _STARTS if self._was_allowed else 0.0
-        return self._options.patience if refusal.status in _PASSES else 0.0
 
     def _once(self, method: str, path: str, body: Object | None, into: IO[bytes] | None) -> Object | None:
         headers = {"Content-Type": "application/json", "Accept": "application/json, */*"}
@@ -152,9 +141,17 @@ class Api:
                 preload_content=into is None,
             )
             if response.status >= 300:
-                _refuse(response)
-                return None
-            answer: Object = json.loads(response.data) if into is None else _copy(response, into)
+                refusal = _refusal(response)
+                if refusal.status in _ABSENT[method]:
+                    return None
+                raise refusal
+            if into is None:
+                answer: Object = json.loads(response.data)
+                return answer
+            into.seek(0)
+            into.truncate()
+            into.writelines(response.stream(1 << 16))
+            response.release_conn()
         except urllib3.exceptions.SSLError as error:
             raise BackendError(
                 f"the Kubernetes API at {self.host} has no certificate that is trusted here: {error}",
@@ -162,17 +159,15 @@ class Api:
             ) from None
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise _Refusal(_NO_ANSWER, str(error)) from None
-        return answer
+        return {}
 
     def _error(self, refusal: _Refusal, path: str) -> BackendError:
         """Return the error to raise for what was refused for good."""
-        host, status = self.host, refusal.status
-        if status == 409:
-            return Conflict(f"Kubernetes: {refusal}")
+        status, touched = refusal.status, "tasks that run are not touched by this"
         if status == 401:
             return BackendError(
-                f"the Kubernetes API at {host} does not accept our credentials (401): {refusal}",
-                hint="Has the token expired? Log in again, so that kubectl works; tasks that run are not touched by this.",
+                f"the Kubernetes API at {self.host} does not accept our credentials (401): {refusal}",
+                hint=f"Has the token expired? Log in again, so that kubectl works; {touched}.",
             )
         if status == 403:
             return BackendError(
@@ -182,8 +177,8 @@ class Api:
             )
         if status in _PASSES:
             return BackendError(
-                f"the Kubernetes API at {host} could not be reached for {self._options.patience:g} s: {refusal}",
-                hint="Tasks that run are not touched by this; ask again later (PACKTIVITY_KUBE_PATIENCE).",
+                f"the Kubernetes API at {self.host} could not be reached for {self._options.patience:g} s: {refusal}",
+                hint=f"{touched.capitalize()}; ask again later (PACKTIVITY_KUBE_PATIENCE).",
             )
         return BackendError(f"Kubernetes refuses this ({status}): {refusal}", hint=f"Asked for was: {path}")
 
@@ -199,30 +194,21 @@ class _Refusal(Exception):
         self.status, self.after = status, after
 
 
-def _refuse(response: Any) -> None:
-    """Raise what an answer says that is no success; return for what is not there."""
-    status = response.status
+def _refusal(response: Any) -> _Refusal:
+    """Return what an answer says that is no success."""
     try:
         said = json.loads(response.data)
     except ValueError:
         said = None
     said = said if isinstance(said, dict) else {}
-    if status == 404 and said.get("kind") == "Status":  # else it is of some other server in between
-        return
-    shown = f"{status} {response.reason}: {response.data[:200].decode(errors='replace')}"
+    own = response.status != 404 or said.get("kind") == "Status"  # else it is of some other server in between
+    shown = f"{response.status} {response.reason}: {response.data[:200].decode(errors='replace')}"
     after = str(response.headers.get("Retry-After", ""))
-    raise _Refusal(
-        status, str(said.get("message") or said or shown), min(float(after), 30.0) if after.isdecimal() else 0.0
+    return _Refusal(
+        response.status if own else _NO_ANSWER,
+        str(said.get("message") or said or shown),
+        min(float(after), 30.0) if after.isdecimal() else 0.0,
     )
-
-
-def _copy(response: Any, into: IO[bytes]) -> Object:
-    into.seek(0)
-    into.truncate()
-    for piece in response.stream(1 << 16):
-        into.write(piece)
-    response.release_conn()
-    return {}
 
 
 # --- the way there ---------------------------------------------------------------------------------------------

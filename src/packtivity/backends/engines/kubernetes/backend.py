@@ -10,12 +10,12 @@ from packtivity import record_fields, seal
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Submission
 from packtivity.backends.engines.kubernetes.engine import KubernetesEngine, task_key
-from packtivity.backends.engines.kubernetes.listing import Handle
+from packtivity.backends.engines.kubernetes.jobs import Handle
 from packtivity.backends.engines.kubernetes.options import read_options
-from packtivity.backends.observe import from_answer
 from packtivity.backends.proxies import ExternalAsyncProxy, TaskProxy, hidden
+from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import TaskFiles
-from packtivity.datamodel.allowed_types import check_datamodel
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
 from packtivity.logfiles import safe_name
@@ -55,8 +55,7 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
 
     def task(self) -> Task:
         """Return the task, whose secret parameters are hidden if it comes from a document."""
-        known = self.jobproxy
-        metadata, config = {"name": known.get("name")}, known.get("config") or {}
+        metadata, config = {"name": self.jobproxy.get("name")}, self.jobproxy.get("config") or {}
         return Task(self.spec, self.pardata, self.statedata, metadata, config, self.datamodel, self.task_id)
 
     def details(self) -> JSON:
@@ -82,27 +81,27 @@ class KubernetesProxy(ExternalAsyncProxy, TaskProxy):
         _check(proxy)
         remarks = dict(proxy._details or {})
         answer = remarks.pop("answer", None)
-        proxy.claimed = from_answer(answer) if is_outcome(answer) else None
+        proxy.claimed = TaskStatus.from_answer(answer) if is_outcome(answer) else None
         proxy.set_details(remarks or None)
         return proxy
 
 
 def _check(proxy: KubernetesProxy) -> None:
-    found, what = proxy.jobproxy, "proxy document of a KubernetesProxy"
-    if not isinstance(found, dict) or not is_id(found.get("task_id")):
+    known, what = proxy.jobproxy, "proxy document of a KubernetesProxy"
+    if not isinstance(known, dict) or not is_id(known.get("task_id")):
         raise ProxyError(f"{what} has no jobproxy with a task_id that could be one")
-    texts = all(isinstance(found.get(name, ""), str) for name in _TEXTS)
-    record = found.get("record")
-    is_record = record is None or is_record_path(record, found["task_id"])
-    if not (texts and is_record and isinstance(proxy.spec, dict) and isinstance(found.get("config") or {}, dict)):
+    is_record = known.get("record") is None or is_record_path(known["record"], known["task_id"])
+    texts = all(isinstance(known.get(name, ""), str) for name in _TEXTS)
+    mappings = isinstance(proxy.spec, dict) and isinstance(known.get("config") or {}, dict)
+    if not (texts and is_record and mappings):
         raise ProxyError(f"{what}: its jobproxy has not the form that it must have")
-    if not is_id(found.get("key")):  # it becomes part of a file's name
+    if not is_id(known.get("key")):  # it becomes part of a file's name
         raise ProxyError(f"{what} has no key that could be one")
     for name in ("namespace", "cluster", "uid"):
-        if found.get("job_id") and name not in found:
+        if known.get("job_id") and name not in known:
             raise ProxyError(f"{what} has a job_id and no {name}")
     for name in ("job_id", "namespace"):
-        text = found.get(name) or "a"
+        text = known.get(name) or "a"
         if not (text.isascii() and text.replace("-", "a").isalnum() and len(text) < 64):
             raise ProxyError(f"{what}: {name} {text!r} cannot be the name of anything")
     check_datamodel(proxy.datamodel)
@@ -150,16 +149,11 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
         taken_over = job is not None and job.task_id != entry.id
         if job is not None and taken_over:
             entry = _take_over(entry, job)
-        task = Task.from_json(entry.task or {})
-        known: dict[str, JSON] = {
-            "job_id": "",
-            "task_id": entry.id,
-            "key": task_key(task),
-            "name": safe_name(task.metadata),
-        }
-        known |= {"record": entry.record, "config": task.config, "datamodel": task.datamodel}
+        task, where = Task.from_json(entry.task or {}), {"job_id": ""}
         if job is not None:
-            known |= {"job_id": job.name, "uid": job.uid, **entry.place}
+            where = {"job_id": job.name, "uid": job.uid, **entry.place}
+        about = {"task_id": entry.id, "key": task_key(task), "name": safe_name(task.metadata), "record": entry.record}
+        known = {**where, **about, "config": task.config, "datamodel": task.datamodel}
         proxy = KubernetesProxy(known, task.spec, task.state, task.parameters)
         proxy.taken_over, proxy.datamodel = taken_over, model
         return proxy

@@ -6,6 +6,7 @@ import os
 import pwd
 import time
 from contextlib import suppress
+from dataclasses import replace
 from tempfile import TemporaryFile
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from packtivity import record, worker
 from packtivity.backends.engine import Collected, Engine, Limits, Native
 from packtivity.backends.engines import missing
-from packtivity.backends.engines.kubernetes import manifest, reading
-from packtivity.backends.engines.kubernetes.listing import Handle, JobLister
-from packtivity.backends.engines.kubernetes.planning import Caller, plan_pod
-from packtivity.backends.engines.kubernetes.reading import Conflict
+from packtivity.backends.engines.kubernetes import manifest
+from packtivity.backends.engines.kubernetes.jobs import Handle, JobLister, finished
 from packtivity.checks import check_publishable
 from packtivity.errors import BackendError, PacktivityError
 from packtivity.files import is_id
@@ -24,23 +23,19 @@ from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task, acquire_job_env, configure, finalize_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from packtivity.backends.engine import Envelope, Submission
-    from packtivity.backends.engines.kubernetes.api import Api
+    from packtivity.backends.engines.kubernetes.jobs import JobStatus
     from packtivity.backends.engines.kubernetes.options import Options
-    from packtivity.backends.engines.kubernetes.planning import Plan
-    from packtivity.backends.engines.kubernetes.reading import JobStatus
-    from packtivity.backends.status import Cause, TaskStatus
+    from packtivity.backends.status import Cause, Said, TaskStatus
     from packtivity.types import JSON
 
 Object = dict[str, Any]
-_PAUSE = 0.5
-"""Seconds between looks at a Job that is on its way out."""
-
+_PAUSE = 0.5  # seconds between looks at a Job that is on its way out
 _NOTHING_TO_RUN = frozenset({"noop-env", "test-env"})
 _PIECE = 1 << 16
-_CAUSES: dict[str, Cause] = {"memory": "memory", "timeout": "timeout", "lost": "lost", "unavailable": "refused"}
+_CAUSES: dict[str | None, Cause] = {"memory": "memory", "timeout": "timeout", "lost": "lost", "unavailable": "refused"}
 
 
 class KubernetesEngine(Engine):
@@ -55,8 +50,11 @@ class KubernetesEngine(Engine):
     interval = 0.5
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.api = connect(options)
+        try:
+            from packtivity.backends.engines.kubernetes.api import Api
+        except ModuleNotFoundError as error:
+            raise missing("the backend kubernetes", "kubernetes", error) from error
+        self.options, self.api = options, Api(options)
         self._lister = JobLister(self.api, options.pull_patience)
         self._answers: dict[str, JSON] = {}
 
@@ -77,23 +75,26 @@ class KubernetesEngine(Engine):
         return taken
 
     def _submit(self, envelope: Envelope) -> str:
-        task = Task.from_json(envelope.task)
+        task, plan = Task.from_json(envelope.task), None
         try:
-            plan, key = None if _needs_no_pod(task) else _plan(task, self.options), task_key(task)
+            key = task_key(task)
+            name = f"{self.options.resource_prefix}-job-{key}"
+            if not _needs_no_pod(task):
+                plan = _plan(task, self.options)
+                about = {manifest.TASK: envelope.id, manifest.NAME: str(task.metadata.get("name"))}
+                body = manifest.make_job(plan, self.options, name, key, about)
+                _lend(plan)
         except PacktivityError as error:
-            self._answers[task.id or ""] = worker.failed(task, error)
+            self._answers[envelope.id] = worker.failed(task, error)
             return ""
         if plan is None:
-            self._answers[task.id or ""] = worker.run_envelope(envelope.to_json())
+            self._answers[envelope.id] = worker.run_envelope(envelope.to_json())
             return ""
-        name = f"{self.options.resource_prefix}-job-{key}"
-        about = {manifest.TASK: str(task.id), manifest.NAME: str(task.metadata.get("name"))}
-        job = self._create(manifest.make_job(plan, self.options, name, key, about), key)
-        files = manifest.make_files(plan, self.options, name, key, job["metadata"]["uid"])
+        handle = Handle.of(self._create(body, key))
+        files = manifest.make_files(plan, self.options, name, key, handle.uid)
         if files is not None:
-            with suppress(Conflict):  # it was made by who made the Job before us
-                self.api.create("configmaps", files)
-        return str(Handle.of(job))
+            self.api.create("configmaps", files)  # unless who made the Job before us has made it
+        return str(handle)
 
     def _create(self, body: Object, key: str) -> Object:
         """Make a Job, or return the one of the same task that is there already.
@@ -102,12 +103,14 @@ class KubernetesEngine(Engine):
         """
         name, give_up = body["metadata"]["name"], time.monotonic() + self.options.patience
         while True:
-            with suppress(Conflict):
-                return self.api.create("jobs", body)
+            made = self.api.create("jobs", body)
+            if made is not None:
+                return made
             job = self.api.job(name, self.api.namespace)
             if job is not None and not job["metadata"].get("deletionTimestamp"):
-                is_its = reading.is_ours(job) and job["metadata"]["labels"].get(manifest.KEY) == key
-                if not (is_its and is_id(reading.task_of(job))):
+                labels = job["metadata"].get("labels") or {}
+                is_its = labels.get(manifest.MANAGED) == "packtivity" and labels.get(manifest.KEY) == key
+                if not (is_its and is_id(Handle.of(job).task_id)):
                     raise BackendError(f"there is a Job {name} that is not of packtivity")
                 return job
             if time.monotonic() > give_up:
@@ -165,29 +168,16 @@ class KubernetesEngine(Engine):
     def collect(self, submission: Submission, task: Task) -> Collected:  # noqa: ARG002
         """Return what a Job and its pods tell, their output included."""
         (status,) = self._lister.look([submission])
-        namespace = submission.place["namespace"]
-        container = _container(status.job)
-        image = status.image[0] or container.get("image") or ""
-        reason, hint = _why(status, image, Handle.read(submission.handle), namespace)
-        deadline = status.job["spec"]["template"]["spec"].get("activeDeadlineSeconds") if status.job else None
-        return Collected(
-            returncode=status.returncode,
-            cause="lost" if status.status == "gone" else _CAUSES.get(status.cause or ""),
-            reason=reason,
-            hint=hint,
-            started=status.started,
-            ended=status.ended,
-            attempts=len(status.pods),
-            output=self._output(status, namespace),
-            image=(image, status.image[1]),
-            workdir=container.get("workingDir"),
-            timeout=None if deadline is None else float(deadline),
-        )
+        namespace, known = submission.place["namespace"], status.collected()
+        reason, hint = _why(status, known, Handle.read(submission.handle), namespace)
+        cause = "lost" if status.status == "gone" else _CAUSES.get(status.cause)
+        return replace(known, cause=cause, reason=reason, hint=hint, output=self._output(status, namespace))
 
     def _output(self, status: JobStatus, namespace: str) -> Iterator[bytes | str]:
+        containers = (status.init, manifest.CONTAINER) if status.init else (manifest.CONTAINER,)
         with TemporaryFile() as kept:
-            for pod in status.pods:
-                for container in (*([status.init] if status.init else []), manifest.CONTAINER):
+            for pod in (pod["metadata"]["name"] for pod in status.pods):
+                for container in containers:
                     lacking = self.api.read_log(pod, container, namespace, kept)
                     if lacking and not status.init:
                         yield f"the output of pod {pod} is not to be had: {lacking}"
@@ -202,20 +192,21 @@ class KubernetesEngine(Engine):
         with suppress(BackendError):
             if status.record is None or (status.status == "failed" and self.options.keep_failed):
                 (found,) = self._lister.look([submission])
-                if found.job is not None and reading.is_finished(found.job):
+                if found.job is not None and finished(found.job):
                     return
         self._delete(submission)
 
 
 def _native(status: JobStatus, submission: Submission) -> Native:
+    word: Said = "ended"
     if status.status in ("waiting", "running"):
-        return Native("waiting" if status.status == "waiting" else "running", status.reason)
-    if status.status == "gone" and status.job is None and Handle.read(submission.handle) is None:
+        word = "waiting" if status.status == "waiting" else "running"
+    elif status.job is None and Handle.read(submission.handle) is None:
         return Native("gone", "there is no Job of it")
-    return Native("ended", status.reason)
+    return Native(word, status.reason)
 
 
-def _why(status: JobStatus, image: str, handle: Handle | None, namespace: str) -> tuple[str, str]:
+def _why(status: JobStatus, known: Collected, handle: Handle | None, namespace: str) -> tuple[str, str]:
     """Return in a sentence why a task failed otherwise than by its exit code, and what to do about it."""
     if status.status == "gone":
         name = handle.name if handle is not None else "of the task"
@@ -226,29 +217,12 @@ def _why(status: JobStatus, image: str, handle: Handle | None, namespace: str) -
         return f"the task's pod was lost: {status.reason}", "Submit the task again, or use --retries."
     if status.cause == "unavailable":
         init = f"{status.init} failed before the task began" if status.init else "cannot be started"
-        return f"the container {init}: {status.reason or f'exit code {status.returncode}'} (image {image})", ""
+        why = status.reason or f"exit code {known.returncode}"
+        return f"the container {init}: {why} (image {known.image[0]})", ""
     if status.cause == "memory":
         hint = "Give it more (--memory, or kubernetes_memory_limit in its resources)."
         return f"the task ran out of memory and was killed ({status.reason})", hint
     return "", ""
-
-
-def _container(job: Mapping[str, Any] | None) -> Object:
-    containers: list[Object] = job["spec"]["template"]["spec"]["containers"] if job else []
-    return next((each for each in containers if each["name"] == manifest.CONTAINER), {})
-
-
-def connect(options: Options) -> Api:
-    """Return the API of the cluster that options and kubeconfig mean.
-
-    :raises MissingLibrary: the library that reads a kubeconfig is not installed here.
-    :raises BackendError: there is no way to a cluster here.
-    """
-    try:
-        from packtivity.backends.engines.kubernetes.api import Api
-    except ModuleNotFoundError as error:
-        raise missing("the backend kubernetes", "kubernetes", error) from error
-    return Api(options)
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------
@@ -266,7 +240,7 @@ def _needs_no_pod(task: Task) -> bool:
     return environment["environment_type"] in _NOTHING_TO_RUN
 
 
-def _plan(task: Task, options: Options) -> Plan:
+def _plan(task: Task, options: Options) -> manifest.Plan:
     state = task.load_state()
     pack_config, exec_config = configure(task.config)
     parameters, _ = finalize_inputs(task.parameters, state)
@@ -274,26 +248,23 @@ def _plan(task: Task, options: Options) -> Plan:
     job, environment = acquire_job_env(task.spec, parameters, state, task.metadata, pack_config)
     state = state or LocalFSState()
     state.ensure()
-    plan = plan_pod(job, environment, state, exec_config, options, caller(state.readwrite))
-    manifest.make_job(plan, options, "name", "key", {})  # what is wrong with it is wrong before anything is sent
-    lend(plan)
-    return plan
+    owner = os.stat(state.readwrite[0]).st_uid if state.readwrite else 0
+    return manifest.plan_pod(job, environment, state, exec_config, options, _caller(owner))
 
 
-def caller(directories: Sequence[str]) -> Caller:
-    """Return who we are."""
+def _caller(owner: int) -> manifest.Caller:
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    return Caller(uid, os.getgid(), name, os.stat(directories[0]).st_uid if directories else 0)
+    return manifest.Caller(uid, os.getgid(), name, owner)
 
 
-def lend(plan: Plan) -> None:
+def _lend(plan: manifest.Plan) -> None:
     """Give the read-write directories that are root's to the user whom root lets the task run as."""
     if os.getuid() != 0 or plan.user is None or plan.user[0] == 0:
         return
-    for path in plan.readwrite:
-        if os.stat(path).st_uid == 0:
-            os.chown(path, *plan.user)
+    for mount in plan.execution.mounts:
+        if not mount.readonly and os.stat(mount.destination).st_uid == 0:
+            os.chown(mount.destination, *plan.user)

@@ -1,21 +1,30 @@
-"""The objects of a task, as the API takes them: a Job, and a ConfigMap with its files. Pure functions."""
+"""The objects of a task, as the API takes them: a Job, and a ConfigMap with its files. Pure functions.
+
+What a pod runs is planned by the rules of every other container tool; :func:`plan_pod` adds what only Kubernetes needs.
+"""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+import posixpath
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packtivity.backends.engines.kubernetes.planning import sub_path
-from packtivity.errors import ParameterError
+from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.runtimes.base import CONTAINER_HOME
+from packtivity.runtimes.containers import plan_container
+from packtivity.runtimes.images import is_path, is_uri, locked_reference, packed_name
+from packtivity.runtimes.resources import Resources, container_resources, deadline, objects, understand
+from packtivity.types import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from packtivity.backends.engines.kubernetes.options import Options
-    from packtivity.backends.engines.kubernetes.planning import Plan
-    from packtivity.runtimes.resources import Resources
-    from packtivity.types import JSON
+    from packtivity.handlers.config import ExecutionConfig
+    from packtivity.types import JSON, Execution, Job, Part, State
+
+Object = dict[str, Any]
 
 DOMAIN = "packtivity.readthedocs.io"
 KEY, TASK, NAME = f"{DOMAIN}/key", f"{DOMAIN}/task", f"{DOMAIN}/name"
@@ -25,18 +34,126 @@ MANAGED = "app.kubernetes.io/managed-by"
 CONTAINER = "payload"
 STDIN = "/packtivity/stdin"
 _FROM_FILE = 'exec "$@" < "$0"'
-_MOST_BYTES = 1_000_000
-"""Of all files together; a ConfigMap may have 1 MiB."""
-
-_NOT_WORTH_IT = [126, 127]
-"""Exit codes that come again when the same task is tried again."""
-
-Object = dict[str, Any]
+_MOST_BYTES = 1_000_000  # of all files together; a ConfigMap may have 1 MiB
+_NOT_WORTH_IT = [126, 127]  # exit codes that come again when the same task is tried again
+_NOBODY_IN_PARTICULAR = 1000  # who tasks run as when root submits them into a directory of root's
+_PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
 
 
-def labels(options: Options, key: str) -> dict[str, str]:
-    """Return the labels of all objects of a task."""
-    return {"component": "yadage", **options.resource_labels, MANAGED: "packtivity", KEY: key}
+# --- what is planned -------------------------------------------------------------------------------------------
+
+
+class Caller(NamedTuple):
+    """Who submits; ``owner`` is the user id that the work directory belongs to."""
+
+    uid: int
+    gid: int
+    name: str
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pod runs.
+
+    :ivar execution: as for any container, with a deadline in whole seconds; its mounts are the directories of the state,
+        by where they are in the volume, its files those of ``par_mounts``, by their paths inside.
+    :ivar resources: what the spec asks for that is mounted.
+    :ivar amounts: ``requests`` and ``limits``.
+    :ivar user: user and group id; None for the image's own user.
+    :ivar login: how the user is called inside.
+    """
+
+    execution: Execution
+    resources: Resources
+    amounts: Mapping[str, Mapping[str, str]]
+    user: tuple[int, int] | None
+    login: str
+    config: ExecutionConfig
+
+
+def plan_pod(job: Job, environment: Part, state: State, config: ExecutionConfig, options: Options, who: Caller) -> Plan:
+    """Plan the pod of a task.
+
+    :param environment: built, as its handler returns it.
+    :raises EnvironmentUnavailable: it is nothing that a pod can run.
+    :raises ParameterError: a value cannot be passed to a pod.
+    """
+    kind, asked = environment["environment_type"], environment.get("resources") or []
+    if kind != "docker-encapsulated" or "instructions" in job:
+        raise EnvironmentUnavailable(
+            f"Kubernetes runs containers only, and the environment is {kind}",
+            hint="Use another backend, or give the spec an image (docker-encapsulated).",
+        )
+    execution, spec = plan_container(job, environment, state, config), objects(asked)
+    if execution.network not in (None, "host"):
+        raise EnvironmentUnavailable(
+            f"Kubernetes cannot give a pod the network {execution.network!r}",
+            hint="Let the cluster's administrators make a NetworkPolicy; --network host is possible.",
+        )
+    directories = [(path, False) for path in state.readwrite]
+    directories += [(path, True) for path in state.readonly if path not in state.readwrite]
+    contents = [content for _, content in execution.files]
+    places = [str(mount["mountpath"]) for mount in environment.get("par_mounts") or []]
+    for path in (*(path for path, _ in directories), *places):
+        if not posixpath.isabs(path) or any(character in path for character in ":\0"):
+            raise ParameterError(
+                f"the path {path!r} cannot be mounted in a pod", hint="It has to be absolute, without a colon in it."
+            )
+    planned = replace(
+        execution,
+        image=image_for(str(execution.image), config.container_config.locked()),
+        mounts=tuple(Mount(sub_path(path, options.path_base), path, readonly) for path, readonly in directories),
+        files=tuple(zip(places, contents, strict=True)),
+        timeout=deadline(execution.timeout, spec),
+    )
+    amounts = container_resources(options.resource_opts, spec, execution.limits)
+    user = user_for(execution.user or options.run_as_user, who)
+    return Plan(planned, understand(asked), amounts, user, who.name, config)
+
+
+def user_for(told: str | None, who: Caller) -> tuple[int, int] | None:
+    """Return user and group id of a task; None for the image's own. Nobody is root without having been told to be.
+
+    :param told: ``UID``, ``UID:GID``, ``caller`` or ``image``, by whoever may say so; None when nobody did.
+    """
+    if told == "image":
+        return None
+    if told not in (None, "caller"):
+        uid, _, gid = told.partition(":")
+        return int(uid), int(gid or who.gid or uid)
+    uid_ = who.uid or who.owner or _NOBODY_IN_PARTICULAR
+    return uid_, who.gid or uid_
+
+
+def image_for(image: str, locked: Mapping[str, str] | None) -> str:
+    """Return what nodes are to pull.
+
+    :raises EnvironmentUnavailable: it is nothing that nodes can pull, or not in the lock file.
+    """
+    pulled = packed_name(image) if is_path(image) else None if is_uri(image) else image
+    if pulled is None:
+        what = f"the folder or file {image}" if is_path(image) else image
+        raise EnvironmentUnavailable(f"Kubernetes cannot run {what}", hint="Push the image to a registry.")
+    return locked_reference(pulled, locked)
+
+
+def sub_path(path: str, base: str) -> str:
+    """Return where a directory is in the volume; empty for the whole volume.
+
+    :param base: how the top of the volume is called here.
+    :raises ConfigurationError: it is not in there.
+    """
+    relative = posixpath.relpath(path, base)
+    if relative == ".." or relative.startswith("../"):
+        raise ConfigurationError(
+            f"the directory {path} is not in the volume of the cluster, whose top is {base} here",
+            hint="Set YADAGE_K8S_PATHBASE (or path_base) to where the volume is mounted, and work below it.",
+        )
+    return "" if relative == "." else relative
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------
 
 
 def make_job(plan: Plan, options: Options, name: str, key: str, about: Mapping[str, str]) -> Object:
@@ -45,16 +162,14 @@ def make_job(plan: Plan, options: Options, name: str, key: str, about: Mapping[s
     :param about: annotations.
     :raises ParameterError: something in it is no text, or its files are more than a ConfigMap takes.
     """
-    metadata = {"labels": labels(options, key), "annotations": dict(about)}
-    volumes = Volumes(plan, options, name)
-    spec: Object = {
-        "backoffLimit": plan.retries,
-        "ttlSecondsAfterFinished": options.ttl,
-        "template": {"metadata": metadata, "spec": _pod(plan, options, volumes)},
-    }
-    if plan.retries:
-        rule = {"containerName": CONTAINER, "operator": "In", "values": _NOT_WORTH_IT}
-        spec["podFailurePolicy"] = {"rules": [{"action": "FailJob", "onExitCodes": rule}]}
+    metadata, retries = {"labels": _labels(options, key), "annotations": dict(about)}, plan.config.retries
+    rule = {"containerName": CONTAINER, "operator": "In", "values": _NOT_WORTH_IT}
+    spec = _known(
+        backoffLimit=retries,
+        ttlSecondsAfterFinished=options.ttl,
+        template={"metadata": metadata, "spec": _pod(plan, options, list(_volumes(plan, options, name)))},
+        podFailurePolicy={"rules": [{"action": "FailJob", "onExitCodes": rule}]} if retries else None,
+    )
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, **metadata}, "spec": spec}
 
 
@@ -64,27 +179,28 @@ def make_files(plan: Plan, options: Options, name: str, key: str, uid: str) -> O
     :param uid: of the Job.
     :raises ParameterError: they are more than a ConfigMap takes.
     """
-    files = files_of(plan)
+    files = _files(plan)
     if not files:
         return None
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
     text, binary = {}, {}
-    for key_, (_, content) in files.items():
+    for part, (_, content) in files.items():
         try:
-            text[key_] = content.decode("utf-8")
+            text[part] = content.decode("utf-8")
         except UnicodeDecodeError:
-            binary[key_] = base64.b64encode(content).decode("ascii")
-    metadata = {"name": name, "labels": labels(options, key), "ownerReferences": [owner]}
+            binary[part] = base64.b64encode(content).decode("ascii")
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
+    metadata = {"name": name, "labels": _labels(options, key), "ownerReferences": [owner]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": text, "binaryData": binary}
 
 
-def files_of(plan: Plan) -> dict[str, tuple[str, bytes]]:
-    """Return the files of a task by their keys in its ConfigMap: absolute path inside, and content.
+def _labels(options: Options, key: str) -> dict[str, str]:
+    return {"component": "yadage", **options.resource_labels, MANAGED: "packtivity", KEY: key}
 
-    :raises ParameterError: they are more than a ConfigMap takes.
-    """
+
+def _files(plan: Plan) -> dict[str, tuple[str, bytes]]:
+    """Return the files of a task by their keys in its ConfigMap: absolute path inside, and content."""
     files = {"stdin": (STDIN, plan.execution.stdin)} if plan.execution.stdin else {}
-    files |= {f"par-mount-{at}": each for at, each in enumerate(plan.par_mounts)}
+    files |= {f"par-mount-{at}": each for at, each in enumerate(plan.execution.files)}
     size = sum(len(content) for _, content in files.values())
     if size > _MOST_BYTES:
         raise ParameterError(
@@ -106,191 +222,160 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _pod(plan: Plan, options: Options, volumes: Volumes) -> Object:
-    pod: Object = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": plan.grace,
-        "enableServiceLinks": False,
-        "shareProcessNamespace": True,  # so that signals reach the task, and its orphans are waited for
-        "securityContext": security(plan.user),
-        "containers": [_container(plan, volumes)],
-        "volumes": volumes.volumes,
-    }
-    if options.svcaccount:
-        pod["serviceAccountName"] = options.svcaccount
-    else:
-        pod["automountServiceAccountToken"] = False
-    if plan.seconds is not None:
-        pod["activeDeadlineSeconds"] = plan.seconds
-    if plan.execution.network == "host":
-        pod["hostNetwork"] = True
-    if options.secrets.get("hepimgcred"):
-        pod["imagePullSecrets"] = [_named(secret) for secret in options.secrets["hepimgcred"]]
-    if options.inject_krb:
-        pod["initContainers"] = [volumes.kerberos_container()]
+def _known(**parts: JSON) -> Object:
+    """Return a part of an object without what is None."""
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _pod(plan: Plan, options: Options, volumes: list[_Volume]) -> Object:
+    user: Object = {} if plan.user is None else {"runAsUser": plan.user[0], "runAsGroup": plan.user[1]}
+    if plan.user and plan.user[0]:  # this fits the Pod Security Standard "restricted"
+        user |= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    passwords = [{"name": each} if isinstance(each, str) else each for each in options.secrets.get("hepimgcred") or []]
+    pod = _known(
+        restartPolicy="Never",
+        terminationGracePeriodSeconds=max(1, round(plan.config.grace)),
+        activeDeadlineSeconds=plan.execution.timeout,
+        enableServiceLinks=False,
+        shareProcessNamespace=True,  # so that signals reach the task, and its orphans are waited for
+        hostNetwork=True if plan.execution.network == "host" else None,
+        securityContext=user,
+        serviceAccountName=options.svcaccount or None,
+        automountServiceAccountToken=None if options.svcaccount else False,
+        imagePullSecrets=passwords or None,
+        initContainers=[_kinit(options)] if options.inject_krb else None,
+        containers=[_container(plan, volumes)],
+        volumes=[{"name": each.name, **each.source} for each in volumes],
+    )
     return {**pod, **options.pod_spec}
 
 
-def _named(secret: JSON) -> JSON:
-    return {"name": secret} if isinstance(secret, str) else secret
-
-
-def security(user: tuple[int, int] | None) -> Object:
-    """Return the ``securityContext`` of a pod; an ordinary user's fits the Pod Security Standard "restricted"."""
-    if user is None:
-        return {}
-    uid, gid = user
-    found: Object = {"runAsUser": uid, "runAsGroup": gid}
-    return {**found, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}} if uid else found
-
-
-def _container(plan: Plan, volumes: Volumes) -> Object:
-    execution = plan.execution
+def _container(plan: Plan, volumes: list[_Volume]) -> Object:
+    execution, unprivileged = plan.execution, {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     argv = (("sh", "-c", _FROM_FILE, STDIN) if execution.stdin else ()) + execution.argv
-    home = {} if plan.user is None else {"HOME": CONTAINER_HOME, "USER": plan.login}
-    variables = {**home, **volumes.variables, **execution.env}
-    container: Object = {
-        "name": CONTAINER,
-        "image": execution.image,
-        "imagePullPolicy": plan.pull,
-        "command": [literal(part) for part in argv],
-        "env": [{"name": name, "value": literal(value)} for name, value in variables.items()]
-        + volumes.secret_variables,
-        "resources": plan.amounts,
-        "volumeMounts": volumes.mounts,
-    }
-    if execution.workdir is not None:
-        container["workingDir"] = execution.workdir
-    if plan.user and plan.user[0]:
-        container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return container
+    variables: Object = {} if plan.user is None else {"HOME": CONTAINER_HOME, "USER": plan.login}
+    for volume in volumes:
+        variables |= volume.variables
+    return _known(
+        name=CONTAINER,
+        image=execution.image,
+        imagePullPolicy=_PULL[plan.config.container_config.pull_policy()],
+        command=[literal(part) for part in argv],
+        env=_variables({**variables, **execution.env}),
+        workingDir=execution.workdir,
+        resources=plan.amounts,
+        securityContext=unprivileged if plan.user and plan.user[0] else None,
+        volumeMounts=[{"name": volume.name, **mount} for volume in volumes for mount in volume.mounts],
+    )
+
+
+def _variables(variables: Mapping[str, str | Object]) -> list[Object]:
+    """Return variables as the API takes them; a mapping says where the value comes from."""
+    return [
+        {"name": name, **({"value": literal(value)} if isinstance(value, str) else {"valueFrom": value})}
+        for name, value in variables.items()
+    ]
 
 
 # --- what is mounted: state, files, CVMFS, credentials ---------------------------------------------------------
 
 _CREDENTIALS = "/packtivity-credentials"
 _TICKETS = "/tmp/kerberos"  # noqa: S108 - inside a pod; upstream's place
-_TICKET = f"FILE:{_TICKETS}/tmp_kt"  # noqa: S108
-_KRB_SECRET = "statesecret"  # noqa: S105 - the name of one, as in upstream 0.17.1
 _KINIT = 'printf "%s\\n" "$KRBPASSWORD" | kinit "$KRBUSERNAME@CERN.CH"'
-
-_KINDS = {
+_KRB_SECRET = "statesecret"  # noqa: S105 - the name of one, as in upstream 0.17.1
+_KERBEROS: dict[str, str | Object] = {
+    "KRB5CCNAME": f"FILE:{_TICKETS}/tmp_kt",  # noqa: S108
+    "KRBUSERNAME": {"secretKeyRef": {"name": _KRB_SECRET, "key": "username"}},
+}
+_PASSWORD = {"secretKeyRef": {"name": _KRB_SECRET, "key": "password"}}
+_KINDS = {  # credentials: the variable that names the file, its key in the Secret, what stands before its path
     "kerberos": ("KRB5CCNAME", "krb5cc", "FILE:"),
     "voms_proxy": ("X509_USER_PROXY", "x509up", ""),
     "token": ("BEARER_TOKEN_FILE", "token", ""),
 }
-"""Credentials by kind: the variable that names the file, the file's key in the Secret, what stands before its path."""
 
 
-class Volumes:
-    """The volumes of a pod, and how its container sees them.
+class _Volume(NamedTuple):
+    """A volume of a pod; where its container sees it, and the variables that go with it, from Secrets where they are mappings."""
 
-    :param name: of the ConfigMap with the task's files.
-    :ivar variables: environment variables that go with them.
-    :ivar secret_variables: those whose values are in Secrets, as the API takes them.
-    """
+    name: str
+    source: Object
+    mounts: list[Object]
+    variables: Mapping[str, str | Object] = {}
 
-    def __init__(self, plan: Plan, options: Options, name: str) -> None:
-        self.volumes: list[Object] = []
-        self.mounts: list[Object] = []
-        self.variables: dict[str, str] = {}
-        self.secret_variables: list[Object] = []
-        self._options = options
-        self._state(plan)
-        self._files(plan, name)
-        if plan.resources.cvmfs:
-            self._cvmfs()
-        if plan.resources.authentication:
-            self._authentication(plan.execution.env.get("KRB_SETUP_SCRIPT", ""))
-        self._credentials(plan.resources)
-        if options.inject_krb:
-            self._tickets()
 
-    def _add(self, name: str, source: Object, path: str | None = None, **more: str | bool) -> None:
-        """Add a volume, and mount it at a path."""
-        self.volumes.append({"name": name, **source})
-        if path is not None:
-            self._mount(name, path, **more)
+def _volumes(plan: Plan, options: Options, name: str) -> Iterator[_Volume]:
+    """Yield the volumes of a pod; ``name`` is that of the ConfigMap with the task's files."""
+    if plan.execution.mounts:
+        yield _state(plan, options)
+    files = _files(plan)
+    if files:
+        mounts = [{"mountPath": path, "subPath": key, "readOnly": True} for key, (path, _) in files.items()]
+        yield _Volume("files", {"configMap": {"name": name, "defaultMode": 0o444}}, mounts)
+    if plan.resources.cvmfs:
+        yield from _cvmfs(options)
+    if plan.resources.authentication:  # the script that gets tickets, and nothing else of its Secret (upstream 0.17.1)
+        folder, _, file = plan.execution.env.get("KRB_SETUP_SCRIPT", "").rpartition("/")
+        item = {"key": "getkrb.sh", "path": file or "getkrb.sh", "mode": 0o755}
+        yield _secret("hepauth", options.secrets["hepauth"], item, folder or "/recast_auth")
+    yield from _credentials(plan.resources, options.secrets)
+    if options.inject_krb:
+        yield _Volume("kerberos-data", {"emptyDir": {}}, [{"mountPath": _TICKETS}], _KERBEROS)
 
-    def _mount(self, name: str, path: str, **more: str | bool) -> None:
-        self.mounts.append({"name": name, "mountPath": path, **more})
 
-    def _state(self, plan: Plan) -> None:
-        options = self._options
-        directories = [(path, False) for path in plan.readwrite] + [(path, True) for path in plan.readonly]
-        if not directories:
-            return
-        source: Object = {"hostPath": {"path": options.claim_name}}
-        if options.state_type == "claim":
-            source = _claim(options.claim_name, readonly=False)
-        self._add("state", source)
-        inside = [(path, readonly, sub_path(path, options.path_base)) for path, readonly in directories]
-        if options.collapse_state:
-            inside = [(options.path_base, False, "")]
-        for path, readonly, below in inside:
-            more: dict[str, str | bool] = {
-                **({"subPath": below} if below else {}),
-                **({"readOnly": True} if readonly else {}),
-            }
-            self._mount("state", path, mountPropagation=options.mount_propagation, **more)
+def _state(plan: Plan, options: Options) -> _Volume:
+    claim = options.state_type == "claim"
+    source = _claim(options.claim_name, readonly=False) if claim else {"hostPath": {"path": options.claim_name}}
+    mounts = [
+        _known(
+            mountPath=each.destination,
+            subPath=each.source or None,
+            readOnly=each.readonly or None,
+            mountPropagation=options.mount_propagation,
+        )
+        for each in ((Mount("", options.path_base),) if options.collapse_state else plan.execution.mounts)
+    ]
+    return _Volume("state", source, mounts)
 
-    def _files(self, plan: Plan, name: str) -> None:
-        files = files_of(plan)
-        if files:
-            self._add("files", {"configMap": {"name": name, "defaultMode": 0o444}})
-        for key, (path, _) in files.items():
-            self._mount("files", path, subPath=key, readOnly=True)
 
-    def _cvmfs(self) -> None:
-        if self._options.cvmfs_type == "claims":
-            for repository in self._options.cvmfs_repos:
-                name = repository.replace(".", "").replace("-", "")
-                self._add(name, _claim(name, readonly=True), f"/cvmfs/{repository}", readOnly=True)
-            return
-        on_nodes = self._options.cvmfs_type == "hostPath"
+def _cvmfs(options: Options) -> Iterator[_Volume]:
+    if options.cvmfs_type != "claims":
+        on_nodes = options.cvmfs_type == "hostPath"
         source = {"hostPath": {"path": "/cvmfs"}} if on_nodes else _claim("cvmfs", readonly=True)
-        self._add("cvmfs", source, "/cvmfs", readOnly=True, mountPropagation="HostToContainer")
-
-    def _authentication(self, script: str) -> None:
-        """Mount the script that gets tickets, and nothing else of its Secret (upstream 0.17.1)."""
-        folder, _, file = script.rpartition("/")
-        items = [{"key": "getkrb.sh", "path": file or "getkrb.sh", "mode": 0o755}]
-        secret = {"secretName": self._options.secrets["hepauth"], "items": items}
-        self._add("hepauth", {"secret": secret}, folder or "/recast_auth", readOnly=True)
-
-    def _credentials(self, resources: Resources) -> None:
-        """Mount the credentials that the task asks for and the deployment has; a token goes with any."""
-        wanted = {"kerberos": resources.kerberos, "voms_proxy": resources.voms_proxy or resources.rucio}
-        wanted["token"] = any(wanted.values())
-        for kind, (variable, key, scheme) in _KINDS.items():
-            secret = self._options.secrets.get(kind)
-            if not (wanted[kind] and secret):
-                continue
-            volume, folder = f"credential-{kind.replace('_', '-')}", f"{_CREDENTIALS}/{kind}"
-            items = [{"key": key, "path": key, "mode": 0o444}]
-            self._add(volume, {"secret": {"secretName": secret, "items": items}}, folder, readOnly=True)
-            self.variables[variable] = f"{scheme}{folder}/{key}"
-
-    def _tickets(self) -> None:
-        self._add("kerberos-data", {"emptyDir": {}}, _TICKETS)
-        self.variables["KRB5CCNAME"] = _TICKET
-        self.secret_variables.append(_from_secret("KRBUSERNAME", "username"))
-
-    def kerberos_container(self) -> Object:
-        """Return the container that gets a ticket with the password of a Secret before the task begins."""
-        variables: list[Object] = [{"name": "KRB5CCNAME", "value": _TICKET}]
-        variables += [_from_secret("KRBUSERNAME", "username"), _from_secret("KRBPASSWORD", "password")]
-        return {
-            "name": "makecc",
-            "image": self._options.krb_image,
-            "command": ["sh", "-c", _KINIT],
-            "env": variables,
-            "volumeMounts": [{"name": "kerberos-data", "mountPath": _TICKETS}],
-        }
+        mount = {"mountPath": "/cvmfs", "readOnly": True, "mountPropagation": "HostToContainer"}
+        yield _Volume("cvmfs", source, [mount])
+        return
+    for repository in options.cvmfs_repos:
+        name = repository.replace(".", "").replace("-", "")
+        yield _Volume(name, _claim(name, readonly=True), [{"mountPath": f"/cvmfs/{repository}", "readOnly": True}])
 
 
-def _from_secret(variable: str, key: str) -> Object:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": _KRB_SECRET, "key": key}}}
+def _credentials(resources: Resources, secrets: Mapping[str, Any]) -> Iterator[_Volume]:
+    """Yield the credentials that the task asks for and the deployment has; a token goes with any."""
+    wanted = {"kerberos": resources.kerberos, "voms_proxy": resources.voms_proxy or resources.rucio}
+    wanted["token"] = any(wanted.values())
+    for kind, (variable, key, scheme) in _KINDS.items():
+        if wanted[kind] and secrets.get(kind):
+            folder = f"{_CREDENTIALS}/{kind}"
+            item = {"key": key, "path": key, "mode": 0o444}
+            volume = _secret(f"credential-{kind.replace('_', '-')}", secrets[kind], item, folder)
+            yield volume._replace(variables={variable: f"{scheme}{folder}/{key}"})
+
+
+def _secret(name: str, secret: str, item: Object, folder: str) -> _Volume:
+    source = {"secret": {"secretName": secret, "items": [item]}}
+    return _Volume(name, source, [{"mountPath": folder, "readOnly": True}])
+
+
+def _kinit(options: Options) -> Object:
+    """Return the container that gets a ticket with the password of a Secret before the task begins."""
+    return {
+        "name": "makecc",
+        "image": options.krb_image,
+        "command": ["sh", "-c", _KINIT],
+        "env": _variables({**_KERBEROS, "KRBPASSWORD": _PASSWORD}),
+        "volumeMounts": [{"name": "kerberos-data", "mountPath": _TICKETS}],
+    }
 
 
 def _claim(name: str, *, readonly: bool) -> Object:

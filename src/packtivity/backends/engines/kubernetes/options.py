@@ -18,10 +18,9 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", re.ASCII)
 _RESOURCES = {"requests": {"memory": "2Gi", "cpu": "1"}}
 _SECRETS = {"hepauth": "hepauth", "hepimgcred": []}
 _WEEK = 7 * 86400
-OURS = frozenset(
+_PLANNED = frozenset(
     {"containers", "initContainers", "restartPolicy", "volumes", "imagePullSecrets", "activeDeadlineSeconds"}
-)
-"""Parts of a pod that the option ``pod_spec`` cannot say, because they are planned."""
+)  # parts of a pod that the option pod_spec cannot say
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +77,32 @@ class Options:
     keep_failed: bool = False
 
 
+_CHOICES = {
+    "state_type": ("claim", "hostPath"),
+    "mount_propagation": ("None", "HostToContainer", "Bidirectional"),
+    "cvmfs_type": ("claims", "claim", "hostPath"),
+}
+
+
 def read_options(given: Mapping[str, Any]) -> Options:
     """Return the options for keyword arguments; what is not given comes from the settings.
 
     :raises BackendError: there is no such option, or a value cannot be used.
     :raises ConfigurationError: a setting cannot be used.
     """
-    known = [each.name for each in fields(Options)]
+    known, usual = [each.name for each in fields(Options)], settings.current()
     for name in given:
         if name not in known:
             raise BackendError(f"the Kubernetes backend has no option {name!r}", hint=suggestion(name, known))
-    chosen = {**_from_settings(), **{name: value for name, value in given.items() if value is not None}}
-    chosen["resource_opts"] = _resource_opts(given)
-    chosen["path_base"] = os.path.realpath(chosen.get("path_base") or settings.current().k8s_path_base or os.getcwd())
-    if chosen.get("state_type") == "hostPath" and "claim_name" not in chosen:
-        chosen["claim_name"] = chosen["path_base"]
+    chosen = {**_from_settings(usual), **{name: value for name, value in given.items() if value is not None}}
+    if usual.kube_resource_opts:  # which wins (upstream 0.17.1)
+        chosen["resource_opts"] = _read_json(usual.kube_resource_opts)
+    chosen["resource_opts"] = chosen.get("resource_opts") or _RESOURCES
+    chosen["path_base"] = os.path.realpath(chosen.get("path_base") or usual.k8s_path_base or os.getcwd())
+    if chosen.get("state_type") == "hostPath":
+        chosen.setdefault("claim_name", chosen["path_base"])
     chosen["secrets"] = {**_SECRETS, **(chosen.get("secrets") or {})}
-    chosen["cvmfs_repos"] = tuple(chosen.get("cvmfs_repos") or settings.current().cvmfs_repos)
+    chosen["cvmfs_repos"] = tuple(chosen.get("cvmfs_repos") or usual.cvmfs_repos)
     if "run_as_user" in chosen:
         chosen["run_as_user"] = str(chosen["run_as_user"])
     made = Options(**chosen)
@@ -102,32 +110,21 @@ def read_options(given: Mapping[str, Any]) -> Options:
     return made
 
 
-def _from_settings() -> dict[str, Any]:
-    chosen = settings.current()
-    found: dict[str, str | float | None] = {
-        "namespace": chosen.kube_namespace,
-        "context": chosen.kube_context,
-        "patience": chosen.kube_patience,
-    }
-    state = chosen.kube_state
+def _from_settings(usual: settings.Settings) -> dict[str, Any]:
+    found = {"namespace": usual.kube_namespace, "context": usual.kube_context, "patience": usual.kube_patience}
+    state = usual.kube_state
     if state:
         kind, colon, name = state.partition(":")
-        if kind not in ("claim", "hostPath") or not (name or not colon):
+        if kind not in _CHOICES["state_type"] or (colon and not name):
             raise ConfigurationError(
                 f"PACKTIVITY_KUBE_STATE: {state!r} is no volume",
                 hint="Write claim:NAME, hostPath or hostPath:DIRECTORY.",
             )
-        found["state_type"] = kind
-        if name:
-            found["claim_name"] = name
+        found |= {"state_type": kind, "claim_name": name or None}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _resource_opts(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the option, or JSON from the environment, which wins (upstream 0.17.1)."""
-    text = settings.current().kube_resource_opts
-    if not text:
-        return given.get("resource_opts") or _RESOURCES
+def _read_json(text: str) -> dict[str, Any]:
     import yaml
 
     try:
@@ -143,12 +140,7 @@ def _resource_opts(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check(options: Options) -> None:
-    choices = {
-        "state_type": ("claim", "hostPath"),
-        "mount_propagation": ("None", "HostToContainer", "Bidirectional"),
-        "cvmfs_type": ("claims", "claim", "hostPath"),
-    }
-    for name, allowed in choices.items():
+    for name, allowed in _CHOICES.items():
         if getattr(options, name) not in allowed:
             raise BackendError(f"{name}: {getattr(options, name)!r} is none of: {', '.join(allowed)}")
     if not _LABEL.fullmatch(options.resource_prefix):
@@ -159,14 +151,10 @@ def _check(options: Options) -> None:
     for name in ("resource_opts", "secrets", "resource_labels", "pod_spec"):
         if not isinstance(getattr(options, name), dict):
             raise BackendError(f"{name}: expected a mapping, not {getattr(options, name)!r}")
-    _check_parts(options)
-
-
-def _check_parts(options: Options) -> None:
     strange = set(options.resource_opts) - {"requests", "limits"}
     if strange or not all(isinstance(part, dict) for part in options.resource_opts.values()):
         raise BackendError("resource_opts: expected mappings called requests and limits")
-    planned = sorted(OURS & set(options.pod_spec))
+    planned = sorted(_PLANNED & set(options.pod_spec))
     if planned:
         raise BackendError(f"pod_spec: {planned[0]} is planned from the task", hint=f"Leave out: {', '.join(planned)}.")
     uid, colon, gid = (options.run_as_user or "0").partition(":")

@@ -1,17 +1,21 @@
-"""Parameter and result documents whose leaves may be objects."""
+"""Parameter and result documents: with objects as leaves, or plain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from packtivity.datamodel.leafmodel import leaf_model
-from packtivity.datamodel.leaves import Document, leaf_iterator, map_leaves, plain_copy
+from packtivity.datamodel.leafmodel import LeafModel
+from packtivity.datamodel.leaves import Document, map_leaves, plain_copy
 from packtivity.datamodel.query import JsonPathError, find_jsonpath, run_jq
 from packtivity.types import JSON
 
 if TYPE_CHECKING:
     from jsonpointer import JsonPointer
+
+
+_PLAIN = LeafModel()
+"""The model of documents without types."""
 
 
 class TypedLeafs(Document):
@@ -24,7 +28,7 @@ class TypedLeafs(Document):
 
     def __init__(self, data: object, leafmodel: Mapping[str, Any] | None = None, idleafs: bool = False) -> None:  # noqa: ARG002 - upstream's signature
         self.leafmodel = leafmodel
-        self._leafmodel = leaf_model(leafmodel)
+        self._leafmodel = LeafModel(leafmodel) if leafmodel else _PLAIN
         self._data = self._plain(data)
         self._lent = False
 
@@ -39,28 +43,13 @@ class TypedLeafs(Document):
 
     # --- as a container ---
 
-    def _typed(self, data: object) -> Any:
-        return self._leafmodel.load(data)
-
-    def _has_objects(self) -> bool:
-        return bool(self._leafmodel.keyword)
-
     def __getitem__(self, key: str | int) -> Any:
-        if self._has_objects():  # the whole document may be one object
+        if self._leafmodel.keyword:  # the whole document may be one object
             return self.typed()[key]
-        return self._typed(self._data[key])
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.typed())
-
-    def __len__(self) -> int:
-        return len(self.typed())
+        return self._leafmodel.load(self._data[key])
 
     def __setitem__(self, key: str | int, value: object) -> None:
         self._data[key] = self._plain(value)
-
-    def __delitem__(self, key: str | int) -> None:
-        del self._data[key]
 
     def _plain(self, value: object) -> JSON:
         return self._leafmodel.dump(value.json() if isinstance(value, Document) else value)
@@ -96,21 +85,17 @@ class TypedLeafs(Document):
 
     def map(self, function: Callable[[Any], Any]) -> TypedLeafs:
         """Return a copy with ``function(leaf)`` in place of each leaf; takes time linear in the leaves."""
-        if self._has_objects():
+        if self._leafmodel.keyword:
             return TypedLeafs(map_leaves(self.typed(), function), self.leafmodel)
         return TypedLeafs(map_leaves(self._data, function, sort_keys=True), self.leafmodel)
 
     # --- questions ---
 
-    def leafs(self) -> Iterator[tuple[Any, Any]]:
-        """Give each leaf with its JSON pointer, in the order of sorted keys; the document may be changed meanwhile."""
-        return leaf_iterator(self.typed())
-
     def resolve_ref(self, reference: JsonPointer) -> Any:
         """Return what a JSON pointer points to."""
-        if self._has_objects():  # it may point into an object
+        if self._leafmodel.keyword:  # it may point into an object
             return reference.get(self.typed())
-        return self._typed(reference.get(self._data))
+        return self._leafmodel.load(reference.get(self._data))
 
     def jsonpointer(self, pointer_str: str) -> Any:
         """Return what a JSON pointer, given as text, points to (RFC 6901)."""
@@ -140,3 +125,50 @@ class TypedLeafs(Document):
         data = self.typed(idleafs=True)
         found = run_jq(jq_program, data, multiple_output=multiple_output, text_output=text_output)
         return TypedLeafs(found, self.leafmodel)
+
+
+class PureJsonModel(Document):
+    """A JSON document, as it is (behaviour of upstream 0.17.1's ``purejson``).
+
+    :param data: the document; never changed, nor kept.
+    :param modelspec: accepted because :class:`TypedLeafs` has one there; not used.
+    """
+
+    def __init__(self, data: object, modelspec: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._data = plain_copy(data.json() if isinstance(data, Document) else data)
+
+    def __repr__(self) -> str:
+        return f"<JSON {self._data}>"
+
+    def __getitem__(self, key: str | int) -> Any:
+        return self._data[key]
+
+    def __setitem__(self, key: str | int, value: object) -> None:
+        self._data[key] = value
+
+    def copy(self) -> PureJsonModel:
+        """Return an independent document."""
+        return PureJsonModel(self._data)
+
+    def replace(self, path: JsonPointer, value: object) -> None:
+        """Put ``value`` where the JSON pointer ``path`` points."""
+        if path.parts:
+            path.set(self._data, value)
+        else:
+            self._data = value
+
+    def map(self, function: Callable[[Any], Any]) -> PureJsonModel:
+        """Return a copy with ``function(leaf)`` in place of each leaf; takes time linear in the leaves."""
+        return PureJsonModel(map_leaves(self._data, function))
+
+    def resolve_ref(self, reference: JsonPointer) -> Any:
+        """Return what a JSON pointer points to."""
+        return reference.get(self._data)
+
+    def jq(self, jq_program: str, *, multiple_output: bool = False, text_output: bool = False) -> PureJsonModel:
+        """Return the first output of a jq program as a document, a list of all outputs, or their text.
+
+        :raises JqError: the program cannot be compiled, fails, or gives nothing.
+        """
+        found = run_jq(jq_program, self._data, multiple_output=multiple_output, text_output=text_output)
+        return PureJsonModel(found)
