@@ -60,7 +60,7 @@ class ProxyDocument(TypedDict):
 
 # --- diagnostics -----------------------------------------------------------------------------------------------
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "advice"]
 
 
 class Position(NamedTuple):
@@ -77,7 +77,7 @@ class Position(NamedTuple):
 class Diagnostic(NamedTuple):
     """One mistake in a spec or parameter document, told once.
 
-    :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``.
+    :ivar severity: ``error`` stops the run, ``warning`` stops it only under ``--strict``, ``advice`` never does.
     :ivar code: stable name such as ``unknown-key``; every code is listed in the reference.
     :ivar message: what is wrong.
     :ivar path: where in the document, keys and list positions from the root.

@@ -265,7 +265,7 @@ def test_an_unknown_format_is_a_usage_error() -> None:
 def test_every_code_says_what_it_means_and_what_to_do() -> None:
     for code, told in CODES.items():
         assert code == code.lower()
-        assert told.severity in {"error", "warning"}
+        assert told.severity in {"error", "warning", "advice"}
         assert told.meaning.endswith(".")
         assert told.remedy.endswith(".")
 

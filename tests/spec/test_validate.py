@@ -43,11 +43,22 @@ def with_part(kind: str, **changes: Any) -> dict[str, Any]:
 # --- specs as data ---------------------------------------------------------------------------------------------
 
 
+# Values of these that YAML 1.1 reads otherwise than they look.
+ODD_VALUES = {
+    "frompar-nested": 1,
+    "interpolated-boolean": 1,
+    "interpolated-number": 1,
+    "yaml-booleans": 4,
+    "yaml-numbers": 3,
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_valid_spec_loads_with_its_defaults_and_without_a_word(name: str) -> None:
+def test_a_valid_spec_loads_with_its_defaults_and_without_a_warning(name: str) -> None:
     expected = json.loads((FOLDER / f"{name}.loaded.json").read_text("utf-8"))
     report = inspect(spec_of(name), str(FOLDER))
-    assert render(report.diagnostics) == ""
+    said = [one.code for one in report.diagnostics if one.severity != "advice"]
+    assert said == ["not-as-written"] * ODD_VALUES.get(name, 0)
     assert report.valid
     assert json.dumps(report.spec) == json.dumps(expected)
     assert json.dumps(load(spec_of(name), str(FOLDER))) == json.dumps(expected)

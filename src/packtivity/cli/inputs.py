@@ -214,8 +214,8 @@ def is_strict(option: bool) -> bool:
 
 
 def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Return the diagnostics as errors, which they are under ``--strict``."""
-    return tuple(diagnostic._replace(severity="error") for diagnostic in diagnostics)
+    """Return the diagnostics with their warnings as errors, which they are under ``--strict``."""
+    return tuple(one._replace(severity="error") if one.severity == "warning" else one for one in diagnostics)
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ editors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors
@@ -30,6 +30,7 @@ def load(
     validate: bool = True,
     offline: bool | None = None,
     trusted_sources: Sequence[str] = (),
+    warn: Callable[[Diagnostic], None] | None = None,
 ) -> dict[str, Any]:
     """Return a spec as plain data with its defaults filled.
 
@@ -40,6 +41,7 @@ def load(
     :param validate: whether a document that is no spec is an error; defaults are filled either way.
     :param offline: take remote documents from the cache only; by default as the settings say.
     :param trusted_sources: sources that documents may refer to as if they were named here (logins, private networks).
+    :param warn: called with each warning about how a valid spec is written, a repeated key say.
     :raises LoadError: a document cannot be fetched.
     :raises InvalidSpec: a document cannot be read, or is no spec; every mistake is in its ``diagnostics``.
     """
@@ -49,6 +51,9 @@ def load(
 
         arranged = arrange(found)
         raise errors.InvalidSpec("\n".join(map(one_line, arranged)), arranged)
+    if warn:
+        for problem in schemas.doubtful(document.problems):
+            warn(problem)
     filled: dict[str, Any] = _filled(document.data, schemasource, schemaname, offline)
     return filled
 
@@ -76,7 +81,7 @@ def check(
     from packtivity.spec.diagnostics import locate  # the door to all that explains: something is wrong
     from packtivity.spec.explain import mistakes
 
-    return [locate(finding, document) for finding in mistakes(document.data)]
+    return [locate(finding, document) for finding in mistakes(document.data, document)]
 
 
 def _filled(data: JSONValue, schemasource: SchemaSource, schemaname: str, offline: bool | None) -> JSON:
@@ -130,13 +135,18 @@ def inspect(
         document = load_document(spec, toplevel, offline=offline, trusted_sources=trusted_sources)
     except errors.InvalidSpec as error:
         return Report(None, None, tuple(arrange(error.diagnostics)))
-    found = [*document.problems, *(parameters.problems if parameters else ())]
+    found = [*schemas.doubtful(document.problems), *(parameters.problems if parameters else ())]
     if wrong := check(document, schemasource, schemaname, offline=offline):
+        places = {one.position for one in wrong}  # a value of the wrong kind is told once
+        found = [one for one in found if one.code != "not-as-written" or one.position not in places]
         return Report(None, document, tuple(arrange([*found, *wrong])))
     filled = _filled(document.data, schemasource, schemaname, offline)
     if schemas.accepts(document.data):
+        found += lint.advise(document)
         found += lint.lint_spec(document, filled, lint.names_of(parameters.data) if parameters else None)
-        if parameters:
+        if parameters is None:
+            found += lint.lint_stage(filled, document)
+        else:
             found += lint.lint_parameters(filled, parameters.data, state_names, document=document, places=parameters)
     return Report(filled, document, tuple(arrange(found)))
 

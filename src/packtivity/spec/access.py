@@ -166,7 +166,7 @@ def of_load(file: Location, spec: str, toplevel: str | None, settings: Settings,
 
 def of_file(file: WebFile | GitLabFile, settings: Settings) -> Access:
     """Return what may be reached for one document that the user, or this program, named itself."""
-    return Access(settings, _named(file, settings, whole=True))
+    return Access(settings, [*_named(file, settings, whole=True)])
 
 
 def _toplevel(spec: str, toplevel: str | None, settings: Settings) -> WebFile | GitLabFile | None:
@@ -213,10 +213,8 @@ def _trusted(name: str, settings: Settings) -> Iterator[Source]:
         place = remote_base(name, settings)
         server = origin(place.url)
     except (ValueError, LoadError):
-        shown = without_secrets(name)
-        raise ConfigurationError(
-            f"--trust-source (PACKTIVITY_TRUSTED_SOURCES): {shown!r} is no source", hint=form
-        ) from None
+        message = f"--trust-source (PACKTIVITY_TRUSTED_SOURCES): {without_secrets(name)!r} is no source"
+        raise ConfigurationError(message, hint=form) from None
     if isinstance(place, GitLabFile):
         yield Source(server, place.repository.casefold())
         return

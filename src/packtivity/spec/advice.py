@@ -79,7 +79,7 @@ STRAY = {
 
 
 _WRONG_TYPE = {
-    ("imagetag", "number"): 'Put it in quotes, as it is meant: imagetag: "3.10" and 3.1 differ only as text.',
+    ("imagetag", "number"): 'Put it in quotes, as it is meant: imagetag: "{written}"',
     ("resources", "object"): "Write a list of one-key mappings: resources: [{kerberos: true}]",
     ("resources", "string"): "Write a list: resources: [CVMFS]",
     ("par_mounts", "object"): "Write a list: par_mounts: [{mountpath: /data.json, jqscript: .}]",
@@ -92,12 +92,12 @@ _WRONG_TYPE = {
 }
 
 
-def of_wrong_type(kind: str, path: Path, value: JSONValue, wanted: str | list[str]) -> str:
-    """Return what to do about a value of the wrong type at ``path`` inside a part."""
+def of_wrong_type(kind: str, path: Path, value: JSONValue, wanted: str | list[str], written: str) -> str:
+    """Return what to do about a value of the wrong type at ``path`` inside a part; ``written`` is how it stands there."""
     got = json_type(value)
     known = _WRONG_TYPE.get((str(path[-1]), got))
     if known:
-        return known
+        return known.replace("{written}", written)
     if wanted == "string" and got in {"number", "boolean"}:
         return "Put the value in quotes."
     if wanted == "boolean" and isinstance(value, str):

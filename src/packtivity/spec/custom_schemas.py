@@ -153,32 +153,24 @@ def _check_targets(definitions: Schema, targets: dict[str, str]) -> None:
 
 
 def _read(source: str, file: str, offline: bool | None) -> JSON:
-    text = _from_github(file, offline) if source == FROM_GITHUB else _from_directory(source, file)
     try:
-        return loads(text)
+        if source == FROM_GITHUB:
+            from packtivity.spec import access, fetch  # which import requests
+
+            place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
+            return loads(fetch.fetch(place, access.of_file(place, current()), offline=offline))
+        with open(os.path.join(source, file), "rb") as opened:
+            return loads(opened.read())
+    except OSError as error:
+        message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
+        hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
+        raise LoadError(message, hint=hint) from None
     except ValueError as error:
         raise ConfigurationError(f"{_shown(source, file)} is not JSON: {error}") from None
 
 
 def _shown(source: str, file: str) -> str:
     return f"{source}: {file}" if source == FROM_GITHUB else os.path.join(source, file)
-
-
-def _from_directory(source: str, file: str) -> bytes:
-    try:
-        with open(os.path.join(source, file), "rb") as opened:
-            return opened.read()
-    except OSError as error:
-        message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
-        hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
-        raise LoadError(message, hint=hint) from None
-
-
-def _from_github(file: str, offline: bool | None) -> bytes:
-    from packtivity.spec import access, fetch  # which import requests
-
-    place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
-    return fetch.fetch(place, access.of_file(place, current()), offline=offline)
 
 
 # --- words -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -66,6 +67,10 @@ _ERRORS = {
 
 _WARNINGS = {
     "duplicate-key": ("A key stands twice in one mapping; the last one counts.", "Remove or rename one of them."),
+    "not-as-written": (
+        "A plain value that YAML 1.1 reads otherwise than it looks, such as `010`, `12:30`, `NO` or `1e-3`.",
+        "Put text in quotes, or write the number as the message shows.",
+    ),
     "date-as-string": ("A value looks like a date; it is taken as text.", "Put it in quotes."),
     "unknown-placeholder": (
         "A `{placeholder}` that no parameter gives.",
@@ -103,8 +108,16 @@ _WARNINGS = {
         "A placeholder that the given value cannot fill, such as `{x:d}` with a text.",
         "Change either.",
     ),
+    "mapping-as-text": (
+        "A mapping fills a placeholder, which makes Python's text of it.",
+        "Name what is meant in it: `{name[key]}`.",
+    ),
+    "bare-parameter": (
+        "An `interpolated-pub` publishes the name of a parameter as text, without braces.",
+        "Write it in braces.",
+    ),
     "forbidden-placeholder": ("A placeholder that reaches for Python internals.", "Use the parameter's own keys."),
-    "image-with-tag": ("The image name carries a tag, and `imagetag` is added to it.", "Move the tag to `imagetag`."),
+    "image-with-tag": ("The image name carries a tag, beside that of `imagetag`.", "Move the tag to `imagetag`."),
     "bad-variable-name": (
         "A name in `env` that no environment variable can have.",
         "Use letters, digits and underscores.",
@@ -122,8 +135,15 @@ _WARNINGS = {
     ),
 }
 
+_ADVICE = {
+    "image-without-tag": ("An image without tag or digest, which another one may take the place of.", "Name a tag."),
+    "pattern-as-text": ("An `interpolated-pub` without `glob: true` publishes a pattern as it stands.", "Set `glob`."),
+    "leaves-workdir": ("A script changes to a directory of the image.", "Write results by the path of `{workdir}`."),
+}
+
 CODES = {code: Code("error", *texts) for code, texts in _ERRORS.items()}
 CODES |= {code: Code("warning", *texts) for code, texts in _WARNINGS.items()}
+CODES |= {code: Code("advice", *texts) for code, texts in _ADVICE.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +207,11 @@ def one_line(diagnostic: Diagnostic) -> str:
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
     """Return ``2 errors, 1 warning``; empty when there is nothing to count."""
-    severities = [diagnostic.severity for diagnostic in diagnostics]
-    counted = ((severities.count(severity), severity) for severity in ("error", "warning"))
-    return ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counted if count)
+    found: Counter[str] = Counter(diagnostic.severity for diagnostic in diagnostics)
+    words = {"error": "error{}", "warning": "warning{}", "advice": "piece{} of advice"}
+    return ", ".join(
+        f"{found[name]} {word.format('s' if found[name] > 1 else '')}" for name, word in words.items() if found[name]
+    )
 
 
 def where(diagnostic: Diagnostic) -> str:

@@ -7,7 +7,7 @@ a text at hand. Whether the data is a valid spec is the business of :mod:`packti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from packtivity import errors
 from packtivity.settings import Settings, current
 from packtivity.spec.refs import Place, References, Unresolvable, has_references
 from packtivity.spec.source_text import BadText
-from packtivity.spec.sources import LocalFile, Location, locate, read_local
+from packtivity.spec.sources import LocalFile, Location, base, locate, read_local
 from packtivity.spec.yamltext import Parsed, load_yaml, parse
 from packtivity.types import JSON, Diagnostic, Path, Position
 
@@ -32,14 +32,18 @@ class Document:
 
     :ivar data: plain JSON data with string keys; it belongs to the caller, who may change it.
     :ivar source: path or address of the file it begins in, for people.
-    :ivar problems: warnings found while loading (``duplicate-key``, ``date-as-string``, ``not-json``).
+    :ivar name: what the user called it.
+    :ivar problems: warnings found while loading (``duplicate-key``, ``date-as-string``, ``not-json`` …).
+    :ivar stage: parameters that a workflow's stage gives to its step, which the document is; ``None`` for others.
     """
 
     data: JSON
     source: str
+    name: str
     problems: tuple[Diagnostic, ...]
     _files: Mapping[Location, Parsed]
     _links: Mapping[Path, Place]
+    stage: Document | None = None
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where a value is written, be it in another file or behind an alias.
@@ -48,8 +52,10 @@ class Document:
         :param key: ask for the key of the value instead, where it has one.
         :return: ``None`` for what is written nowhere, such as a default that was filled in.
         """
-        parsed, at = self._written(path[:-1] if key else path)
-        return parsed.position((*at, *path[-1:]) if key else at, key=key)
+        if key and path and (parent := self._place(path[:-1])):
+            return self._files[parent.file].position((*parent.path, path[-1]), key=True)
+        place = self._place(path)
+        return self._files[place.file].position(place.path) if place else None
 
     def offset_position(self, path: Path, offset: int) -> Position | None:
         """Return where a character of a string is written.
@@ -57,19 +63,25 @@ class Document:
         :param offset: which character, from 0.
         :return: exact for every character that is not blank, whatever the style of the string.
         """
-        parsed, at = self._written(path)
-        return parsed.offset_position(at, offset)
+        place = self._place(path)
+        return self._files[place.file].offset_position(place.path, offset) if place else None
+
+    def written(self, path: Path) -> str | None:
+        """Return a value that is no mapping or list as it is written, without quotes."""
+        place = self._place(path)
+        return self._files[place.file].written(place.path) if place else None
 
     def excerpt(self, position: Position) -> str:
         """Return the line of the source a position is on, without its newline; empty when there is none."""
         files = self._files.values()
         return next((file.line(position.line) for file in files if file.source == position.file), "")
 
-    def _written(self, path: Path) -> tuple[Parsed, Path]:
-        """Return the file a value is written in and the path to it there: below the last reference on the way."""
-        start = next(length for length in range(len(path), -1, -1) if path[:length] in self._links)
-        place = self._links[path[:start]]
-        return self._files[place.file], (*place.path, *path[start:])
+    def _place(self, path: Path) -> Place | None:
+        """Return where a value is written: below the last reference on the way; ``None`` for what is nowhere."""
+        for length in range(len(path), -1, -1):
+            if link := self._links.get(path[:length]):
+                return Place(link.file, (*link.path, *path[length:]), None)
+        return None
 
 
 def load_document(
@@ -108,12 +120,12 @@ def load_document(
         return parse(fetch.fetch(place, reachable(), offline=offline), place.shown)
 
     try:
-        return _resolved(References(read), file, fragment)
+        return _resolved(References(read, base(toplevel, chosen)), file, fragment, spec)
     except BadText as error:
         raise _invalid(error) from None
 
 
-def _resolved(references: References, file: Location, fragment: str) -> Document:
+def _resolved(references: References, file: Location, fragment: str, name: str) -> Document:
     parsed = references.open(file)
     try:
         root = references.links[()] = references.point(file, fragment)
@@ -123,7 +135,24 @@ def _resolved(references: References, file: Location, fragment: str) -> Document
     if references.problems:
         raise BadText(references.problems)
     problems = tuple(problem for one in references.files.values() for problem in one.problems)
-    return Document(data, parsed.source, problems, references.files, references.links)
+    document = Document(data, parsed.source, name, problems, references.files, references.links)
+    scheduler, _, step = fragment.rpartition("/")
+    return replace(document, stage=_stage(references, file, scheduler)) if step == "step" else document
+
+
+def _stage(references: References, file: Location, scheduler: str) -> Document | None:
+    """Return the parameters that stand beside a step in its stage (yadage), a mapping or a list of ``key`` and ``value``."""
+    try:
+        place = references.point(file, f"{scheduler}/parameters")
+    except Unresolvable:
+        return None
+    value: JSON = place.value
+    links: dict[Path, Place] = {(): place}
+    if isinstance(value, list) and all(isinstance(one, dict) and isinstance(one.get("key"), str) for one in value):
+        links = {(one["key"],): Place(place.file, (*place.path, at), one) for at, one in enumerate(value)}
+        value = {one["key"]: one.get("value") for one in value}
+    source = references.files[place.file].source
+    return Document(value, source, source, (), references.files, links) if isinstance(value, dict) else None
 
 
 def parse_document(text: str | bytes, source: str) -> Document:
@@ -137,7 +166,7 @@ def parse_document(text: str | bytes, source: str) -> Document:
     except BadText as error:
         raise _invalid(error) from None
     file = LocalFile(source, source)
-    return Document(parsed.data, source, parsed.problems, {file: parsed}, {(): Place(file, (), parsed.data)})
+    return Document(parsed.data, source, source, parsed.problems, {file: parsed}, {(): Place(file, (), parsed.data)})
 
 
 def _invalid(error: BadText) -> errors.InvalidSpec:

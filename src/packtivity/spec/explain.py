@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from packtivity.registry import nearest
 from packtivity.spec import advice
 from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, listed, quoted
+from packtivity.spec.document import Document
 from packtivity.spec.schemas import KINDS, Branch, branch, branches, nullable, type_key, type_names, violations
 from packtivity.types import JSONValue, Path
 
 
-def mistakes(data: JSONValue) -> list[Finding]:
-    """Return what makes ``data`` no spec, at least one finding if it is none."""
+def mistakes(data: JSONValue, document: Document | None = None) -> list[Finding]:
+    """Return what makes ``data`` no spec, at least one finding if it is none.
+
+    :param document: which it is; its name and the numbers as they are written stand in remedies.
+    """
     if data is None:
         return [Finding("empty-document", "the document is empty", expected=listed(KINDS), hint=advice.WHOLE_SPEC)]
     if isinstance(data, dict):
-        return list(_root_mistakes(data))
+        return list(_root_mistakes(data, document))
     message, expected = f"a spec is a mapping, but this is {article(data)}", f"a mapping with the keys {listed(KINDS)}"
-    return [Finding("wrong-type", message, expected=expected, hint=advice.WHOLE_SPEC)]
+    return [Finding("wrong-type", message, expected=expected, hint=_name_one(data, document) or advice.WHOLE_SPEC)]
 
 
-def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
+def _root_mistakes(data: dict[str, Any], document: Document | None) -> Iterator[Finding]:
     missing = [key for key in KINDS if key not in data]
     if data and not any(key in KINDS or nearest(key, KINDS) or _parts_with(key) for key in data):
         workflow = next((key for key in data if key in advice.WORKFLOW_KEYS), None)
         hint = advice.of_root_key(workflow) if workflow else f"{advice.PARAMETERS}\n{advice.WHOLE_SPEC}"
+        hint = _name_one(data, document) or hint
         message = "this is no spec: it has neither process nor environment nor publisher"
         yield Finding("missing-key", message, expected=listed(KINDS), hint=hint)
         return
     given = {kind: kind for kind in KINDS}
-    for key in data:
+    for key, value in data.items():
         if key not in KINDS:
-            near = _take_near(key, missing)
+            near = _take_near(key, missing) or _take_short(key, value, missing)
             if near:
                 given[near] = key
             hint = _did_you_mean(near) if near else advice.of_root_key(key, _parts_with(key))
@@ -43,7 +49,7 @@ def _root_mistakes(data: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("missing-key", f"the spec has no {key!r}", expected=key, hint=advice.PARTS[key] + nothing)
     for kind, key in given.items():
         if key in data:
-            yield from _part_mistakes(kind, data[key], (key,))
+            yield from _part_mistakes(kind, data[key], (key,), document)
 
 
 def _take_near(key: str, missing: list[str]) -> str | None:
@@ -52,6 +58,38 @@ def _take_near(key: str, missing: list[str]) -> str | None:
     if near:
         missing.remove(near)
     return near
+
+
+def _take_short(key: str, value: JSONValue, missing: list[str]) -> str | None:
+    """Do the same for a key that is short for a missing one, ``env`` say, and has what belongs there."""
+    for kind in missing:
+        if len(key) > 2 and kind.startswith(key) and (not isinstance(value, dict) or _names_part(kind, value)):
+            missing.remove(kind)
+            return kind
+    return None
+
+
+def _names_part(kind: str, value: dict[str, Any]) -> bool:
+    return any(key in form.properties for form in branches(kind) for key in value)
+
+
+def _specs_inside(data: JSONValue, path: str = "") -> Iterator[str]:
+    """Yield the pointers of what looks like a spec in a document."""
+    if isinstance(data, dict) and "publisher" in data and ("process" in data or "environment" in data):
+        yield path
+        return
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield from _specs_inside(value, f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}")
+
+
+def _name_one(data: JSONValue, document: Document | None) -> str:
+    """Return which specs stand in a document that is none; nothing if there are none."""
+    name = document.name if document else "FILE"
+    name = f"/dev/stdin{name[1:]}" if name.startswith("-") else name  # which no command takes for an option
+    found = [f"{name}{'' if '#' in name else '#'}{pointer}" for pointer in islice(_specs_inside(data), 9)]
+    found[8:] = ["…"] * len(found[8:])
+    return "\n".join(["There are specs in it; name one:", *found]) if found else ""
 
 
 def _did_you_mean(name: str) -> str:
@@ -69,7 +107,7 @@ def _finding_at_key(code: str, message: str, path: Path, expected: str, hint: st
 # --- one part --------------------------------------------------------------------------------------------------
 
 
-def _part_mistakes(kind: str, part: JSONValue, path: Path) -> Iterator[Finding]:
+def _part_mistakes(kind: str, part: JSONValue, path: Path, document: Document | None) -> Iterator[Finding]:
     if part is None and nullable(kind):
         return
     if not isinstance(part, dict):
@@ -87,7 +125,7 @@ def _part_mistakes(kind: str, part: JSONValue, path: Path) -> Iterator[Finding]:
         form, wrong_type = _named_branch(kind, part[key], (*path, key))
     yield from filter(None, (wrong_key, wrong_type))
     if form is not None:
-        yield from _branch_mistakes(form, rest, path)
+        yield from _branch_mistakes(form, rest, path, document)
 
 
 def _find_type_key(kind: str, part: dict[str, Any], path: Path) -> tuple[str | None, Finding | None]:
@@ -148,13 +186,14 @@ def _missing_type(kind: str, form: Branch | None, path: Path) -> Finding:
 # --- one branch ------------------------------------------------------------------------------------------------
 
 
-def _branch_mistakes(form: Branch, rest: dict[str, Any], path: Path) -> Iterator[Finding]:
+def _branch_mistakes(form: Branch, rest: dict[str, Any], path: Path, document: Document | None) -> Iterator[Finding]:
     yield from _key_mistakes(form, rest, path)
     for keyword, inner, value, schema in violations(form, rest):
         if keyword == "type":
             wanted, where = expected_types(schema["type"]), (*path, *inner)
             message = f"{dotted(where)} is {article(value)}, but must be {wanted}"
-            hint = advice.of_wrong_type(form.kind, inner, value, schema["type"])
+            written = document.written(where) if document else None
+            hint = advice.of_wrong_type(form.kind, inner, value, schema["type"], written or str(value))
             yield Finding("wrong-type", message, where, expected=wanted, hint=hint)
 
 

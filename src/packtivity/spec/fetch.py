@@ -11,6 +11,7 @@ counts as missing, and a directory that cannot be written to never prevents load
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -40,6 +41,8 @@ note_foreign_code("requests")  # it writes to loggers, in threads perhaps
 _REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
 _CHUNK = 16_384
+_SILENT_SECONDS = 3.0
+"""After which the user is told what is waited for."""
 _VARIABLE = "YADAGE_SCHEMA_LOAD_TOKEN"
 _HTML = (b"<!doctype html", b"<html")
 _NETWORK = "Check the spelling and the network; --offline takes what the cache has."
@@ -182,13 +185,25 @@ def download(file: WebFile | GitLabFile, access: Access, etag: str) -> tuple[byt
             why = "it cannot be read" if "@" in url else error
             raise LoadError(f"{name} is no address: {why}", hint="The form is https://HOST[:PORT]/PATH.") from None
     exchange = _Exchange(file, access, etag)
-    answer = within(exchange.seconds, exchange.run)
+    announcement = threading.Timer(_SILENT_SECONDS, _announce, (file.shown, exchange.seconds))
+    announcement.daemon = True
+    announcement.start()
+    try:
+        answer = within(exchange.seconds, exchange.run)
+    finally:
+        announcement.cancel()
     if answer is None:
         exchange.given_up.set()
         raise exchange.too_slow()
     if isinstance(answer, LoadError):
         raise answer
     return answer
+
+
+def _announce(shown: str, seconds: float) -> None:
+    logging.getLogger(__name__).warning(
+        "waiting for %s (up to %g seconds, PACKTIVITY_DOWNLOAD_TIMEOUT)", shown, seconds
+    )
 
 
 class _Exchange:

@@ -16,6 +16,7 @@ from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import interpolate
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, Located, arrange, listed, locate
+from packtivity.spec.document import Document
 from packtivity.spec.parts import (
     WORKDIR,
     Template,
@@ -28,12 +29,14 @@ from packtivity.spec.parts import (
     strings,
     templates,
 )
-from packtivity.spec.rules import environment_findings, jq_findings
+from packtivity.spec.rules import advice_findings, environment_findings, jq_findings
 from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
 _READDIR = re.compile(r"readdir\d+\Z")
+_LINKS = frozenset({"step", "steps", "stage", "stages"})
+"""Keys of which a workflow's link has one, beside ``output`` (yadage)."""
 _SCALAR_NAME = "value"  # upstream 0.17.1 calls a parameter document that is one scalar so
 
 
@@ -68,6 +71,32 @@ def lint_parameters(
     check = ParameterCheck(spec, parameters, None if state_names is None else frozenset(state_names))
     of_spec = [locate(finding, document) for finding in check.of_spec()]
     return arrange([*of_spec, *(locate(finding, places) for finding in check.of_parameters())])
+
+
+def advise(document: Located) -> list[Diagnostic]:
+    """Return advice on a valid spec as it is written: what works, and may be meant otherwise."""
+    return [locate(finding, document) for finding in advice_findings(document.data)]
+
+
+def lint_stage(spec: dict[str, Any], document: Document) -> list[Diagnostic]:
+    """Return warnings about a step of a workflow compared with the names of the parameters that its stage gives.
+
+    Their values are links mostly, so nothing is said about those.
+    """
+    if document.stage is None:
+        return []
+    names: dict[str, JSONValue] = dict.fromkeys(document.stage.data, "")
+    found = lint_parameters(spec, names, document=document, places=document.stage)
+    return [_of_stage(one) for one in found if one.code in _ABOUT_NAMES]
+
+
+_ABOUT_NAMES = frozenset({"unknown-placeholder", "unknown-parameter", "misspelt-parameter", "unused-parameter"})
+
+
+def _of_stage(found: Diagnostic) -> Diagnostic:
+    """Speak of the stage's parameters where options are spoken of."""
+    hint = re.sub(r"Give it with -p ([^=]*)=…", r"Give it under the stage's 'parameters'", found.hint)
+    return found._replace(hint=hint)
 
 
 def names_of(data: JSONValue) -> tuple[str, ...]:
@@ -119,6 +148,7 @@ class ParameterCheck:
         """Yield what is wrong in the parameter document."""
         yield from self._unused_findings()
         yield from self._empty_findings()
+        yield from self._mapping_findings()
         for path, text in strings(self.parameters):
             template = Template(path, text, "state")
             yield from brace_findings(template)
@@ -206,6 +236,24 @@ class ParameterCheck:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
 
+    def _mapping_findings(self) -> Iterator[Finding]:
+        whole = {use.name for use in self._uses if use.placeholder.field == use.name}
+        for name, value in self.parameters.items() if isinstance(self.parameters, dict) else ():
+            items = value if isinstance(value, list) else [value]
+            mapping = next((one for one in items if isinstance(one, dict)), None)
+            if name not in whole or mapping is None or None in mapping.values():
+                continue
+            what = "a mapping" if mapping is value else "a list with a mapping in it"
+            message = (
+                f"the parameter {name!r} is {what}, so {{{name}}} becomes Python's text for it: {_short(str(mapping))}"
+            )
+            hint = f"Name what is meant in it, such as {{{name}[{next(iter(mapping), 'key')}]}}."
+            if "output" in mapping and mapping.keys() & _LINKS:
+                hint = "It is a link of a workflow, which yadage follows; here, give the value that it leads to."
+            elif mapping is not value:
+                hint = "Give a list of texts; they are joined by blanks."
+            yield Finding("mapping-as-text", message, (name,), hint=hint)
+
 
 def _directory_findings(template: Template, known: list[str]) -> Iterator[Finding]:
     for use in template.uses():
@@ -244,9 +292,14 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
 
     :param given: names of the parameters; ``None`` when they are not known, and then ``{}`` beside names is a mistake.
     """
-    all_have_names = given is None and bool(needs(spec))
+    asked = frozenset(needs(spec))
+    all_have_names = given is None and bool(asked)
     for template in templates(spec):
         yield from brace_findings(template, given or frozenset())
+        if template.source == "publisher" and template.text in asked | (given or frozenset()):
+            message = f"the text {template.text!r} is published as it stands, and not the parameter of that name"
+            hint = f"""For the parameter, write "{{{template.text}}}"."""
+            yield template.finding(0, "bare-parameter", message, hint)
         for use in template.uses():
             if use.is_positional:
                 if all_have_names and template.source != "state":
@@ -261,8 +314,8 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
     for start, end in found.literal:
         inner = text[start + 1 : end - 1]
         if inner not in given:
-            message = f"{_short(text[start:end])} is taken for a placeholder, but no parameter has such a name"
-            yield template.finding(start, "literal-braces", message, _remedy(inner))
+            message = f"{_short(text[start:end])!r} is taken for a placeholder, but no parameter has such a name"
+            yield template.finding(start, "literal-braces", message, _remedy(template, start, end, given))
     for offset in found.lone:
         hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
         yield template.finding(offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
@@ -270,13 +323,22 @@ def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> I
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return repr(line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}")
+    return line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}"
 
 
-def _remedy(inner: str) -> str:
-    doubled = f"{{{inner}}}".replace("{", "{{").replace("}", "}}")
+def _remedy(template: Template, start: int, end: int, given: frozenset[str]) -> str:
+    inner = template.text[start + 1 : end - 1]
+    meant = [
+        use
+        for use in template.uses()
+        if start < use.placeholder.start < end and (use.name in given if given else not use.is_shell)
+    ]
+    kept = {at for use in meant for at in (use.placeholder.start, use.placeholder.end - 1)}
+    characters = enumerate(template.text[start:end], start)
+    doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
     if "\n" in inner or len(inner) > 58:
         doubled = "{{ for { and }} for } that belong to the script itself."
+        doubled += f" Leave {listed(list(dict.fromkeys(use.text for use in meant)))} as it is." if meant else ""
     name = inner.strip()
     if name.isidentifier():
         return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."

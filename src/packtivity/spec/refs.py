@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packtivity.errors import LoadError
 from packtivity.registry import nearest
@@ -54,9 +54,13 @@ class Unresolvable(Exception):
 
 
 class File:
-    """A document as a place: what references in it are relative to."""
+    """A document as a place: what references in it are relative to.
+
+    :cvar remote: whether it is on the network.
+    """
 
     __slots__ = ()
+    remote: ClassVar[bool] = True
 
     def join(self, reference: str) -> Location:
         """Return what a reference without its fragment names, seen from this document."""
@@ -69,6 +73,10 @@ class File:
         """
         name, _, fragment = reference.partition("#")
         return self.join(name), fragment
+
+    def name_of(self, reference: str, base: Location) -> str:  # noqa: ARG002 (of a local file)
+        """Return what to write here for the file that ``reference`` names seen from ``base``; empty if there is none."""
+        return ""
 
 
 def is_reference(value: JSONValue) -> bool:
@@ -110,15 +118,17 @@ class References:
     """All files of one document, and the way from its references to what they stand for.
 
     :param read: gives the text of a place, read; raises ``LoadError`` or ``BadText``.
+    :param base: a place in the toplevel, which people take references to be relative to.
     :ivar links: paths in the whole document → where the values at and below them are written; ``()`` is its root.
     :ivar problems: what could not be resolved; the data has ``None`` there.
     """
 
-    def __init__(self, read: Callable[[Location], Parsed]) -> None:
+    def __init__(self, read: Callable[[Location], Parsed], base: Location) -> None:
         self.files: dict[Location, Parsed] = {}
         self.links: dict[Path, Place] = {}
         self.problems: list[Diagnostic] = []
         self._read = read
+        self._base = base
         self._hopping: dict[int, Place] = {}
         self._inside: dict[int, Place] = {}
         self._room = _EXPANSION
@@ -212,7 +222,10 @@ class References:
             return self._tell(self._diagnostic(place, path, error))
         except LoadError as error:
             code = "reference-not-allowed" if isinstance(error, NotAllowed) else "unresolvable-reference"
-            found = self._diagnostic(place, path, Unresolvable(error.message, error.hint, code=code))
+            hint = error.hint
+            if elsewhere := place.file.name_of(place.value["$ref"], self._base):
+                hint = f"It is relative to the file it stands in, and not to the toplevel: write {elsewhere!r} here."
+            found = self._diagnostic(place, path, Unresolvable(error.message, hint, code=code))
             if not isinstance(error, NotAllowed) and place.file.split(place.value["$ref"])[0].remote:
                 where = f"{error.message} (named at {found.position or place.file.shown})"
                 raise LoadError(where, hint=error.hint) from error

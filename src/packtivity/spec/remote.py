@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from posixpath import dirname, join, normpath
-from typing import ClassVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packtivity.errors import LoadError
@@ -44,7 +43,6 @@ class WebFile(File):
     """A document at an ``http`` or ``https`` address."""
 
     url: str
-    remote: ClassVar[bool] = True
 
     @property
     def shown(self) -> str:
@@ -71,7 +69,6 @@ class GitLabFile(File):
     repository: str
     ref: str
     path: str
-    remote: ClassVar[bool] = True
 
     @property
     def url(self) -> str:

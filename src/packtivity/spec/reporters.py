@@ -40,6 +40,9 @@ def render(diagnostics: Sequence[Diagnostic], format: str = "text", *, color: bo
 _BOLD, _RED, _YELLOW, _BLUE, _GREEN, _RESET = ("\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[0m")
 
 
+_TINTS = {"error": _RED, "warning": _YELLOW, "advice": _BLUE}
+
+
 def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
     """Return diagnostics for a person: place, excerpt with a caret, what was expected, what to do."""
     if not ordered:
@@ -49,7 +52,7 @@ def render_text(ordered: Sequence[Diagnostic], *, color: bool = False) -> str:
 
 
 def _block(diagnostic: Diagnostic) -> str:
-    tint = f"{_BOLD}{_RED if diagnostic.severity == 'error' else _YELLOW}"
+    tint = _BOLD + _TINTS[diagnostic.severity]
     place, label = _visible(where(diagnostic)), f"{diagnostic.severity}[{diagnostic.code}]"
     lines = [f"{_BOLD}{place}{_RESET}: {tint}{label}{_RESET}: {_visible(diagnostic.message)}"]
     if diagnostic.position and diagnostic.excerpt.strip():
@@ -125,6 +128,9 @@ def _as_json(one: Diagnostic) -> dict[str, Any]:
 # --- SARIF -----------------------------------------------------------------------------------------------------
 
 
+_LEVELS = {"advice": "note"}
+
+
 def report_sarif(ordered: Sequence[Diagnostic]) -> str:
     """Return a SARIF 2.1.0 log with one run; the rules are the codes that occur, columns count characters."""
     codes = sorted({one.code for one in ordered})
@@ -139,12 +145,17 @@ def report_sarif(ordered: Sequence[Diagnostic]) -> str:
 def _rule(code: str) -> dict[str, Any]:
     severity, meaning, remedy = CODES[code]
     texts = {"shortDescription": {"text": meaning}, "help": {"text": remedy}}
-    return {"id": code, **texts, "defaultConfiguration": {"level": severity}}
+    return {"id": code, **texts, "defaultConfiguration": {"level": _LEVELS.get(severity, severity)}}
 
 
 def _result(one: Diagnostic, rule: int) -> dict[str, Any]:
     text = ". ".join(filter(None, (one.message, f"Expected: {one.expected}" if one.expected else "", one.hint)))
-    result: dict[str, Any] = {"ruleId": one.code, "ruleIndex": rule, "level": one.severity, "message": {"text": text}}
+    result: dict[str, Any] = {
+        "ruleId": one.code,
+        "ruleIndex": rule,
+        "level": _LEVELS.get(one.severity, one.severity),
+        "message": {"text": text},
+    }
     if one.position:
         result["locations"] = [{"physicalLocation": _physical(one.position, one.excerpt)}]
     return result
@@ -180,7 +191,7 @@ def _command(one: Diagnostic) -> str:
         properties = where | properties
     shown = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
     text = "\n".join(filter(None, (one.message, f"expected: {one.expected}" if one.expected else "", one.hint)))
-    return f"::{one.severity} {shown}::{_escaped(text)}"
+    return f"::{'notice' if one.severity == 'advice' else one.severity} {shown}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article
-from packtivity.spec.parts import jq_programs
+from packtivity.spec.parts import jq_programs, templates
 from packtivity.types import JSONValue, Path
 
 RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
@@ -33,20 +34,16 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
     for name in environment["env"]:
         if not (name.isascii() and name.isidentifier()):
             message, path = f"{name!r} is not a valid name of a variable", ("environment", "env", name)
-            hint, expected = (
-                "Rename it; the task cannot run with it.",
-                "letters, digits and underscores, and no digit first",
-            )
+            expected = "letters, digits and underscores, and no digit first"
+            hint = "Rename it; the task cannot run with it."
             yield Finding("bad-variable-name", message, path, at_key=True, expected=expected, hint=hint)
     for index, resource in enumerate(environment["resources"]):
         yield from _resource_findings(resource, ("environment", "resources", index))
     for index, mount in enumerate(environment["par_mounts"]):
         for key in ("mountpath", "jqscript"):
             if key not in mount:
-                path, hint = (
-                    ("environment", "par_mounts", index),
-                    f"Add {key}; both 'mountpath' and 'jqscript' are needed.",
-                )
+                path = ("environment", "par_mounts", index)
+                hint = f"Add {key}; both 'mountpath' and 'jqscript' are needed."
                 yield Finding("incomplete-mount", f"this entry has no {key!r}", path, expected=key, hint=hint)
 
 
@@ -54,7 +51,9 @@ def _image_findings(image: str, tag: str) -> Iterator[Finding]:
     name, colon, given = image.rpartition(":")
     if "@" in image or not colon or "/" in given:
         return
-    message = f"image {image!r} has a tag already; with imagetag it becomes {f'{image}:{tag}'!r}"
+    message = f"image {image!r} has a tag already, which is taken; other programs would make {f'{image}:{tag}'!r} of it"
+    if tag not in {"latest", given}:
+        message = f"image {image!r} has a tag already, and imagetag says {tag!r}: the task cannot run"
     hint = f'Write\nimage: {name}\nimagetag: "{given}"'
     yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
 
@@ -88,3 +87,36 @@ def jq_findings(spec: dict[str, Any]) -> Iterator[Finding]:
         except ValueError as error:
             why = str(error).strip().partition("\n")[0].removeprefix("jq: error: ")
             yield Finding("bad-jq", f"not a jq program: {why}", path, hint="Try it with jq on the parameter file.")
+
+
+_CHANGES_DIRECTORY = re.compile(
+    r"(?:^|[;&|(]|\b(?:do|then|else)\b)[ \t]*(cd[ \t]+(?:--[ \t]+)?/[^\s;&|)]*)", re.MULTILINE
+)
+_NO_TAG = re.compile(r"(?![./]|[a-z-]+:/)(?!.*\.(?:sif|simg)$)(?:[^/@]+/)*[^/:@]+")
+
+
+def advice_findings(spec: dict[str, Any]) -> Iterator[Finding]:
+    """Yield advice on a valid spec, without defaults."""
+    environment, publisher = spec["environment"] or {}, spec["publisher"]
+    image, kind = environment.get("image"), environment.get("environment_type")
+    if image is not None and "imagetag" not in environment and _NO_TAG.fullmatch(image):
+        message = f"image {image!r} has no tag, so 'latest' is taken, which may be another image at any time"
+        yield Finding("image-without-tag", message, ("environment", "image"), hint="Add imagetag, or @sha256:DIGEST.")
+    for template in templates(spec):
+        moved = _CHANGES_DIRECTORY.search(template.text) if template.source == "process" else None
+        if moved and kind == "docker-encapsulated":
+            message = f"{moved[1]!r} leaves the work directory: files written by relative names stay in the container"
+            hint = "Write results to the paths that parameters give, such as {outputfile}."
+            yield template.finding(moved.start(1), "leaves-workdir", message, hint)
+        at = _pattern_at(template.text) if template.source == "publisher" else -1
+        if at >= 0 and not publisher.get("glob"):
+            message = f"the pattern {template.text!r} is published as it stands, because 'glob' is not true"
+            hint = "Write glob: true to publish the list of files that match."
+            yield template.finding(at, "pattern-as-text", message, hint)
+
+
+def _pattern_at(text: str) -> int:
+    """Return where a text has a wildcard of paths, -1 where it surely has none."""
+    plain = re.sub(r"\{[^{}]*\}", lambda found: " " * len(found[0]), text)
+    wildcard = re.search(r"\*" if "/" not in text else r"[*?\[]", plain)
+    return wildcard.start() if wildcard else -1

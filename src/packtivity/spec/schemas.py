@@ -9,14 +9,14 @@ wrong is explained in :mod:`packtivity.spec.explain`; other people's schemas are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from json import loads
 from os import PathLike
 from os.path import dirname, join
 from typing import Any, NamedTuple, TypeAlias
 
-from packtivity.types import JSON, JSONValue, Path
+from packtivity.types import JSON, Diagnostic, JSONValue, Path
 
 SchemaSource: TypeAlias = str | PathLike[str] | None
 """A directory of schemas, or ``from-github``; ``None`` for the bundled ones."""
@@ -174,6 +174,18 @@ def _violations(value: JSONValue, schema: dict[str, Any], path: Path) -> Iterato
     yield from (Violation(keyword, path, value, schema) for keyword in broken)
     for step, one, its_schema in inner:
         yield from _violations(one, its_schema, (*path, step))
+
+
+@cache
+def _truths() -> frozenset[str]:
+    """Return the keys whose value is true or false, which ``yes`` and ``off`` are good words for."""
+    keyed = (item for kind in KINDS for form in branches(kind) for item in form.properties.items())
+    return frozenset(key for key, schema in keyed if schema.get("type") == "boolean")
+
+
+def doubtful(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return the warnings about how a spec is written, without those of ``glob: yes`` and its like."""
+    return [one for one in problems if one.code != "not-as-written" or not one.path or one.path[-1] not in _truths()]
 
 
 # --- defaults --------------------------------------------------------------------------------------------------

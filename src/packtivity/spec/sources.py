@@ -6,6 +6,8 @@ Places on the network are in :mod:`packtivity.spec.remote`, fetching from them i
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -23,6 +25,9 @@ Location: TypeAlias = "LocalFile | WebFile | GitLabFile"
 LOCAL_LIMIT = 67_108_864
 """Bytes a local document may have."""
 
+STDIN = "-"
+"""Stands for standard input where a spec is expected; references in it are relative to the toplevel."""
+
 _REPOSITORIES = ("github:", "gitlab-cern:")
 
 
@@ -32,10 +37,12 @@ class LocalFile(File):
 
     :ivar path: absolute, with ``..`` taken out; links are not followed.
     :ivar shown: the path as the user would write it.
+    :ivar is_stdin: whether its content is standard input; the path then says what references are relative to.
     """
 
     path: str
     shown: str = field(compare=False)
+    is_stdin: bool = field(default=False, compare=False)
     remote: ClassVar[bool] = False
 
     def join(self, reference: str) -> Location:
@@ -73,6 +80,15 @@ class LocalFile(File):
                         return self._beside(name), reference[cut + 1 :]
         return super().split(reference)
 
+    def name_of(self, reference: str, base: Location) -> str:
+        """Return what to write here for the file that ``reference`` names seen from ``base``; empty if there is none."""
+        if not isinstance(base, LocalFile) or scheme_of(reference) or os.path.isabs(reference):
+            return ""
+        there, fragment = base.split(reference)
+        if not isinstance(there, LocalFile) or not os.path.isfile(there.path):
+            return ""
+        return os.path.relpath(there.path, os.path.dirname(self.path)) + (f"#{fragment}" if fragment else "")
+
 
 def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> tuple[Location, str]:
     """Return the place of a spec and the fragment (``/pointer``) inside it.
@@ -88,9 +104,14 @@ def locate(spec: str, toplevel: str | None, chosen: Settings | None = None) -> t
         if source.count(":") != 1:
             raise LoadError(f"{source}:{spec}: which file?", hint="Write github:USER/REPOSITORY:PATH/TO/SPEC.yml.")
         toplevel = source
+    name, _, fragment = spec.partition("#")
+    if name == STDIN:
+        place = None if toplevel is None or is_remote_source(toplevel) else base(toplevel, chosen)
+        folder = os.path.dirname(place.path) if isinstance(place, LocalFile) else os.getcwd()
+        return LocalFile(os.path.join(folder, STDIN), "<stdin>", is_stdin=True), fragment
     if not spec or spec[0] == "#":
         raise LoadError(f"{spec!r} names no file", hint="Name the spec file, then '#/pointer' for a place inside.")
-    return _base(toplevel or "", chosen).split(spec)
+    return base(toplevel, chosen).split(spec)
 
 
 def is_remote_source(toplevel: str) -> bool:
@@ -100,14 +121,18 @@ def is_remote_source(toplevel: str) -> bool:
     return toplevel.startswith("from-github/") and not os.path.isdir(toplevel)
 
 
-def _base(toplevel: str, chosen: Settings | None) -> Location:
-    """Return a place inside the toplevel, so that names are joined to it as to a neighbour."""
+def base(toplevel: str | None, chosen: Settings | None) -> Location:
+    """Return a place inside the toplevel, so that names are joined to it as to a neighbour.
+
+    :raises LoadError: it does not have one of the known forms.
+    """
+    toplevel = toplevel or ""
     if is_remote_source(toplevel):
         from packtivity.spec.remote import remote_base  # the same door, for what the user names
 
         return remote_base(toplevel, chosen or settings.current())
     if scheme_of(toplevel) == "file":
-        return _base(unquoted(toplevel[len("file://") :]), chosen)
+        return base(unquoted(toplevel[len("file://") :]), chosen)
     if toplevel.startswith("from-cap") and not os.path.isdir(toplevel):
         message = f"{toplevel}: sources of the kind 'from-cap' are no longer served by anybody"
         raise LoadError(message, hint="Fetch the spec by other means and load it from a local directory.")
@@ -119,8 +144,10 @@ def read_local(file: LocalFile) -> bytes:
 
     :raises LoadError: it is not there, cannot be read, is a directory, or is larger than :data:`LOCAL_LIMIT`.
     """
+    if file.is_stdin and sys.stdin is None:
+        raise LoadError("standard input is closed", hint="Name a file.")
     try:
-        with open(file.path, "rb") as stream:
+        with nullcontext(sys.stdin.buffer) if file.is_stdin else open(file.path, "rb") as stream:
             content = stream.read(LOCAL_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(file) from None

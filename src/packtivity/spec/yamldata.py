@@ -34,6 +34,7 @@ class Reader:
         self.text = text
         self._mistakes: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
+        self._odd = 0
 
     def read(self, node: yaml.Node | None) -> JSON:
         """Return the data.
@@ -90,7 +91,9 @@ class Reader:
                 continue
             if key_node.tag != _STRING and isinstance(key_node, yaml.ScalarNode):
                 # Upstream makes a Python dictionary first, and there 1, 1.0 and true are one key.
-                key = first.setdefault(scalar(key_node), key)
+                value = scalar(key_node)
+                self._check_looks(key_node, value, (*path, key))
+                key = first.setdefault(value, key)
             found[key] = self._value(value_node, (*path, key))
         if len(found) < len(entries):
             self._tell_repeated(node, path)
@@ -139,7 +142,21 @@ class Reader:
         elif isinstance(value, float) and value - value != 0:
             message = f"{node.value} is a number that JSON has no way to write"
             self._say(node, "not-json", message, path, f'If text is meant, write "{node.value}".', "warning")
+        else:
+            self._check_looks(node, value, path)
         return value
+
+    def _check_looks(self, node: yaml.ScalarNode, value: JSON, path: Path) -> None:
+        """Warn of a plain value that YAML 1.1 reads otherwise than most people and YAML 1.2."""
+        is_plain = not node.style and "!" not in self.text.content[node.start_mark.index : node.end_mark.index]
+        found = _otherwise(node.value, value) if is_plain else None
+        if found and self._odd < _MOST_ODD:
+            self._odd += 1
+            what, other, meaning = found
+            option = f"{self.text.source}=" if self.text.source.startswith("-p ") else ""
+            text = f"""{option}'"{node.value}"'""" if option else f'"{node.value}", in quotes,'
+            hint = f"Write {text} for the text, or {option}{other} for the {meaning}."
+            self._say(node, "not-as-written", f"{node.value} is {what}", path, hint, "warning")
 
     def _bad_tag(self, node: yaml.Node, path: Path) -> None:
         name = node.tag.removeprefix(_TAG)
@@ -151,6 +168,33 @@ class Reader:
         return self._say(
             node, "unknown-tag", message, path, f"Remove the tag; if {shown} is meant as text, put it in quotes."
         )
+
+
+_EXPONENT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?)(\d+)")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
+_MOST_ODD = 10
+"""How many values of one text that are not read as they look are reported; data that a program wrote may have thousands."""
+
+
+def _otherwise(written: str, value: JSON) -> tuple[str, str, str] | None:
+    """Return what YAML 1.1 makes of a plain value that looks like something else, and what to write for what else."""
+    if isinstance(value, bool):
+        word = str(value).lower()
+        return None if written.lower() == word else (f"{word} in YAML 1.1", word, "truth value")
+    if isinstance(value, str):
+        if found := _EXPONENT.fullmatch(written):
+            mantissa = found[1] if "." in found[1] else f"{found[1]}.0"
+            what = "text in YAML 1.1, where a number has a point and its exponent a sign"
+            return what, f"{mantissa}e{found[2] or '+'}{found[3]}", "number"
+        what = "text in YAML 1.1, where a number that begins with 0 has base 8"
+        return (what, str(int(written)), "number") if re.fullmatch(r"[-+]?0\d+", written) else None
+    if not isinstance(value, int | float) or _THOUSANDS.fullmatch(written):
+        return None
+    if ":" in written:
+        return f"the number {value} in YAML 1.1 (base 60)", str(value), "number"
+    if re.fullmatch(r"[-+]?0[0-7_]+", written):
+        return f"the number {value} in YAML 1.1 (base 8)", str(int(written.replace("_", ""))), "number"
+    return (f"the number {value} in YAML 1.1", str(value), "number") if "_" in written else None
 
 
 def _kind(node: yaml.Node) -> str:

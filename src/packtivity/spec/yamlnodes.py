@@ -8,7 +8,7 @@ messages are the same on every machine. Nodes to values: :mod:`packtivity.spec.y
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import yaml
 
@@ -82,47 +82,37 @@ def too_deep(offset: int, text: Text) -> BadText:
 
 
 def refuse_expansion(root: yaml.Node, text: Text) -> None:
-    """Measure what aliases make of a text before anything is made.
+    """Measure what aliases make of a text before anything is made, without recursion.
 
     :raises BadText: an alias stands inside what it stands for, or the result would be huge.
     """
-    measures: dict[int, tuple[int, int]] = {}
+    children: dict[yaml.Node, list[yaml.Node]] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node not in children:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else []
+            is_mapping = isinstance(node, yaml.MappingNode)
+            children[node] = [child for pair in inner for child in pair] if is_mapping else inner
+            waiting += children[node]
+    try:
+        leaves_first = list(TopologicalSorter(children).static_order())
+    except CycleError as error:
+        at = max(node.start_mark.index for node in error.args[1])
+        hint = "Let the alias name an anchor (&) that ends before it."
+        raise text.error(at, "circular-alias", "this contains an alias (*) to itself", hint) from None
+    depths: dict[yaml.Node, int] = {}
+    sizes: dict[yaml.Node, int] = {}
     limit = _EXPANSION + 10 * len(text.content)
-    for node in _leaves_first(root):
-        at, sizes = node.start_mark.index, [measures.get(id(child)) for child in _children(node)]
-        if None in sizes:
-            hint = "Let the alias name an anchor (&) that ends before it."
-            raise text.error(at, "circular-alias", "this contains an alias (*) to itself", hint)
-        known = [size for size in sizes if size]
-        depth = 1 + max((size[0] for size in known), default=0)
-        size = 16 + sum(size[1] for size in known) + (0 if known else len(node.value))
-        if depth > MAX_DEPTH + 1:
-            raise too_deep(at, text)
-        if size > limit:
+    for node in leaves_first:
+        depths[node] = 1 + max((depths[child] for child in children[node]), default=0)
+        sizes[node] = 16 + (sum(sizes[child] for child in children[node]) or len(node.value))
+        if depths[node] > MAX_DEPTH + 1:
+            raise too_deep(node.start_mark.index, text)
+        if sizes[node] > limit:
             message = f"aliases make more than {limit:,} characters of this text of {len(text.content):,}"
             hint = "Does somebody mean harm (a 'billion laughs' file)? Aliases of aliases multiply."
-            raise text.error(at, "too-large", message, hint)
-        measures[id(node)] = depth, size
-
-
-def _leaves_first(root: yaml.Node) -> Iterator[yaml.Node]:
-    """Yield every node once, what it holds before it (unless it holds itself), without recursion."""
-    seen: set[int] = set()
-    waiting: list[tuple[yaml.Node, bool]] = [(root, False)]
-    while waiting:
-        node, done = waiting.pop()
-        if done:
-            yield node
-        elif id(node) not in seen:
-            seen.add(id(node))
-            waiting.append((node, True))
-            waiting.extend((child, False) for child in _children(node))
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+            raise text.error(node.start_mark.index, "too-large", message, hint)
 
 
 # --- what the parser refuses ------------------------------------------------------------------------------------------
@@ -131,6 +121,7 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 _ANCHOR = re.compile(r"&([\w-]+)")
 _KEY = re.compile(r"( *(?:- +)*)[\w.$-]+")
 _QUOTE = "Put the value in quotes, or write it as a block after '|'."
+_CLOSED = re.compile(r"""(?:^|[:?,\[{-])\s*(?:[&!]\S+\s+)*('[^'\n]*'|"[^"\n]*")\Z""", re.MULTILINE)
 _PATTERN = "If text is meant (a pattern, say), put it in quotes."
 _INDENT = "Look at the indentation of this line and of those above."
 _BLOCK = (
@@ -196,9 +187,27 @@ def _meaning(problem: str, content: str, offset: int) -> tuple[str, str]:
         before = content[content.rfind("\n", 0, offset) + 1 : offset]
         if opened := re.search(r"""(?:^|[:?-])\s+(?:[&!]\S+\s+)*([\[{"'])""", before):
             message = f"the value that begins with {opened[1]} has ended, and something follows it"
-            return message, "Put the whole value in quotes, or write it as a block after '|'."
+            return message, _own_quotes(
+                content, offset
+            ) or "Put the whole value in quotes, or write it as a block after '|'."
         return "this does not go on with what stands above it", _INDENT
-    return f"not YAML: {problem}", _BLOCK if "expected" in problem else ""
+    hint = _own_quotes(content, offset) or _BLOCK if "expected" in problem else ""
+    return f"not YAML: {problem}", hint
+
+
+def _own_quotes(content: str, offset: int) -> str | None:
+    """Explain a quoted text that a quote of its own has ended, such as ``'it's done'``."""
+    closed = _CLOSED.search(content, content.rfind("\n", 0, offset) + 1, offset)
+    mark = closed[1][0] if closed else ""
+    rest = re.compile(rf"(.*?){mark}(?=[ \t\r]*(?:$|#|[,}}\]]))", re.MULTILINE).match(content, offset)
+    if not closed or not rest:
+        return None
+    inner = closed[1][1:] + rest[1]
+    other, escaped = ('"', "''") if mark == "'" else ("'", '\\"')
+    written = f"{other}{inner}{other}"
+    if other in inner or "\\" in inner:
+        written = f"{mark}{inner.replace(mark, escaped)}{mark}"
+    return f"The text has {mark} in it, which ends it: write {written}"
 
 
 def _too_far_in(content: str, offset: int) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ where a document comes from is the business of :mod:`packtivity.spec.sources`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,14 @@ class Parsed(Text):
             self._node = yamlnodes.compose(Text(self.content.replace("\t", " "), self.source))
         return self._node
 
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Return what there is to say about a text that was read as JSON: of numbers that are text in YAML."""
+        from packtivity.spec import yamldata
+
+        reader = yamldata.Reader(self)
+        reader.read(self.node())
+        return reader.problems()
+
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value at ``path``, or its key, begins; ``None`` when it is not written there."""
         entry = self._entry(path)
@@ -63,6 +72,11 @@ class Parsed(Text):
         index = yamldata.source_index(self.content, entry[1], offset) if entry else None
         return self.position(path) if index is None else self.place(index)
 
+    def written(self, path: Path) -> str | None:
+        """Return a scalar as it is written, without quotes; ``None`` for anything else."""
+        entry = self._entry(path)
+        return str(entry[1].value) if entry and not isinstance(entry[1].value, list) else None
+
     def _entry(self, path: Path) -> tuple[yaml.Node | None, yaml.Node] | None:
         from packtivity.spec import yamldata
 
@@ -79,7 +93,10 @@ def parse(content: bytes | str, source: str) -> Parsed:
     text = decode(content, source)
     data = read_json(text.content) if text.content[:1] in {"{", "["} else None
     if data is not None:
-        return Parsed(text.content, source, data)
+        parsed = Parsed(text.content, source, data)
+        if len(text.content) <= _CHECKED and _TEXT_NUMBER.search(text.content):
+            parsed.problems = parsed.warnings()
+        return parsed
     from packtivity.spec import yamldata, yamlnodes  # PyYAML is a third-party library, and JSON does without
 
     node = yamlnodes.compose(text)
@@ -93,6 +110,12 @@ def load_yaml(content: bytes | str, source: str = "<text>") -> JSON:
     :raises BadText: (a :class:`~packtivity.errors.ParameterError`) it is not YAML, or not JSON data.
     """
     return parse(content, source).data
+
+
+_TEXT_NUMBER = re.compile(r"[\[,:\s]-?\d+(?:\.\d+[eE]\d|[eE])")
+"""A number of JSON that is text in YAML 1.1, such as ``1e-05``; or something like it inside a string."""
+_CHECKED = 1_000_000
+"""Characters of a JSON text that is looked through for such numbers; YAML nodes of more take seconds."""
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------
