@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.inputs import load_spec
+from packtivity.cli.inputs import command_line, load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
 from packtivity.errors import UsageError
 from packtivity.printable import printable
@@ -36,9 +36,8 @@ def write_example(options: ExampleOptions) -> None:
     :raises CannotWrite: it cannot be written.
     """
     output = options.output
-    words = ["packtivity-run", *(["-t", options.toplevel] if options.toplevel else []), options.spec]
-    words = [without_secrets(word) for word in words]
-    text = as_example(summarise(load_spec(options)), shlex.join([*words, output or "parameters.yml"]))
+    use = f"{command_line(options, 'packtivity-run')} {shlex.quote(output or 'parameters.yml')}"
+    text = as_example(summarise(load_spec(options)), use)
     if output is None:
         say(text)
         return

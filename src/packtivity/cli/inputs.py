@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors, settings, statecontexts
@@ -28,16 +30,17 @@ from packtivity.statecontexts.posixfs_context import LocalFSState
 from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from packtivity.cli.declarations import LockOptions
     from packtivity.cli.options import ContainerOptions, SpecOptions, TaskOptions
     from packtivity.types import Diagnostic, State
 
 
-def load_spec(options: SpecOptions) -> dict[str, Any]:
+def load_spec(options: SpecOptions, warn: Callable[[Diagnostic], None] | None = None) -> dict[str, Any]:
     """Return the spec, defaults filled.
 
+    :param warn: called with each warning about how it is written.
     :raises LoadError: it cannot be fetched.
     :raises InvalidSpec: it is not valid.
     """
@@ -48,7 +51,37 @@ def load_spec(options: SpecOptions) -> dict[str, Any]:
         validate=options.validate,
         offline=options.offline or None,
         trusted_sources=options.trust_source,
+        warn=warn,
     )
+
+
+def command_line(options: SpecOptions, *words: str) -> str:
+    """Return a line to type that says of the same spec something else; passwords are left out."""
+    from packtivity.spec.remote import without_secrets  # imports urllib
+
+    line = [*words, *(["-t", options.toplevel] if options.toplevel else []), options.spec]
+    return shlex.join(without_secrets(word) for word in line)
+
+
+def how_to_give(names: Iterable[str], options: SpecOptions) -> str:
+    """Return how to give parameters to a command, those that are the names of directories among them."""
+    given = {name: f"'\"{{{name}}}\"'" if re.fullmatch(r"workdir|readdir\d+", name) else "VALUE" for name in names}
+    line = " ".join(f"-p {shlex.quote(name)}={value}" for name, value in given.items())
+    return f"Pass {line}, or fill in the file that `{command_line(options, 'packtivity', 'example')}` prints."
+
+
+@contextmanager
+def telling_what_is_missing(task: Task, options: SpecOptions) -> Iterator[None]:
+    """Add to the error for a missing parameter how to give all that are missing to a command."""
+    try:
+        yield
+    except errors.MissingParameter as error:
+        from packtivity.spec.parts import needs  # for what is wrong
+
+        missing = [name for name in needs(task.spec) if name not in task.parameters]
+        if missing:
+            error.hint = f"{error.hint}\n  {how_to_give(missing, options)}".lstrip()
+        raise
 
 
 _CHOICES = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
@@ -122,9 +155,10 @@ def load_task(options: TaskOptions) -> Task:
 
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
-    spec, parameters = load_spec(options), Parameters(options.parfiles, options.parameter)
+    problems: list[Diagnostic] = []
+    spec, parameters = load_spec(options, problems.append), Parameters(options.parfiles, options.parameter)
     task = Task(spec, parameters.data, load_state(options))
-    warn_of_doubts(task, parameters.problems, strict=is_strict(options.strict))
+    warn_of_doubts(task, (*problems, *parameters.problems), strict=is_strict(options.strict))
     return task
 
 
@@ -219,12 +253,13 @@ def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
-    """Return True when every parameter has a value and is plainly used, as a placeholder or in an output map.
+    """Return True when every parameter has a plain value and is plainly used, as a placeholder or in an output map.
 
     Then none is superfluous or misspelt, and the rules need not be imported.
     """
-    if any(value is None or (type(value) is dict and None in value.values()) for value in parameters.values()):
-        return False
+    for value in parameters.values():
+        if value is None or any(isinstance(one, dict) for one in (value if isinstance(value, list) else [value])):
+            return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)

@@ -42,9 +42,9 @@ class Parameters:
             except BadText as error:
                 raise _with_hint(error, _quoted_line(error.diagnostics[0].excerpt)) from None
             if text.data is None:
-                message = f"parameter file {name} is empty"
-                where = Position(name, 1, 1)
-                self._doubt("empty-parameter-file", message, hint="Write lines NAME: VALUE.", position=where)
+                message, hint = f"parameter file {name} is empty", "Write lines NAME: VALUE."
+                place = Position(name, 1, 1)
+                self.problems += (Diagnostic("warning", "empty-parameter-file", message, position=place, hint=hint),)
             if not isinstance(text.data, (dict, type(None))):
                 kind = "a list" if isinstance(text.data, list) else "a single value"
                 raise ParameterError(
@@ -53,13 +53,6 @@ class Parameters:
                 )
             for key, value in (text.data or {}).items():
                 self.data[key], self._origin[key] = value, (text, (key,))
-                if _is_link(value):
-                    self._doubt(
-                        "workflow-link",
-                        f"the value of {key!r} is a link to a step of a workflow, which only a workflow engine follows",
-                        hint="Write the value itself, such as the path that the step publishes.",
-                        position=text.position((key,)),
-                    )
         for assignment in given:
             key, value = _split(assignment)
             try:
@@ -72,11 +65,6 @@ class Parameters:
         self._texts.append(parse(text, source))
         self.problems += self._texts[-1].problems
         return self._texts[-1]
-
-    def _doubt(self, code: str, message: str, *, hint: str, position: Position | None = None) -> None:
-        excerpt = self.excerpt(position) if position else ""
-        warning = Diagnostic("warning", code, message, position=position, excerpt=excerpt, hint=hint)
-        self.problems = (*self.problems, warning)
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value (or its key) stands."""
@@ -139,15 +127,6 @@ def _quoted(value: str) -> str:
         return text if parse(text, "").data == value else ""
     except BadText:
         return ""
-
-
-def _is_link(value: object) -> bool:
-    """Return whether a value is how a workflow of yadage names the output of a step, or a list of such."""
-    if isinstance(value, list):
-        return bool(value) and all(map(_is_link, value))
-    if not isinstance(value, dict) or "output" not in value or len(value) < 2:
-        return False
-    return value.keys() <= {"step", "steps", "stages", "output", "flatten", "unwrap"}
 
 
 def _read(name: str) -> str:

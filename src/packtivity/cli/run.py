@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from packtivity import datamodel, errors
 from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
-from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging, warn_of_container_options
+from packtivity.cli.inputs import (
+    Target,
+    Task,
+    container_choices,
+    load_task,
+    start_logging,
+    telling_what_is_missing,
+    warn_of_container_options,
+)
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
 from packtivity.logfiles import log_path
@@ -64,14 +72,15 @@ def run(options: RunOptions) -> None:
     if target.synchronous and submitted:
         warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
         submitted = None
-    if preview:
-        from packtivity.cli.dry_run import show_plan  # with what names container tools
+    with telling_what_is_missing(task, options):
+        if preview:
+            from packtivity.cli.dry_run import show_plan  # with what names container tools
 
-        show_plan(task, target, options)
-        return
-    start.allow_interrupts()
-    with start.like_interrupts():
-        _run(task, target, options, result, submitted)
+            show_plan(task, target, options)
+            return
+        start.allow_interrupts()
+        with start.like_interrupts():
+            _run(task, target, options, result, submitted)
 
 
 def _show_warning(diagnostic: Diagnostic) -> None:
