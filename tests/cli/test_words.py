@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from packtivity.cli.inputs import command_line
+from packtivity.cli.options import SpecOptions
+
 CONTAINER = """\
 process: {process_type: string-interpolated-cmd, cmd: 'true'}
 environment: {environment_type: docker-encapsulated, image: busybox, imagetag: '1.36'}
@@ -256,3 +259,93 @@ def test_a_value_that_the_shell_takes_for_its_own_is_the_likely_cause(commands: 
 def test_a_failure_of_another_kind_has_no_such_cause(quick: Any) -> None:
     quick.spec("'echo {name}; exit 3'")
     assert "The value of" not in quick("packtivity-run", "spec.yml", *OUT, "-p", "name=a&b").stderr
+
+
+# --- parameters that are missing -------------------------------------------------------------------------------
+
+NEEDS_THREE = "'echo {name} {events} ${{HOME}} > {outputfile}'"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (("-p", "name=x"), ("events", "outputfile")),
+        (("-p", "nam=x", "-p", "events=1", *OUT), ("name",)),
+        (("-p", "other=x"), ("name", "events", "outputfile")),
+        (("par.yml",), ("name", "events", "outputfile")),
+    ],
+)
+def test_parameters_that_are_missing_are_one_error_of_validation(quick: Any, given: Any, missing: Any) -> None:
+    quick.spec(NEEDS_THREE)
+    quick.write("par.yml", "")
+    done = quick("packtivity-validate", "spec.yml", *given)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("error[") == 1
+    assert (
+        f"error[missing-parameter]: the spec needs parameters that are not given: {', '.join(missing)}\n" in done.stderr
+    )
+    assert "the file that `packtivity example spec.yml` prints" in done.stderr
+    for name in missing:
+        assert f" -p {name}=VALUE" in done.stderr
+    assert "unknown-placeholder" not in done.stderr
+    assert ("Did you mean 'name'?" in done.stderr) == ("nam=x" in given)
+
+
+def test_the_example_that_is_named_fills_what_is_missing(quick: Any) -> None:
+    quick.write("a spec.yml", (quick.directory / quick.spec(NEEDS_THREE)).read_text())
+    told = quick("packtivity-validate", "-t", ".", "a spec.yml", "-p", "name=x").stderr
+    line = shlex.split(told.partition("`")[2].partition("`")[0])
+    assert line == ["packtivity", "example", "-t", ".", "a spec.yml"]
+    text = quick(*line).stdout
+    quick.write("par.yml", text.replace("name:", "name: x").replace("events:", "events: 1"))
+    assert quick("packtivity-validate", "--strict", "a spec.yml", "par.yml").returncode == 0
+
+
+def test_a_spec_alone_lacks_nothing_and_a_misspelt_placeholder_keeps_its_place(quick: Any) -> None:
+    quick.spec("'echo {inputfil} {inputfile} > {outputfile}'")
+    assert quick("packtivity-validate", "spec.yml").returncode == 0
+    done = quick("packtivity-validate", "spec.yml", "-p", "inputfile=x", *OUT)
+    assert done.returncode == 4
+    assert "Did you mean 'inputfile'?" in done.stderr
+    assert "not given: inputfil\n" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "sarif", "github"])
+def test_programs_find_the_error_at_the_place_that_needs_it(quick: Any, form: str) -> None:
+    quick.spec(NEEDS_THREE)
+    done = quick("packtivity-validate", "--format", form, "spec.yml", "-p", "name=x")
+    assert done.returncode == 4
+    assert "missing-parameter" in done.stdout
+    assert "spec.yml" in done.stdout
+
+
+def test_a_password_is_in_no_line_to_type() -> None:
+    options = SpecOptions(toplevel="https://user:secret@host/specs", spec="a b.yml")
+    line = shlex.split(command_line(options, "packtivity", "example"))
+    assert line[:3] == ["packtivity", "example", "-t"]
+    assert line[-1] == "a b.yml"
+    assert "secret" not in line[3]
+
+
+@pytest.mark.parametrize(
+    "program", [("packtivity-run",), ("packtivity-run", "--dry-run"), ("packtivity-run", "-b", "multiproc:1")]
+)
+def test_the_run_names_all_that_is_missing_with_what_to_type(commands: Any, program: tuple[str, ...]) -> None:
+    commands.spec("'echo {name} {workdir} > {outputfile}'")
+    done = commands(*program, "spec.yml", "-p", "other=1")
+    assert done.returncode == 4
+    assert """Pass -p name=VALUE -p workdir='"{workdir}"' -p outputfile=VALUE, or fill in""" in done.stderr
+
+
+def test_a_workflow_engine_is_not_told_of_options() -> None:
+    from packtivity import LocalFSState, errors, run
+
+    spec = {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": "echo {x} {y}"},
+        "environment": {"environment_type": "localproc-env"},
+        "publisher": {"publisher_type": "constant-pub", "publish": {}},
+    }
+    with pytest.raises(errors.MissingParameter) as caught:
+        run(spec, {"x": 1}, state=LocalFSState([], []))
+    assert "Give the step the parameter 'y'." in str(caught.value)
+    assert "-p" not in str(caught.value)
