@@ -338,8 +338,7 @@ def forget_cancel(path: str | None) -> None:
 
 def old_record_of(proxy: TaskProxy) -> str | None:
     """Return where the record of a task is that is not known to be the asker's own; None where nobody knows."""
-    paths = [proxy.record, *(found.get("record") for found in _left_of(proxy))]
-    path = next((each for each in paths if each), None)
+    path = proxy.record or next((found["record"] for found in _left_of(proxy) if found.get("record")), None)
     return path if is_record_path(path, proxy.task_id) else None
 
 
