@@ -176,7 +176,7 @@ def _read_state(name: str) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise errors.StateError(f"{where}: not a mapping", hint=hint)
-    if found.get("state_type", "localfs") != "localfs":
+    if found.get("state_type", "localfs") != "localfs" or ("state_type" in found and settings.current().state_provider):
         return found
     if not {"readwrite", "readonly", "state_type"} & found.keys():
         raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
@@ -227,7 +227,7 @@ def warn_of_doubts(task: Task, problems: Sequence[Diagnostic] = (), *, strict: b
         from packtivity.spec.lint import lint_parameters  # a tenth of a short run
 
         diagnostics += lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
-    if strict and diagnostics:
+    if strict and any(diagnostic.severity != "advice" for diagnostic in diagnostics):
         raise DoubtfulTask(as_errors(diagnostics))
     diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.code not in _TOLD_BY_THE_RUN]
     if diagnostics:
