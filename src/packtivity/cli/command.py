@@ -75,14 +75,18 @@ class _Program(click.Command):
     """The outermost call of a command."""
 
     def __init__(self, name: str, help: str, **attributes: Any) -> None:
-        width = {"max_content_width": 100}
-        super().__init__(name, help=cleandoc(help), context_settings=width, **attributes)
+        super().__init__(name, help=cleandoc(help), **attributes)
         if name.startswith("packtivity"):  # others are commands of ``packtivity`` only
             text = "Print the version and exit."
             click.version_option(VERSION, message="packtivity %(version)s", help=text)(self)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Parse."""
+        """Parse; click would import much to ask the terminal for its width, and use no more than 80 columns."""
+        try:
+            width = min(os.get_terminal_size(1).columns or 80, 100)
+        except OSError:
+            width = 80
+        extra.setdefault("terminal_width", width)
         with _our_codes():
             return super().make_context(*args, **extra)
 
