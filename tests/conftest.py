@@ -16,6 +16,7 @@ import needs
 import pytest
 import slurms
 from arena import MARK, Arena
+from forks import Forks
 from needs import missing
 from webs import Web, serve
 
@@ -271,6 +272,14 @@ def converse(oracle: str) -> Iterator[Callable[[str], Conversation]]:
     yield start
     for conversation in started:
         conversation.end()
+
+
+@pytest.fixture(scope="session")
+def original_programs(oracle: str) -> Iterator[Forks]:
+    """Programs of packtivity 0.17.1."""
+    forks = Forks(oracle, "packtivity.backendutils", "packtivity.syncbackends", "click")  # its cli knows where it began
+    yield forks
+    forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import jsonpointer
@@ -64,7 +65,10 @@ MODELLED = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
     max_leaves=8,
 )
-COMMON = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOAK = "PACKTIVITY_SOAK_SECONDS" in os.environ
+COMMON = settings(
+    deadline=None, max_examples=400 if SOAK else 40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def text(value: Any) -> str:

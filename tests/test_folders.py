@@ -9,6 +9,7 @@ import os
 import pwd
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -303,3 +304,64 @@ def test_a_directory_below_nothing_cannot_be_made(monkeypatch):
     monkeypatch.setattr(os, "mkdir", lambda path, mode: (_ for _ in ()).throw(FileNotFoundError(2, "gone", path)))
     with pytest.raises(FileNotFoundError):
         folders.make_private("gone")
+
+
+# --- no home ---
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch):
+    """A user without HOME and without an entry in passwd, as containers and batch systems have them."""
+
+    def nobody(_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "PACKTIVITY_STATE_DIR", "PACKTIVITY_CACHE_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    return temporary / f"packtivity-{os.getuid()}"
+
+
+@pytest.mark.parametrize("home", [None, "", "~", "here"])
+def test_a_user_without_a_home_has_a_private_directory_and_none_called_tilde(homeless, monkeypatch, home):
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert folders.state("tasks") == f"{homeless}/.local/state/packtivity/tasks"
+    assert folders.cached(None) == f"{homeless}/.cache/packtivity"
+    assert homeless.stat().st_mode & 0o777 == 0o700
+    assert os.listdir() == ["temporary"]
+
+
+@ROOT
+def test_a_directory_that_another_user_has_put_there_first_is_refused(homeless):
+    homeless.parent.chmod(0o1777)
+    homeless.mkdir()
+    os.chown(homeless, NOBODY, NOBODY)
+    with pytest.raises(errors.UnsafeDirectory, match="was put there by another user"):
+        folders.state("tasks")
+
+
+IN_NO_LIST = """
+import os, sys
+from packtivity import folders
+os.setgroups([])
+os.setgid(54321)
+os.setuid(54321)
+print(folders.state("tasks"))
+"""
+
+
+@ROOT
+def test_a_user_who_is_in_no_list_has_a_directory_by_number(tmp_path):
+    tmp_path.chmod(0o777)
+    for above in takewhile(lambda folder: folder.name.startswith(("popen-", "pytest-")), tmp_path.parents):
+        above.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-c", IN_NO_LIST]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{tmp_path}/packtivity-54321/.local/state/packtivity/tasks\n", done.stderr
+    assert os.listdir(tmp_path) == ["packtivity-54321"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from specs import command_spec, constant
 from waiting import until
 
-from packtivity import errors, lease, record
+from packtivity import claims, errors, lease, record, runners
 from packtivity.backends import task_files
 from packtivity.backends.task_files import Entry, TaskFiles
 from packtivity.handlers.config import ExecutionConfig
@@ -193,6 +194,19 @@ def other(tmp_path):
     return made
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_link_that_was_there_before_is_refused_and_the_hint_says_why(state, other, monkeypatch, recorded):
+    monkeypatch.setenv("PACKTIVITY_RECORD", str(recorded))
+    shutil.rmtree(state.metadir, ignore_errors=True)
+    os.symlink(other, state.metadir)
+    error = run(state, "true")
+    assert f"{state.metadir} is a link to another place" in error.message
+    assert error.hint == (
+        "A task may have put that there, so nothing is written through it: remove it, or take another directory."
+    )
+    assert list(other.iterdir()) == []
+
+
 @pytest.mark.parametrize("ends", ["exit 0", "exit 1"])
 def test_a_link_in_place_of_the_directory_is_not_written_through(state, other, ends):
     error = run(state, f"mv _packtivity old; ln -s {other} _packtivity; {ends}")
@@ -274,7 +288,7 @@ def test_who_asks_follows_no_link_out_of_the_directory(state, other, link):
         os.symlink(other / "task.one.outcome.json", path_of(state, "one"))
     assert record.read_outcome(path_of(state, "one")) is None
     assert task_files.ending_of(path_of(state, "one"), "one") is None
-    assert lease.of_task(path_of(state, "one"), "one") is None
+    assert claims.of_task(path_of(state, "one"), "one") is None
 
 
 @pytest.mark.parametrize("link", ["file", "directory"])
@@ -375,7 +389,7 @@ def keeper(tmp_path):
 def dead_runner():
     gone = subprocess.Popen(["true"])
     gone.wait()
-    return {**lease.runner(), "pid": gone.pid, "began": "1"}
+    return {**runners.runner(), "pid": gone.pid, "began": "1"}
 
 
 def forged_state(path):
@@ -383,9 +397,9 @@ def forged_state(path):
 
 
 def ends_nobody(path, process):
-    lease.end_orphans(str(path))
-    lease.end_holders(str(path))
-    assert lease.end_orphans_in(str(Path(path).parent)) == [str(path)] or Path(path).is_symlink()
+    claims.end_orphans(str(path))
+    claims.end_holders(str(path))
+    assert claims.end_orphans_in(str(Path(path).parent)) == [str(path)] or Path(path).is_symlink()
     deadline = time.monotonic() + 1.5
     with pytest.raises((errors.TaskCancelled, errors.StateError)):
         lease.take(str(path), cancelled=lambda: time.monotonic() > deadline)
@@ -416,8 +430,8 @@ def test_a_link_in_place_of_the_directory_ends_nobody(keeper, tmp_path):
     forged_state(real / "task.key.state.json")
     (tmp_path / "_packtivity").symlink_to(real)
     path = tmp_path / "_packtivity" / "task.key.state.json"
-    lease.end_orphans(str(path))
-    assert lease.end_orphans_in(str(path.parent)) == []
+    claims.end_orphans(str(path))
+    assert claims.end_orphans_in(str(path.parent)) == []
     assert process.poll() is None
 
 
@@ -439,8 +453,8 @@ def test_somebody_else_s_process_that_has_the_lock_is_not_ended_by_root(tmp_path
     subprocess.run([sys.executable, "-c", HANDED_ON, path, "65534"], check=True)
     try:
         (pid,) = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and has_open(p, path)]
-        assert lease.is_held(str(path))
-        assert lease.end_holders(str(path)) == 0
+        assert claims.is_held(str(path))
+        assert claims.end_holders(str(path)) == 0
         os.kill(pid, 0)
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -460,10 +474,10 @@ def test_a_process_that_began_before_the_runner_is_not_taken_for_its_heir(tmp_pa
     (pid,) = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and has_open(p, path)]
     try:
         path.write_text(json.dumps({"id": "one", "runner": {**dead_runner(), "began": "9" * 15}}))
-        assert lease.end_holders(str(path)) == 0
+        assert claims.end_holders(str(path)) == 0
         os.kill(pid, 0)
         forged_state(path)
-        assert lease.end_holders(str(path)) == 1
+        assert claims.end_holders(str(path)) == 1
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -475,7 +489,7 @@ def test_what_is_left_of_a_task_is_ended_also_when_it_has_moved_its_state_file(t
     subprocess.run([sys.executable, "-c", HANDED_ON, path, str(os.getuid())], check=True)
     forged_state(path)
     os.rename(path, tmp_path / "aside")
-    assert lease.end_holders(str(tmp_path / "aside")) == 1
+    assert claims.end_holders(str(tmp_path / "aside")) == 1
 
 
 # --- where the system has less -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from packtivity import interpolate as interpolating
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.interpolate import (
     MAX_WIDTH,
@@ -285,3 +286,59 @@ def test_the_largest_width_is_allowed() -> None:
 def test_a_number_too_long_to_print_is_an_error_of_ours() -> None:
     with pytest.raises(TemplateError):
         interpolate("{n}", (), {"n": 10**5000})
+
+
+# --- work and memory -------------------------------------------------------------------------------------------
+
+
+class Counting(str):
+    """A text that counts how often it is written."""
+
+    __slots__ = ()
+
+    written = 0
+
+    def __format__(self, spec: str) -> str:
+        Counting.written += 1
+        return super().__format__(spec)
+
+
+def test_a_text_that_would_take_up_the_memory_is_refused_when_the_limit_is_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PACKTIVITY_TEXT_LIMIT", "1000000")
+    monkeypatch.setattr(Counting, "written", 0)
+    with pytest.raises(TemplateError, match="longer than 1000000 characters") as caught:
+        interpolate("{a:>9999}" * 150_000, (), {"a": Counting("x")})
+    assert caught.value.offset == 100 * len("{a:>9999}")
+    assert Counting.written == 101
+    assert "PACKTIVITY_TEXT_LIMIT" in caught.value.hint
+
+
+def test_a_text_of_usual_size_asks_for_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKTIVITY_TEXT_LIMIT", "1")
+    assert len(interpolate("{a}" * 1000, (), {"a": "x" * 100})) == 100_000
+
+
+@pytest.mark.parametrize("piece", ["{a}", "{a:{b}}", "{{", "x", "{a!r:>5} y {a[k]}"])
+def test_a_long_text_is_read_once(monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
+    read = []
+
+    def counted(text: str) -> object:
+        read.append(len(text))
+        return parse(text)
+
+    parse = interpolating.formatter_parser
+    monkeypatch.setattr(interpolating, "formatter_parser", counted)
+    text = piece * 3000
+    placeholders(text)
+    assert sum(read) <= 2 * len(text)
+    read.clear()
+    interpolate(text, (), {"a": {"k": 1}, "b": ""})
+    assert sum(read) <= 2 * len(text)
+
+
+def test_placeholders_in_one_another_are_read_to_a_depth_and_no_further() -> None:
+    with pytest.raises(TemplateError, match="nested too deeply") as caught:
+        placeholders("{a:" * 5000 + "}" * 5000)
+    assert caught.value.offset == 6 * len("{a:")

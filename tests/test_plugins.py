@@ -4,13 +4,17 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+import types
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from packtivity import errors, plugins
 from packtivity.plugins import enable_plugins
+from packtivity.registry import Registry
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "plugin"
 
@@ -57,6 +61,59 @@ def test_a_module_that_ends_the_program_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(errors.ConfigurationError, match="'plug_that_exits' cannot be imported: SystemExit: 3"):
         enable_plugins(["plug_that_exits"])
+
+
+# --- entry points ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entry_point(tmp_path, monkeypatch):
+    """Return a registry, and what makes a package whose entry point of its group is ``plug_in:function`` of some source."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(source):
+        (tmp_path / "plug_in.py").write_text(source)
+        about = tmp_path / "plug_in-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 1\n")
+        (about / "entry_points.txt").write_text("[packtivity.test]\nmine = plug_in:function\n")
+        return Registry("thing", "packtivity.test")
+
+    yield make
+    sys.modules.pop("plug_in", None)
+
+
+def test_a_broken_plug_in_says_what_is_wrong_at_each_look_up(entry_point):
+    registry = entry_point("import no_such_module")
+    for _ in range(2):
+        with pytest.raises(errors.ConfigurationError, match="'plug_in' cannot be imported: .*no_such_module"):
+            registry.find("mine")
+    for _ in range(2):
+        with pytest.raises(errors.ConfigurationError, match="unknown thing 'other'"):
+            registry.find("other")
+
+
+GATED = """
+from plug_in_gates import begun, gate
+begun.set()
+assert gate.wait(60)
+def function(): return "mine"
+"""
+
+
+def test_two_threads_that_look_a_plug_in_up_for_the_first_time_both_find_it(entry_point, monkeypatch):
+    registry, begun, gate = entry_point(GATED), threading.Event(), threading.Event()
+    gates = types.ModuleType("plug_in_gates")
+    gates.begun, gates.gate = begun, gate
+    monkeypatch.setitem(sys.modules, "plug_in_gates", gates)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(registry.find, "mine")
+        assert begun.wait(60)  # it is being imported
+        second = pool.submit(registry.find, "mine")
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        gate.set()
+        assert [found.result()() for found in (first, second)] == ["mine", "mine"]
 
 
 # --- the example package ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from packtivity.errors import PacktivityError
 
 SOAK = int(os.environ.get("PACKTIVITY_SOAK_SECONDS", "0"))
-EXAMPLES = SOAK * 30 or 300
+EXAMPLES = SOAK * 30 or 120
 
 result = runpy.run_path(str(Path(__file__).parent / "oracles" / "rendering.py"))["result"]
 

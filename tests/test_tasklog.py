@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from room import Room, only_root
 
-from packtivity import errors, logfiles, tasklog
+from packtivity import errors, tasklog
 from packtivity.handlers.config import ExecutionConfig
 
 PREFIX = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \| {name} \| {level} \| "
@@ -47,6 +48,9 @@ def read(state, name="one", topic="step") -> str:
         return file.read()
 
 
+BEGINNING = r"starting file logging for topic: {} \(times are UTC[+-]\d\d:\d\d\)"
+"""What a log begins with; the times in it have no zone, as those of 0.17.1."""
+
 # --- topics ----------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +59,7 @@ def test_a_step_log_has_the_name_and_the_lines_that_are_relied_on(config, state)
         assert log.name == "pack.packtivity_syncbackend.step"
         log.debug("value %s", 1)
     lines = read(state, "packtivity_syncbackend").splitlines()
-    assert re.fullmatch(prefix(log.name, "INFO") + "starting file logging for topic: step", lines[0])
+    assert re.fullmatch(prefix(log.name, "INFO") + BEGINNING.format("step"), lines[0])
     assert re.fullmatch(prefix(log.name, "DEBUG") + "value 1", lines[1])
 
 
@@ -137,7 +141,8 @@ def test_handlers_of_somebody_elses_get_the_lines_and_stay(config, state):
             log.info("hello")
     with topic(config, state, "run", name="theirs") as log:
         log.info("not this topic")
-    assert seen == ["starting file logging for topic: step", "hello"] * 2
+    assert seen[1::2] == ["hello"] * 2
+    assert all(re.fullmatch(BEGINNING.format("step"), line) for line in seen[::2])
     assert logger.handlers == [handler]
     logger.removeHandler(handler)
 
@@ -254,7 +259,7 @@ def test_a_custom_handler_that_fails_is_named(error, state, monkeypatch):
 
 @given(name=st.one_of(st.text(max_size=300), st.integers(), st.none()))
 def test_no_name_leaves_the_directory_of_logs_or_breaks_a_line(name):
-    path = logfiles.log_path({"name": name}, SimpleNamespace(metadir="/m"), "run")
+    path = tasklog.log_path({"name": name}, SimpleNamespace(metadir="/m"), "run")
     assert path.startswith("/m/")
     assert "/" not in path[3:]
     assert path.isprintable()
@@ -263,7 +268,7 @@ def test_no_name_leaves_the_directory_of_logs_or_breaks_a_line(name):
 
 
 def test_ordinary_names_stay_as_they_are():
-    assert [logfiles.safe_name({"name": n}) for n in ("a-b_c", "step [0]: x.y", "größe")] == [
+    assert [tasklog.safe_name({"name": n}) for n in ("a-b_c", "step [0]: x.y", "größe")] == [
         "a-b_c",
         "step [0]: x.y",
         "größe",
@@ -272,7 +277,7 @@ def test_ordinary_names_stay_as_they_are():
 
 @pytest.mark.parametrize("metadata", [None, {}, {"name": ""}])
 def test_without_a_name_there_is_a_default(metadata):
-    assert logfiles.get_topic_loggername(metadata, "run") == "pack.packtivity.run"
+    assert tasklog.get_topic_loggername(metadata, "run") == "pack.packtivity.run"
 
 
 def test_a_name_with_slashes_writes_inside(config, state):
@@ -289,7 +294,11 @@ def written(state, *chunks: bytes) -> list[str]:
         for chunk in chunks:
             log.write(chunk)
     with open(f"{state.metadir}/one.run.log", "rb") as file:
-        return file.read().decode("latin-1").split("\n")
+        first, *lines = file.read().decode("latin-1").split("\n")
+    if not (first or lines):
+        return [first]
+    assert re.fullmatch(prefix("pack.one.run", "INFO") + BEGINNING.format("run"), first)
+    return lines
 
 
 @given(chunks=st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"|", b"")) | st.just(b"\n"), max_size=12))
@@ -304,6 +313,26 @@ def test_each_line_of_output_has_one_prefix_however_it_arrives(tmp_path_factory,
         assert re.fullmatch(prefix("pack.one.run", "INFO") + re.escape(text), line, re.DOTALL)
 
 
+@pytest.mark.parametrize(("zone", "offset"), [("UTC", "+00:00"), ("XXX-5:45", "+05:45"), ("XXX+3", "-03:00")])
+@pytest.mark.parametrize("what", ["run", "step"])
+def test_a_log_says_once_which_zone_its_times_are_in(what, zone, offset, config, state, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for _ in range(2):
+            with tasklog.run_log(ExecutionConfig(), {"name": "one"}, state) as log:
+                log.write(b"said\n")
+        with topic(config, state):
+            pass
+        lines = read(state, topic=what).splitlines()
+        assert lines[0].endswith(f"topic: {what} (times are UTC{offset})")
+
+        assert [line.rpartition(" | ")[2] for line in lines[1:]] == (["said"] * 2 if what == "run" else [])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_run_without_output_has_an_empty_log(state):
     assert written(state) == [""]
 
@@ -314,7 +343,7 @@ def test_a_remark_stands_on_a_line_of_its_own(state):
         log.note("remark")
         log.write(b"other half\n")
     texts = [line.rpartition(" | ")[2] for line in read(state, topic="run").splitlines()]
-    assert texts == ["half", "remark", "other half"]
+    assert texts[1:] == ["half", "remark", "other half"]
     assert "WARNING | remark" in read(state, topic="run")
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from forks import Forks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "explanation" / "compatibility.md"
@@ -418,28 +421,30 @@ CASES = [
 ]
 
 
-def answer(interpreter: str, program: str, place: Path) -> Any:
+def answer(forks: Forks, program: str, place: Path) -> Any:
     """Run a program in a folder of its own and return what it showed first, or the name of the error it ended with."""
     place.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PACKTIVITY_")}
-    done = subprocess.run(
-        [interpreter, "-W", "ignore", "-c", PREAMBLE + textwrap.dedent(program)],
-        cwd=place,
-        env={**kept, "PACKTIVITY_LOGGING_STREAM_LEVEL": "CRITICAL"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    env = {**kept, "PACKTIVITY_LOGGING_STREAM_LEVEL": "CRITICAL"}
+    done = forks.run(["-c"], place, env, code=PREAMBLE + textwrap.dedent(program))
     shown = re.search(r"^SHOWN(.*)$", done.stdout, re.MULTILINE)
     assert shown, f"it showed nothing:\n{done.stdout}{done.stderr}"
     return json.loads(shown[1])
 
 
+@pytest.fixture(scope="module")
+def our_programs() -> Iterator[Forks]:
+    forks = Forks(sys.executable, "packtivity")
+    yield forks
+    forks.close()
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace("`", ""))
-def test_what_was_wrong_is_right_here(case: Wrong, oracle: str, tmp_path: Path) -> None:
-    assert answer(oracle, case.program, tmp_path / "upstream") == case.upstream
-    assert answer(sys.executable, case.program, tmp_path / "here") == case.here
+def test_what_was_wrong_is_right_here(
+    case: Wrong, original_programs: Forks, our_programs: Forks, tmp_path: Path
+) -> None:
+    assert answer(original_programs, case.program, tmp_path / "upstream") == case.upstream
+    assert answer(our_programs, case.program, tmp_path / "here") == case.here
 
 
 ELSEWHERE = {

@@ -11,7 +11,7 @@ from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingPara
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
-from packtivity.spec.parts import kind_of
+from packtivity.spec.parts import kind_of, wildcard_at
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def check_outputs(
             "missing-output",
             f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
             path,
-            hint="Does the command write it under that name, into that directory?",
+            hint=_remedy(publisher, path),
         )
         for path, declared in declared_paths(publisher, result, state)
         if not exists(declared)
@@ -82,6 +82,14 @@ def check_outputs(
         raise MissingOutput(
             "\n".join(each.message for each in missing.values()), hint=next(iter(missing.values())).hint
         )
+
+
+def _remedy(publisher: Part, path: Path) -> str:
+    key = kind_of(publisher).templates
+    text = dict(iter_leaves(publisher[key])).get(path) if key and not publisher.get("glob") else None
+    if isinstance(text, str) and wildcard_at(text) >= 0:
+        return "It is a pattern, published as it stands: write glob: true to publish the list of files that match."
+    return "Does the command write it under that name, into that directory?"
 
 
 _NOT_THERE = (126, 127)

@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import requests
 import urllib3
@@ -191,25 +191,19 @@ def _guarded(pool: type[HTTPConnectionPool], scheme: str, guard: Guard) -> Any:
     return type("Pool", (pool,), {"ConnectionCls": connection})
 
 
-class Session:
+class Session(requests.Session):
     """Asks servers, one request at a time; redirects are answers like others.
 
     :param guard: which addresses may be connected to.
     """
 
     def __init__(self, guard: Guard) -> None:
+        super().__init__()
         self._guard = guard
-        self._session = requests.Session()
         for scheme in _PORTS:
-            self._session.mount(f"{scheme}://", _Adapter(guard))
+            self.mount(f"{scheme}://", _Adapter(guard))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
-
-    def get(
+    def ask(
         self,
         url: str,
         headers: dict[str, str],
@@ -223,17 +217,13 @@ class Session:
         :raises OSError, ValueError: as ``requests`` does.
         """
         # Without an ``auth`` of ours requests would take the one in the address, or in ~/.netrc.
-        request = requests.Request("GET", url, headers=headers, auth=login or _nobody)
-        prepared = self._session.prepare_request(request)
+        request = requests.Request("GET", url, headers=headers, auth=login or (lambda prepared: prepared))
+        prepared = self.prepare_request(request)
         address = prepared.url or ""
-        environment = self._session.merge_environment_settings(address, {}, True, None, None)
+        environment = self.merge_environment_settings(address, {}, True, None, None)
         if select_proxy(address, environment["proxies"]):
             self._guard.check_for_proxy(origin(address))
-        return self._session.send(prepared, timeout=timeout, allow_redirects=False, **environment)
-
-
-def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+        return self.send(prepared, timeout=timeout, allow_redirects=False, **environment)
 
 
 def netrc_login(server: Origin) -> tuple[str, str] | None:

@@ -178,9 +178,14 @@ class Stays(FileExistsError):
 
 def unwritable(path: str, error: OSError) -> StateError:
     """Return the error to raise when a file cannot be written."""
-    return StateError(
-        f"{path} cannot be written: {error.strerror}", hint="Is the disk full, or the directory read-only?"
-    )
+    return StateError(f"{path} cannot be written: {error.strerror}", hint=remedy(error))
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do about a file that cannot be opened or written."""
+    if isinstance(error, (NotADirectoryError, NotAFile)):
+        return "A task may have put that there, so nothing is written through it: remove it, or take another directory."
+    return "Is the disk full, or the directory read-only?"
 
 
 @contextmanager

@@ -41,19 +41,12 @@ def _matches(pattern: str, *, inner: bool) -> Iterator[str]:
     directory, name = os.path.split(pattern)
     bases = _matches(directory, inner=True) if has_magic(directory) else iter((directory,))
     for base in bases:
-        yield from _below(base, name, inner=inner)
-
-
-def _below(base: str, name: str, *, inner: bool) -> Iterator[str]:
-    """Resolve one path element against one directory."""
-    if name == "":
-        return iter((os.path.join(base, ""),) if os.path.isdir(base) else ())
-    if not has_magic(name):
-        path = os.path.join(base, name)
-        return iter((path,) if os.path.lexists(path) else ())
-    if name == "**":
-        return _everything(base, inner=inner)
-    return _listed(base, name, inner=inner)
+        if name == "**":
+            yield from _everything(base, inner=inner)
+        elif has_magic(name):
+            yield from _listed(base, name, inner=inner)
+        elif os.path.lexists(path := os.path.join(base, name)):  # with a last "/": only a directory
+            yield path
 
 
 def _listed(base: str, name: str, *, inner: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ from _string import formatter_field_name_split, formatter_parser  # type: ignore
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from packtivity import settings
 from packtivity.errors import MissingParameter, ParameterError
 from packtivity.registry import nearest
 
@@ -21,6 +22,9 @@ ESCAPE_HINT = "Write {{ and }} for braces that are meant as they are."
 
 _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {None: lambda value: value, "s": str, "r": repr, "a": ascii}
 _LEVELS = 2  # a placeholder inside a format spec may not hold another one (str.format)
+_SHORT = 100_000  # characters for which no limit is looked up
+_MOST = 300  # braces that are in no placeholder
+_DEEPEST = 6  # how far in that is looked for placeholders all the same, to say something of them
 _INTERNALS = frozenset(
     {"module", "frame", "code", "traceback", "generator", "coroutine", "async_generator", "mappingproxy"}
 )
@@ -68,6 +72,10 @@ class _UnknownName(KeyError):
     """No value has this name; other ``KeyError`` come from ``{x[key]}``."""
 
 
+class _TooLong(ValueError):
+    """The text would be longer than the setting allows."""
+
+
 class _Refused(ValueError):
     """A value does not take its format spec; both are the arguments."""
 
@@ -113,12 +121,16 @@ def interpolate(template: str, args: Sequence[Any] = (), names: Mapping[str, Any
     if "{" not in template and "}" not in template:
         return template
     values, pieces = _Values(args, names or {}), []
+    length = 0
     for literal, part in _parts(template):
         pieces.append(literal)
         if part is None:
             continue
         try:
             pieces.append(_formatted(part.field, part.spec, part.conversion, values, _LEVELS))
+            length += len(pieces[-1])
+            if length > _SHORT and length > settings.current().text_limit:
+                raise _TooLong
         except (LookupError, AttributeError, ValueError, TypeError, ArithmeticError) as error:
             raise _explained(error, part, template, values) from None
     return "".join(pieces)
@@ -187,6 +199,10 @@ def _explained(error: Exception, part: _Part, template: str, values: _Values) ->
         return MissingPosition(f"{shown}: no value has that position", hint=ESCAPE_HINT, **where)
     if isinstance(error, AttributeError):
         return MissingAttribute(f"{shown}: {error}", **where)
+    if isinstance(error, _TooLong):
+        limit = settings.current().text_limit
+        what = f"the text would be longer than {limit} characters by here"
+        return TemplateError(f"{shown}: {what}", hint="Pass a file, or set PACKTIVITY_TEXT_LIMIT.", **where)
     if isinstance(error, _Refused):
         what, hint = _refused(*error.args)
         return TemplateError(f"{shown}: {what}", hint=hint, **where)
@@ -220,21 +236,58 @@ def placeholders(template: str) -> list[Placeholder]:
 
     :raises TemplateError: ``str.format`` could not read the template; ``offset`` says where.
     """
-    if "{" not in template and "}" not in template:
-        return []
     try:
-        return list(_scan(template, 0))
+        return [one for _, part in _parts(template) if part for one in _within(part)]
     except TemplateError as error:
         error.template = template  # rather than the format spec it was found in
         raise
 
 
-def _scan(template: str, base: int) -> Iterator[Placeholder]:
-    for _literal, part in _parts(template, base):
-        if part is not None:
-            yield Placeholder(_first_name(template, part.field, part.start), part.field, part.start, part.end)
-            if "{" in part.spec:
-                yield from _scan(part.spec, part.end - 1 - len(part.spec))
+def readable_placeholders(text: str) -> tuple[list[Placeholder], list[int]]:
+    """Return the placeholders of a text as if its other braces were other characters, and where those stand.
+
+    A text is read about once, however many braces it has, and no further than to the three-hundredth brace of that kind.
+    """
+    found: list[Placeholder] = []
+    others: list[int] = []
+    start: int | None = 0
+    while start is not None and len(others) < _MOST:
+        other = _read_on(text, start, found)
+        if other is not None:
+            others.append(other)
+        start = None if other is None else other + 1
+    return found, others
+
+
+def _read_on(text: str, start: int, found: list[Placeholder]) -> int | None:
+    """Add the placeholders from a place on, and return where a brace is not part of one; None if there is no such brace."""
+    try:
+        for _, part in _parts(text[start:], start):
+            try:
+                found += list(_within(part)) if part else ()
+            except TemplateError:
+                return part.start if part else None
+    except TemplateError as error:
+        return error.offset
+    return None
+
+
+def _within(part: _Part, depth: int = 1) -> Iterator[Placeholder]:
+    """Give a placeholder and those inside its format spec."""
+    where: dict[str, Any] = {"template": part.spec, "offset": part.start, "field": part.field, "hint": ESCAPE_HINT}
+    if depth > _DEEPEST:
+        raise TemplateError("placeholders are nested too deeply", **where)
+    try:
+        first, rest = formatter_field_name_split(part.field)
+        for _ in rest:
+            pass
+    except ValueError as error:
+        raise TemplateError(f"placeholder {{{part.field}}}: {error}", **where) from None
+    yield Placeholder(str(first), part.field, part.start, part.end)
+    if "{" in part.spec:
+        for _, inner in _parts(part.spec, part.end - 1 - len(part.spec)):
+            if inner:
+                yield from _within(inner, depth + 1)
 
 
 class _Part(NamedTuple):
@@ -272,17 +325,6 @@ def _parts(template: str, base: int = 0) -> Iterator[tuple[str, _Part | None]]:
         position += 1 + len(field) + (2 if conversion else 0)
         position += len(spec) + (2 if template[position] == ":" else 1)
         yield literal, _Part(field, spec, conversion, base + start, base + position)
-
-
-def _first_name(template: str, field: str, offset: int) -> str:
-    try:
-        first, rest = formatter_field_name_split(field)
-        for _ in rest:
-            pass
-    except ValueError as error:
-        message = f"placeholder {{{field}}}: {error}"
-        raise TemplateError(message, template=template, offset=offset, field=field, hint=ESCAPE_HINT) from None
-    return str(first)
 
 
 def _lone_brace(template: str, position: int, base: int, error: ValueError) -> TemplateError:

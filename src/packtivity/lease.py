@@ -16,60 +16,17 @@ import errno
 import fcntl
 import json
 import os
-import select
 from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from packtivity import files, heartbeat
-from packtivity.claims import (
-    SUFFIX,
-    content,
-    content_of,
-    end_holders,
-    end_orphans,
-    end_orphans_in,
-    is_held,
-    is_held_by,
-    is_orphan,
-    of_task,
-    read,
-    said,
-)
+from packtivity import claims, files, runners
 from packtivity.errors import TaskCancelled
-from packtivity.files import (
-    is_named,
-    open_file,
-    open_folder,
-    parsed,
-    try_lock,
-    unwritable,
-    write_at,
-)
-from packtivity.holders import MARK
-from packtivity.runners import is_alive, runner
+from packtivity.files import is_named, open_file, open_folder, try_lock, unwritable, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from packtivity.types import JSON
-
-__all__ = [
-    "SUFFIX",
-    "Lease",
-    "attempt",
-    "end_holders",
-    "end_orphans",
-    "end_orphans_in",
-    "is_alive",
-    "is_held",
-    "is_held_by",
-    "of_task",
-    "read",
-    "runner",
-    "said",
-    "take",
-]
 
 _POLL = (0.01, 0.5)
 """Seconds between looks at a lock that somebody has: at first, and at most."""
@@ -78,38 +35,32 @@ _POLL = (0.01, 0.5)
 class Lease:
     """A state file that is locked by us.
 
-    :ivar descriptor: what the lock hangs on, for reading only where locks can be had so.
-    :ivar held: what every process of the task has to inherit.
-    :ivar left: what the file said when it was found, None unless a runner died with it.
-    :ivar token: where there are no locks, what the file says as long as it is ours; see :mod:`packtivity.heartbeat`.
+    :ivar descriptor: what the lock hangs on, and every process of the task has to inherit; for reading only where locks can
+        be had so.
+    :ivar left: what the file said when it was found, nothing unless a runner died with it.
+    :ivar token: where there are no locks, what the file says as long as it is ours; see :mod:`packtivity.claims`.
     """
 
-    def __init__(self, path: str, folder: int, descriptor: int, writer: int, token: str | None) -> None:
-        self.path, self.token = path, token
-        self.descriptor = descriptor
+    def __init__(
+        self, path: str, folder: int, descriptor: int, writer: int, token: str | None, left: dict[str, Any]
+    ) -> None:
+        self.path, self.descriptor, self.token, self.left = path, descriptor, token, left
         self._folder, self._writer = folder, writer
         self._parent = os.lstat(os.path.dirname(os.path.dirname(path)) or ".")
         self._gone = False
         self._name = os.path.basename(path)
-        self._size = os.fstat(writer).st_size
-        self.left = parsed(content(writer, self._size))
-        self._all_gone, self._somebody = os.pipe()
-
-    @property
-    def held(self) -> tuple[int, ...]:
-        """Return the descriptors that every process of the task has to inherit."""
-        return (self.descriptor, self._somebody)
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Say how the task is.
 
         :raises StateError: it cannot be written.
         """
-        said = {**state, "runner": runner(), **({"token": self.token} if self.token else {})}
+        said = {**state, "runner": runners.runner(), **({"token": self.token} if self.token else {})}
         try:
             if not self.is_ours():
                 raise FileExistsError(errno.EEXIST, "another runner has taken the task over")
-            self._fill(json.dumps(said).encode())
+            content = json.dumps(said).encode()
+            os.ftruncate(self._writer, os.pwrite(self._writer, content, 0))
         except OSError as error:
             raise unwritable(self.path, error) from error
 
@@ -118,7 +69,7 @@ class Lease:
         if self.token is None:
             return True
         with suppress(OSError):
-            return heartbeat.token_in(content_of(self.path)) in (self.token, None)
+            return claims.said_at(self.path).get("token") in (self.token, None)
         return True
 
     def beat(self) -> bool:
@@ -126,12 +77,12 @@ class Lease:
 
         :raises OSError: that cannot be said, because the file is not there, for example.
         """
-        found = heartbeat.token_in(content_of(self.path))
+        found = claims.said_at(self.path).get("token")
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "the claim says nothing", self.path)
         if found == self.token:
             os.utime(self.path, follow_symlinks=False)  # by name, because the lease may be given back meanwhile
-        return found == self.token
+        return bool(found == self.token)
 
     def become(
         self,
@@ -140,18 +91,15 @@ class Lease:
         also: str | None = None,
         *,
         sync: bool,
-        renew: bool = True,
         stays: Callable[[], bool] | None = None,
     ) -> bool:
         """Put another file in the place of the state file, which is there as a whole or not at all; the lock is kept.
 
-        It is a new file, which no process but this one has ever had open. Only after a short task (neither ``sync`` nor
-        ``renew``) it may be the state file itself, if nobody else can have a way to it: that costs a fraction.
+        It is a new file, which no process but this one has ever had open.
 
         :param path: in the directory of the state file.
         :param also: a name of its own that it gets first.
         :param sync: force it to disk before it gets a name; see :func:`packtivity.files.write_whole`.
-        :param renew: make a new file in any case.
         :param stays: asked whether what has the first of the names is to keep it; nothing is written then.
         :returns: whether it was written.
         :raises StateError: it cannot be written, or it could not be found by its path.
@@ -159,9 +107,7 @@ class Lease:
         names = tuple(os.path.basename(name) for name in (also, path) if name)
         try:
             self._keep_place()
-            new = renew or sync or self.token or (stays is not None and stays()) or not self._is_ours_alone()
-            if new or not self._renamed(content, names):
-                write_at(self._folder, names, content, sync=sync, stays=stays)
+            write_at(self._folder, names, content, sync=sync, stays=stays)
         except files.Stays:
             return False
         except OSError as error:
@@ -185,66 +131,20 @@ class Lease:
         os.close(self._folder)
         self._folder = folder
 
-    def _is_ours_alone(self) -> bool:
-        """Return whether the file has its name and no other one, and nobody else has a descriptor of it.
-
-        Who has inherited one has our pipe open, too. One who has closed that on purpose can only read, and who may
-        open the file anew could do that to any other one that we make.
-        """
-        if self._gone or self.descriptor == self._writer:
-            return False
-        if self._somebody >= 0:
-            os.close(self._somebody)
-            self._somebody = -1
-        poller = select.poll()
-        poller.register(self._all_gone, 0)
-        return bool(poller.poll(0)) and self._is_named(self._name)
-
-    def _is_named(self, *names: str) -> bool:
-        """Return whether these are all the names of the file."""
-        own = os.fstat(self._writer)
-        try:
-            found = [os.stat(name, dir_fd=self._folder, follow_symlinks=False) for name in names]
-        except FileNotFoundError:
-            return False
-        return own.st_nlink == len(names) and all(os.path.samestat(own, each) for each in found)
-
-    def _renamed(self, content: bytes, names: tuple[str, ...]) -> bool:
-        """Make the state file itself into the other file; false when somebody has come in between."""
-        self._fill(content)
-        first, *others = names
-        with suppress(FileNotFoundError):
-            os.unlink(first, dir_fd=self._folder)
-        with suppress(FileNotFoundError):
-            os.rename(self._name, first, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        with suppress(OSError):  # no hard links here, for example
-            for name in others:
-                files.give_name(self._writer, name, self._folder)
-        self._gone = self._is_named(*names)
-        return self._gone
-
-    def _fill(self, content: bytes) -> None:
-        view, at = memoryview(content), 0
-        while at < len(content):
-            at += os.pwrite(self._writer, view[at:], at)
-        if len(content) < self._size:
-            os.ftruncate(self._writer, len(content))
-        self._size = len(content)
-
     def _take_away(self) -> None:
         """Take the file away, or what the task has put in its place; not another one that somebody runs the task by."""
         if self._gone or not self.is_ours():
             return
         self._gone = True
         with suppress(OSError):
-            if is_named(self._writer, self._name, self._folder) or not is_held(self.path):
+            if is_named(self._writer, self._name, self._folder) or not claims.is_held(self.path):
                 os.unlink(self._name, dir_fd=self._folder)
 
     def leave(self) -> None:
         """Free the lock and let the file stay, for the next runner to find."""
-        for descriptor in {self.descriptor, self._writer, self._folder, self._all_gone, self._somebody} - {-1}:
+        for descriptor in {self.descriptor, self._writer, self._folder} - {-1}:
             os.close(descriptor)
-        self.descriptor = self._writer = self._folder = self._all_gone = self._somebody = -1
+        self.descriptor = self._writer = self._folder = -1
 
     def give_back(self) -> None:
         """Take the file away and free the lock, even if a process that the task has left behind inherited it."""
@@ -256,33 +156,21 @@ class Lease:
         self.leave()
 
 
-def take(path: str, *, cancelled: Callable[[], bool] = bool, waiting: Callable[[JSON], None] | None = None) -> Lease:
+def take(path: str, *, cancelled: Callable[[], bool] = bool) -> Lease:
     """Return the lease on a state file, waiting while another runner has it.
 
     :param cancelled: asked while waiting.
-    :param waiting: called once, with what the file says, when there is somebody to wait for.
     :raises TaskCancelled: it was cancelled.
     :raises StateError: the file cannot be made.
     """
-    lease = attempt(path)
-    if lease is not None:
-        return lease
-    pause, idle, seen = _POLL[0], Event(), 0
-    while True:
-        state = read(path)
-        if waiting is not None:
-            waiting(state)
-            waiting = None
-        seen = seen + 1 if is_orphan(state) else 0
-        if seen >= 4:  # who has just got the lock has not said so yet
-            end_holders(path)
+    pause, idle = _POLL[0], Event()
+    while (lease := attempt(path)) is None:
+        claims.end_orphans(path)
         if cancelled():
             raise TaskCancelled("the task was cancelled while it waited for another run of it to end")
         idle.wait(pause)
-        lease = attempt(path)
-        if lease is not None:
-            return lease
         pause = min(pause * 1.5, _POLL[1])
+    return lease
 
 
 def attempt(path: str) -> Lease | None:
@@ -296,25 +184,21 @@ def attempt(path: str) -> Lease | None:
         opened.append(open_folder(os.path.dirname(path)))
         writer, is_new = _open(name, opened[0])
         opened.append(writer)
-        descriptor, left, token = _locked(writer, opened), None, None
-        if descriptor is None:
-            left, token = said(writer), heartbeat.new_token()
-            descriptor = _claimed(path, writer, token, opened, is_new=is_new)
+        is_ours, left, token = _lock(writer, opened), claims.said(writer), None
+        if is_ours is None:
+            token = os.urandom(8).hex()
+            is_ours = is_new or _taken_over(path, writer, token)
         # else the one who had it took the file away in between
-        if descriptor >= 0 and is_named(writer, name, opened[0]):
-            lease = Lease(path, opened[0], descriptor, writer, token)
-            lease.left = left or lease.left
+        if is_ours and is_named(writer, name, opened[0]):
+            lease = Lease(path, opened[0], opened[-1], writer, token, left)
+            opened.clear()
             return lease
     except OSError as error:
-        _close(opened)
         raise unwritable(path, error) from error
-    _close(opened)
+    finally:
+        for each in opened:
+            os.close(each)
     return None
-
-
-def _close(opened: list[int]) -> None:
-    for descriptor in opened:
-        os.close(descriptor)
 
 
 def _open(name: str, folder: int) -> tuple[int, bool]:
@@ -328,40 +212,24 @@ def _open(name: str, folder: int) -> tuple[int, bool]:
     raise FileNotFoundError(errno.ENOENT, "other programs keep creating and deleting it")
 
 
-def _locked(writer: int, opened: list[int]) -> int | None:
-    """Lock a file by a descriptor for reading, which goes to the list; -1 when somebody else has it, None without locks.
+def _lock(writer: int, opened: list[int]) -> bool | None:
+    """Lock a file; false when somebody else has it, None where there are no locks.
 
-    NFS gives locks only to who may write.
+    :param opened: gets the descriptor for reading that the lock hangs on, where locks can be had so.
     """
     with suppress(OSError):
-        reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
-        opened.append(reader)
+        opened.append(os.open(f"/proc/self/fd/{writer}", runners.MARK | os.O_CLOEXEC))
         with suppress(OSError):
-            return _reading(try_lock(reader, fcntl.LOCK_EX), reader)
-        os.close(opened.pop())
-    return _reading(try_lock(writer, fcntl.LOCK_EX), writer)
-
-
-def _reading(is_ours: bool | None, descriptor: int) -> int | None:
-    return None if is_ours is None else descriptor if is_ours else -1
-
-
-def _claimed(path: str, writer: int, token: str, opened: list[int], *, is_new: bool) -> int:
-    """Have a claim where there are no locks, and return what tasks inherit; -1 when somebody else has it."""
-    while len(opened) > 2:
-        os.close(opened.pop())
-    if not is_new and not _taken_over(path, writer, token):
-        return -1
-    with suppress(OSError):
-        opened.append(os.open(f"/proc/self/fd/{writer}", MARK | os.O_CLOEXEC))
-    return opened[-1]
+            return try_lock(opened[-1], fcntl.LOCK_EX)
+        os.close(opened.pop())  # NFS gives locks only to who may write
+    return try_lock(writer, fcntl.LOCK_EX)
 
 
 def _taken_over(path: str, writer: int, token: str) -> bool:
     """Take over the claim of a runner that does not live any more, where there are no locks; takes seconds."""
-    if not heartbeat.is_stale(path, writer):
+    if not claims.is_stale(path, writer):
         return False
-    claim = json.dumps({**said(writer), "runner": runner(), "token": token}).encode()
+    claim = json.dumps({**claims.said(writer), "runner": runners.runner(), "token": token}).encode()
     os.ftruncate(writer, os.pwrite(writer, claim, 0))
-    Event().wait(heartbeat.SETTLE)
-    return heartbeat.token_in(content_of(path)) == token
+    Event().wait(claims.SETTLE)
+    return claims.said_at(path).get("token") == token

@@ -29,6 +29,7 @@ class RunNotes:
     :ivar usage: figures of a container, over those of its tool; None when nobody has measured any.
     :ivar out_of_memory: whether it was killed because memory ran out.
     :ivar missing: published paths that do not exist.
+    :ivar warnings: code and message of each.
     """
 
     held: tuple[int, ...] = ()
@@ -41,6 +42,7 @@ class RunNotes:
     usage: Mapping[str, JSON] | None = field(default_factory=dict)
     out_of_memory: bool | None = None
     missing: Sequence[str] = ()
+    warnings: list[str] = field(default_factory=list)
 
 
 _open: ContextVar[RunNotes | None] = ContextVar("notes", default=None)

@@ -11,26 +11,28 @@ Its form is published as a JSON Schema: :func:`schema`.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, record_fields, seal, settings
+from packtivity import folders, lease, record_fields, seal, settings
+from packtivity.datamodel import as_given
 from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
 from packtivity.files import is_file, parsed, read_json, read_whole, write_whole
-from packtivity.heartbeat import Heartbeat
-from packtivity.logfiles import safe_name
 from packtivity.notes import RunNotes, close_notes, open_notes
-from packtivity.runtimes.claim_lost import ClaimLost
+from packtivity.runners import is_of_this_boot
+from packtivity.runtimes.cancellation import Heartbeat
+from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Token
 
     from packtivity.handlers.config import ExecutionConfig
-    from packtivity.lease import Lease
-    from packtivity.types import JSON
+    from packtivity.types import JSON, Diagnostic, Metadata, ParametersLike, Spec, State
 
 VERSION = 1
 ATTEMPTS = 3
@@ -76,17 +78,13 @@ def cancel_path(path: str) -> str:
     return path.removesuffix(".outcome.json") + ".cancel"
 
 
-def home(state: Any, task_id: str | None) -> str | None:
-    """Return the directory for a task's record: a task with an id but no work directory has one of this user's."""
-    metadir: str | None = state.metadir if state else None
-    if metadir is not None or task_id is None:
-        return metadir
-    return folders.state("tasks", make=False)
+def home(state: State | None, task_id: str | None, *, make: bool = False) -> str | None:
+    """Return the directory for a task's record: a task with an id but no work directory has one of this user's.
 
-
-def _make_home(state: Any) -> None:
-    if not state or state.metadir is None:
-        folders.state("tasks")
+    :param make: make that one.
+    """
+    metadir = state.metadir if state else None
+    return metadir if metadir is not None or task_id is None else folders.state("tasks", make=make)
 
 
 def read_outcome(path: str) -> JSON:
@@ -100,16 +98,13 @@ def read_outcome(path: str) -> JSON:
 def read_sealed(path: str, key: str | None) -> tuple[Any, bool]:
     """Return a record, and whether it was sealed with a key; see :func:`read_outcome` and :mod:`packtivity.seal`."""
     try:
-        os.lstat(path)  # it is mostly not there, and to find that out takes a third of what it takes to open it safely
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None, False
-    except OSError:
-        pass  # which is said below
-    content = read_whole(path)
-    found = None if content is None else parsed(content)
+        content = read_whole(path)
+    except ValueError:  # a name that no file can have
+        content = None
+    found: Any = None if content is None else parsed(content)
     if content is None or not is_outcome(found):
         return None, False
-    return found, key is not None and seal.is_sealed(content, key)
+    return record_fields.decoded(found), key is not None and seal.is_sealed(content, key)
 
 
 def is_over(path: str | None, key: str | None) -> bool:
@@ -149,10 +144,8 @@ def is_outcome(found: Any) -> bool:
     )
 
 
-def task_key(spec: Any, parameters: JSON, state: Any) -> str:
+def task_key(spec: Spec, parameters: JSON, state: State | None) -> str:
     """Return what is the same for the same task and differs for any other: 16 hexadecimal digits."""
-    import json
-
     text = json.dumps([spec, parameters, state.json() if state else None], default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -160,7 +153,9 @@ def task_key(spec: Any, parameters: JSON, state: Any) -> str:
 # --- writing it ------------------------------------------------------------------------------------------------
 
 
-def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_config: Any) -> RecordWriter | None:
+def open_record(
+    spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None, exec_config: ExecutionConfig
+) -> RecordWriter | None:
     """Take the right to run a task and return the writer that its record is kept in; None when it has none.
 
     :raises TaskCancelled: it was cancelled before it began, perhaps while another run of it had to be waited for.
@@ -170,13 +165,10 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
     task_id = exec_config.config.get("task_id")
     if exec_config.dry_run() or not settings.current().record:
         return None
-    metadir = home(state, task_id)
+    metadir = home(state, task_id, make=True)
     if metadir is None:
         return None
-    _make_home(state)
-    from packtivity import lease
-
-    data = parameters.json() if hasattr(parameters, "json") else parameters
+    data = as_given(parameters)
     key = task_key(spec, data, state)
     cancel, began = exec_config.cancel, time.monotonic()
     taken = lease.take(
@@ -185,7 +177,12 @@ def open_record(spec: Any, parameters: Any, state: Any, metadata: Any, exec_conf
     )
     with ExitStack() as undone:
         undone.callback(taken.give_back)
-        _await_end(taken.left)
+        # The container of a runner that died may run on for a moment after its lock is free.
+        folder = taken.left.get("folder")
+        if isinstance(folder, str) and is_of_this_boot(taken.left):
+            from packtivity.runtimes.cleanup import await_end
+
+            await_end(folder)
         book = RecordWriter(taken, metadir, metadata, key, data, state, exec_config)
         undone.callback(book.close)
         book.check_still_wanted()
@@ -201,23 +198,18 @@ class TaskOver(Exception):
     """A task that was to be run has a record already, as of the moment from which nobody else could run it."""
 
 
-def _await_end(left: JSON) -> None:
-    """Wait for the container of a runner that died: it may run on for a moment after its lock is free."""
-    folder = left.get("folder") if isinstance(left, dict) else None
-    if not isinstance(folder, str):
-        return
-    from packtivity.runners import is_of_this_boot
-    from packtivity.runtimes.cleanup import await_end
-
-    if is_of_this_boot(left):
-        await_end(folder)
-
-
 class RecordWriter:
     """Keeps the notes on a running task and writes its record; to be closed in any case."""
 
     def __init__(
-        self, taken: Lease, metadir: str, metadata: Any, key: str, parameters: JSON, state: Any, exec_config: Any
+        self,
+        taken: lease.Lease,
+        metadir: str,
+        metadata: Metadata | None,
+        key: str,
+        parameters: JSON,
+        state: State | None,
+        exec_config: ExecutionConfig,
     ) -> None:
         self._lease = taken
         self._cancel = exec_config.cancel
@@ -230,11 +222,11 @@ class RecordWriter:
         self._also = record_path(metadir, metadata, self._given) if self._given else None
         self._parameters = parameters
         self._folders = list(state.readwrite) if state else []
-        self._began = time.time()
+        self._began = self._opened = time.time()
+        self._clock = time.monotonic()
         self._ended: float | None = None
-        self._contained = False
         self._heartbeat: Heartbeat | None = None
-        left = taken.left if isinstance(taken.left, dict) and taken.left.get("id") == task_id else {}
+        left = taken.left if taken.left.get("id") == task_id else {}
         attempts, starts = (each if isinstance(each, int) else 0 for each in map(left.get, ("attempts", "starts")))
         self.attempts, self._starts = attempts + 1, max(attempts, starts) + 1
         self._about: dict[str, Any] = {"version": VERSION, "id": task_id, "key": key, "name": safe_name(metadata)}
@@ -247,7 +239,7 @@ class RecordWriter:
             raise
 
     def _open_notes(self) -> None:
-        self._notes = RunNotes(self._lease.held, self._running)
+        self._notes = RunNotes((self._lease.descriptor,), self._running)
         self._token = open_notes(self._notes)
 
     def _running(self, **more: JSON) -> None:
@@ -270,21 +262,24 @@ class RecordWriter:
         if is_over(self._also, self._seal):
             raise TaskOver
         told = self._also is not None and is_file(cancel_path(self._also))
-        if told or (self._cancel is not None and self._cancel.cancelled and not self._cancel.abandoned):
+        if told or (self._cancel is not None and self._cancel.why() == "cancelled"):
             raise TaskCancelled("the task was cancelled before it began")
 
     def begin(self, exec_config: ExecutionConfig) -> ExecutionConfig:
-        """Return the configuration to run the task with: where there are no locks, it ends when its claim is lost.
+        """Return the configuration to run the task with: its warnings are noted, and without locks, it ends with its claim.
 
         :raises WorkerLost: it has been started often enough.
         """
         if self._given:
             self._check_attempts()
-        if self._lease.token is None:
-            return exec_config
-        self._heartbeat = Heartbeat(self._lease.beat)
-        self._cancel = ClaimLost(self._heartbeat, exec_config.cancel)
-        return exec_config.replace(cancel=self._cancel)
+        if self._lease.token is not None:
+            self._heartbeat = self._cancel = Heartbeat(self._lease.beat, exec_config.cancel)
+        return exec_config.replace(cancel=self._cancel, warn=partial(self._note_warning, exec_config.warn))
+
+    def _note_warning(self, warn: Callable[[Diagnostic], None] | None, warning: Diagnostic) -> None:
+        self._notes.warnings.append(f"{warning.code}: {warning.message}")
+        if warn is not None:
+            warn(warning)
 
     def _check_attempts(self) -> None:
         """Refuse a task that its runners have died with, or were told to stop in, too often."""
@@ -300,7 +295,6 @@ class RecordWriter:
     def again(self) -> None:
         """Count another attempt."""
         self.attempts += 1
-        self._contained = self._was_container()
         if self._token is not None:
             close_notes(self._token)
         self._open_notes()
@@ -312,7 +306,7 @@ class RecordWriter:
         :raises StateError: it cannot be written, and then the task has not succeeded.
         :raises TaskCancelled: its runner has to go, and what the task has done may be half of what it had to do.
         """
-        if self._cancel is not None and self._cancel.signalled:
+        if self._cancel is not None and self._cancel.why() == "leaving":
             raise TaskCancelled("the runner of the task has to go")
         self._write("succeeded", result, None)
 
@@ -327,67 +321,40 @@ class RecordWriter:
                 self._running(attempts=self.attempts - 1)
             self._lease.leave()
             raise GivenBack(str(error)) from error
-        status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
         try:
-            self._write(status, None, record_fields.failure(error))
+            self._write(record_fields.status_of(error), None, error)
         except (PacktivityError, OSError, ValueError, TypeError) as second:
             error.add_note(str(second))
 
-    def _write(self, status: str, result: JSON, error: JSON) -> None:
-        import json
-
-        ended = time.time() if self._ended is None else max(self._began, self._ended)
-        document = self._document(status, result, error, ended)
-        content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
-        slow = ended - self._began >= _WORTH_SYNC
+    def _write(self, status: str, result: JSON, error: BaseException | None) -> None:
+        now = self._opened + time.monotonic() - self._clock  # whatever is done to the clock meanwhile
+        ended = max(self._began, now if self._ended is None else self._ended)
+        published: list[JSON] = []
+        if status == "succeeded":
+            checksums = settings.current().record_checksums
+            published = record_fields.files(result, self._folders, checksums=checksums)
+        document = record_fields.document(
+            self._about,
+            self._notes,
+            status=status,
+            span=(self._began, ended),
+            attempts=self.attempts,
+            parameters=self._parameters,
+            result=result,
+            error=None if error is None else record_fields.failure(error),
+            ended_by=None if error is None else record_fields.ended_by(error, self._notes),
+            published=published,
+        )
         also, key = self._also, self._seal
         written = self._lease.become(
-            seal.sealed(content, key),
+            seal.sealed(record_fields.encoded(document), key),
             self.path,
             also,
-            sync=slow,
-            renew=self._was_container(),
+            sync=ended - self._began >= _WORTH_SYNC,
             stays=(lambda: is_over(also, key)) if also and key else None,
         )
         if not written:
             raise TaskOver
-
-    def _was_container(self) -> bool:
-        """Return whether an attempt at the task was a container, which may have had more rights here than it has outside."""
-        execution = self._notes.execution
-        return self._contained or (execution is not None and execution.image is not None)
-
-    def _document(self, status: str, result: JSON, error: JSON, ended: float) -> dict[str, Any]:
-        noted, execution = self._notes, self._notes.execution
-        argv = noted.argv or (execution.argv if execution else None)
-        image = execution.image if execution else None
-        seen = {
-            "attempts": self.attempts,
-            "error": error,
-            "job": noted.job,
-            "command": list(argv) if argv else None,
-            "workdir": execution.workdir if execution else None,
-            "image": noted.image or ({"reference": image, "digest": None} if image else None),
-            "parameters": self._parameters,
-            "missing": list(noted.missing),
-            "warnings": [],
-        }
-        hidden = record_fields.secrets(settings.environment(), self._parameters)
-        succeeded = status == "succeeded"
-        checksums = settings.current().record_checksums
-        return {
-            **self._about,
-            "status": status,
-            "started": record_fields.moment(self._began),
-            "ended": record_fields.moment(ended),
-            "seconds": round(ended - self._began, 6),
-            **record_fields.ending(noted),
-            **record_fields.masked(seen, hidden),
-            "result": result,
-            "published": record_fields.files(result, self._folders, checksums=checksums) if succeeded else [],
-            "versions": record_fields.versions(),
-            **(record_fields.where() if settings.current().record_host else {}),
-        }
 
     def close(self) -> None:
         """Give back the right to run the task; may be called again."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import signal
 import sys
 import time
-from functools import lru_cache
+from contextlib import suppress
+from functools import partial
+from math import isfinite
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from packtivity import errors
-from packtivity.handlers.endings import signal_name
+from packtivity import errors, settings, signals
+from packtivity.signals import name_of
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packtivity.notes import RunNotes
     from packtivity.types import JSON
@@ -40,7 +44,99 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
-def ending(noted: RunNotes) -> dict[str, Any]:
+def document(
+    about: Mapping[str, Any],
+    noted: RunNotes,
+    *,
+    status: str,
+    span: tuple[float, float],
+    attempts: int,
+    parameters: JSON,
+    error: JSON,
+    ended_by: JSON = None,
+    result: JSON = None,
+    published: Sequence[JSON] = (),
+) -> dict[str, Any]:
+    """Return a record.
+
+    :param about: ``version``, ``id``, ``key`` and ``name``.
+    :param span: when the task began and ended, seconds since the epoch.
+    """
+    began, ended = span
+    execution = noted.execution
+    argv = noted.argv or (execution.argv if execution else None)
+    image = execution.image if execution else None
+    seen = {
+        "attempts": attempts,
+        "error": error,
+        "job": noted.job,
+        "command": list(argv) if argv else None,
+        "workdir": execution.workdir if execution else None,
+        "image": noted.image or ({"reference": image, "digest": None} if image else None),
+        "parameters": parameters,
+        "missing": list(noted.missing),
+        "warnings": list(noted.warnings),
+    }
+    return {
+        **about,
+        "status": status,
+        "started": moment(began),
+        "ended": moment(ended),
+        "seconds": round(ended - began, 6),
+        **_ending(noted),
+        "ended_by": ended_by,
+        **masked(seen, secrets(settings.environment(), parameters)),
+        "result": result,
+        "published": list(published),
+        "versions": _versions(),
+        **(_where() if settings.current().record_host else {}),
+    }
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """Return a record as strict JSON: where a number is infinite or none, a text stands for it, and ``not_numbers`` has its place."""
+    write = partial(json.dumps, separators=(",", ":"), default=str, allow_nan=False)
+    try:
+        text = write(document)
+    except ValueError:
+        places: list[str] = []
+        strict = _strict(document, "", places)
+        warnings = [f"not-json: the number at {place} does not exist in JSON, and is a text here" for place in places]
+        text = write({**strict, "warnings": strict["warnings"] + warnings, "not_numbers": places})
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _strict(data: JSON, place: str, places: list[str]) -> JSON:
+    """Return a copy with texts for numbers that JSON does not have, whose places (RFC 6901) go to the list."""
+    if isinstance(data, float) and not isfinite(data):
+        places.append(place)
+        return json.dumps(data)
+    if isinstance(data, dict):
+        return {key: _strict(value, f"{place}/{_escaped(str(key))}", places) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_strict(value, f"{place}/{number}", places) for number, value in enumerate(data)]
+    return data
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def decoded(record: dict[str, Any]) -> dict[str, Any]:
+    """Put the numbers back for which texts stand in a record; what cannot be one stays, because anybody may have written it."""
+    places = record.get("not_numbers")
+    for place in places if isinstance(places, list) else ():
+        with suppress(LookupError, TypeError, ValueError, AttributeError):
+            inner: Any = record
+            *above, last = (part.replace("~1", "/").replace("~0", "~") for part in place.split("/")[1:])
+            for part in above:
+                inner = inner[int(part) if isinstance(inner, list) else part]
+            key: Any = int(last) if isinstance(inner, list) else last
+            inner[key] = float(inner[key])
+    return record
+
+
+def _ending(noted: RunNotes) -> dict[str, Any]:
     """Return how the main process ended and what it took."""
     completed, measured = noted.completed, noted.usage
     if completed is None:
@@ -50,17 +146,34 @@ def ending(noted: RunNotes) -> dict[str, Any]:
         "source": "rusage",
         "cpu_seconds": round(completed.cpu, 6),
         "peak_memory_bytes": completed.max_rss,
+        "peak_memory_of": None if completed.max_rss is None else "largest process",
         "read_bytes": completed.read_bytes,
         "written_bytes": completed.written_bytes,
         "output_bytes": completed.output_bytes,
     }
     return {
         "exit_code": code if code >= 0 else None,
-        "signal": signal_name(-code) if code < 0 else None,
+        "signal": name_of(-code) if code < 0 else None,
         "timed_out": completed.timed_out,
         "out_of_memory": noted.out_of_memory,
         "usage": None if measured is None else {**usage, **measured},
     }
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a task that has ended with an error."""
+    return "cancelled" if isinstance(error, (errors.TaskCancelled, KeyboardInterrupt)) else "failed"
+
+
+def ended_by(error: BaseException, noted: RunNotes) -> dict[str, str | None] | None:
+    """Return what asked for the end of a task, and the signal by which; None when nothing did."""
+    if isinstance(error, errors.TaskTimeout):
+        is_ours = noted.completed is not None and noted.completed.timed_out
+        return {"reason": "timeout" if is_ours else "limit", "signal": None}
+    if status_of(error) != "cancelled":
+        return None
+    number = signals.received or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    return {"reason": "signal" if number else "cancel", "signal": name_of(number) if number else None}
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -77,7 +190,7 @@ def _kind(error: BaseException) -> str:
     return known[0] if len(known) > 1 else type(error).__name__
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Return the versions that the task was run with."""
     system = os.uname()
     return {
@@ -87,7 +200,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def where() -> dict[str, str]:
+def _where() -> dict[str, str]:
     """Return the machine and the user that the task was run by."""
     import getpass  # which takes longer to import than a short task runs, and few ask for it
 
@@ -151,7 +264,6 @@ def _sha256(path: str) -> str:
 # --- secrets ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Return whether a variable or parameter of this name holds a secret."""
     lowered = name.lower().replace("-", "_")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 
 class PacktivityError(Exception):
@@ -21,6 +21,18 @@ class PacktivityError(Exception):
         self.message = message
         self.hint = hint
 
+    @classmethod
+    def of(cls, error: OSError, message: str, *, hint: str = "") -> Self:
+        """Return an error of this class that stands for one of the system.
+
+        It is one of that class, too (``FileNotFoundError``), and has its ``errno``, ``strerror`` and ``filename``: programs
+        written for upstream 0.17.1, which let such errors through, catch those.
+        """
+        system = next(each for each in type(error).__mro__ if each.__module__ == "builtins")
+        made = _of_both(cls, system)(message, hint=hint)
+        made.errno, made.strerror, made.filename = error.errno, error.strerror, error.filename
+        return cast("Self", made)
+
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
@@ -28,9 +40,31 @@ class PacktivityError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
+_both: dict[tuple[Any, Any], Any] = {}
+
+
+def _of_both(ours: Any, theirs: Any) -> Any:
+    """Return a class of errors that are of two classes, under the name of ours."""
+    if (ours, theirs) not in _both:
+        methods = {"__module__": ours.__module__, "__str__": PacktivityError.__str__, "__reduce__": _reduced}
+        _both[ours, theirs] = type(ours.__name__, (ours, theirs), methods)
+    return _both[ours, theirs]
+
+
+def _reduced(error: Any) -> tuple[Any, ...]:
+    state = {**error.__dict__, "errno": error.errno, "strerror": error.strerror, "filename": error.filename}
+    return _rebuild_of_both, (*type(error).__bases__, error.args, state)
+
+
+def _rebuild_of_both(ours: Any, theirs: Any, args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    return _rebuild(_of_both(ours, theirs), args, state)
+
+
 def _rebuild(cls: type[PacktivityError], args: tuple[Any, ...], state: dict[str, Any]) -> PacktivityError:
     """Make an error again without calling ``__init__``, whose arguments differ from class to class."""
-    error = cls.__new__(cls, *args)
+    new = OSError.__new__ if issubclass(cls, OSError) else cls.__new__
+    error: PacktivityError = new(cls, *args)
     error.args = args
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)
     return error

@@ -8,6 +8,7 @@ documentation's table is made from :data:`SETTINGS`.
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Generic, Self, TypeVar, overload
@@ -274,7 +275,15 @@ class Settings:
     download_timeout = Setting[float](
         "PACKTIVITY_DOWNLOAD_TIMEOUT", 30.0, "Seconds a remote document may take to arrive.", seconds
     )
-    download_limit = Setting[int]("PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have.", whole)
+    download_limit = Setting[int](
+        "PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have (100000 always).", whole
+    )
+    text_limit = Setting[int](
+        "PACKTIVITY_TEXT_LIMIT",
+        67_108_864,
+        "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
+        whole,
+    )
     strict = Setting[bool]("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record = Setting[bool](
         "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", boolean
@@ -341,8 +350,23 @@ def state_dir() -> str:
 def _xdg(variable: str, below_home: str) -> str:
     base = os.environ.get(variable, "")
     if not os.path.isabs(base):
-        base = os.path.join(os.environ.get("HOME") or os.path.expanduser("~"), below_home)
+        base = os.path.join(_home(), below_home)
     return os.path.join(base, "packtivity")
+
+
+def _home() -> str:
+    """Return the home directory; for a user without one, a directory among temporary files that bears the user's number.
+
+    Whether it is that user's own is checked where it is used, see :mod:`packtivity.folders`.
+    """
+    home = os.environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container or batch system that gives ids of the moment
+        home = ""
+    return home if os.path.isabs(home) else os.path.join(temporary_dir(), f"packtivity-{os.getuid()}")
 
 
 def environment() -> Mapping[str, str]:

@@ -185,12 +185,6 @@ class Run(NamedTuple):
         """Return the result."""
         return finalize_outputs(publish(self.spec["publisher"], self.parameters, self.state, self.pack_config))
 
-    def publish_before(self) -> Parameters:
-        """Return what is known of the result without a run."""
-        if can_prepublish(self.spec["publisher"], self.state):
-            return self.publish()
-        return default_datamodel.create({}, self.state.datamodel if self.state else None)
-
     def plan(self) -> Execution | None:
         """Return exactly what running the task would run; None when it would start no process.
 
@@ -277,7 +271,8 @@ def walk(run: Run, log: Logger) -> Parameters:
             raise
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
-    result = run.publish_before() if dry else run.publish()
+    known = not dry or can_prepublish(publisher, run.state)
+    result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
         check_outputs(publisher, result, run.state, run.exec_config, log)
@@ -336,7 +331,7 @@ class Task:
     def from_json(cls, document: Mapping[str, Any]) -> Task:
         """Read a task document.
 
-        :raises ConfigurationError: it is not one, or from a newer version.
+        :raises ConfigurationError: it is not one, or from a newer version; it may have come from anywhere.
         """
         version = document.get("version") if isinstance(document, dict) else None
         if not isinstance(version, int) or version > VERSION:
@@ -348,7 +343,15 @@ class Task:
         if missing:
             raise ConfigurationError(f"task document has no {' and no '.join(missing)}")
         made = cls(**{name: document[name] for name in cls.__slots__ if name in document})
-        made.check()
+        forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
+        for name, form in forms:
+            if not isinstance(getattr(made, name), form):
+                raise ConfigurationError(f"task document: {name} is not a mapping")
+        for name, given in (("id", made.id), ("seal", made.seal)):
+            if given is not None and not is_id(given):
+                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
+        if not isinstance(made.config.get("exec") or {}, dict):
+            raise ConfigurationError("task document: config.exec is not a mapping")
         return made
 
     def load_state(self) -> State | None:
@@ -362,30 +365,12 @@ class Task:
         return state
 
     def to_run(self, state: State | None = None, cancel: Cancellation | None = None) -> Run:
-        """Return the task with live objects.
-
-        :param state: the state of the document, if it is loaded already.
-        """
-        execution = {**(self.config.get("exec") or {}), "task_id": self.id}
-        pack_config, exec_config = configure({**self.config, "exec": execution})
+        """Return the task with live objects; ``state`` is that of the document, if it is loaded already."""
+        config = {**self.config, "exec": {**(self.config.get("exec") or {}), "task_id": self.id}}
+        pack_config, exec_config = configure(config)
         exec_config.cancel, exec_config.seal = cancel, self.seal
         state = self.load_state() if state is None else state
         return Run(self.spec, self.parameters, state, self.metadata, pack_config, exec_config)
-
-    def check(self) -> None:
-        """Check the form of a document that may have come from anywhere.
-
-        :raises ConfigurationError: a field does not have the form it must have.
-        """
-        forms = (("spec", dict), ("metadata", dict), ("config", dict), ("datamodel", (dict, type(None))))
-        for name, form in forms:
-            if not isinstance(getattr(self, name), form):
-                raise ConfigurationError(f"task document: {name} is not a mapping")
-        for name, given in (("id", self.id), ("seal", self.seal)):
-            if given is not None and not is_id(given):
-                raise ConfigurationError(f"task document: {name} is none: letters, digits, - and _, at most 64")
-        if not isinstance(self.config.get("exec") or {}, dict):
-            raise ConfigurationError("task document: config.exec is not a mapping")
 
 
 def _portable(model: Mapping[str, Any] | None) -> JSON:

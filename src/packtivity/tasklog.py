@@ -1,4 +1,10 @@
-"""The logs that a task writes while it runs, as loggers of :mod:`logging`.
+"""The logs that a task writes while it runs: files, and loggers of :mod:`logging`.
+
+The files are ``{metadir}/{name}.{topic}.log``, appended to over runs. Topics are ``step`` (what packtivity does), ``pull``
+and ``run`` (the task's own output). Values of environment variables are never logged.
+
+A line reads ``time | logger | level | message`` (:data:`LOGFORMAT`), as upstream 0.17.1 writes it. Each record is one
+write to a file opened for appending, so that tasks that share a file do not tear each other's lines.
 
 The loggers are called ``pack.NAME.TOPIC`` as in upstream 0.17.1, yet each task has its own: tasks of the same name in
 several threads neither mix nor lose each other's lines.
@@ -6,25 +12,57 @@ several threads neither mix nor lose each other's lines.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TextIO
 
-from packtivity.errors import ConfigurationError, PacktivityError
-from packtivity.logfiles import LOGFORMAT, get_topic_loggername, log_path, open_log, write_log
+from packtivity.errors import ConfigurationError, PacktivityError, StateError
+from packtivity.files import open_file, open_folder, remedy
 from packtivity.printable import escaped
 from packtivity.registry import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
 
     from packtivity.types import LogConfig, Metadata, RunLog, State
 
+LOGFORMAT = "%(asctime)s | %(name)20.20s | %(levelname)6s | %(message)s"
+DEFAULT_NAME = "packtivity"
+_LONGEST_NAME = 160
+_SINKS = frozenset({"/dev/null", "/dev/full"})
 formatter = logging.Formatter(LOGFORMAT)
 _LONGEST_LINE = 1 << 16
+
+
+def safe_name(metadata: Metadata | None) -> str:
+    """Return a task's name such that it can be part of a file name and of a log line."""
+    name = str((metadata or {}).get("name") or DEFAULT_NAME)
+    safe = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)
+    content = os.fsencode(safe)
+    if len(content) <= _LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    return content[: _LONGEST_NAME - 13].decode("utf-8", "ignore") + "-" + digest
+
+
+def get_base_loggername(metadata: Metadata | None) -> str:
+    """Return ``pack.NAME``."""
+    return f"pack.{safe_name(metadata)}"
+
+
+def get_topic_loggername(metadata: Metadata | None, topic: str) -> str:
+    """Return ``pack.NAME.TOPIC``."""
+    return f"{get_base_loggername(metadata)}.{topic}"
+
+
+def log_path(metadata: Metadata | None, state: State | None, topic: str) -> str | None:
+    """Return the absolute path of a log file; None for a state that has no place for one."""
+    metadir = state.metadir if state else None
+    return f"{metadir}/{safe_name(metadata)}.{topic}.log" if metadir else None
 
 
 class ShownFormatter(logging.Formatter):
@@ -39,21 +77,39 @@ _active: ContextVar[Mapping[tuple[str, str | None], logging.Logger]] = ContextVa
 
 
 class LogFile(logging.Handler):
-    """Appends records to a file, each with one write; unlike :class:`logging.FileHandler` it fails aloud."""
+    """Appends records to a file, each with one write; unlike :class:`logging.FileHandler` it fails aloud.
+
+    :ivar is_new: whether there was nothing in it when it was opened.
+    :raises StateError: the file cannot be opened.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(logging.DEBUG)
         self.baseFilename = path
         self.setFormatter(formatter)
-        self._descriptor = open_log(path)
+        try:
+            self._descriptor = _open(path)
+        except OSError as error:
+            raise StateError(f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
+        self.is_new = not os.fstat(self._descriptor).st_size
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record.
+        """Write one record; see :meth:`append`."""
+        self.append((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+
+    def append(self, content: bytes) -> None:
+        """Write at the end.
 
         :raises StateError: the file cannot be written, because the disk is full for example.
         """
-        text = self.format(record) + "\n"
-        write_log(self._descriptor, text.encode("utf-8", "backslashreplace"), self.baseFilename)
+        try:
+            while content:
+                content = content[os.write(self._descriptor, content) :]
+        except OSError as error:
+            raise StateError(
+                f"log file {self.baseFilename} cannot be written: {error.strerror}",
+                hint="Is the disk full, or a quota used up?",
+            ) from error
 
     def close(self) -> None:
         """Close the file; may be called again."""
@@ -61,6 +117,25 @@ class LogFile(logging.Handler):
             os.close(self._descriptor)
             self._descriptor = -1
         super().close()
+
+
+def _open(path: str) -> int:
+    """Return a descriptor that appends to a file; the directory is made when it is missing.
+
+    A link to another file or directory is not followed, and nothing but a file is opened: an earlier task may have put it
+    there to get at the target. Links to :data:`_SINKS` are the exception.
+    """
+    (folder, name), flags = os.path.split(path), os.O_WRONLY | os.O_APPEND
+    directory = open_folder(folder)
+    try:
+        return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+    except FileExistsError:
+        target = os.path.realpath(path) if os.path.islink(path) else ""
+        if target in _SINKS:
+            return os.open(target, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return open_file(name, flags, directory)
+    finally:
+        os.close(directory)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -91,7 +166,13 @@ def default_logging_handlers(
     path = log_path(metadata, state, topic)
     if path is not None:
         log.addHandler(LogFile(path))
-        log.info("starting file logging for topic: %s", topic)
+        log.info("%s", _beginning(topic))
+
+
+def _beginning(topic: str) -> str:
+    """Return the first line of a log, with what tells how the times in it, which are those of this machine, differ from UTC."""
+    offset = time.strftime("%z")
+    return f"starting file logging for topic: {topic} (times are UTC{offset[:3]}:{offset[3:]})"
 
 
 def _level(name: str) -> int:
@@ -135,14 +216,15 @@ def setup_logging_topic(
     :raises ConfigurationError: the custom handler or the level cannot be used.
     :raises StateError: a log file cannot be opened.
     """
-    with _topic_log(exec_config, metadata, state, topic) as log:
+    with step_log(exec_config, metadata, state, topic) as log:
         yield log if return_logger else None
 
 
 @contextmanager
-def _topic_log(
-    exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str
+def step_log(
+    exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str = "step"
 ) -> Iterator[logging.Logger]:
+    """Give the step log of a task, or that of another topic, as :func:`setup_logging_topic` does."""
     key = (get_topic_loggername(metadata, topic), state.metadir if state else None)
     active = _active.get()
     if key in active:
@@ -151,7 +233,12 @@ def _topic_log(
     log = _TaskLogger(key[0])
     token = _active.set({**active, key: log})
     try:
-        _add_handlers(exec_config, log, metadata, state, topic)
+        if exec_config.disable_logging():
+            log.disabled = True
+        elif custom := exec_config.custom_logging_handler():
+            _add_custom_handlers(custom, log, metadata, state, topic)
+        else:
+            default_logging_handlers(exec_config, log, metadata, state, topic)
         yield log
     finally:
         _active.reset(token)
@@ -160,28 +247,10 @@ def _topic_log(
             handler.close()
 
 
-def step_log(
-    exec_config: LogConfig, metadata: Metadata | None, state: State | None
-) -> AbstractContextManager[logging.Logger]:
-    """Give the step log of a task, as :func:`setup_logging_topic` does."""
-    return _topic_log(exec_config, metadata, state, "step")
-
-
 def namesake(name: str) -> logging.Logger | None:
     """Return the logger registered under a name, if it has handlers."""
     registered = logging.Logger.manager.loggerDict.get(name)
     return registered if isinstance(registered, logging.Logger) and registered.handlers else None
-
-
-def _add_handlers(
-    exec_config: LogConfig, log: logging.Logger, metadata: Metadata | None, state: State | None, topic: str
-) -> None:
-    if exec_config.disable_logging():
-        log.disabled = True
-    elif custom := exec_config.custom_logging_handler():
-        _add_custom_handlers(custom, log, metadata, state, topic)
-    else:
-        default_logging_handlers(exec_config, log, metadata, state, topic)
 
 
 def _add_custom_handlers(
@@ -214,9 +283,6 @@ def log_failure(log: logging.Logger, error: BaseException) -> None:
         error.add_note(f"{type(second).__name__}: {second}")
 
 
-# --- output of the task ----------------------------------------------------------------------------------------
-
-
 @contextmanager
 def run_log(
     exec_config: LogConfig, metadata: Metadata | None, state: State | None, topic: str = "run"
@@ -229,7 +295,7 @@ def run_log(
     if exec_config.disable_logging():
         yield None
     elif exec_config.custom_logging_handler() or namesake(name):
-        with _topic_log(exec_config, metadata, state, topic) as log:
+        with step_log(exec_config, metadata, state, topic) as log:
             written = path if any(isinstance(handler, LogFile) for handler in log.handlers) else None
             with _closing(RunLogLines(log, written)) as lines:
                 yield lines
@@ -294,7 +360,7 @@ class RunLogFile:
     def __init__(self, path: str, name: str) -> None:
         self.path: str | None = path
         self._name = name
-        self._descriptor = open_log(path)
+        self._file = LogFile(path)
         self._line_open = False
 
     def _prefix(self, level: int = logging.INFO) -> bytes:
@@ -307,30 +373,28 @@ class RunLogFile:
         :raises StateError: the file cannot be written.
         """
         prefix = self._prefix()
+        if self._file.is_new:
+            self._file.is_new = False
+            self._file.append(prefix + f"{_beginning(self._name.rpartition('.')[2])}\n".encode())
         lines = chunk.replace(b"\n", b"\n" + prefix)
         if not self._line_open:
             lines = prefix + lines
         self._line_open = not chunk.endswith(b"\n")
-        self._put(lines if self._line_open else lines[: -len(prefix)])
+        self._file.append(lines if self._line_open else lines[: -len(prefix)])
 
     def note(self, message: str) -> None:
         """Write a line of packtivity's own, on a line of its own."""
         self._finish_line()
-        self._put(self._prefix(logging.WARNING) + message.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.append(self._prefix(logging.WARNING) + message.encode("utf-8", "backslashreplace") + b"\n")
 
     def _finish_line(self) -> None:
         if self._line_open:
             self._line_open = False
-            self._put(b"\n")
-
-    def _put(self, content: bytes) -> None:
-        write_log(self._descriptor, content, str(self.path))
+            self._file.append(b"\n")
 
     def close(self) -> None:
         """End the last line, because other runs are appended, and close the file."""
-        if self._descriptor >= 0:
-            try:
-                self._finish_line()
-            finally:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        try:
+            self._finish_line()
+        finally:
+            self._file.close()

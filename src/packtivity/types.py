@@ -181,7 +181,7 @@ class Completed(NamedTuple):
     :ivar returncode: exit code, negative for a signal, as in :mod:`subprocess`.
     :ivar started, ended: seconds since the epoch.
     :ivar cpu: user plus system CPU seconds of the process and its waited-for children.
-    :ivar max_rss: peak resident memory of the largest process, bytes.
+    :ivar max_rss: peak resident memory of the largest process, bytes; None where nobody knows.
     :ivar output_bytes: how many bytes it wrote to standard output and error.
     :ivar tail: the last bytes of that output, for messages.
     :ivar timed_out: whether it was ended because its time was over.
@@ -192,7 +192,7 @@ class Completed(NamedTuple):
     started: float
     ended: float
     cpu: float = 0.0
-    max_rss: int = 0
+    max_rss: int | None = None
     output_bytes: int = 0
     tail: bytes = b""
     timed_out: bool = False

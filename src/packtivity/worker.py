@@ -6,56 +6,51 @@ configured: leaf types have to be of modules that ``PACKTIVITY_PLUGINS`` names.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from packtivity import folders, record, record_fields, seal, settings
 from packtivity.datamodel.leafmodel import check_datamodel
-from packtivity.errors import PacktivityError, StateError, TaskCancelled, WorkerLost
+from packtivity.errors import PacktivityError, StateError, WorkerLost
 from packtivity.files import write_whole
 from packtivity.notes import RunNotes
 from packtivity.plugins import enable_plugins
-from packtivity.runtimes.cancellation import CancelFile, handled
+from packtivity.runtimes.cancellation import CancelFile
+from packtivity.signals import ENDING, handled, like_interrupts, nothing
 from packtivity.task import Task, run_task
+from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from packtivity.runtimes.process import Cancellation
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import JSON, ParametersLike
 
 
 def run_envelope(
-    envelope: Mapping[str, Any],
-    cancel: Cancellation | None = None,
-    patience: float | None = None,
-    leaves_on: Iterable[int] = (),
+    envelope: Mapping[str, Any], patience: float | None = None, leaves_on: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Run what an engine has brought, in a process of a user who may run it; see :mod:`packtivity.backends.engine`.
 
-    :param cancel: what else ends the task, and obeys its cancel file, too; by default that file alone.
     :param patience: seconds to wait for another run of the same task to end before ``waiting`` is returned; for ever by
         default.
     :param leaves_on: signals with which the engine ends this process, for a reason of its own: the task is ended, and is to
-        be delivered again. Without ``cancel`` only, and in the main thread.
+        be delivered again; others of their kind end it for good. For a program of ours, in the main thread.
     :returns: as :func:`answer`; ``waiting`` for a task that is to be delivered again.
     :raises ConfigurationError: there is no task document in it.
     """
     enable_plugins()
     task = Task.from_json(envelope.get("task") or {})
-    if cancel is not None:
-        return answer(envelope["task"], cancel)
     try:
         path = record_path(task)
     except PacktivityError:  # which the task then fails with
         path = None
     with CancelFile(path and record.cancel_path(path), patience) as asked, handled(leaves_on, asked.leave):
-        return answer(envelope["task"], asked)
+        with like_interrupts() if leaves_on else nullcontext():
+            return answer(envelope["task"], asked)
 
 
 def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> dict[str, Any]:
@@ -64,7 +59,10 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
     :returns: ``status`` (``succeeded``, ``failed``, ``cancelled``), ``result``, ``error`` and ``record``: the path.
     :raises ConfigurationError: the document is none.
     """
-    said = _answer(document, cancel)
+    with handled(
+        (signal.SIGINT, *ENDING), nothing, signal.SIG_IGN
+    ):  # as workers of pools and engines ignore them, and the task must not
+        said = _answer(document, cancel)
     path = said.get("record")
     if path:  # nobody needs to be asked any more to end it
         with suppress(OSError):
@@ -74,7 +72,6 @@ def answer(document: Mapping[str, Any], cancel: Cancellation | None = None) -> d
 
 def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[str, Any]:
     task = Task.from_json(document)
-    _let_go_of_ignored_signals()
     try:
         check_datamodel(task.datamodel)
         state = task.load_state()
@@ -93,34 +90,13 @@ def _answer(document: Mapping[str, Any], cancel: Cancellation | None) -> dict[st
     return {"status": "succeeded", "result": result.json(), "error": None, "record": path}
 
 
-_let_go = False
-
-
-def _let_go_of_ignored_signals() -> None:
-    """See that the task does not inherit that signals are ignored, as workers of pools and engines do."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    global _let_go  # noqa: PLW0603 - handlers are of the process
-    if _let_go:
-        return
-    _let_go = True
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, _nothing)  # a handler ignores it as well, and is not inherited
-
-
-def _nothing(*_: object) -> None:
-    return
-
-
 def failed(task: Task, error: BaseException) -> dict[str, Any]:
     """Return the answer for a task that has failed, and see that there is a record of it; one that is there counts."""
     path = None
     try:
         path = record_path(task)
         if path and not final(path, task.id, key_of(task), mend=True):
-            about = {"id": task.id, "name": (task.metadata or {}).get("name"), "parameters": task.parameters}
-            _record_failure(path, about, error, key_of(task))
+            _record_failure(path, task, error, key_of(task))
         told = final(path, task.id, key_of(task)) if path else None
         if told:
             return told
@@ -134,42 +110,29 @@ def unwritten(error: BaseException, path: str | None = None, parameters: Paramet
 
     :param path: of its record.
     """
-    status = "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed"
     hidden = record_fields.secrets(settings.environment(), parameters)
     said = record_fields.masked(record_fields.failure(error), hidden)
-    return {"status": status, "result": None, "error": said, "record": path}
+    return {"status": record_fields.status_of(error), "result": None, "error": said, "record": path}
 
 
-def _record_failure(path: str, about: Mapping[str, Any], error: BaseException, sealed_by: str | None = None) -> None:
-    """Write the record of a task that could not even begin; nothing happens when that cannot be written.
-
-    :param about: ``id``, ``name`` and ``parameters``.
-    """
-    now = record_fields.moment(time.time())
-    hidden = record_fields.secrets(settings.environment(), about.get("parameters"))
-    document = {
-        "version": record.VERSION,
-        "key": None,
-        "status": "cancelled" if isinstance(error, (TaskCancelled, KeyboardInterrupt)) else "failed",
-        "started": now,
-        "ended": now,
-        "seconds": 0.0,
-        **record_fields.ending(RunNotes()),
-        "attempts": 0,
-        "error": record_fields.masked(record_fields.failure(error), hidden),
-        **dict.fromkeys(("job", "command", "workdir", "image", "result")),
-        **record_fields.masked(dict(about), hidden),
-        "missing": [],
-        "warnings": [],
-        "published": [],
-        "versions": record_fields.versions(),
-    }
+def _record_failure(path: str, task: Task, error: BaseException, sealed_by: str | None = None) -> None:
+    """Write the record of a task that could not even begin; nothing happens when that cannot be written."""
+    now = time.time()
+    document = record_fields.document(
+        {"version": record.VERSION, "id": task.id, "key": None, "name": safe_name(task.metadata)},
+        RunNotes(),
+        status=record_fields.status_of(error),
+        span=(now, now),
+        attempts=0,
+        parameters=task.parameters,
+        error=record_fields.failure(error),
+        ended_by=record_fields.ended_by(error, RunNotes()),
+    )
     try:
         if os.path.dirname(path) == f"{settings.state_dir()}/tasks":
             folders.state("tasks")
-        content = json.dumps(document, separators=(",", ":"), default=str).encode("utf-8", "backslashreplace")
         stays = (lambda: record.is_over(path, sealed_by)) if sealed_by else None
-        write_whole(path, seal.sealed(content, sealed_by), sync=True, stays=stays)
+        write_whole(path, seal.sealed(record_fields.encoded(document), sealed_by), sync=True, stays=stays)
     except StateError:
         return
 

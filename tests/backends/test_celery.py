@@ -241,10 +241,10 @@ def test_a_running_delivery_hears_that_it_is_cancelled() -> None:
 
 def test_a_delivery_waits_two_seconds_for_another_run_and_one_that_is_cancelled_does_not() -> None:
     with CancelFile(None, 2.0) as delivery:
-        assert (delivery.gives_up(1.9), delivery.abandoned) == (False, False)
-        assert (delivery.gives_up(2.1), delivery.abandoned) == (True, True)
+        assert (delivery.gives_up(1.9), delivery.why()) == (False, None)
+        assert (delivery.gives_up(2.1), delivery.why()) == (True, "abandoned")
         delivery.cancel()
-        assert (delivery.gives_up(2.1), delivery.abandoned) == (True, False)
+        assert (delivery.gives_up(2.1), delivery.why()) == (True, "cancelled")
     with CancelFile(None) as patient:
         assert not patient.gives_up(1e9)
 

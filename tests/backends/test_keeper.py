@@ -12,7 +12,7 @@ import pytest
 from specs import command_spec, constant
 from waiting import until
 
-from packtivity import lease, record
+from packtivity import claims, lease, record
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.proxies import TaskProxy
@@ -325,7 +325,7 @@ def test_what_another_submission_has_left_stays_for_its_next_runner(backend, nod
         json.dump({"id": "another", "attempts": 2}, file)
     backend.cancel(proxy)
     assert backend.status(proxy).status == "cancelled"
-    assert lease.read(claim) == {"id": "another", "attempts": 2}
+    assert claims.read(claim) == {"id": "another", "attempts": 2}
 
 
 # --- strangers -------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import pytest
 from specs import command_spec, constant
 from waiting import until
 
-from packtivity import heartbeat, record
+from packtivity import claims, record
+from packtivity.runtimes.cancellation import Heartbeat
 from packtivity.statecontexts import LocalFSState
 from packtivity.task import Task
 
@@ -31,8 +32,8 @@ int flock(int descriptor, int operation) { errno = ENOSYS; return -1; }
 
 RUNNER = """
 import json, sys
-from packtivity import heartbeat
-heartbeat.BEAT, heartbeat.LOST, heartbeat.STALE, heartbeat.SETTLE = 0.1, 0.6, 1.5, 0.3
+from packtivity import claims
+claims.BEAT, claims.LOST, claims.STALE, claims.SETTLE = 0.1, 0.6, 1.5, 0.3
 from packtivity.worker import run_envelope
 with open(sys.argv[1]) as file:
     print(json.dumps(run_envelope({"task": json.load(file)})))
@@ -40,9 +41,9 @@ with open(sys.argv[1]) as file:
 
 ASKER = """
 import sys, time
-from packtivity import heartbeat
+from packtivity import claims
 from packtivity.backends import task_files
-heartbeat.STALE = 1.0
+claims.STALE = 1.0
 while True:
     print(task_files.lock_of(sys.argv[1], sys.argv[2])[0], flush=True)
     time.sleep(0.1)
@@ -192,10 +193,10 @@ def test_whoever_asks_knows_after_a_while_that_nobody_runs_a_task_any_more(place
 
 
 def test_a_file_system_that_answers_no_more_does_not_keep_a_runner_from_ending_its_task(monkeypatch):
-    monkeypatch.setattr(heartbeat, "BEAT", 0.05)
-    monkeypatch.setattr(heartbeat, "LOST", 0.4)
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "LOST", 0.4)
     answers = threading.Event()
-    beats = heartbeat.Heartbeat(answers.wait)
+    beats = Heartbeat(answers.wait)
     try:
         began = time.monotonic()
         assert select.select([beats], [], [], 10)[0] == [beats]

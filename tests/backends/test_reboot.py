@@ -13,7 +13,7 @@ import pytest
 from arena import TASK, Arena
 from waiting import until
 
-from packtivity import lease, record
+from packtivity import claims, record, runners
 from packtivity.backends.engines.local import Queue
 from packtivity.backends.task_files import TaskFiles
 from packtivity.backendutils import backend_from_string, load_proxy
@@ -50,7 +50,7 @@ class Machine(Arena):
     def run_again_what_was_cut_off(self):
         for folder in (path for path in self.root.iterdir() if path.name.isdigit()):
             left = list((folder / "_packtivity").glob("*.state.json")) if (folder / "_packtivity").is_dir() else []
-            assert not any(lease.is_held(str(path)) for path in left)
+            assert not any(claims.is_held(str(path)) for path in left)
             if (self.root / f"{folder.name}.proxy").exists():
                 continue
             given = {"seconds": 0, "n": int(folder.name), "out": "{workdir}/out"}
@@ -91,10 +91,10 @@ def multiproc_proxy(tmp_path, runner):
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it(tmp_path, stranger):
-    genuine = lease.runner(stranger.pid)
-    assert lease.is_alive(genuine) is True
+    genuine = runners.runner(stranger.pid)
+    assert runners.is_alive(genuine) is True
     for change in ({"began": "1"}, {"boot": "another"}):
-        assert lease.is_alive({**genuine, **change}) is False
+        assert runners.is_alive({**genuine, **change}) is False
         proxy, backend = load_proxy(multiproc_proxy(tmp_path, {**genuine, **change}))
         with suppress(ProxyError):  # where nothing at all is left of it
             assert backend.ready(proxy)
@@ -111,7 +111,7 @@ def test_a_forged_state_file_neither_stops_a_task_nor_ends_anybody(tmp_path, str
     state = LocalFSState([str(tmp_path / "work")])
     state.ensure()
     document = Task.of(TASK, {"seconds": 0, "n": 7, "out": "{workdir}/out"}, state, {"name": "task"}, id="a").to_json()
-    runner = lease.runner(stranger.pid)
+    runner = runners.runner(stranger.pid)
     key = record.task_key(TASK, document["parameters"], state)
     forged = {
         "status": "running",

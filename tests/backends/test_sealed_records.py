@@ -211,7 +211,6 @@ def test_of_two_that_run_beside_each_other_the_first_to_end_has_written_the_reco
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(lease, "try_lock", lambda *_: True)
-    monkeypatch.setattr(lease.Lease, "_renamed", lambda *_: False)
     if not links:
         monkeypatch.setattr(os, "link", refuse)
     proxy = backend.submit(

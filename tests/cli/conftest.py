@@ -61,6 +61,11 @@ class Commands:
         """Run one of our commands to its end; ``env`` adds to the environment."""
         return self.run([str(BIN / program), *arguments], **options)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment that commands get."""
+        return clean_environment()
+
     def run(self, argv: list[str], env: dict[str, str] | None = None, **options: Any) -> Any:
         """Run any command to its end, with nothing on standard input."""
         given = {"stdin": subprocess.DEVNULL} if "input" not in options else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forks
 
 LOCAL = "environment: {environment_type: localproc-env}\n"
 CMD = "process: {process_type: string-interpolated-cmd, cmd: '%s'}\n"
@@ -33,16 +34,23 @@ CASES = {
 }
 
 
-def original(oracle: str, program: str) -> str:
-    return str(Path(oracle).with_name(program))
+@pytest.fixture
+def original(commands: Any, oracle: str, original_programs: Forks) -> Any:
+    """Run a command of packtivity 0.17.1."""
+
+    def run(program: str, *arguments: str) -> Any:
+        argv = [str(Path(oracle).with_name(program)), *arguments]
+        return original_programs.run(argv, commands.directory, commands.environment)
+
+    return run
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_run_prints_the_same_lines(commands: Any, oracle: str, case: str) -> None:
+def test_run_prints_the_same_lines(commands: Any, original: Any, case: str) -> None:
     spec, more = CASES[case]
     commands.write("spec.yml", spec)
     arguments = ["spec.yml", *more, "-p", 'outputfile="{workdir}/o"', "-w", "work", "-o", "result.json"]
-    theirs = commands.run([original(oracle, "packtivity-run"), *arguments])
+    theirs = original("packtivity-run", *arguments)
     written = (commands.directory / "result.json").read_bytes()
     (commands.directory / "result.json").unlink()
     ours = commands("packtivity-run", *arguments)
@@ -52,10 +60,10 @@ def test_run_prints_the_same_lines(commands: Any, oracle: str, case: str) -> Non
     assert b"\n" not in (commands.directory / "result.json").read_bytes()
 
 
-def test_asynchronous_run_and_its_proxy_print_the_same_lines(commands: Any, oracle: str) -> None:
+def test_asynchronous_run_and_its_proxy_print_the_same_lines(commands: Any, original: Any) -> None:
     commands.spec("echo {name} > {outputfile}")
     arguments = ["-b", "foregroundasync", "--async", "spec.yml", "-p", "name=x", "-p", 'outputfile="{workdir}/o"']
-    theirs = commands.run([original(oracle, "packtivity-run"), *arguments, "-x", "theirs.json"])
+    theirs = original("packtivity-run", *arguments, "-x", "theirs.json")
     ours = commands("packtivity-run", *arguments, "-x", "ours.json")
     assert ours.stdout == theirs.stdout
     assert "proxy-json {" in ours.stdout
@@ -65,34 +73,34 @@ def test_asynchronous_run_and_its_proxy_print_the_same_lines(commands: Any, orac
     assert asked.stdout == f'ready: True\nsuccessful: True\nresult: {{"output": "{commands.directory}/o"}}\n'
 
 
-def test_waiting_for_an_asynchronous_run_prints_the_same_lines(commands: Any, oracle: str) -> None:
+def test_waiting_for_an_asynchronous_run_prints_the_same_lines(commands: Any, original: Any) -> None:
     commands.spec("echo {name} > {outputfile}")
     arguments = ["-b", "foregroundasync", "spec.yml", "-p", "name=x", "-p", 'outputfile="{workdir}/o"']
-    theirs = commands.run([original(oracle, "packtivity-run"), *arguments])
+    theirs = original("packtivity-run", *arguments)
     assert commands("packtivity-run", *arguments).stdout == theirs.stdout
 
 
 @pytest.mark.parametrize("publisher", [FROMPAR, GLOB])
-def test_pubtest_prints_the_same_line(commands: Any, oracle: str, publisher: str) -> None:
+def test_pubtest_prints_the_same_line(commands: Any, original: Any, publisher: str) -> None:
     commands.write("spec.yml", CMD % "true" + LOCAL + publisher)
     arguments = ["pubtest", "spec.yml", "-p", "name=x", "-p", "outputfile=o"]
-    theirs = commands.run([original(oracle, "packtivity-util"), *arguments])
+    theirs = original("packtivity-util", *arguments)
     ours = commands("packtivity-util", *arguments)
     assert ours.stdout == theirs.stdout
     assert (ours.stdout == "None\n") == (publisher == GLOB)
 
 
 @pytest.mark.parametrize("option", [[], ["--show"]])
-def test_validate_prints_the_same_line(commands: Any, oracle: str, option: list[str]) -> None:
+def test_validate_prints_the_same_line(commands: Any, original: Any, option: list[str]) -> None:
     commands.write("spec.yml", CMD % "echo {name}" + LOCAL + FROMPAR)
-    theirs = commands.run([original(oracle, "packtivity-validate"), "spec.yml", *option])
+    theirs = original("packtivity-validate", "spec.yml", *option)
     ours = commands("packtivity-validate", "spec.yml", *option)
     assert (ours.stdout, ours.stderr, ours.returncode) == (theirs.stdout, "", 0)
 
 
-def test_validate_ends_an_invalid_spec_with_the_same_words(commands: Any, oracle: str) -> None:
+def test_validate_ends_an_invalid_spec_with_the_same_words(commands: Any, original: Any) -> None:
     commands.write("spec.yml", CMD % "echo {name}" + LOCAL)
-    theirs = commands.run([original(oracle, "packtivity-validate"), "spec.yml"])
+    theirs = original("packtivity-validate", "spec.yml")
     ours = commands("packtivity-validate", "spec.yml")
     assert ours.stderr.splitlines()[-1] == theirs.stderr.splitlines()[-1] == "Error: packtivity definition not valid"
     assert "publisher" in ours.stderr

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -257,7 +257,7 @@ def test_a_read_only_disk_is_named(room, caller):
 
 AS_NOBODY = """
 import contextlib, io, json, os, sys
-argv, warm, uid = json.loads(sys.argv[1])
+warm, uid = json.loads(sys.argv[1])
 import difflib, importlib, logging.handlers, pkgutil, traceback, packtivity
 from packtivity import cli
 for module in pkgutil.walk_packages(packtivity.__path__, "packtivity."):  # may not be for this user to read
@@ -267,28 +267,47 @@ for arguments in warm:  # as may not be what is imported when it is needed
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         with contextlib.suppress(SystemExit):
             cli.runcli.main(arguments)
-os.chdir("/")
-if os.getuid() == 0:
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-getattr(cli, argv[0]).main(argv[1:], prog_name=argv[0])
+print("ready", flush=True)
+for line in sys.stdin:
+    argv, environment, out, err = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
+        os.dup2(os.open(path, flags), number)
+    os.environ.update(environment)
+    os.chdir("/")
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    getattr(cli, argv[0]).main(argv[1:], prog_name=argv[0])
 """
 NOBODY = 65534
 
 
 @pytest.fixture
-def nobody():
-    """Runs commands as somebody who owns the folder ``theirs`` only; pytest's own folders are for one user alone."""
+def nobody(nobodies):
+    """Run commands as somebody who owns one folder only."""
+    nobodies.folder = Path(tempfile.mkdtemp(prefix="theirs-", dir=nobodies.place))
+    owned(nobodies.folder, 0o755)
+    return nobodies
+
+
+@pytest.fixture(scope="module")
+def nobodies():
+    """Start who runs them; pytest's own folders are for one user alone."""
     open_to_all = Path(tempfile.mkdtemp(prefix="packtivity-tests-", dir="/tmp"))
     open_to_all.chmod(0o755)
-    yield _as_nobody(Caller(open_to_all), open_to_all)
+    with _as_nobody(Caller(open_to_all), open_to_all) as run:
+        yield run
     shutil.rmtree(open_to_all, ignore_errors=True)
 
 
+@contextmanager
 def _as_nobody(caller, tmp_path):
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
+    """Start a process that has imported everything, of which each command is a copy."""
     warm_work = tmp_path / "warm"
     spec, failing = caller.spec("echo x > {out}"), caller.spec("echo {nope}; exit 1", "failing")
     os.chmod(spec, 0o644)
@@ -302,19 +321,20 @@ def _as_nobody(caller, tmp_path):
 
     def run(*arguments, program="runcli", **environment):
         listed = [program, *(given if program == "runcli" else []), *map(str, arguments)]
-        return subprocess.run(
-            [sys.executable, "-c", AS_NOBODY, json.dumps([listed, warm, NOBODY])],
-            env={**caller.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        out, err = tmp_path / "stdout", tmp_path / "stderr"
+        for path in (out, err):
+            path.write_text("")
+        print(json.dumps([listed, environment, str(out), str(err)]), file=process.stdin, flush=True)
+        code = int(process.stdout.readline())
+        return subprocess.CompletedProcess(listed, code, out.read_text(), err.read_text())
 
-    run.spec, run.folder = spec, theirs
-    owned(theirs, 0o755)
-    return run
+    run.spec, run.place = spec, tmp_path
+    argv = [sys.executable, "-c", AS_NOBODY, json.dumps([warm, NOBODY])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, env=caller.environment, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield run
+        process.stdin.close()
 
 
 def owned(path, mode):

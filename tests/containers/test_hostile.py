@@ -12,7 +12,7 @@ import pytest
 from packtivity.errors import PacktivityError
 from packtivity.runtimes.choose import named
 from packtivity.runtimes.image_store import local_image
-from packtivity.runtimes.images import full_image, is_path
+from packtivity.spec.image_names import full_image, is_path
 
 NAMES = [
     "a b", " lead", "trail ", "a'b", 'a"b', "a:b", "a,b", "$(touch pwned)", "`touch pwned`", "a\nb", "-rf", "--privileged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -41,4 +42,17 @@ def test_a_program_catches_a_failure_with_its_exit_code(process: Any) -> None:
     with pytest.raises(errors.TaskFailed, match="exit code 3") as caught:
         run(process, "echo trouble; exit 3", process.workdir())
     assert (caught.value.returncode, caught.value.output) == (3, "trouble")
+    assert process.containers() == []
+
+
+def test_a_program_that_ignores_sigchld_hears_how_its_container_ended(process: Any) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(errors.TaskFailed, match="exit code 3") as caught:
+            run(process, "echo trouble; exit 3", process.workdir())
+        assert caught.value.returncode == 3
+        assert run(process, "echo made > '{out}'", workdir := process.workdir()).json() == {"out": f"{workdir}/out"}
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
     assert process.containers() == []

@@ -137,9 +137,10 @@ def programs_of(run: Run) -> list[tuple[str, bytes]]:
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started, asked of the kernel: to go through all takes longer than some stages."""
     found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            found += map(int, path.read_text().split())
+    with suppress(OSError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, path.read_text().split())
     return found
 
 

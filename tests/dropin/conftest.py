@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from forks import Forks
 from needs import missing, need_engine
 
 if TYPE_CHECKING:
@@ -242,8 +243,28 @@ def place_of_the_original() -> Path:
     return ORACLE
 
 
-def the_original(place: Path) -> Engine:
-    return Engine(place_of_the_original(), place, PYTHONPATH=str(HERE / "sorted_listings"))
+class Original(Engine):
+    """The engine with 0.17.1 beneath it, a copy of one process each time."""
+
+    def __init__(self, forks: Forks, place: Path) -> None:
+        super().__init__(place_of_the_original(), place)
+        self.forks = forks
+
+    def run(self, workflow: Workflow, backend: str = "foregroundasync", *options: str, **environment: str) -> Outcome:
+        command = self.command(workflow, backend, *options)
+        log = self.place / "engine.log"
+        log.write_text("")
+        done = self.forks.run(command, self.place, clean_environment(environment), log=log)
+        return Outcome(done.returncode, self.log, self.place / "run")
+
+
+@pytest.fixture(scope="session")
+def original_engines() -> Iterator[Forks]:
+    """Give the process that runs of the engine with 0.17.1 are copies of."""
+    python = place_of_the_original() / "bin" / "python"
+    forks = Forks(str(python), "yadage.steering", PYTHONPATH=str(HERE / "sorted_listings"))
+    yield forks
+    forks.close()
 
 
 @pytest.fixture
@@ -253,13 +274,15 @@ def ours(tmp_path: Path) -> Engine:
 
 
 @pytest.fixture
-def original(tmp_path: Path) -> Engine:
+def original(original_engines: Forks, tmp_path: Path) -> Engine:
     """The same engine with packtivity 0.17.1 beneath it."""
-    return the_original(tmp_path)
+    return Original(original_engines, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def originally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, dict[str, str]]]:
+def originally(
+    original_engines: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Any, dict[str, str]]]:
     """Return what the original makes of a workflow: the engine's account and the digests of the files."""
     known: dict[str, tuple[Any, dict[str, str]]] = {}
 
@@ -268,7 +291,7 @@ def originally(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[
     ) -> tuple[Any, dict[str, str]]:
         key = f"{case} {backend} {environment}"
         if key not in known:
-            engine = the_original(tmp_path_factory.mktemp("original"))
+            engine = Original(original_engines, tmp_path_factory.mktemp("original"))
             outcome = engine.run(case, backend, **environment)
             assert outcome.returncode == int(case.fails), outcome.log
             known[key] = outcome.document(proxies=True), outcome.files()

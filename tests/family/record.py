@@ -1,9 +1,9 @@
 """Record what packtivity 0.17.1 makes of each member of the family, in ``recorded/NAME.json``.
 
-    .oracle/bin/python tests/family/record.py [FOLDER]
+    .oracle/bin/python tests/family/record.py [FOLDER [NAME...]]
 
 The same comes out each time, on any machine, so a change of a spec shows as a difference. FOLDER gets the recordings
-in place of ``recorded``.
+in place of ``recorded``, of the members that are named or of all.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def main() -> None:
         path.unlink()
     with tempfile.TemporaryDirectory(prefix="family-") as scratch:
         for name, member in members().items():
+            if sys.argv[2:] and name not in sys.argv[2:]:
+                continue
             document = {**written(member), **made_of(member, Path(scratch) / name)}
             text = json.dumps(normalised(document, {str(SPECS): "{SPECS}"}), indent=2, ensure_ascii=False)
             (folder / f"{name}.json").write_text(text + "\n", "utf-8")

@@ -45,7 +45,7 @@ def test_a_command_runs_in_the_work_directory_which_is_made(state):
     run(state, {"command": "echo hello; pwd > here"})
     with open(f"{state.readwrite[0]}/here", encoding="utf-8") as file:
         assert file.read().strip() == os.path.realpath(state.readwrite[0])
-    assert re.fullmatch(r".* \| +pack\.t\.run \|   INFO \| hello\n", log(state))
+    assert re.fullmatch(r".* \| +pack\.t\.run \|   INFO \| hello", log(state).splitlines()[1])
 
 
 def test_a_script_runs_through_its_interpreter(state):

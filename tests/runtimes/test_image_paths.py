@@ -16,8 +16,8 @@ from packtivity.runtimes import image_store, images
 from packtivity.runtimes.base import Host
 from packtivity.runtimes.choose import TOOLS as CLASSES
 from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.images import archive_path, full_image
 from packtivity.runtimes.shell_lines import container_line
+from packtivity.spec.image_names import archive_path, full_image
 from packtivity.statecontexts import LocalFSState
 
 if TYPE_CHECKING:

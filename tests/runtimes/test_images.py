@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from packtivity.errors import ParameterError
-from packtivity.runtimes.images import (
-    full_image,
-    is_loopback,
-    is_path,
-    matching_digest,
-    parse,
-    unpacked_candidates,
-)
+from packtivity.runtimes.images import is_loopback, matching_digest, parse, unpacked_candidates
+from packtivity.spec.image_names import full_image, is_path
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -14,6 +14,7 @@ import pytest
 
 from packtivity import errors
 from packtivity.runtimes import process, process_group
+from packtivity.runtimes.cancellation import Cancellation
 from packtivity.tasklog import RunLogFile
 from packtivity.types import Execution
 
@@ -124,10 +125,10 @@ def test_a_signal_is_a_negative_exit_code():
 
 def test_times_and_cpu_are_measured():
     before = time.time()
-    done = process.run(Execution((sys.executable, "-c", "sum(i for i in range(2_000_000)); 'x' * 60_000_000")))
+    done = process.run(Execution((sys.executable, "-c", "sum(i for i in range(2_000_000)); 'x' * 400_000_000")))
     assert before <= done.started < done.ended <= time.time()
     assert 0.02 < done.cpu < 10
-    assert 60_000_000 < done.max_rss < 1_000_000_000
+    assert 400_000_000 < done.max_rss < 1_000_000_000
 
 
 def test_no_input_is_an_empty_input():
@@ -417,7 +418,7 @@ def test_too_many_open_files_are_told_as_such():
 
 
 def test_cancelling_from_another_thread_ends_every_run_that_watches():
-    cancel = process.Cancellation()
+    cancel = Cancellation()
     failures: list[BaseException] = []
 
     def one() -> None:
@@ -572,7 +573,7 @@ def test_much_output_reaches_the_log_file_whole(tmp_path):
     process.run(shell("seq 100000"), log=log)
     log.close()
     lines = (tmp_path / "log").read_text().splitlines()
-    assert [line.rpartition(" | ")[2] for line in lines] == [str(n) for n in range(1, 100001)]
+    assert [line.rpartition(" | ")[2] for line in lines[1:]] == [str(n) for n in range(1, 100001)]
 
 
 def test_a_pipe_that_cannot_be_widened_works_as_well(monkeypatch):
@@ -601,70 +602,3 @@ def test_readiness_is_waited_for_and_never_slept_for(monkeypatch):
     monkeypatch.setattr(process.select, "poll", Counting)
     process.run(shell("sleep 0.3"))
     assert polled.count(None) == len(polled) <= 3
-
-
-# --- a worker whose session is its task's ----------------------------------------------------------------------
-
-CLAIMED = """
-import os, sys, threading
-from packtivity.runtimes import process
-from packtivity.runtimes.process_group import claim_session
-from packtivity.types import Execution
-
-def run(script, **more):
-    return process.run(Execution(("bash", "-c", script), **more), grace=0.5)
-
-def states(name):
-    numbers = [line for line in open(name).read().split()]
-    return [os.path.exists(f"/proc/{n}") and open(f"/proc/{n}/stat").read().rpartition(")")[2].split()[0] for n in numbers]
-
-claim_session()
-"""
-
-
-GONE = {"False", "Z", "X"}
-
-
-def in_claimed_session(code, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", CLAIMED + code],
-        cwd=folder,
-        start_new_session=True,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
-
-
-def test_in_a_claimed_session_a_task_has_a_group_of_its_own_and_no_session(tmp_path):
-    code = 'run("cat /proc/$$/stat > ids"); print(os.getpid(), *open("ids").read().split())'
-    worker, task, _, _, _, group, session, *_ = in_claimed_session(code, tmp_path).split()
-    assert (group, session) == (task, worker)
-
-
-def test_in_a_claimed_session_jobs_with_groups_of_their_own_are_ended_with_the_task(tmp_path):
-    code = 'run("set -m; sleep 65 & echo $! > jobs; set +m; sleep 66 & echo $! >> jobs"); print(*states("jobs"))'
-    assert set(in_claimed_session(code, tmp_path).split()) <= GONE
-
-
-def test_in_a_claimed_session_a_task_that_runs_too_long_takes_all_its_jobs_along(tmp_path):
-    code = 'run("set -m; sleep 67 & echo $! > jobs; set +m; exec sleep 68", timeout=0.5); print(*states("jobs"))'
-    assert set(in_claimed_session(code, tmp_path).split()) <= GONE
-
-
-def test_in_a_claimed_session_what_a_question_beside_the_task_leaves_does_not_end_the_task(tmp_path):
-    code = """
-found = []
-task = threading.Thread(target=lambda: found.append(run("sleep 1.5; exit 7").returncode))
-task.start()
-run("sleep 0.2; sleep 69 & echo $! > jobs")
-print(*states("jobs"))
-task.join()
-print(found)
-"""
-    jobs, found = in_claimed_session(code, tmp_path).splitlines()
-    assert set(jobs.split()) <= GONE
-    assert found == "[7]"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from packtivity.errors import InvalidSpec, LoadError
+from packtivity.errors import InvalidSpec, LoadError, ParameterError
+from packtivity.runtimes.containers import image_of
 from packtivity.settings import Settings
 from packtivity.spec import fetch as fetching
 from packtivity.spec import inspect, load
@@ -76,7 +78,7 @@ def test_only_braces_of_given_parameters_are_left_when_they_are_known(diagnose: 
 
 def test_in_a_long_text_the_placeholders_to_leave_are_named(diagnose: Any) -> None:
     (found,) = diagnose(task("f() {\n  echo {name} {name} {other};\n}"))
-    assert found.hint.endswith("belong to the script itself. Leave {name} and {other} as it is.")
+    assert found.hint.endswith("belong to the script itself. Leave {name} and {other} as they are.")
 
 
 def test_the_remedy_for_braces_mends_them(diagnose: Any) -> None:
@@ -371,16 +373,47 @@ def test_an_image_without_tag_or_digest_is_advice(diagnose: Any, image: str, adv
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("image: 'busybox:1.36'", "which is taken; other programs would make 'busybox:1.36:latest' of it"),
-        ("image: 'busybox:1.36', imagetag: '1.36'", "which is taken"),
-        ("image: 'busybox:1.36', imagetag: '1.35'", "and imagetag says '1.35': the task cannot run"),
+        ("image: 'busybox:1.36'", "; other programs make 'busybox:1.36:latest' of it"),
+        ("image: 'busybox:1.36', imagetag: '1.36'", "; other programs make 'busybox:1.36:1.36' of it"),
     ],
 )
 def test_an_image_with_a_tag_of_its_own_is_called_as_the_run_calls_it(diagnose: Any, image: str, words: str) -> None:
     (found,) = diagnose(task("true", f"{{environment_type: docker-encapsulated, {image}}}"))
     assert (found.severity, found.code) == ("warning", "image-with-tag")
-    assert found.message.startswith(f"image 'busybox:1.36' has a tag already, {words}")
+    assert found.message == f"image 'busybox:1.36' has a tag already, which is taken{words}"
     assert found.hint == 'Write\nimage: busybox\nimagetag: "1.36"'
+
+
+@pytest.mark.parametrize(
+    ("image", "message", "remedy"),
+    [
+        (
+            "image: 'busybox:1.36', imagetag: '1.35'",
+            "image 'busybox:1.36' has a tag or digest already, and imagetag says '1.35'",
+            "Write the tag in one place only.",
+        ),
+        (
+            "image: Debian",
+            "'Debian:latest' is not the name of a container image",
+            "Repository names are written in lower case.",
+        ),
+        ("image: 'a b'", "'a b:latest' is not the name of a container image", "Write REGISTRY/NAME, with :TAG or"),
+        ("image: 'dir:/x'", "'dir:/x:latest' would be a place on this machine", "If it is in a registry, write"),
+    ],
+)
+def test_an_impossible_image_is_a_warning_here_and_an_error_of_the_run(
+    diagnose: Any, image: str, message: str, remedy: str
+) -> None:
+    (found,) = [
+        one
+        for one in diagnose(task("true", f"{{environment_type: docker-encapsulated, {image}}}"))
+        if one.severity == "warning"
+    ]
+    assert (found.code, found.path) == ("impossible-image", ("environment", "image"))
+    assert found.message.startswith(message)
+    assert found.hint.startswith(remedy)
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        image_of(load("spec.yml")["environment"])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from packtivity import lease
+from packtivity import lease, runners
 from packtivity.datamodel import PureJsonModel, TypedLeafs, create
 from packtivity.errors import MissingParameter, ParameterError, StateError
 from packtivity.interpolate import MissingName, TemplateError
@@ -26,7 +26,11 @@ from packtivity.statecontexts.trees import tree_hash
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COMMON = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COMMON = settings(
+    deadline=None,
+    max_examples=500 if "PACKTIVITY_SOAK_SECONDS" in os.environ else 60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 # --- directories ---
 
@@ -273,7 +277,7 @@ def left_running(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[byte
         holder = lease.take(str(tmp_path / "w" / "_packtivity" / "one.0123.state.json"))
         process = subprocess.Popen(["sleep", "60"], pass_fds=[holder.descriptor])
         started.append(process)
-        state = {"runner": lease.runner() if runner_lives else {**lease.runner(), "pid": dead.pid}}
+        state = {"runner": runners.runner() if runner_lives else {**runners.runner(), "pid": dead.pid}}
         Path(holder.path).write_text(json.dumps(state))
         holder.leave()
         return process
@@ -499,7 +503,7 @@ def calls(leaves):
     state.model(create(data))
     sys.setprofile(None)
     return count
-print(calls(4000) / calls(400))
+print(calls(1000) / calls(100))
 """
     ratio = float(subprocess.check_output([sys.executable, "-c", program]))
     assert 8 < ratio < 12

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from packtivity import lease, worker
+from packtivity import claims, lease, worker
 from packtivity.backends import conclude, task_files
 from packtivity.backends.engine import Envelope, Submission
 from packtivity.backends.status import Native, Seen, TaskStatus, decide
@@ -234,7 +234,7 @@ class Keeper:
             return "unseen", 0
         claim = known.entry.claim if known.entry is not None else None
         if claim is None and known.record is not None:
-            claim = lease.of_task(known.record, known.proxy.task_id)
+            claim = claims.of_task(known.record, known.proxy.task_id)
             if claim is None:
                 return "absent", 0
         return task_files.lock_of(claim, known.proxy.task_id) if claim is not None else ("unseen", 0)
@@ -284,7 +284,7 @@ class Keeper:
                 if "kill" in decision.todo:
                     killed.append(known.submission)
                 if "end" in decision.todo and entry.claim is not None:
-                    lease.end_orphans(entry.claim)
+                    claims.end_orphans(entry.claim)
                 if "collect" in decision.todo:
                     self._collect(known, entry, cancel=decision.cause == "cancel")
                 elif "conclude" in decision.todo:
@@ -387,7 +387,7 @@ class Keeper:
             return error
         claim = known.entry.claim if known.entry is not None else None
         if claim is not None and task_files.lock_of(claim, task_id)[0] == "mine":
-            lease.end_orphans(claim)
+            claims.end_orphans(claim)
         known.looked = _NEVER
         return None
 

@@ -4,8 +4,8 @@ A thread of the pool gives a worker one task after the other. A worker that is k
 started again, up to :data:`packtivity.record.ATTEMPTS` times. One more thread looks for the files by which others ask for the
 end of a task.
 
-Both talk in lines of JSON. Orders are ``{"task": document}``, when none is running; ``{"cancel": id}``; ``{"plugins": [module,
-…]}``. The end of the input says that the pool's process has died: the running task is ended, and none is begun any more. An
+Both talk in lines of JSON. Orders are ``{"task": document}``, when none is running; ``{"cancel": id, "signal": number or
+null}``, with what is ending the pool's process; ``{"signal": number}``, for the running task; ``{"plugins": [module, …]}``. The end of the input says that the pool's process has died: the running task is ended, and none is begun any more. An
 answer is what :func:`packtivity.worker.answer` gives.
 """
 
@@ -21,13 +21,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from packtivity import plugins
+from packtivity import plugins, signals
 from packtivity.backends.status import TaskStatus
 from packtivity.errors import PacktivityError, TaskCancelled, WorkerLost
 from packtivity.files import is_file
 from packtivity.record import ATTEMPTS
-from packtivity.runtimes.process import Cancellation
-from packtivity.runtimes.process_group import claim_session
+from packtivity.runtimes.cancellation import Cancellation, Why
 from packtivity.runtimes.python_workers import forget, start_module
 from packtivity.task import Task
 from packtivity.worker import answer, failed, unwritten
@@ -83,10 +82,18 @@ class Job:
                 return False
             self._worker = worker
             worker.order({"task": self.document})  # what ends it comes after it
+            signals.receivers.add(self.send)
             return True
+
+    def send(self, number: int) -> None:
+        """Send a signal to it."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.order({"signal": number})
 
     def ended(self, answer: Answer | None) -> None:
         """Note what its worker has answered; None when that has died."""
+        signals.receivers.discard(self.send)
         with self._lock:
             self._worker = None
             if answer is None:
@@ -106,7 +113,7 @@ class Job:
         with self._lock:
             self._cancelled = True
             if self._worker is not None:
-                self._worker.order({"cancel": self.document["id"]})
+                self._worker.order({"cancel": self.document["id"], "signal": signals.received})
                 return
             error = TaskCancelled("the task was cancelled before it began")
             if by_file and not self.future.done():
@@ -285,7 +292,7 @@ _CHUNK = 1 << 20
 
 
 class Orders(Cancellation):
-    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.process.Cancellation`.
+    """What comes in, and as such what can end a task: see :class:`packtivity.runtimes.cancellation.Cancellation`.
 
     :param orders: descriptor to read from.
     :param answers: descriptor to write to.
@@ -301,20 +308,19 @@ class Orders(Cancellation):
         self._over = False
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when something has come in; :attr:`cancelled` tells what."""
+        """Return the descriptor, readable when something has come in; :meth:`why` tells what."""
         return self._orders
 
-    @property
-    def cancelled(self) -> bool:  # type: ignore[override]
-        """Whether the running task is to end."""
+    def why(self) -> Why | None:
+        """Return why the running task is to end: its end was asked for, or the pool's process has died, or we have to go."""
         while not self._over and self._poller.poll(0):
             self._receive()
-        return self._over or self._unwanted == self._running
+        return "cancelled" if self._unwanted == self._running else "abandoned" if self._over else None
 
-    @property
-    def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether the pool's process has died: nobody has decided that the task should not be run."""
-        return self.cancelled and self._unwanted != self._running
+    def leave(self, number: int, _: object = None) -> None:
+        """End the running task, which another worker is to run again, and begin none; a signal handler."""
+        self._over = True
+        signals.interrupt(number)
 
     def cancel(self) -> None:
         """Do nothing: it is for the pool to say."""
@@ -328,7 +334,7 @@ class Orders(Cancellation):
         document, self._next = self._next, None
         if document is None or self._over:
             return None
-        self._running = document["id"]
+        self._running, signals.received = document["id"], None
         return document
 
     def _receive(self) -> None:
@@ -337,7 +343,10 @@ class Orders(Cancellation):
         self._over = not chunk
         for order in map(json.loads, lines):
             self._next = order.get("task", self._next)
-            self._unwanted = order.get("cancel", self._unwanted)
+            if "cancel" in order:
+                self._unwanted, signals.received = order["cancel"], order["signal"]
+            elif "signal" in order:
+                signals.pass_on(order["signal"])
             if "plugins" in order:
                 plugins.enable_plugins(order["plugins"])
 
@@ -353,6 +362,7 @@ class Orders(Cancellation):
 
 def main() -> None:
     """Answer until the input ends."""
+    signals.reset()
     answers = os.dup(1)
     os.dup2(2, 1)  # what a plug-in prints must not get into the conversation
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -360,12 +370,14 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    claim_session()
-    while (document := orders.next()) is not None:
-        try:
-            orders.put(answer(document, orders))
-        except PacktivityError as error:
-            orders.put(unwritten(error))
+    with suppress(KeyboardInterrupt), signals.like_interrupts(orders.leave):
+        while (document := orders.next()) is not None:
+            try:
+                found = answer(document, orders)
+            except PacktivityError as error:
+                found = unwritten(error)
+            if found["status"] != "waiting":  # else another worker is to run it, or nobody
+                orders.put(found)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from packtivity import folders, lease, record, seal, settings
+from packtivity import claims, folders, record, seal, settings
 from packtivity.backends.engine import Submission
 from packtivity.backends.status import TaskStatus
 from packtivity.errors import ProxyError, StateError
@@ -117,7 +117,7 @@ def _are_paths(record: Any, claim: Any, task_id: str) -> bool:
     """Return whether two paths can be those of a task's record and claim, which lie in one folder."""
     if record is None or claim is None:
         return claim is None and (record is None or is_record_path(record, task_id))
-    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(lease.SUFFIX)
+    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(claims.SUFFIX)
     return both and os.path.dirname(claim) == os.path.dirname(record)
 
 
@@ -288,7 +288,7 @@ def lock_of(claim: str, task_id: str) -> tuple[Lock, int]:
     except OSError:
         return "unseen", 0
     with closing_fd(descriptor):
-        held, state = lease.is_held_by(descriptor, claim), lease.said(descriptor)
+        held, state = claims.is_held_by(descriptor, claim), claims.said(descriptor)
     if state.get("id") != task_id:
         return ("other" if held else "absent"), 0
     attempts = state.get("attempts")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from packtivity.cli.errors import CannotWrite
 from packtivity.cli.inputs import command_line, load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
-from packtivity.errors import UsageError
+from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
 from packtivity.spec.diagnostics import dotted
+from packtivity.spec.image_names import full_image
 from packtivity.spec.parts import kind_of, needs
 from packtivity.spec.remote import without_secrets
 
@@ -65,7 +66,7 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
         "process_type": process.get("process_type"),
         "environment_type": environment.get("environment_type"),
         "publisher_type": publisher.get("publisher_type"),
-        "image": f"{environment['image']}:{environment['imagetag']}" if "image" in environment else None,
+        "image": _image(environment),
         "resources": environment.get("resources", []),
         "parameters": {
             name: {
@@ -76,6 +77,15 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
         },
         "outputs": _outputs(publisher),
     }
+
+
+def _image(environment: dict[str, Any]) -> str | None:
+    if "image" not in environment:
+        return None
+    try:
+        return full_image(environment["image"], environment["imagetag"])
+    except ParameterError:  # which is for the run to say
+        return f"{environment['image']}:{environment['imagetag']}"
 
 
 def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:

@@ -8,8 +8,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from packtivity import errors
-from packtivity.cli import start
+from packtivity import errors, signals
 from packtivity.cli.terminal import show_error, wants_colour
 from packtivity.printable import escaped, printable, readable
 from packtivity.registry import foreign_code
@@ -98,8 +97,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, errors.PacktivityError):
         return explain(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        number = start.received or _INTERRUPT
-        text = "\n  ".join((f"error: {_ENDS.get(number, 'ended by a signal')}", *getattr(error, "__notes__", ())))
+        number = signals.received or _INTERRUPT
+        text = "\n  ".join(
+            (f"error: {_ENDS.get(number) or f'ended by {signals.name_of(number)}'}", *getattr(error, "__notes__", ()))
+        )
         return readable(text), SIGNALLED + number
     if isinstance(error, MemoryError):
         return "error: out of memory", OPERATING_SYSTEM

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packtivity import errors, settings, statecontexts
 from packtivity.backends.registry import backend_from_string
 from packtivity.cli import start
-from packtivity.cli.errors import render_diagnostics, warn
+from packtivity.cli.errors import complain, render_diagnostics, warn
 from packtivity.cli.parameters import Parameters
 from packtivity.cli.terminal import show_error
 from packtivity.datamodel import iter_leaves
@@ -37,22 +37,42 @@ if TYPE_CHECKING:
     from packtivity.types import Diagnostic, State
 
 
-def load_spec(options: SpecOptions, warn: Callable[[Diagnostic], None] | None = None) -> dict[str, Any]:
+def load_spec(options: SpecOptions) -> dict[str, Any]:
     """Return the spec, defaults filled.
 
-    :param warn: called with each warning about how it is written.
     :raises LoadError: it cannot be fetched.
-    :raises InvalidSpec: it is not valid.
+    :raises InvalidSpec: it is not valid; under strict, how it is written is doubtful.
     """
-    return load(
+    announce_waiting()
+    doubts: list[Diagnostic] = []
+    spec = load(
         options.spec,
         options.toplevel,
         schemasource=options.schemasource,
         validate=options.validate,
         offline=options.offline or None,
         trusted_sources=options.trust_source,
-        warn=warn,
+        warn=doubts.append,
     )
+    if doubts and is_strict(getattr(options, "strict", False)):
+        raise errors.InvalidSpec(_STRICT, as_errors(doubts))
+    if doubts:
+        show_error(render_diagnostics(doubts))
+    return spec
+
+
+def announce_waiting() -> None:
+    """Have servers named on standard error that keep the command waiting, whatever the level of the log."""
+    log = logging.getLogger("packtivity.spec.fetch")
+    if not log.handlers:
+        log.addHandler(_OnStandardError())
+        log.setLevel(logging.WARNING)
+        log.propagate = False
+
+
+class _OnStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def command_line(options: SpecOptions, *words: str) -> str:
@@ -155,10 +175,9 @@ def load_task(options: TaskOptions) -> Task:
 
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
-    problems: list[Diagnostic] = []
-    spec, parameters = load_spec(options, problems.append), Parameters(options.parfiles, options.parameter)
+    spec, parameters = load_spec(options), Parameters(options.parfiles, options.parameter)
     task = Task(spec, parameters.data, load_state(options))
-    warn_of_doubts(task, (*problems, *parameters.problems), strict=is_strict(options.strict))
+    warn_of_doubts(task, parameters.problems, strict=is_strict(options.strict))
     return task
 
 
@@ -234,11 +253,14 @@ def warn_of_doubts(task: Task, problems: Sequence[Diagnostic] = (), *, strict: b
         show_error(render_diagnostics(diagnostics))
 
 
+_STRICT = "not run, because warnings are errors under --strict"
+
+
 class DoubtfulTask(errors.ParameterError):
     """A warning about parameters or placeholders came up under ``--strict``; nothing has been run."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
-        super().__init__("not run, because warnings are errors under --strict")
+        super().__init__(_STRICT)
         self.diagnostics = tuple(diagnostics)
 
 
@@ -257,9 +279,9 @@ def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
 
     Then none is superfluous or misspelt, and the rules need not be imported.
     """
-    for value in parameters.values():
-        if value is None or any(isinstance(one, dict) for one in (value if isinstance(value, list) else [value])):
-            return False
+    values = [one for value in parameters.values() for one in (value if isinstance(value, list) else [value])]
+    if None in parameters.values() or any(isinstance(value, dict) for value in values):
+        return False
     texts = [leaf for _, leaf in iter_leaves(spec) if isinstance(leaf, str)]
     joined = "\n".join(texts)
     return all(name in texts or any(f"{{{name}{end}" in joined for end in "}[.!:") for name in parameters)

@@ -26,11 +26,10 @@ from packtivity.printable import printable
 from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from packtivity.backends.status import TaskStatus
     from packtivity.cli.declarations import MapOptions
-    from packtivity.types import Diagnostic
 
 NAME = "packtivity"
 
@@ -133,10 +132,9 @@ class Sweep:
         """Give each parameter set."""
         return (Item(self, number) for number in range(len(self.sets.rows)))
 
-    def check(self, problems: Sequence[Diagnostic] = (), *, strict: bool) -> None:
+    def check(self, *, strict: bool) -> None:
         """Check the sets before anything is run, once for all that give the same parameters.
 
-        :param problems: what came up as the spec was read.
         :raises ParameterError: one lacks a parameter, or under strict, something is doubtful.
         """
         sets = self.sets
@@ -151,7 +149,7 @@ class Sweep:
         first: dict[frozenset[str], int] = {}
         for number, row in enumerate(sets.rows):
             first.setdefault(frozenset(row), number)
-        problems = (*problems, *self._problems)  # of what all sets have alike
+        problems = self._problems  # of what all sets have alike
         for item in (Item(self, number) for number in first.values()):
             warn_of_doubts(Task(self.spec, item.parameters, item.state), problems, strict=strict)
             problems = ()
@@ -260,15 +258,14 @@ def run_map(options: MapOptions) -> int:
     """
     start_logging(options.verbosity)
     sets = parameter_sets(options.over, options.parameter)
-    problems: list[Diagnostic] = []
-    spec = load_spec(options, problems.append)
+    spec = load_spec(options)
     target = Target.named(options.backend)
     if target.synchronous:
         target = Target.named("foregroundasync")
     how = {name: value for name in ("timeout", "retries", "strict") if (value := getattr(options, name))}
     target.configure({"logging_level": "CRITICAL"}, **how)
     sweep = Sweep(options, sets, spec, target.backend)
-    sweep.check(problems, strict=is_strict(options.strict))
+    sweep.check(strict=is_strict(options.strict))
     table = options.table or f"{sweep.root}/results.csv"
     if options.table or os.path.lexists(table):
         check_writable(table)

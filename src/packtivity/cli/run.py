@@ -24,10 +24,10 @@ from packtivity.cli.inputs import (
 )
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
-from packtivity.logfiles import log_path
 from packtivity.printable import printable
 from packtivity.runtimes.cancellation import note_end
 from packtivity.task import ASYNC_NAME
+from packtivity.tasklog import log_path
 
 if TYPE_CHECKING:
     from packtivity.cli.declarations import RunOptions

@@ -16,7 +16,7 @@ from packtivity.worker import answer, run_envelope
 if TYPE_CHECKING:
     from packtivity.cli.declarations import WorkerOptions
 
-_LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_LEAVES_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
 """Signals with which an engine ends the process of a task."""
 
 

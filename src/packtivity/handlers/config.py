@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from packtivity.handlers.manual import Interaction
-    from packtivity.runtimes.process import Cancellation
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.types import Diagnostic, Limits, Reporter
 
 GRACE = 10.0

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
 from packtivity.files import write_json
-from packtivity.logfiles import log_path, safe_name
 from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, understand
-from packtivity.tasklog import run_log
+from packtivity.tasklog import log_path, run_log, safe_name
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:

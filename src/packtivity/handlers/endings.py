@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 from packtivity.errors import TaskFailed, TaskTimeout
+from packtivity.signals import name_of
 
 if TYPE_CHECKING:
     from packtivity.types import Completed, Execution
@@ -21,15 +21,7 @@ _ADVICE = {
 
 def ending(returncode: int) -> str:
     """Return in words how a process ended: ``exit code 3``, ``killed by SIGKILL``."""
-    return f"exit code {returncode}" if returncode >= 0 else f"killed by {signal_name(-returncode, 'signal ')}"
-
-
-def signal_name(number: int, unknown: str = "SIG") -> str:
-    """Return ``SIGKILL`` for 9; of a signal without a name, ``unknown`` and its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"{unknown}{number}"
+    return f"exit code {returncode}" if returncode >= 0 else f"killed by {name_of(-returncode, 'signal ')}"
 
 
 def check(execution: Execution, completed: Completed, written: str | None, *, out_of_memory: bool = False) -> None:
@@ -53,7 +45,7 @@ def check(execution: Execution, completed: Completed, written: str | None, *, ou
             f"the task was ended because it ran longer than {execution.timeout:g} s: {shown}{where}",
             hint="Give it more time, or look at what it was waiting for.",
         )
-    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({signal_name(-code)})"
+    how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({name_of(-code)})"
     message, hint = f"the task {how}: {shown}{where}", _ADVICE.get(code, "")
     if out_of_memory:
         of = f" of {limit / 2**20:.0f} MiB" if limit else ""

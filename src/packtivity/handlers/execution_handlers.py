@@ -6,12 +6,13 @@ has succeeded and raises when it has not.
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
+from packtivity.errors import StateError
 from packtivity.handlers.endings import check, ending
-from packtivity.logfiles import mkdir_p
 from packtivity.registry import Registry
 from packtivity.runtimes import process
 from packtivity.runtimes.plan import plan_local, shell_argv
@@ -100,11 +101,11 @@ def execute(
             completed, written, out_of_memory = _containers().run(execution, config, state, metadata, step)
         notes.current().completed = completed
         step.info(
-            "%s after %.3f s (CPU %.3f s, memory %.1f MB, output %d bytes)",
+            "%s after %.3f s (CPU %.3f s, %soutput %d bytes)",
             ending(completed.returncode),
             completed.ended - completed.started,
             completed.cpu,
-            completed.max_rss / 1e6,
+            "" if completed.max_rss is None else f"memory {completed.max_rss / 1e6:.1f} MB, ",
             completed.output_bytes,
         )
         check(execution, completed, written, out_of_memory=out_of_memory)
@@ -131,21 +132,27 @@ def _run_process(
     if execution.workdir is not None:
         mkdir_p(execution.workdir)
     with run_log(config, metadata, state) as log:
-        written = None if log is None else log.path
-        try:
-            completed = process.run(
-                execution,
-                log=log,
-                reporter=config.reporter,
-                grace=config.grace,
-                cancel=config.cancel,
-                keep=notes.current().held,
-                noted=True,
-            )
-        except KeyboardInterrupt as interrupt:
-            process.note_end(interrupt, written)
-            raise
-        return completed, written
+        completed = process.run(
+            execution,
+            log=log,
+            reporter=config.reporter,
+            grace=config.grace,
+            cancel=config.cancel,
+            keep=notes.current().held,
+            noted=True,
+        )
+        return completed, None if log is None else log.path
+
+
+def mkdir_p(path: str) -> None:
+    """Make a directory and those above it; one that exists is fine.
+
+    :raises StateError: it cannot be made, or something else is in its place.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
 
 
 # --- executors -------------------------------------------------------------------------------------------------

@@ -1,45 +1,63 @@
-"""Ending runs from another thread or, by a file, from another process or machine; and holding interrupts back."""
+"""Ending runs from another thread or, by a file, from another process or machine, and when their claim is lost."""
 
 from __future__ import annotations
 
 import os
-import signal
+import select
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
+from packtivity import claims, signals
 from packtivity.errors import TaskCancelled
 from packtivity.files import is_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
+
+
+Why: TypeAlias = Literal["cancelled", "abandoned", "leaving"]
+"""Why a run is to end: somebody has asked for that; another runner is to run it; or its runner has to go, and whoever sends
+that away may have signalled the task's processes, too: then neither a failure nor a success is the task's own."""
+
+
+def note_end(interrupt: BaseException, path: str | None) -> None:
+    """Say in an interrupt that the task was ended, and where its output is.
+
+    :param path: of the log, if there is one.
+    """
+    interrupt.add_note("The task was ended." + (f" Its output: {path}" if path else ""))
 
 
 class Cancellation:
     """Lets another thread end runs: give it to :func:`packtivity.runtimes.process.run`, call :meth:`cancel` from anywhere, any number of times.
 
     Used with ``with``, it is cancelled and given back at the end of the block, which no run may outlast.
-
-    :ivar abandoned: whether a run ends because its runner goes away, and is to be run again by another one.
-    :ivar signalled: whether whoever sends the runner away may have signalled the task's processes, too: then neither a failure
-        nor a success is the task's own.
     """
-
-    abandoned: bool = False
-    signalled: bool = False
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self._lock = threading.Lock()
-        self.cancelled = False
+        self._asked = False
 
     def fileno(self) -> int:
         """Return a descriptor that is readable once cancelled."""
         return self._read
 
+    def why(self) -> Why | None:
+        """Return why the run is to end; None as long as it is not."""
+        return "cancelled" if self._asked else None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is to end."""
+        return self.why() is not None
+
     def gives_back(self, error: BaseException) -> bool:
         """Return whether a run has ended so because its runner has to go, and is to be run again by another one."""
-        return self.signalled or (self.abandoned and isinstance(error, (TaskCancelled, KeyboardInterrupt)))
+        why = self.why()
+        return why == "leaving" or (why == "abandoned" and isinstance(error, (TaskCancelled, KeyboardInterrupt)))
 
     def gives_up(self, waited: float) -> bool:  # noqa: ARG002 - for subclasses
         """Return whether to stop waiting, after so many seconds, for another run of the same task to end."""
@@ -47,10 +65,15 @@ class Cancellation:
 
     def cancel(self) -> None:
         """Cancel every run that watches this."""
+        self._asked = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Make the descriptor readable."""
         with self._lock:
-            if not self.cancelled:
-                self.cancelled = True
+            if self._write >= 0:
                 os.close(self._write)
+                self._write = -1
 
     def close(self) -> None:
         """Cancel and give the descriptor back; may be called again."""
@@ -68,53 +91,8 @@ class Cancellation:
     __del__ = close
 
 
-def note_end(interrupt: BaseException, path: str | None) -> None:
-    """Say in an interrupt that the task was ended, and where its output is.
-
-    :param path: of the log, if there is one.
-    """
-    interrupt.add_note("The task was ended." + (f" Its output: {path}" if path else ""))
-
-
-@contextmanager
-def handled(numbers: Iterable[int], handler: Callable[..., None]) -> Iterator[None]:
-    """Let signals that would end this process be handled inside the block; one that was ignored stays so (nohup)."""
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Put off ``KeyboardInterrupt`` until the block ends, so that no process is started and lost."""
-    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not default or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = False
-
-    def note(*_: object) -> None:
-        nonlocal came
-        came = True
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if came:
-            raise KeyboardInterrupt
-
-
-# --- by a file -------------------------------------------------------------------------------------------------
-
 _INTERVAL = 0.25
-"""Seconds between looks."""
+"""Seconds between looks for a file."""
 
 
 class CancelFile(Cancellation):
@@ -125,93 +103,117 @@ class CancelFile(Cancellation):
     """
 
     def __init__(self, path: str | None, patience: float | None = None) -> None:
-        self._leaving = self._impatient = False
         super().__init__()
+        self._leaving = self._impatient = False
         self.path, self._patience = path, patience
+        self._over = threading.Event()
 
-    def leave(self, *_: object) -> None:
+    def leave(self, number: int, *_: object) -> None:
         """End the run because its runner has to go; a signal handler, which only notes that."""
+        signals.remember(number)
         self._leaving = True
 
-    def _is_wanted(self) -> bool:
-        """Return whether nobody has asked for the end of the task."""
-        return not (self._asked or (self.path is not None and is_file(self.path)))
-
-    @property
-    def signalled(self) -> bool:  # type: ignore[override]
-        """Whether the runner has to go, and nobody has asked for the end of the task."""
-        return self._leaving and self._is_wanted()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the run is to end."""
-        return self._leaving or not self._is_wanted()
-
-    @cancelled.setter
-    def cancelled(self, asked: bool) -> None:
-        self._asked = asked
-
-    @property
-    def abandoned(self) -> bool:  # type: ignore[override]
-        """Whether the runner has to go, or does not wait any longer, and nobody has asked for the end of the task."""
-        return (self._leaving or self._impatient) and self._is_wanted()
+    def why(self) -> Why | None:
+        """Return why the run is to end; whoever asks for the end of the task comes before its runner."""
+        if self._asked or (self.path is not None and is_file(self.path)):
+            return "cancelled"
+        return "leaving" if self._leaving else "abandoned" if self._impatient else None
 
     def gives_back(self, error: BaseException) -> bool:
         """Return whether a run is to be made again, also because an interrupt has ended it and not the file."""
-        return super().gives_back(error) or (isinstance(error, KeyboardInterrupt) and self._is_wanted())
+        return super().gives_back(error) or (isinstance(error, KeyboardInterrupt) and self.why() != "cancelled")
 
     def gives_up(self, waited: float) -> bool:
         """Return whether to stop waiting for another run of the task, and do something else meanwhile."""
         self._impatient = self._patience is not None and waited > self._patience
-        return self.cancelled or self._impatient
+        return self.cancelled
 
-    def cancel(self) -> None:
-        """Cancel every run that watches this."""
-        with self._lock:
-            if not self._asked:
-                self._asked = True
-                os.close(self._write)
+    def _look(self) -> None:
+        while not self._over.wait(_INTERVAL):
+            if self.cancelled:
+                self._wake()
+                return
 
     def __enter__(self) -> Self:
-        _watcher.add(self)
+        threading.Thread(target=self._look, name="packtivity-cancel", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        _watcher.discard(self)
+        self._over.set()
         self.close()
 
 
-class _Watcher:
-    """One thread that looks for the files of all tasks of this process; it sleeps while there are none."""
+class Heartbeat(Cancellation):
+    """Says that a runner lives, where file locks do not work, until it is closed; ends the task when its claim is lost.
 
-    def __init__(self) -> None:
-        self._watched: set[CancelFile] = set()
-        self._some = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+    Another runner then runs the task again. See :mod:`packtivity.claims`.
 
-    def add(self, each: CancelFile) -> None:
-        with self._lock:
-            self._watched.add(each)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._look, name="packtivity-cancel", daemon=True)
-                self._thread.start()
-        self._some.set()
+    :param beat: says so once; false when the claim is somebody else's.
+    :param given: what else may end the task.
+    :ivar lost: whether the claim has been lost.
+    """
 
-    def discard(self, each: CancelFile) -> None:
-        with self._lock:
-            self._watched.discard(each)
+    def __init__(self, beat: Callable[[], bool], given: Cancellation | None = None) -> None:
+        super().__init__()
+        self._beat, self._last = beat, time.monotonic()
+        self._given = given or Cancellation()
+        self._over, self.lost = threading.Event(), False
+        self._either = select.epoll()
+        for descriptor in (self._read, self._given.fileno()):
+            self._either.register(descriptor, select.EPOLLIN | select.EPOLLHUP)
+        for act in (self._run, self._watch):  # the first may be held up by the file system for as long as that likes
+            threading.Thread(target=act, name="packtivity-heartbeat", daemon=True).start()
 
-    def _look(self) -> None:
-        idle = threading.Event()
-        while self._some.wait():
-            idle.wait(_INTERVAL)
-            with self._lock:
-                for each in [each for each in self._watched if each.cancelled]:
-                    each.cancel()
-                    self._watched.discard(each)
-                if not self._watched:
-                    self._some.clear()
+    def _run(self) -> None:
+        while not self._over.wait(claims.BEAT):
+            with suppress(OSError):  # the file system may be back in time
+                if not self._beat():
+                    self._lose()
+                elif not self._is_late():
+                    self._last = time.monotonic()
 
+    def _watch(self) -> None:
+        while not self._over.wait(claims.BEAT):
+            if self._is_late():
+                self._lose()
 
-_watcher = _Watcher()
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._last >= claims.LOST
+
+    def _lose(self) -> None:
+        if not self._over.is_set():
+            self.lost = True
+            self._over.set()
+            self._wake()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the task is to end."""
+        return self._either.fileno()
+
+    def why(self) -> Why | None:
+        """Return why the task is to end."""
+        given = self._given.why()
+        return "abandoned" if self.lost and given != "leaving" else given
+
+    def gives_back(self, error: BaseException) -> bool:
+        """Return whether a run that has ended with an error is to be made again."""
+        return super().gives_back(error) or self._given.gives_back(error)
+
+    def gives_up(self, waited: float) -> bool:
+        """Return whether to stop waiting for another run."""
+        return self.lost or self._given.gives_up(waited)
+
+    def cancel(self) -> None:
+        """Ask for the end."""
+        self._given.cancel()
+
+    def close(self) -> None:
+        """Say it no more, and watch no more; what was given stays as it is."""
+        self._over.set()
+        self._wake()
+        self._either.close()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
+
+    __del__ = close

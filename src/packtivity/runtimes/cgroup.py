@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from typing import Any
 
 ROOT = "/sys/fs/cgroup"
 
@@ -48,6 +46,7 @@ class Usage:
             "source": self.source,
             "cpu_seconds": None if self.cpu is None else round(self.cpu, 6),
             "peak_memory_bytes": self.memory,
+            "peak_memory_of": None if self.memory is None else "all processes",
             "read_bytes": self.read,
             "written_bytes": self.written,
         }
@@ -123,7 +122,7 @@ class Group:
         if peak is None:  # before Linux 5.19
             self._highest = max(self._highest, _number(text(f"{folder}/memory.current")) or 0)
             peak = self._highest or None
-        read, written = _summed(text(f"{folder}/io.stat"), _version_2_io)
+        read, written = _bytes(text(f"{folder}/io.stat"))
         killed = _fields(text(f"{folder}/memory.events")).get("oom_kill")
         return Usage("cgroup", cpu / 1e6, peak, read, written, killed)
 
@@ -132,7 +131,7 @@ class Group:
         if cpu is None:
             return None
         peak = _number(text(f"{self._root}/memory/{self._path}/memory.max_usage_in_bytes"))
-        read, written = _summed(text(f"{self._root}/blkio/{self._path}/blkio.throttle.io_service_bytes"), _version_1_io)
+        read, written = _bytes(text(f"{self._root}/blkio/{self._path}/blkio.throttle.io_service_bytes"))
         killed = _fields(text(f"{self._root}/memory/{self._path}/memory.oom_control")).get("oom_kill")
         return Usage("cgroup", cpu / 1e9, peak, read, written, killed)
 
@@ -154,28 +153,12 @@ def _fields(text: str) -> dict[str, int]:
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
-def _summed(text: str, counts: Callable[[str], Iterator[tuple[str, int]]]) -> tuple[int | None, int | None]:
+_READ, _WRITTEN = re.compile(r"\b(?:rbytes=|Read )(\d+)"), re.compile(r"\b(?:wbytes=|Write )(\d+)")
+"""What counts in ``8:0 rbytes=4096 wbytes=0 …`` (version 2) and ``8:0 Read 4096`` (version 1)."""
+
+
+def _bytes(text: str) -> tuple[int | None, int | None]:
+    """Return bytes that were read and written."""
     if not text:
         return None, None
-    total = {"read": 0, "written": 0}
-    for line in text.splitlines():
-        for name, count in counts(line):
-            total[name] += count
-    return total["read"], total["written"]
-
-
-def _version_1_io(line: str) -> Iterator[tuple[str, int]]:
-    """Read ``8:0 Read 4096``."""
-    words = line.split()
-    name = {"Read": "read", "Write": "written"}.get(words[1] if len(words) == 3 else "")
-    if name:
-        yield name, int(words[2])
-
-
-def _version_2_io(line: str) -> Iterator[tuple[str, int]]:
-    """Read ``8:0 rbytes=4096 wbytes=0 …``."""
-    for word in line.split()[1:]:
-        key, _, count = word.partition("=")
-        name = {"rbytes": "read", "wbytes": "written"}.get(key)
-        if name and count.isdigit():
-            yield name, int(count)
+    return sum(map(int, _READ.findall(text))), sum(map(int, _WRITTEN.findall(text)))

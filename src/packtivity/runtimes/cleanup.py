@@ -32,6 +32,7 @@ from typing import Self
 from packtivity import folders, notes, settings
 from packtivity.errors import StateError
 from packtivity.runtimes import process
+from packtivity.runtimes.python_workers import Child
 
 # Field 22 of the process's line in proc(5); where there is no such thing, what ps tells.
 _STARTER = """
@@ -63,7 +64,7 @@ class Cleanup:
         self.name = name
         self.folder = os.path.join(base or settings.temporary_dir(), name)
         self._remove = remove
-        self._reaper: process.Helper | None = None
+        self._reaper: Child | None = None
         self._place = -1
 
     def __enter__(self) -> Self:
@@ -133,7 +134,7 @@ class Cleanup:
             with suppress(BrokenPipeError):  # it has been killed
                 self._reaper.stdin.write(f"{word}\n".encode())
 
-    def _let_go(self, reaper: process.Helper) -> process.Helper:
+    def _let_go(self, reaper: Child) -> Child:
         """End the reaper's input, by which it acts."""
         _living.discard(self)
         self._reaper = None

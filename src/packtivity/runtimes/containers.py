@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.runtimes.base import check_variables
-from packtivity.runtimes.images import full_image
 from packtivity.runtimes.plan import shell_argv
 from packtivity.runtimes.resources import Resources, understand
+from packtivity.spec.image_names import full_image
 from packtivity.types import Execution, Mount
 
 if TYPE_CHECKING:

@@ -24,16 +24,14 @@ from packtivity.runtimes.choose import probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     Image,
-    archive_path,
     existing,
-    is_path,
-    is_uri,
     matching_digest,
     may_be_image,
     parse,
     refuse_foreign,
     unpacked_candidates,
 )
+from packtivity.spec.image_names import archive_path, is_path, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

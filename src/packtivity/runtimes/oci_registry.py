@@ -132,7 +132,7 @@ class _Registry:
                 self._guard.allow(server)  # a registry in a private network keeps its layers there as well
             own = server == self._own and self._authorization
             sent = {**headers, "Authorization": self._authorization} if own else headers
-            with self.session.get(url, sent, self._limit) as answer:
+            with self.session.ask(url, sent, self._limit) as answer:
                 if answer.status_code == 401 and server == self._own and not self._authorization:
                     return answer.headers.get("WWW-Authenticate", "")
                 if not answer.is_redirect:
@@ -166,7 +166,7 @@ class _Registry:
             self._guard.allow(service)
         headers = {"Authorization": f"Basic {login}"} if login and self._may_have_login(service) else {}
         address = f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
-        with self.session.get(address, headers, self._limit) as answer:
+        with self.session.ask(address, headers, self._limit) as answer:
             if answer.status_code != 200:
                 raise ValueError("no token")
             answered = _document(answer, self._limit)

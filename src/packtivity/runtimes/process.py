@@ -20,14 +20,17 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from packtivity import errors, notes
-from packtivity.runtimes.cancellation import Cancellation, interrupts_held, note_end
-from packtivity.runtimes.process_group import ExitWatch, apart, end_group, signal_group
+from packtivity import errors, notes, signals
+from packtivity.runtimes.cancellation import note_end
+from packtivity.runtimes.process_group import ExitWatch, ReportedExit, end_group, parent_argv, signal_group
 from packtivity.settings import caller_environment
+from packtivity.signals import handled, interrupts_held, nothing
 from packtivity.types import Completed, Execution, Reporter, RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from packtivity.runtimes.cancellation import Cancellation
 
 
 CHUNK = 1 << 18
@@ -37,18 +40,14 @@ TAIL = 8192
 """Bytes of output kept for messages."""
 
 _PIPE = 1 << 20
+"""Bytes of a pipe that much output comes through: fewer, larger reads."""
+
 _LEFTOVER_GRACE = 1.0
 _LONGEST_POLL = 86_400.0
 """Seconds; poll counts milliseconds in 32 bits, and a wait that ends too early only begins again."""
 
-_ON_INTERRUPT = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-_ON_TIMEOUT = (signal.SIGTERM, signal.SIGKILL)
-
-
-Helper = subprocess.Popen[bytes]
-"""A program started by :func:`start_helper`."""
-
-__all__ = ["CHUNK", "TAIL", "Cancellation", "Helper", "attach", "note_end", "run", "start_helper"]
+_LADDER = (signal.SIGTERM, signal.SIGKILL)
+"""Signals by which a task is ended, after the one that its runner has got."""
 
 
 def run(
@@ -64,11 +63,9 @@ def run(
     """Run ``execution`` to its end.
 
     Returns when the main process has ended: background processes that keep the pipe open are not waited for but
-    ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, ``INT``, ``TERM`` and ``KILL`` go to
-    the whole group, ``grace`` seconds apart, before the error is raised; a second ``KeyboardInterrupt`` skips a wait.
-
-    ``max_rss`` is never below this program's own size, because the kernel counts a process from before its program
-    is loaded.
+    ended (``TERM``, then ``KILL``). On ``KeyboardInterrupt`` or ``cancel``, the signal that this program has got (else
+    ``INT``), ``TERM`` and ``KILL`` go to the whole group, ``grace`` seconds apart, before the error is raised; a second
+    ``KeyboardInterrupt`` skips a wait.
 
     :param grace: seconds between the signals.
     :param keep: descriptors that the process inherits; a lock held through one is held as long as the process lives.
@@ -82,6 +79,8 @@ def run(
     try:
         with interrupts_held():
             watch = _Watch(execution, log, reporter, grace, cancel, keep)
+            if noted:
+                signals.receivers.add(watch.send)
         if reporter is not None:
             reporter.started(execution)
         watch.until_exit()
@@ -91,6 +90,8 @@ def run(
             cut_short = watch.interrupt(error)
             if noted and cut_short is not None:
                 notes.current().completed = cut_short
+        if noted and isinstance(error, KeyboardInterrupt):
+            note_end(error, None if log is None else log.path)
         raise
     if reporter is not None:
         reporter.ended(completed)
@@ -110,22 +111,22 @@ class _Watch:
         keep: tuple[int, ...] = (),
     ) -> None:
         self._log, self._reporter, self._grace = log, reporter, grace
-        self._started = time.time()
-        self._process, self._output, self._exit = _start(execution, keep)
+        self._started, self._clock = time.time(), time.monotonic()
+        self._program = execution.argv[0]
+        self._output, self._exit = _start(execution, keep)
         self._exited = self._finished = self._timed_out = self._signalled = False
         self._open, self._wide = True, False
         self._count, self._tail = 0, b""
         self._rungs: list[signal.Signals] = []
         now = time.monotonic()
         self._deadline = None if execution.timeout is None else now + execution.timeout
-        interval = reporter.interval if reporter is not None else None
-        self._interval, self._next_tick = interval, None if interval is None else now + interval
-        self._cancellation = cancel
-        self._cancel = None if cancel is None else cancel.fileno()
+        self._interval = None if reporter is None else reporter.interval
+        self._next_tick = None if self._interval is None else now + self._interval
+        self._cancel = cancel
         self._poller = select.poll()
-        for descriptor in (self._output, self._exit.fileno(), self._cancel):
-            if descriptor is not None:
-                self._poller.register(descriptor, select.POLLIN)
+        for each in (self._output, self._exit, cancel):
+            if each is not None:
+                self._poller.register(each, select.POLLIN)
 
     def until_exit(self) -> None:
         """Read and act on deadlines until the main process has ended."""
@@ -133,9 +134,9 @@ class _Watch:
             for descriptor, _ in self._poller.poll(self._milliseconds()):
                 if descriptor == self._output:
                     self._read()
-                elif descriptor != self._cancel:
+                elif descriptor == self._exit.fileno():
                     self._exited = True
-                elif self._cancellation is None or self._cancellation.cancelled:
+                elif self._cancel is not None and self._cancel.cancelled:
                     raise errors.TaskCancelled("the task was cancelled")
             self._act(time.monotonic())
 
@@ -152,14 +153,15 @@ class _Watch:
         if self._deadline is not None and now >= self._deadline and not self._exited:
             if not self._rungs:
                 self._timed_out = True
-                self._rungs = list(_ON_TIMEOUT)
-            self._climb()
+                self._rungs = list(_LADDER)
+            self._signalled = True
+            self.send(self._rungs.pop(0))
+            self._deadline = time.monotonic() + self._grace if self._rungs else None
 
-    def _climb(self) -> None:
-        """Send the next signal; the deadline is when the one after it is due."""
-        self._signalled = True
-        signal_group(self._process.pid, self._rungs.pop(0))
-        self._deadline = time.monotonic() + self._grace if self._rungs else None
+    def send(self, number: int) -> None:
+        """Send a signal to the process and its group."""
+        if not self._exited:
+            signal_group(self._exit.pid, number)
 
     def _read(self) -> bool:
         """Take what is there; false when there is nothing (for now, or ever)."""
@@ -174,7 +176,8 @@ class _Watch:
         self._tail = chunk[-TAIL:] if len(chunk) >= TAIL else (self._tail + chunk)[-TAIL:]
         if not self._wide and len(chunk) >= 1 << 16:
             self._wide = True
-            _widen(self._output)
+            with suppress(AttributeError, OSError):  # the usual size works as well, only slower
+                fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE)
         if self._log is not None:
             self._log.write(chunk)
         if self._reporter is not None:
@@ -196,26 +199,27 @@ class _Watch:
     def finish(self) -> Completed:
         """Read the rest, collect the exit code, end what the process left running."""
         self._drain()
-        status, usage = self._exit.collect()
-        code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        collected = self._exit.collect()
         # Looking through all processes is only worth its time when the task did not end by itself.
-        left = end_group(self._process.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
+        left = end_group(self._exit.pid, min(self._grace, _LEFTOVER_GRACE), thorough=self._signalled)
         self._finished = True
+        signals.receivers.discard(self.send)
         self._drain()
         if left and self._log is not None:
             self._log.note(f"ended {left} process{'es' if left > 1 else ''} that the task had left running")
         self._close()
+        if collected is None:
+            raise errors.WorkerLost(
+                f"it is not known how {self._program!r} ended: this program has collected its exit status elsewhere",
+                hint="Does another part of it wait for all children, or ignore SIGCHLD? The task may have succeeded.",
+            )
         return Completed(
-            returncode=code,
             started=self._started,
-            ended=time.time(),
-            cpu=usage.ru_utime + usage.ru_stime,
-            max_rss=usage.ru_maxrss * _RSS_UNIT,
+            ended=self._started + time.monotonic() - self._clock,  # whatever is done to the clock meanwhile
             output_bytes=self._count,
             tail=self._tail,
             timed_out=self._timed_out,
-            read_bytes=usage.ru_inblock * _BLOCK,
-            written_bytes=usage.ru_oublock * _BLOCK,
+            **collected._asdict(),
         )
 
     def _close(self) -> None:
@@ -229,7 +233,10 @@ class _Watch:
             self._silence()  # the log or the reporter may be what failed
         if self._cancel is not None:
             self._poller.unregister(self._cancel)
-        self._rungs = list(_ON_INTERRUPT)
+            self._cancel = None
+        first = signal.Signals(signals.received or signal.SIGINT)
+        is_ignored = signal.getsignal(first) is signal.SIG_IGN  # by the task as well, which has inherited that
+        self._rungs = [*(() if first in _LADDER or is_ignored else (first,)), *_LADDER]
         self._deadline = time.monotonic()
         while not self._finished:
             try:
@@ -248,7 +255,7 @@ class _Watch:
         self._log = self._reporter = self._next_tick = None
 
 
-def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> Helper:
+def start_helper(argv: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a program that outlives us, in a session of its own, with pipes to its input and from its output.
 
     :raises EnvironmentUnavailable: it cannot be started.
@@ -276,47 +283,57 @@ def attach(argv: tuple[str, ...], workdir: str | None = None, env: Mapping[str, 
     :param env: variables to add to ours.
     :raises EnvironmentUnavailable: it cannot be started.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # a handler, because an ignored signal would be inherited
+    execution = Execution(argv, workdir=workdir, env=env or {})
     try:
-        environment = {**caller_environment(), **(env or {})}
-        return subprocess.run(argv, cwd=workdir, env=environment, check=False).returncode
+        with handled((signal.SIGINT,), nothing, signal.getsignal(signal.SIGINT) or signal.SIG_DFL):
+            return subprocess.run(argv, cwd=workdir, env=_environment(execution), check=False).returncode
     except OSError as error:
-        raise _start_error(error, Execution(argv, workdir=workdir)) from error
-    finally:
-        signal.signal(signal.SIGINT, before)
+        raise _start_error(error, execution) from error
 
 
 # --- starting --------------------------------------------------------------------------------------------------
 
-_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
-_RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
 
-
-def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], int, ExitWatch]:
+def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[int, ExitWatch]:
+    """Start a process; returns a descriptor of its output, and what tells of its end."""
+    environment, argv = _environment(execution), execution.argv
     with ExitStack() as opened, ExitStack() as passed_on:
         try:
-            reading, writing = os.pipe()
-            opened.callback(os.close, reading)
-            passed_on.callback(os.close, writing)
+            output, writing = _pipe(opened, passed_on)
+            report, workdir = -1, execution.workdir
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                report, reporting = _pipe(opened, passed_on)
+                keep = (*keep, reporting)
+                argv, workdir = parent_argv(argv, reporting, workdir, environment), None
             stdin = _readable(execution.stdin)
             passed_on.callback(os.close, stdin)
             process = subprocess.Popen(
-                execution.argv,
+                argv,
                 stdin=stdin,
                 stdout=writing,
                 stderr=writing,
-                cwd=execution.workdir,
-                env=_environment(execution),
+                cwd=workdir,
+                env=environment,
                 pass_fds=keep,
-                **apart(),
+                start_new_session=True,
             )
-            opened.callback(_abandon, process)
-            os.set_blocking(reading, False)
-            watch = ExitWatch(process.pid)
+            opened.callback(process.wait)
+            opened.callback(process.kill)
+            passed_on.close()
+            os.set_blocking(output, False)
+            watch = ExitWatch(process) if report < 0 else ReportedExit(process, report, execution.workdir)
         except (OSError, ValueError) as error:
             raise _start_error(error, execution) from error
         opened.pop_all()
-    return process, reading, watch
+    return output, watch
+
+
+def _pipe(ours: ExitStack, passed_on: ExitStack) -> tuple[int, int]:
+    """Return both ends of a pipe, which are closed with what they are for."""
+    reading, writing = os.pipe()
+    ours.callback(os.close, reading)
+    passed_on.callback(os.close, writing)
+    return reading, writing
 
 
 def _readable(content: bytes | None) -> int:
@@ -336,19 +353,8 @@ def _readable(content: bytes | None) -> int:
     return descriptor
 
 
-def _abandon(process: subprocess.Popen[bytes]) -> None:
-    signal_group(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _environment(execution: Execution) -> dict[str, str]:
     return {**(caller_environment() if execution.inherit_env else {}), **execution.env}
-
-
-def _widen(pipe: int) -> None:
-    """Ask for a larger pipe: fewer, larger reads when there is much output."""
-    with suppress(AttributeError, OSError):  # the usual size works as well, only slower
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:

@@ -1,93 +1,151 @@
-"""A process group: when its leader ends, and the end of everything in it."""
+"""A process group: when its leader ends, how, and the end of everything in it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
 import signal
+import sys
 import threading
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+from packtivity import runners
+from packtivity.runtimes.parent import own_peak
 
 if TYPE_CHECKING:
-    Collected = tuple[int, resource.struct_rusage]
+    from collections.abc import Mapping
+
+    from packtivity.runtimes.python_workers import Child
+
+_BLOCK = 512  # bytes, whatever the device's own blocks are: getrusage(2)
+_RSS_UNIT = 1 if os.uname().sysname == "Darwin" else 1024
+_SURE = 1 << 20
+"""Bytes: the kernel counts memory in batches."""
 
 
-_claimed: int | None = None
-_watched: set[int] = set()
+class Collected(NamedTuple):
+    """How a process ended, and what it and its children took.
 
-
-def claim_session() -> None:
-    """Declare that everything else in our session belongs to the one task that this process runs at a time.
-
-    Tasks then get a process group of their own and no session: Linux schedules each session apart, and where there is
-    much to do, a process that has just begun one waits for several times as long as the whole of a short task takes.
-    To be called by a process that leads a session, has no terminal and runs one task at a time.
+    :ivar returncode: exit code, negative for a signal.
+    :ivar cpu: seconds.
+    :ivar max_rss: peak memory of the largest process, bytes; None when none was larger than this program: the kernel counts a
+        process from before its own program is loaded.
+    :ivar read_bytes, written_bytes: bytes.
     """
-    global _claimed  # noqa: PLW0603 - the session is of the process
-    _claimed = os.getsid(0)
 
+    returncode: int
+    cpu: float
+    max_rss: int | None
+    read_bytes: int
+    written_bytes: int
 
-def apart() -> dict[str, Any]:
-    """Return the arguments for :class:`subprocess.Popen` that separate a task's processes from ours."""
-    return {"start_new_session": True} if _claimed is None else {"process_group": 0}
+    @classmethod
+    def of(cls, status: int, cpu: float, max_rss: int, read: int, written: int, parent: int) -> Collected:
+        """Read what wait4(2) says.
+
+        :param parent: peak memory of what started it, as it was then, in the units of ``max_rss``.
+        """
+        code, is_own = os.waitstatus_to_exitcode(status), (max_rss - parent) * _RSS_UNIT > _SURE
+        return cls(code, cpu, max_rss * _RSS_UNIT if is_own else None, read * _BLOCK, written * _BLOCK)
 
 
 class ExitWatch:
     """A descriptor that becomes readable when a child of ours has ended.
 
-    :param pid: a child that nobody else waits for.
+    :ivar pid: of the child.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, process: Child) -> None:
+        self.pid = process.pid
+        self._process, self._peak = process, own_peak()
         self._collected: Collected | None = None
         self._thread: threading.Thread | None = None
         try:
-            self._descriptor = os.pidfd_open(pid)
+            self._descriptor = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # not Linux 5.3, or a sandbox forbids it
             self._descriptor, writing = os.pipe()
             self._thread = threading.Thread(target=self._wait, args=(writing,), daemon=True)
             self._thread.start()
-        _watched.add(pid)
 
     def _wait(self, writing: int) -> None:
         try:
-            self._collected = _wait4(self._pid)
+            self._collect()
         finally:
             os.close(writing)
+
+    def _collect(self) -> None:
+        with suppress(ChildProcessError):  # another part of this program has collected it: the status cannot be had
+            _, status, usage = os.wait4(self.pid, 0)
+            took = usage.ru_utime + usage.ru_stime, usage.ru_maxrss, usage.ru_inblock, usage.ru_oublock
+            self._collected = Collected.of(status, *took, self._peak)
+        self._process.returncode = 0 if self._collected is None else self._collected.returncode
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._descriptor
 
-    def collect(self) -> Collected:
-        """Return wait status and resource use, waiting for the end if necessary; may be called again."""
+    def collect(self) -> Collected | None:
+        """Return how the child ended, waiting for that if necessary; None when it cannot be had. May be called again."""
         if self._thread is not None:
             self._thread.join()
-        if self._collected is None:
-            self._collected = _wait4(self._pid)
+        if self._process.returncode is None:
+            self._collect()
         return self._collected
 
     def close(self) -> None:
         """Close the descriptor; may be called again."""
-        _watched.discard(self._pid)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-def _wait4(pid: int) -> Collected:
-    try:
-        _, status, usage = os.wait4(pid, 0)
-    except ChildProcessError:
-        # A program that ignores SIGCHLD has its children's exit codes thrown away; subprocess says 0 then too.
-        return 0, resource.struct_rusage([0] * 16)
-    return status, usage
+class ReportedExit(ExitWatch):
+    """The same for a process whose parent is another one, which reports through a pipe: see :mod:`packtivity.runtimes.parent`.
+
+    :param report: descriptor to read from.
+    :param workdir: what it is started in.
+    :raises OSError: the process could not be started.
+    """
+
+    def __init__(self, process: Child, report: int, workdir: str | None) -> None:
+        self._process, self._descriptor = process, report
+        self._collected, self._lines = None, b""
+        while b"\n" not in self._lines and (piece := os.read(report, 256)):
+            self._lines += piece
+        first = self._lines.partition(b"\n")[0].split()
+        if not first:
+            raise OSError(errno.ECHILD, "what starts it in our place has ended too soon")
+        if len(first) > 1:
+            number = int(first[1])
+            raise OSError(number, os.strerror(number), workdir if first[2] == b"directory" else None)
+        self.pid = int(first[0])
+
+    def collect(self) -> Collected | None:
+        """Return how the process ended, waiting for that if necessary; None when it cannot be had. May be called again."""
+        if self._process.returncode is None:
+            while piece := os.read(self._descriptor, 256):
+                self._lines += piece
+            words = self._lines.split()[1:]
+            if len(words) == 6:
+                status, cpu, *counts = words
+                self._collected = Collected.of(int(status), float(cpu), *map(int, counts))
+            else:  # somebody has killed its parent
+                signal_group(self.pid, signal.SIGKILL)
+            self._process.wait()
+        return self._collected
 
 
-def signal_group(group: int, number: signal.Signals) -> None:
+def parent_argv(
+    argv: tuple[str, ...], report: int, workdir: str | None, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return what starts a process whose end is reported to a descriptor."""
+    program = os.path.join(os.path.dirname(__file__), "parent.py")
+    added = "" if "LC_CTYPE" in environment else "LC_CTYPE"  # PEP 538
+    return (sys.executable, "-I", "-S", program, str(report), added, workdir or "", *argv)
+
+
+def signal_group(group: int, number: int) -> None:
     """Send a signal to every process of ``group``; an empty group, or one of another user, is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
@@ -97,7 +155,7 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """End what is left of a group whose leader has been waited for.
 
     Groups that a shell made for its background jobs are found by their session when anything of the group itself is
-    left; their session is the group's own, or ours after :func:`claim_session`. A process that left the session (``setsid``) is out of reach.
+    left. A process that left the session (``setsid``) is out of reach.
 
     :param grace: seconds between ``TERM`` and ``KILL``, and to wait after that.
     :param thorough: look for the session also when the group itself is gone.
@@ -105,24 +163,11 @@ def end_group(group: int, grace: float, *, thorough: bool = False) -> int:
     """
     if (not thorough and not _exists(group)) or os.path.exists(f"/proc/{group}"):
         return 0  # or its number has been reused: the leader has been waited for
-    members = living = _members(group)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if not living:
-            break
-        for member in living:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(member, number)
-        living = _wait_until_gone(group, grace)
-    return len(members)
 
+    def members() -> list[int]:
+        return [pid for pid in runners.pids() or [-group] if _belongs(pid, group)]
 
-def _wait_until_gone(group: int, seconds: float) -> list[int]:
-    """Wait for processes that are not our children, polling ever less often; return those that are left."""
-    deadline, pause, idle = time.monotonic() + seconds, 0.0005, threading.Event()
-    while (living := _members(group)) and time.monotonic() < deadline:
-        idle.wait(pause)
-        pause = min(pause * 2, 0.05)
-    return living
+    return runners.end(members, lambda pid: _belongs(pid, group), grace)
 
 
 def _exists(group: int) -> bool:
@@ -135,24 +180,9 @@ def _exists(group: int) -> bool:
     return True
 
 
-def _members(group: int) -> list[int]:
-    """Return living processes of the group or its session; where there is no ``/proc``, the group as a whole."""
-    try:
-        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return [-group] if _exists(group) else []
-    return [number for number in numbers if _belongs(number, group)]
-
-
 def _belongs(pid: int, group: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return False
-    if fields[0] in b"ZX":
-        return False
-    session = int(fields[3])
-    # A container tool may be probed beside a task: what that leaves behind is no reason to end the task.
-    ours = session == _claimed and pid != os.getpid() and len(_watched) == 1
-    return ours or group in (int(fields[2]), session)
+    """Return whether a living process is of the group or its session; -``group`` stands for the group as a whole."""
+    if pid < 0:
+        return _exists(group)
+    fields = runners.stat_fields(pid)
+    return bool(fields) and group in (int(fields[2]), int(fields[3]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from packtivity import settings
 from packtivity.errors import EnvironmentUnavailable
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def start_module(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+Child: TypeAlias = subprocess.Popen[bytes]
+
+
+def start_module(module: str, *arguments: str, stderr: int | None = None) -> Child:
     """Start ``python -m module`` with pipes to its input and from its output, in a session of its own.
 
     It is the same interpreter with the same search path, and it has no terminal: Ctrl-C is not for it.
@@ -48,6 +54,10 @@ def interpreter_options() -> list[str]:
     return ["-X", "utf8", *(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
 
 
+_TELL = """"$@"; printf '\\n%s\\n' "$?" >&2"""
+"""A shell that says how a command has ended, where the kernel throws that away, and 127 when it is not there."""
+
+
 def run_command(
     argv: Sequence[str], environment: Mapping[str, str], *, stdin: str = "", timeout: float
 ) -> subprocess.CompletedProcess[str]:
@@ -57,9 +67,17 @@ def run_command(
     :raises OSError: it cannot be started.
     :raises subprocess.TimeoutExpired: it took too long.
     """
-    return subprocess.run(
-        argv, input=stdin, env=environment, timeout=timeout, capture_output=True, text=True, check=False
+    ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN  # by the program that we are in
+    told = ("sh", "-c", _TELL, "sh", *argv) if ignored else argv
+    done = subprocess.run(
+        told, input=stdin, env=environment, timeout=timeout, capture_output=True, text=True, check=False
     )
+    if ignored:
+        done.stderr, _, code = done.stderr.rstrip("\n").rpartition("\n")
+        done.returncode = int(code) if code.isdigit() else 255
+        if code == "127":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return done
 
 
 def detach() -> bool:
@@ -77,8 +95,6 @@ def forget(process: subprocess.Popen[Any]) -> None:
     """Wait for a process and close its pipes; may be called again."""
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            try:
+            with suppress(OSError):  # nothing reads what was still to be written
                 stream.close()
-            except OSError:  # nothing reads what was still to be written
-                continue
     process.wait()

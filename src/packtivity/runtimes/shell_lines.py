@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Launch
-from packtivity.runtimes.images import is_path, is_uri
+from packtivity.spec.image_names import is_path, is_uri
 
 if TYPE_CHECKING:
     from packtivity.runtimes.base import Runtime

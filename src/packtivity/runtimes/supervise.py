@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
 from packtivity.files import write_whole
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from packtivity.runtimes.base import Runtime
+    from packtivity.runtimes.cancellation import Cancellation
     from packtivity.runtimes.images import Image
-    from packtivity.runtimes.process import Cancellation
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
@@ -98,7 +97,7 @@ def find_image(runtime: Runtime, execution: Execution, watch: Supervision) -> Im
         return _as_locked(local, watch.locked)
     wanted = locked_reference(reference, watch.locked)
     note = None if watch.policy == "always" else image_store.read_note(runtime, wanted)
-    if note is not None:
+    if note is not None and (note.is_fresh or not runtime.has_store):
         return note
     return image_store.fetch(runtime, wanted, watch.policy, _puller(runtime, watch), watch.say, watch.is_cancelled)
 
@@ -150,9 +149,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     :raises EnvironmentUnavailable: the image cannot be had, or the tool cannot start the container.
     :raises StateError: something to be mounted is not there.
     """
-    write_files(execution)
-    execution = with_what_is_there(execution)
-    image = find_image(runtime, execution, watch)
+    execution, image = _prepared(runtime, execution, watch)
     notes.current().image = image.note()
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
@@ -161,6 +158,12 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
         ended = _run_again_if_gone(runtime, shared, image, log, watch)
     _refuse_failed_start(runtime, ended)
     return ended
+
+
+def _prepared(runtime: Runtime, execution: Execution, watch: Supervision) -> tuple[Execution, Image]:
+    write_files(execution)
+    execution = with_what_is_there(execution)
+    return execution, find_image(runtime, execution, watch)
 
 
 def _run_again_if_gone(
@@ -192,12 +195,17 @@ def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
     return f"{uid}:{gid}" if uid else None
 
 
+def _launch(runtime: Runtime, execution: Execution, image: Image, cleanup: Cleanup) -> Launch:
+    scratch = cleanup.folder if runtime.needs_scratch else None
+    user = _user(runtime, execution, image)
+    return Launch(image.run, cleanup.name, scratch, image.workdir or None, user, image.home)
+
+
 def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
     name = new_name()
-    with _Look(runtime, image) as look, Cleanup(name, runtime.remove_argv(name)) as cleanup:
+    with Cleanup(name, runtime.remove_argv(name)) as cleanup:
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
-        scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
+        launch = _launch(runtime, execution, image, cleanup)
         if stats is not None:
             launch = replace(launch, cidfile=stats.cidfile, pidfile=stats.pidfile)
         argv = runtime.run_argv(execution, launch)
@@ -209,15 +217,12 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
         try:
             with stats or nullcontext():
                 completed = watch.run(client, log)
-        except KeyboardInterrupt as interrupt:
-            process.note_end(interrupt, None if log is None else log.path)
-            raise
         finally:
             if watch.noted and stats is not None:
                 note_usage(stats.usage)
         if completed.timed_out or completed.returncode < 0:
             cleanup.cut()  # a tool that was sent a signal may not have cleaned up
-    return Ended(completed, look.image, name, argv, stats.usage if stats is not None else None)
+    return Ended(completed, image, name, argv, stats.usage if stats is not None else None)
 
 
 def note_usage(usage: Usage | None) -> None:
@@ -234,40 +239,14 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     :raises EnvironmentUnavailable: the image cannot be had.
     :raises StateError: something to be mounted is not there.
     """
-    write_files(execution)
-    execution = with_what_is_there(execution)
-    image = find_image(runtime, execution, watch)
+    execution, image = _prepared(runtime, execution, watch)
     name = new_name()
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
-        scratch = cleanup.folder if runtime.needs_scratch else None
-        launch = Launch(image.run, name, scratch, image.workdir or None, _user(runtime, execution, image), image.home)
-        argv = runtime.run_argv(execution, launch)
+        argv = runtime.run_argv(execution, _launch(runtime, execution, image, cleanup))
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
             cleanup.cut()
     return code
-
-
-class _Look:
-    """Inspects an image again while it runs, when the note on it is old."""
-
-    def __init__(self, runtime: Runtime, image: Image) -> None:
-        self.image = image
-        self._runtime = runtime
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        if self._runtime.has_store and self.image.seen and not self.image.is_fresh:
-            self._thread = threading.Thread(target=self._look, daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._thread.join()
-
-    def _look(self) -> None:
-        self.image = image_store.inspect(self._runtime, self.image.reference) or self.image
 
 
 def with_what_is_there(execution: Execution) -> Execution:
@@ -279,25 +258,21 @@ def with_what_is_there(execution: Execution) -> Execution:
     :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
     """
     location = current().workdir_location
-    missing = [
-        mount
-        for mount in execution.mounts
-        if mount.kind == "bind" and not os.path.exists(inside(mount.source, location))
-    ]
-    left_out = [mount for mount in missing if mount.readonly and _is_of_state(mount, location)]
-    for mount in missing:
-        if mount not in left_out:
-            _refuse_missing(mount, location)
-    kept = tuple(mount for mount in execution.mounts if mount not in left_out)
-    return replace(execution, mounts=kept) if left_out else execution
+    kept = []
+    for mount in execution.mounts:
+        source = inside(mount.source, location)
+        if mount.kind != "bind" or os.path.exists(source):
+            kept.append(mount)
+            continue
+        is_of_state = source == mount.destination != "/cvmfs"
+        if not (is_of_state and mount.readonly):
+            _refuse_missing(mount, is_of_state, location)
+            kept.append(mount)
+    return execution if len(kept) == len(execution.mounts) else replace(execution, mounts=tuple(kept))
 
 
-def _is_of_state(mount: Mount, location: str | None) -> bool:
-    return inside(mount.source, location) == mount.destination != "/cvmfs"
-
-
-def _refuse_missing(mount: Mount, location: str | None) -> None:
-    if _is_of_state(mount, location):
+def _refuse_missing(mount: Mount, is_of_state: bool, location: str | None) -> None:
+    if is_of_state:
         raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
     if location is not None:
         return  # a daemon elsewhere may well have it

@@ -118,6 +118,7 @@ _WARNINGS = {
     ),
     "forbidden-placeholder": ("A placeholder that reaches for Python internals.", "Use the parameter's own keys."),
     "image-with-tag": ("The image name carries a tag, beside that of `imagetag`.", "Move the tag to `imagetag`."),
+    "impossible-image": ("No container image can have this name.", "Write REGISTRY/NAME, with a tag or digest."),
     "bad-variable-name": (
         "A name in `env` that no environment variable can have.",
         "Use letters, digits and underscores.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors
 from packtivity.settings import Settings, current
-from packtivity.spec.refs import Place, References, Unresolvable, has_references
+from packtivity.spec.refs import Place, References, Unresolvable, has_references, is_reference
 from packtivity.spec.source_text import BadText
 from packtivity.spec.sources import LocalFile, Location, base, locate, read_local
 from packtivity.spec.yamltext import Parsed, load_yaml, parse
@@ -120,7 +120,8 @@ def load_document(
         return parse(fetch.fetch(place, reachable(), offline=offline), place.shown)
 
     try:
-        return _resolved(References(read, base(toplevel, chosen)), file, fragment, spec)
+        elsewhere = base(toplevel, chosen) if isinstance(file, LocalFile) else file
+        return _resolved(References(read, elsewhere), file, fragment, spec)
     except BadText as error:
         raise _invalid(error) from None
 
@@ -152,7 +153,9 @@ def _stage(references: References, file: Location, scheduler: str) -> Document |
         links = {(one["key"],): Place(place.file, (*place.path, at), one) for at, one in enumerate(value)}
         value = {one["key"]: one.get("value") for one in value}
     source = references.files[place.file].source
-    return Document(value, source, source, (), references.files, links) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or is_reference(value):
+        return None
+    return Document(value, source, source, (), references.files, links)
 
 
 def parse_document(text: str | bytes, source: str) -> Document:

@@ -238,7 +238,7 @@ class _Exchange:
             with Session(access.guard) as session:
                 for _ in range(_REDIRECTS + 1):
                     login = access.login(self.url, covered=may_login)
-                    with session.get(self.url, self._headers(may_login), timeout, login) as response:
+                    with session.ask(self.url, self._headers(may_login), timeout, login) as response:
                         if not response.is_redirect:
                             return self._answer(response)
                         there = _redirected(self.url, response.headers["location"], self.shown)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
@@ -34,6 +34,11 @@ from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
+_GUESSES = 100
+"""For how many names a nearest one is looked for."""
+
+_SHOWN = 50
+_DOUBLED = re.compile(r"\{\{\s*([^{}\s](?:[^{}]*[^{}\s])?)\s*\}\}")
 _READDIR = re.compile(r"readdir\d+\Z")
 _LINKS = frozenset({"step", "steps", "stage", "stages"})
 """Keys of which a workflow's link has one, beside ``output`` (yadage)."""
@@ -118,6 +123,8 @@ class ParameterCheck:
         self.names = frozenset(self.values)
         self._uses = [use for template in templates(spec) if template.source != "state" for use in template.uses()]
         self._named = list(named_parameters(spec))
+        self._guesses = 0
+        self._known = _some(sorted(self.names))
         self._unused = self._find_unused()
         self._meant = {meant for meant in self._unused.values() if meant}
 
@@ -157,11 +164,16 @@ class ParameterCheck:
 
     # --- the spec ----------------------------------------------------------------------------------------------
 
+    def _nearest(self, name: str, known: Iterable[str]) -> str | None:
+        """Return the name that was meant, for as many names as a person reads about: looking takes time."""
+        self._guesses += 1
+        return nearest(name, known) if self._guesses <= _GUESSES else None
+
     def _unknown(self, use: Use) -> Finding:
-        near = nearest(use.name, self.names)
+        near = self._nearest(use.name, self.names)
         hint = f"Did you mean {near!r}? " if near else ""
         hint += f"Give it with -p {use.name}=…, or write {{{use.text}}} if the braces are meant as they are."
-        expected = near or listed(sorted(self.names), last="or") or "no placeholder"
+        expected = near or self._known or "no placeholder"
         message = f"{use.text} stands for a parameter that is not given"
         return use.finding("unknown-placeholder", message, hint, expected=expected)
 
@@ -187,7 +199,7 @@ class ParameterCheck:
             yield use.finding("unknown-placeholder", message)
 
     def _unknown_named(self, name: str, path: Path) -> Finding:
-        near = nearest(name, self.names)
+        near = self._nearest(name, self.names)
         hint = f"Did you mean {near!r}?" if near else f"Give it with -p {name}=…"
         if "{" in name:
             hint = "Texts of an outputmap are names; for templates use publisher_type: interpolated-pub."
@@ -203,22 +215,25 @@ class ParameterCheck:
         if anything_is_used or not isinstance(self.parameters, dict):
             return {}
         asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
-        wanted = [name for name in dict.fromkeys(asked) if name not in self.names and name != WORKDIR]
+        wanted = dict.fromkeys(name for name in asked if name not in self.names and name != WORKDIR)
         found: dict[str, str | None] = {}
+        used = set(asked)
         for name in self.parameters:
-            if name not in asked:
-                found[name] = nearest(name, [one for one in wanted if one not in found.values()])
+            if name not in used:
+                found[name] = meant = self._nearest(name, wanted)
+                wanted.pop(meant or "", None)
         return found
 
     def _unused_findings(self) -> Iterator[Finding]:
+        escaped = {name for template in templates(self.spec) for name in _DOUBLED.findall(template.text)}
         for name, meant in self._unused.items():
             if meant:
                 message = f"nothing uses the parameter {name!r}, but the spec asks for {meant!r}"
                 hint = f"Did you mean {meant!r}?"
                 yield Finding("misspelt-parameter", message, (name,), at_key=True, expected=meant, hint=hint)
                 continue
-            escaped, hint = re.compile(r"\{\{\s*" + re.escape(name) + r"\s*\}\}"), "Remove it, or use it."
-            if any(escaped.search(template.text) for template in templates(self.spec)):
+            hint = "Remove it, or use it."
+            if name in escaped:
                 hint = f"Doubled braces are for braces that are meant as they are; for the parameter write {{{name}}}."
             message = f"nothing in the spec uses the parameter {name!r}"
             yield Finding("unused-parameter", message, (name,), at_key=True, hint=hint)
@@ -253,6 +268,11 @@ class ParameterCheck:
             elif mapping is not value:
                 hint = "Give a list of texts; they are joined by blanks."
             yield Finding("mapping-as-text", message, (name,), hint=hint)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return names for a person, of many the first."""
+    return listed(names, last="or") if len(names) <= _SHOWN else f"{', '.join(names[:_SHOWN])} … ({len(names)} names)"
 
 
 def _directory_findings(template: Template, known: list[str]) -> Iterator[Finding]:
@@ -338,7 +358,8 @@ def _remedy(template: Template, start: int, end: int, given: frozenset[str]) -> 
     doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
     if "\n" in inner or len(inner) > 58:
         doubled = "{{ for { and }} for } that belong to the script itself."
-        doubled += f" Leave {listed(list(dict.fromkeys(use.text for use in meant)))} as it is." if meant else ""
+        names = list(dict.fromkeys(use.text for use in meant))
+        doubled += f" Leave {listed(names)} as {'they are' if names[1:] else 'it is'}." if names else ""
     name = inner.strip()
     if name.isidentifier():
         return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from packtivity.datamodel import iter_leaves
-from packtivity.interpolate import Placeholder, TemplateError, placeholders
+from packtivity.interpolate import Placeholder, readable_placeholders
 from packtivity.spec.diagnostics import Finding
 from packtivity.types import JSONValue, Part, Path
 
@@ -119,7 +119,8 @@ class Use(NamedTuple):
     @property
     def is_shell(self) -> bool:
         """Whether it is a shell variable: ``${NAME}``."""
-        return self.template.text[: self.placeholder.start].endswith("$") and not self.name.islower()
+        before = self.placeholder.start - 1
+        return before >= 0 and self.template.text[before] == "$" and not self.name.islower()
 
     @property
     def is_workdir(self) -> bool:
@@ -157,6 +158,13 @@ def templates(spec: dict[str, Any]) -> Iterator[Template]:
     if key:
         for path, text in strings(publisher[key], ("publisher", key)):
             yield Template(path, text, "publisher")
+
+
+def wildcard_at(text: str) -> int:
+    """Return where a text has a wildcard of paths, -1 where it surely has none."""
+    plain = re.sub(r"\{[^{}]*\}", lambda found: " " * len(found[0]), text)
+    wildcard = re.search(r"\*" if "/" not in text else r"[*?\[]", plain)
+    return wildcard.start() if wildcard else -1
 
 
 def strings(data: JSONValue, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -203,24 +211,23 @@ def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
 
 
 def braces(text: str) -> Braces:
-    """Sort out the braces of a text; never raises."""
+    """Sort out the braces of a text, of those that are in no placeholder the first 300; never raises."""
     pending: list[int] = []
     literal: list[tuple[int, int]] = []
     lone: list[int] = []
-    while True:
-        try:
-            found = placeholders(text)
-            break
-        except TemplateError as error:
-            at = error.offset
+    names: list[Placeholder] = []
+    found, others = readable_placeholders(text)
+    for at in others:
         if text[at] == "}" and pending:
             literal.append((pending.pop(), at + 1))
         else:
             (pending if text[at] == "{" else lone).append(at)
-        text = f"{text[:at]} {text[at + 1 :]}"
-    names = tuple(one for one in found if _plausible(one, text))
-    literal += [(one.start, one.end) for one in found if one not in names]
-    return Braces(names, tuple(sorted(literal)), tuple(sorted([*lone, *pending])))
+    for one in found:
+        if _plausible(one, text):
+            names.append(one)
+        else:
+            literal.append((one.start, one.end))
+    return Braces(tuple(names), tuple(sorted(literal)), tuple(sorted([*lone, *pending])))
 
 
 def _plausible(placeholder: Placeholder, text: str) -> bool:

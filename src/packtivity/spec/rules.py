@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from packtivity.errors import ParameterError
 from packtivity.registry import nearest
 from packtivity.spec.diagnostics import Finding, article
-from packtivity.spec.parts import jq_programs, templates
+from packtivity.spec.image_names import full_image, is_path, is_uri
+from packtivity.spec.parts import jq_programs, templates, wildcard_at
 from packtivity.types import JSONValue, Path
 
 RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
@@ -48,14 +50,17 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _image_findings(image: str, tag: str) -> Iterator[Finding]:
-    name, colon, given = image.rpartition(":")
-    if "@" in image or not colon or "/" in given:
+    try:
+        full = full_image(image, tag)
+    except ParameterError as error:
+        message = error.message.removeprefix("environment.image: ").removeprefix("environment: ")
+        yield Finding("impossible-image", message, ("environment", "image"), hint=error.hint)
         return
-    message = f"image {image!r} has a tag already, which is taken; other programs would make {f'{image}:{tag}'!r} of it"
-    if tag not in {"latest", given}:
-        message = f"image {image!r} has a tag already, and imagetag says {tag!r}: the task cannot run"
-    hint = f'Write\nimage: {name}\nimagetag: "{given}"'
-    yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
+    name, colon, given = image.rpartition(":")
+    if full == image and colon and not ("@" in image or "/" in given or is_uri(image) or is_path(image)):
+        message = f"image {image!r} has a tag already, which is taken; other programs make {f'{image}:{tag}'!r} of it"
+        hint = f'Write\nimage: {name}\nimagetag: "{given}"'
+        yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
 
 
 def _resource_findings(resource: JSONValue, path: Path) -> Iterator[Finding]:
@@ -92,14 +97,13 @@ def jq_findings(spec: dict[str, Any]) -> Iterator[Finding]:
 _CHANGES_DIRECTORY = re.compile(
     r"(?:^|[;&|(]|\b(?:do|then|else)\b)[ \t]*(cd[ \t]+(?:--[ \t]+)?/[^\s;&|)]*)", re.MULTILINE
 )
-_NO_TAG = re.compile(r"(?![./]|[a-z-]+:/)(?!.*\.(?:sif|simg)$)(?:[^/@]+/)*[^/:@]+")
 
 
 def advice_findings(spec: dict[str, Any]) -> Iterator[Finding]:
     """Yield advice on a valid spec, without defaults."""
     environment, publisher = spec["environment"] or {}, spec["publisher"]
     image, kind = environment.get("image"), environment.get("environment_type")
-    if image is not None and "imagetag" not in environment and _NO_TAG.fullmatch(image):
+    if image is not None and "imagetag" not in environment and _has_no_tag(image):
         message = f"image {image!r} has no tag, so 'latest' is taken, which may be another image at any time"
         yield Finding("image-without-tag", message, ("environment", "image"), hint="Add imagetag, or @sha256:DIGEST.")
     for template in templates(spec):
@@ -108,15 +112,12 @@ def advice_findings(spec: dict[str, Any]) -> Iterator[Finding]:
             message = f"{moved[1]!r} leaves the work directory: files written by relative names stay in the container"
             hint = "Write results to the paths that parameters give, such as {outputfile}."
             yield template.finding(moved.start(1), "leaves-workdir", message, hint)
-        at = _pattern_at(template.text) if template.source == "publisher" else -1
+        at = wildcard_at(template.text) if template.source == "publisher" else -1
         if at >= 0 and not publisher.get("glob"):
             message = f"the pattern {template.text!r} is published as it stands, because 'glob' is not true"
             hint = "Write glob: true to publish the list of files that match."
             yield template.finding(at, "pattern-as-text", message, hint)
 
 
-def _pattern_at(text: str) -> int:
-    """Return where a text has a wildcard of paths, -1 where it surely has none."""
-    plain = re.sub(r"\{[^{}]*\}", lambda found: " " * len(found[0]), text)
-    wildcard = re.search(r"\*" if "/" not in text else r"[*?\[]", plain)
-    return wildcard.start() if wildcard else -1
+def _has_no_tag(image: str) -> bool:
+    return not (is_path(image) or is_uri(image) or "@" in image or ":" in image.rpartition("/")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,18 +51,18 @@ class Text:
     def _lines(self) -> list[str]:
         return LINE_BREAK.split(self.content)
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(found.end() for found in LINE_BREAK.finditer(self.content))]
+
     def line(self, number: int) -> str:
         """Return a line, counted from 1, without its newline; empty past the end."""
         return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
     def place(self, offset: int) -> Position:
         """Return the position of the character at ``offset``."""
-        start, line = 0, 1
-        for found in LINE_BREAK.finditer(self.content):
-            if found.end() > offset:
-                break
-            start, line = found.end(), line + 1
-        return Position(self.source, line, offset - start + 1)
+        line = bisect_right(self._starts, offset)
+        return Position(self.source, line, offset - self._starts[line - 1] + 1)
 
     def diagnostic(
         self, offset: int, code: str, message: str, hint: str, path: Path = (), severity: Severity = "error"

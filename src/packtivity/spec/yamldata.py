@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
+from itertools import accumulate
 from typing import TypeAlias
 
 import yaml
@@ -309,33 +309,38 @@ def source_index(text: str, node: yaml.Node, offset: int) -> int | None:
     """
     if not isinstance(node, yaml.ScalarNode):
         return None
-    whole = joined(node.value)
-    value = whole[:offset]
-    nth = sum(1 for character in value if character not in _SPACE)
+    whole, counts = _counted(node.value)
+    nth = counts[min(offset, len(whole))]
     start, written = node.start_mark.index, _written(text, node)
-    if whole[offset : offset + 1] and whole[offset] not in _SPACE:
-        return next(islice(written, nth, None), start)
+    if offset < len(whole) and whole[offset] not in _SPACE:
+        return written[nth] if nth < len(written) else start
     # A blank: as far behind the last character before it as in the value.
+    value = whole[:offset]
     blanks = len(value) - len(value.rstrip("".join(_SPACE)))
     last = start if node.style in {"'", '"'} else start - 1
-    for seen, index in enumerate(written, 1):
-        if seen > nth:
-            break
-        last = index
+    if nth and written:
+        last = written[min(nth, len(written)) - 1]
     return min(last + 1 + blanks, node.end_mark.index)
 
 
-def _written(text: str, node: yaml.ScalarNode) -> Iterator[int]:
-    """Yield where each character of a scalar that is not blank is written."""
+@lru_cache(maxsize=2)
+def _counted(value: str) -> tuple[str, list[int]]:
+    """Return a string and how many of its characters before each are not blank; kept, because many places are asked for."""
+    whole = joined(value)
+    return whole, list(accumulate((character not in _SPACE for character in whole), initial=0))
+
+
+@lru_cache(maxsize=2)
+def _written(text: str, node: yaml.ScalarNode) -> list[int]:
+    """Return where each character of a scalar that is not blank is written."""
     start, end = node.start_mark.index, node.end_mark.index
     if node.style in {"|", ">"}:
         first_line = LINE_BREAK.search(text, start)
         start = first_line.end() if first_line else len(text)
     elif node.style in {"'", '"'}:
         start, end = start + 1, end - 1
-    for match in _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end):
-        if not _is_blank(match[0]):
-            yield match.start()
+    characters = _CHARACTER.get(node.style or "", re.compile(".", re.DOTALL)).finditer(text, start, end)
+    return [match.start() for match in characters if not _is_blank(match[0])]
 
 
 def _is_blank(written: str) -> bool:

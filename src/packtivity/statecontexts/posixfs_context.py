@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from packtivity.claims import end_orphans_in
 from packtivity.errors import ParameterError, StateError
 from packtivity.interpolate import ESCAPE_HINT, MissingName, TemplateError, interpolate
-from packtivity.lease import end_orphans_in
 from packtivity.types import JSON, Parameters, State
 
 WORKDIR = "workdir"

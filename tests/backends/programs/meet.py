@@ -91,7 +91,7 @@ def document(path: str) -> str:
 
 def record(path: str) -> str:
     """A record in a work directory, found by a proxy and by who is to run the task again."""
-    from packtivity import lease
+    from packtivity import claims
     from packtivity.backends import task_files
     from packtivity.backends.engines.multiproc import MultiProcProxy
     from packtivity.worker import answer
@@ -105,7 +105,7 @@ def record(path: str) -> str:
     told = []
     for act in (
         lambda: _answer(MultiProcProxy.fromJSON({"proxydetails": details})),
-        lambda: {"status": task_files.lock_of(lease.of_task(forged, "x") or forged, "x")[0]},
+        lambda: {"status": task_files.lock_of(claims.of_task(forged, "x") or forged, "x")[0]},
         lambda: answer({**TASK, "state": state(f"{path}.work")}),
     ):
         try:

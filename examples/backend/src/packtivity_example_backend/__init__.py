@@ -14,8 +14,8 @@ import uuid
 from typing import Any
 
 from packtivity.errors import ProxyError
-from packtivity.lease import is_alive, runner
 from packtivity.record import read_outcome
+from packtivity.runners import is_alive, runner
 from packtivity.task import Task
 
 

@@ -31,6 +31,7 @@ from packtivity.errors import BackendError, EnvironmentUnavailable, PacktivityEr
 from packtivity.files import closing_fd, lock
 from packtivity.printable import escaped
 from packtivity.runtimes.python_workers import detach, forget, start_module
+from packtivity.signals import reset
 from packtivity.worker import unwritten
 
 if TYPE_CHECKING:
@@ -300,6 +301,7 @@ def _complain(error: StateError) -> None:
 
 def main() -> None:
     """Be the supervisor, unless there is one; the process that was called ends as soon as that is decided."""
+    reset()
     queue, size = Queue(), int(sys.argv[1])
     queue.prepare()
     while True:

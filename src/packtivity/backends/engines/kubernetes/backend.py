@@ -18,9 +18,9 @@ from packtivity.backends.task_files import TaskFiles
 from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import BackendError, ProxyError
 from packtivity.files import is_id
-from packtivity.logfiles import safe_name
 from packtivity.record import is_outcome, is_record_path
 from packtivity.task import Task
+from packtivity.tasklog import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.runtimes.base import CONTAINER_HOME
 from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.images import is_path, is_uri, locked_reference, packed_name
+from packtivity.runtimes.images import locked_reference, packed_name
 from packtivity.runtimes.resources import Resources, container_resources, deadline, objects, understand
+from packtivity.spec.image_names import is_path, is_uri
 from packtivity.types import Mount
 
 if TYPE_CHECKING:
