@@ -208,6 +208,7 @@ class LockOptions(SpecOptions):
     The image is pulled if need be. Run the task with --locked to be sure of the very same image.
     """
 
+    locked: bool = False
     runtime: str | None = options.RUNTIME
     pull: str | None = options.PULL
     image_dir: tuple[str, ...] = options.IMAGE_DIR

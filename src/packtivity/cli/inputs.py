@@ -112,6 +112,10 @@ def container_choices(options: ContainerOptions | LockOptions) -> dict[str, Any]
     chosen = {name: value for name in _CHOICES if (value := getattr(options, name, None)) is not None}
     if options.image_dir:
         chosen["image_dir"] = [os.path.abspath(path) for path in options.image_dir]
+    if options.locked:
+        from packtivity.runtimes.images import read_lock  # containers only
+
+        chosen["locked"] = read_lock(options.lockfile)
     return chosen
 
 

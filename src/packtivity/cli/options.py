@@ -149,6 +149,8 @@ class BackendOptions(Options):
 class ContainerOptions(Options):
     """The options that say how containers are run; None is for the settings to say."""
 
+    locked: bool = False
+    lockfile: str = ""
     runtime: str | None = RUNTIME
     pull: str | None = PULL
     cpus: str | None = option(

@@ -8,8 +8,9 @@ from fractions import Fraction
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, TextIO
 
+from packtivity.cli.parameters import read_value
 from packtivity.errors import LoadError, ParameterError
-from packtivity.spec.yamltext import MAX_DEPTH, encodable, load_yaml, too_deep
+from packtivity.spec.yamltext import MAX_DEPTH, encodable, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -163,6 +164,10 @@ def _csv_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
             if None in row or None in row.values():
                 found = sum(value is not None for key, value in row.items() if key) + len(row.get(None, ()))
                 raise ParameterError(f"{where}: {found} values for {len(columns)} columns: {', '.join(columns)}")
-            yield reader.line_num, {key: load_yaml(value, where) for key, value in row.items()}
+            yield reader.line_num, {key: read_value(value, where, _cell).data for key, value in row.items()}
     except csv.Error as error:
         raise ParameterError(f"{name}:{reader.reader.line_num}: not CSV: {error}") from None
+
+
+def _cell(quoted: str) -> str:
+    return 'write in the file: "' + quoted.replace('"', '""') + '"'

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
@@ -15,7 +16,7 @@ from packtivity.spec.yamltext import BadText, Parsed, parse
 from packtivity.types import Diagnostic, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from packtivity.types import Path
 
@@ -38,7 +39,7 @@ class Parameters:
         self._origin: dict[str, tuple[Parsed, Path]] = {}
         for name in files:
             try:
-                text = self._parsed(_read(name), name)
+                text = self._kept(parse(_read(name), name))
             except BadText as error:
                 raise _with_hint(error, _quoted_line(error.diagnostics[0].excerpt)) from None
             if text.data is None:
@@ -55,16 +56,13 @@ class Parameters:
                 self.data[key], self._origin[key] = value, (text, (key,))
         for assignment in given:
             key, value = _split(assignment)
-            try:
-                text = self._parsed(value, f"-p {key}")
-            except BadText as error:
-                raise _with_hint(error, _quoted_option(key, value)) from None
+            text = self._kept(read_value(value, f"-p {key}", partial(_option, key)))
             self.data[key], self._origin[key] = text.data, (text, ())
 
-    def _parsed(self, text: str, source: str) -> Parsed:
-        self._texts.append(parse(text, source))
-        self.problems += self._texts[-1].problems
-        return self._texts[-1]
+    def _kept(self, text: Parsed) -> Parsed:
+        self._texts.append(text)
+        self.problems += text.problems
+        return text
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value (or its key) stands."""
@@ -102,15 +100,26 @@ def _split(text: str) -> tuple[str, str]:
     return name, value
 
 
+def read_value(text: str, source: str, how: Callable[[str], str]) -> Parsed:
+    """Read one value.
+
+    :param how: returns what to do to give the text itself, for its YAML in quotes.
+    :raises ParameterError: it is not YAML.
+    """
+    try:
+        return parse(text, source)
+    except BadText as error:
+        quoted = _quoted(text)
+        raise _with_hint(error, quoted and f"For this text, {how(quoted)}") from None
+
+
 def _with_hint(error: BadText, hint: str) -> BadText:
     first, *others = error.diagnostics
     return BadText([first._replace(hint=hint), *others]) if hint else error
 
 
-def _quoted_option(name: str, value: str) -> str:
-    """Return the line to type for a value that is meant as text; empty if it cannot be text."""
-    text = _quoted(value)
-    return f"For this text, type: -p {shlex.quote(name)}={shlex.quote(text)}" if text else ""
+def _option(name: str, quoted: str) -> str:
+    return f"type: -p {shlex.quote(name)}={shlex.quote(quoted)}"
 
 
 def _quoted_line(line: str) -> str:

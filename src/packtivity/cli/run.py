@@ -53,10 +53,6 @@ def run(options: RunOptions) -> None:
     if result and submitted:
         warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
     containers = container_choices(options)
-    if options.locked:
-        from packtivity.runtimes.images import read_lock  # containers only
-
-        containers["locked"] = read_lock(options.lockfile)
     start_logging(options.verbosity)
     task = load_task(options)
     warn_of_container_options(task.spec, options)
