@@ -84,6 +84,7 @@ def test_finds_what_glob2_finds(
         if expected == {"error": "error"}:  # re.error, for a range such as [z-a]
             expected = []
         assert glob(pattern) == expected, pattern
+        assert glob(relative, str(root)) == expected, pattern
 
 
 @pytest.fixture
@@ -167,6 +168,13 @@ def test_wildcards_match_in_either_case_and_plain_names_exactly(tree: Path) -> N
     assert glob("a/*.root") == ["a/Out.ROOT"]
     assert glob("A*/[o]ut.*") == ["a/Out.ROOT"]
     assert glob("A/*") == []
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run*", "r?n1", "Run[1]/**", "[!r]un1/sub"])
+@pytest.mark.parametrize("pattern", ["*", "a", "**/*", "?", "[a]"])
+def test_a_directory_is_taken_as_it_is(name: str, pattern: str, tmp_path: Path) -> None:
+    _plant(tmp_path, ["run1/a", "run1/sub/a", "ran1/a", f"{name}/a", f"{name.lower()}2/a"], [], [])
+    assert glob(pattern, f"{tmp_path}/{name}") == [f"{tmp_path}/{name}/a"]
 
 
 def test_magic_is_in_wildcards_only() -> None:

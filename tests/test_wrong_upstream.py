@@ -392,6 +392,18 @@ CASES = [
         "TypeError",
     ),
     Wrong(
+        "a work directory called `run[1]` is taken for a pattern by globs, and `run1`'s files are published",
+        """
+        state("run1")
+        open("run1/a", "w").close()
+        glob = {"publisher_type": "fromglob-pub", "globexpression": "*", "outputkey": "found"}
+        result = packtivity.pack_object(spec("echo > a", glob))({}, state("run[1]"))
+        show(sorted(os.path.relpath(path) for path in result.json()["found"] if path.endswith("a")))
+        """,
+        ["run[1]/a"],
+        ["run1/a"],
+    ),
+    Wrong(
         "`fromparjq-pub` changes large whole numbers and `1.0`",
         """
         jq = {"publisher_type": "fromparjq-pub", "script": ".", "tryExact": True, "glob": False, "relative_paths": False}

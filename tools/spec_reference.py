@@ -15,7 +15,7 @@ import yaml
 
 from packtivity.spec.advice import RETIRED
 from packtivity.spec.diagnostics import expected_types
-from packtivity.spec.rules import RESOURCE_KEYS, RESOURCES
+from packtivity.spec.resources import FORMS, RESOURCES
 from packtivity.spec.schemas import (
     KINDS,
     SCHEMA_DIRECTORY,
@@ -96,14 +96,17 @@ def _rules() -> Iterator[str]:
     yield "In `cmd` and `script` a list is joined by spaces. Parameters that are a list fill `{}` and `{0}`, a single"
     yield "value fills `{value}`. A brace that is meant literally is doubled: `awk '{{print $1}}'`, `${{HOME}}`.\n"
     yield "## Resources\n"
-    yield f"Words: {_coded(RESOURCES)}.\n\nOne-key mappings, most of which only batch systems read: {_coded(RESOURCE_KEYS)}.\n"
+    yield "Entries of `resources` are words, as in packtivity 0.17.1, or one-key mappings, as in REANA. What is not in this"
+    yield "table, or has another value, has no effect: `packtivity-validate` and the run say so in a warning.\n"
+    yield "| resource | value | |\n|---|---|---|"
+    for name, (form, meaning) in RESOURCES.items():
+        yield f"| `{name}` | {FORMS[form]} | {meaning} |"
+    yield ""
+    yield "A quantity is written as for Kubernetes: `m` is a thousandth; `k`, `M`, `G`, `T` are powers of 1000, `Ki`, `Mi`,"
+    yield "`Gi`, `Ti` powers of 1024. So `512m` of memory would be half a byte, and `8GB` is none.\n"
     yield "## References\n"
     yield "`{$ref: file.yml#/pointer}` is replaced by what it names, relative to the file it stands in; other keys beside"
     yield "`$ref` count for nothing. A whole spec may be named as `file.yml#/pointer` too.\n"
-
-
-def _coded(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def _retired() -> Iterator[str]:

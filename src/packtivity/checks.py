@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from packtivity import notes
 from packtivity.datamodel import iter_leaves, plain
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
+from packtivity.handlers.endings import went_on
 from packtivity.handlers.publisher_handlers import declared_paths
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
@@ -89,7 +90,9 @@ def _remedy(publisher: Part, path: Path) -> str:
     text = dict(iter_leaves(publisher[key])).get(path) if key and not publisher.get("glob") else None
     if isinstance(text, str) and wildcard_at(text) >= 0:
         return "It is a pattern, published as it stands: write glob: true to publish the list of files that match."
-    return "Does the command write it under that name, into that directory?"
+    return (
+        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
+    )
 
 
 _NOT_THERE = (126, 127)

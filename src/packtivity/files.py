@@ -155,7 +155,7 @@ def read_whole(path: str, *, follow: bool = False) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError, NotAFile):
         return None
     except OSError as error:
-        raise StateError(f"{path} cannot be read: {error.strerror}") from error
+        raise StateError.of(error, f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_json(path: str, *, follow: bool = False) -> JSON:
@@ -178,7 +178,7 @@ class Stays(FileExistsError):
 
 def unwritable(path: str, error: OSError) -> StateError:
     """Return the error to raise when a file cannot be written."""
-    return StateError(f"{path} cannot be written: {error.strerror}", hint=remedy(error))
+    return StateError.of(error, f"{path} cannot be written: {error.strerror}", hint=remedy(error))
 
 
 def remedy(error: OSError) -> str:

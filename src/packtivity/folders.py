@@ -59,7 +59,8 @@ def _kept(root: str, parts: tuple[str, ...], variable: str, mode: int | None, wh
             make_private(root, mode)
             make_private(path, mode)
     except OSError as error:
-        raise StateError(
+        raise StateError.of(
+            error,
             f"{error.filename or path}, where {what} are kept, cannot be made: {error.strerror}",
             hint=f"Set {variable} to a directory that you may write to.",
         ) from error

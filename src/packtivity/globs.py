@@ -17,14 +17,16 @@ from functools import lru_cache
 _MAGIC = frozenset("*?[")
 
 
-def glob(pattern: str) -> list[str]:
+def glob(pattern: str, directory: str = "") -> list[str]:
     """Return the existing paths that match, sorted.
 
-    :param pattern: path with wildcards; relative to the current directory unless it is absolute. A path without
-        wildcards gives itself if it exists (as a dangling link, too); one that ends in ``/`` gives directories only.
+    :param pattern: path with wildcards; relative to ``directory``, or to the current directory unless it is absolute. A
+        path without wildcards gives itself if it exists (as a dangling link, too); one that ends in ``/`` gives
+        directories only.
+    :param directory: what the pattern is below, taken as it is: ``run[1]`` is no pattern there.
     :return: paths in the form of the pattern, relative or absolute. Directories that cannot be read count as empty.
     """
-    return sorted(_matches(pattern, inner=False))
+    return sorted(_matches(pattern, f"{directory.rstrip('/')}/" if directory else "", inner=False))
 
 
 def has_magic(pattern: str) -> bool:
@@ -32,14 +34,21 @@ def has_magic(pattern: str) -> bool:
     return not _MAGIC.isdisjoint(pattern)
 
 
-def _matches(pattern: str, *, inner: bool) -> Iterator[str]:
-    """Give matches; as the inner part of a longer pattern, only directories, and the base of ``**`` too."""
+def _matches(pattern: str, root: str, *, inner: bool) -> Iterator[str]:
+    """Give matches; as the inner part of a longer pattern, only directories, and the base of ``**`` too.
+
+    :param root: what the pattern is below, with a slash at its end; empty for nothing.
+    """
     if not has_magic(pattern):
-        if os.path.lexists(pattern):
-            yield pattern
+        if os.path.lexists(root + pattern):
+            yield root + pattern
         return
     directory, name = os.path.split(pattern)
-    bases = _matches(directory, inner=True) if has_magic(directory) else iter((directory,))
+    if has_magic(directory):
+        bases = _matches(directory, root, inner=True)
+    else:
+        base = root + directory
+        bases = iter((base.rstrip("/") or base,))
     for base in bases:
         if name == "**":
             yield from _everything(base, inner=inner)

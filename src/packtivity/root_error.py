@@ -22,12 +22,16 @@ class PacktivityError(Exception):
         self.hint = hint
 
     @classmethod
-    def of(cls, error: OSError, message: str, *, hint: str = "") -> Self:
+    def of(cls, error: Exception, message: str, *, hint: str = "") -> Self:
         """Return an error of this class that stands for one of the system.
 
         It is one of that class, too (``FileNotFoundError``), and has its ``errno``, ``strerror`` and ``filename``: programs
         written for upstream 0.17.1, which let such errors through, catch those.
+
+        :param error: one of the system; for another the result is of this class alone.
         """
+        if not isinstance(error, OSError):
+            return cls(message, hint=hint)
         system = next(each for each in type(error).__mro__ if each.__module__ == "builtins")
         made = _of_both(cls, system)(message, hint=hint)
         made.errno, made.strerror, made.filename = error.errno, error.strerror, error.filename
@@ -46,8 +50,9 @@ _both: dict[tuple[Any, Any], Any] = {}
 def _of_both(ours: Any, theirs: Any) -> Any:
     """Return a class of errors that are of two classes, under the name of ours."""
     if (ours, theirs) not in _both:
-        methods = {"__module__": ours.__module__, "__str__": PacktivityError.__str__, "__reduce__": _reduced}
-        _both[ours, theirs] = type(ours.__name__, (ours, theirs), methods)
+        members = {"__module__": ours.__module__, "__doc__": ours.__doc__}
+        members |= {"__str__": PacktivityError.__str__, "__reduce__": _reduced}
+        _both[ours, theirs] = type(ours.__name__, (ours, theirs), members)
     return _both[ours, theirs]
 
 

@@ -78,7 +78,7 @@ def _shared(path: str) -> bytes:
         with suppress(FileExistsError):
             put(path, os.urandom(_SIZE), sync=True, mode=0o640 if folder.st_mode & S_IWGRP else 0o600)
     except OSError as error:
-        raise _unusable(path, f"cannot be made: {error.strerror}") from None
+        raise _unusable(path, f"cannot be made: {error.strerror}", error) from None
     key = _read(path, is_chosen=True)
     if key is None:
         raise _unusable(
@@ -87,8 +87,9 @@ def _shared(path: str) -> bytes:
     return key
 
 
-def _unusable(path: str, why: str) -> ConfigurationError:
-    return ConfigurationError(
+def _unusable(path: str, why: str, error: OSError | None = None) -> ConfigurationError:
+    return ConfigurationError.of(
+        error or ValueError(why),
         f"PACKTIVITY_SEAL_KEY_FILE: {path} {why}",
         hint=f"Make one: head -c {_SIZE} /dev/urandom > {path}, and let your group alone read it.",
     )

@@ -331,7 +331,7 @@ def read_yaml(variable: str, file: str) -> JSON:
         with open(file, "rb") as stream:
             return yaml.safe_load(stream)
     except OSError as error:
-        raise ConfigurationError(f"{where} cannot be read: {error.strerror}") from None
+        raise ConfigurationError.of(error, f"{where} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where} is not YAML: {error}") from None
 

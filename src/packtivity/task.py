@@ -162,7 +162,7 @@ def acquire_job_env(
 
 
 class Run(NamedTuple):
-    """A task with live objects, its parameters as given until :meth:`bound`, and what the caller chose."""
+    """A task with live objects, its parameters as given until :meth:`bound`, what the caller chose, and how it is run."""
 
     spec: Spec
     parameters: ParametersLike
@@ -170,8 +170,7 @@ class Run(NamedTuple):
     metadata: Metadata | None
     pack_config: packconfig
     exec_config: ExecutionConfig
-    execute: Callable[[Job, Part], object] | None = None
-    """What is done with job and environment in place of running them, for a task that an engine has run."""
+    execute: Callable[..., Any] = run_in_env
 
     def bound(self) -> Run:
         """Return the run with the state's directories put into the parameters."""
@@ -261,10 +260,7 @@ def walk(run: Run, log: Logger) -> Parameters:
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
         try:
-            if run.execute is not None:
-                run.execute(job, environment)
-            else:
-                run_in_env(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+            run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         except TaskFailed as error:
             if error.returncode in (1, 2, 126, 127):
                 error.hint = unquoted_values(run.spec["process"], run.parameters, run.state) or error.hint

@@ -90,7 +90,8 @@ class LogFile(logging.Handler):
         try:
             self._descriptor = _open(path)
         except OSError as error:
-            raise StateError(f"log file {path} cannot be opened: {error.strerror}", hint=remedy(error)) from error
+            message = f"log file {path} cannot be opened: {error.strerror}"
+            raise StateError.of(error, message, hint=remedy(error)) from error
         self.is_new = not os.fstat(self._descriptor).st_size
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -106,10 +107,8 @@ class LogFile(logging.Handler):
             while content:
                 content = content[os.write(self._descriptor, content) :]
         except OSError as error:
-            raise StateError(
-                f"log file {self.baseFilename} cannot be written: {error.strerror}",
-                hint="Is the disk full, or a quota used up?",
-            ) from error
+            message = f"log file {self.baseFilename} cannot be written: {error.strerror}"
+            raise StateError.of(error, message, hint="Is the disk full, or a quota used up?") from error
 
     def close(self) -> None:
         """Close the file; may be called again."""

@@ -24,7 +24,7 @@ from celery import Celery
 from celery.exceptions import NotRegistered
 from kombu.asynchronous.timer import Timer
 
-from packtivity.backends.engines.celery_worker import SignsOfLife, send
+from packtivity.backends.engines.celery import SignsOfLife, send
 
 
 @pytest.fixture(params=["redis", "rabbit"])

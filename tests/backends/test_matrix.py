@@ -13,7 +13,7 @@ import pytest
 from specs import command_spec
 from waiting import until
 
-from packtivity import record
+from packtivity import pack_object, record
 from packtivity.backendutils import backend_from_string, load_proxy
 from packtivity.statecontexts import LocalFSState
 
@@ -128,6 +128,31 @@ def assert_same(backend, root, reference):
         other = load_proxy(document, best_effort_backend=False)
         assert backend.ready(other)
         assert bool(backend.successful(other)) == bool(backend.successful(proxy))
+    assert_takes_a_pack_object(backend, root)
+
+
+def assert_takes_a_pack_object(backend, root):
+    """As 0.17.1 did: its pickles carried one to where the task failed because of it."""
+    state = LocalFSState([str(root / "pack")])
+    state.ensure()
+    task = pack_object(command("echo > {out}")), {"out": "{workdir}/o"}, state
+    expected = {"o": f"{state.readwrite[0]}/o"}
+    assert backend.prepublish(*task).json() == expected
+    proxy = backend.submit(*task)
+    until(lambda: backend.ready(proxy), 60)
+    assert backend.result(proxy).json() == expected
+    assert Path(expected["o"]).exists()
+
+
+@pytest.mark.parametrize("name", ["foregroundasync", "externalasync:default"])
+def test_other_backends_take_a_pack_object_too(name, tmp_path):
+    assert_takes_a_pack_object(backend_from_string(name)[1], tmp_path)
+
+
+def test_so_does_the_backend_that_runs_tasks_here_and_now(tmp_path):
+    state = LocalFSState([str(tmp_path)])
+    task = pack_object(command("echo > {out}")), {"out": "{workdir}/o"}, state
+    assert backend_from_string("defaultsync")[1].run(*task).json() == {"o": f"{tmp_path}/o"}
 
 
 @pytest.mark.parametrize("name", ["multiproc:2", "local:2"])

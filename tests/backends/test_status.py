@@ -24,7 +24,10 @@ TABLE = [
     # row, engine, lock, more                                         word, todo, cause
     ("2", seen("gone", "mine", stable=1.0), "lost", ("deliver",), None),
     ("2", seen("ended", "mine", stable=1.0, cancel=True), "lost", ("deliver",), None),
+    ("2b", seen("ended", "mine", cause="cancel", stable=1.0), "lost", ("end",), "cancel"),
+    ("2b", seen("ended", "mine", cause="timeout", stable=LONG, attempts=ATTEMPTS), "lost", ("end",), "timeout"),
     ("3", seen("gone", "mine", stable=0.9), "running", (), None),
+    ("3", seen("ended", "mine", cause="cancel", stable=0.9), "running", (), None),
     ("3", seen("away", "mine", stable=LONG), "running", (), None),
     ("3", seen("waiting", "mine", stable=LONG), "running", (), None),
     ("3", seen("running", "mine", cancel=True, stable=CANCEL_GRACE - 0.1), "running", (), None),
@@ -104,7 +107,23 @@ def test_without_a_worker_of_ours_too_only_the_owner_has_anything_to_do_and_noth
 
 
 def test_every_row_is_in_the_test_of_the_table():
-    assert {row for row, *_ in TABLE} == {"2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"}
+    assert {row for row, *_ in TABLE} == {
+        "2",
+        "2b",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+        "10",
+        "11",
+        "12",
+        "13",
+        "14",
+        "15",
+    }
 
 
 @pytest.mark.parametrize(("cancel", "cause"), [(False, "lost"), (True, "cancel")])
@@ -148,6 +167,12 @@ def test_nothing_is_concluded_or_given_away_again_while_a_runner_that_its_engine
             todo = decide(known, LIMITS).todo
             assert "conclude" not in todo
             assert "deliver" not in todo or known.native.said in ("ended", "gone")
+
+
+def test_what_its_engine_has_ended_for_a_reason_is_never_given_away_again():
+    for known in EVERYTHING:
+        if known.native.said == "ended" and known.native.cause is not None:
+            assert "deliver" not in decide(known, LIMITS).todo
 
 
 def test_an_engine_that_is_away_leads_to_nothing_but_what_was_asked_for():

@@ -79,6 +79,10 @@ def test_standard_input_is_a_spec(commands: Any) -> None:
     assert commands("packtivity-validate", "-", input=text).stdout == "packtivity definition is valid\n"
     broken = commands("packtivity-validate", "-", input="process: 1\n")
     assert "<stdin>:1:10: error[wrong-type]" in broken.stderr
+    for command in ("packtivity-validate", "packtivity-run"):
+        both = commands(command, "-", "-", input=text)
+        assert both.returncode == 2
+        assert "standard input cannot be the spec and a parameter file" in both.stderr
 
 
 @pytest.mark.parametrize(

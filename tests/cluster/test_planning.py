@@ -230,6 +230,21 @@ def test_what_is_no_quantity_is_refused(text):
         amount(text, "here")
 
 
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"kubernetes_memory_limit": "8GB"},
+        {"kubernetes_cpu_request": "two"},
+        {"kubernetes_uid": "root"},
+        {"kubernetes_job_timeout": "1h"},
+    ],
+)
+def test_resources_for_kubernetes_that_cannot_be_read_are_refused_with_their_place(tmp_path, resource):
+    (name,) = resource
+    with pytest.raises(errors.ParameterError, match=rf"environment\.resources\[1\]\.{name}: .* cannot be read\n"):
+        pod_for(tmp_path, resources=["CVMFS", resource])
+
+
 def test_the_callers_limits_win_and_requests_stay_below_them():
     base = {"requests": {"memory": "2Gi", "cpu": "1"}}
     spec = {"kubernetes_memory_limit": "4Gi", "kubernetes_cpu_request": "2"}

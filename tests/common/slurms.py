@@ -64,16 +64,17 @@ def step_daemons(task_id: str) -> list[int]:
 
 
 def hurry(backend: Any, proxy: Any) -> None:
-    """Let a job that is run again begin now, and not two minutes after it has ended.
+    """Let a job that is run again begin soon, and not two minutes after it has ended.
 
-    Not while it ends, which Slurm takes for a fault. Slurm may not have noticed that a job has died: then the backend does.
+    Not while it ends, which Slurm takes for a fault; and not at once, because its controller may still have to read that the
+    first run has ended, and would take that for the end of the second. Slurm may not have noticed that a job has died: then the backend does.
     """
 
     def has_begun() -> bool:
         pending = [number for number, state in states(proxy.task_id).items() if state == "PENDING"]
         if pending and not step_daemons(proxy.task_id):
             for number in pending:
-                command("scontrol", "update", f"JobId={number}", "StartTime=now")
+                command("scontrol", "update", f"JobId={number}", "StartTime=now+5")
             return True
         return backend.status(proxy).is_over
 

@@ -273,7 +273,7 @@ class World:
         if not keeper.own and decision.todo:
             raise Broken("who is not the owner is to do something")
         yield
-        if not {"conclude", "deliver"} & {*decision.todo} or self.tended_by is not None:
+        if not {"conclude", "deliver", "end"} & {*decision.todo} or self.tended_by is not None:
             return
         self.tended_by = keeper
         yield
@@ -286,6 +286,10 @@ class World:
         yield
         if "conclude" in decision.todo:
             yield from self.conclude(keeper, decision, lock)
+        elif "end" in decision.todo:
+            if isinstance(self.lock, Runner) and not self.lock.alive:
+                self.end_orphan(self.lock)
+            yield
         elif "deliver" in decision.todo:
             if self.sent > DELIVERIES:
                 raise Broken("given away too often")

@@ -24,7 +24,7 @@ from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.oci import Podman
 from packtivity.runtimes.shell_lines import container_line
-from packtivity.types import Mount
+from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -360,3 +360,85 @@ def test_the_line_for_plug_ins_warns_of_the_identifier_of_an_earlier_run(
 def test_a_task_without_directories_has_a_container_without_mounts() -> None:
     planned = container.plan(ExecutionConfig(), ENVIRONMENT, None, {"command": "true"})
     assert planned.mounts == ()
+
+
+# --- resources -------------------------------------------------------------------------------------------------
+
+UNREADABLE = [{"kubernetes_memory_limit": "8GB"}, {"kerberos": "true"}, "kerberos"]
+
+
+def asking(resources: list[Any]) -> dict[str, Any]:
+    return {**ENVIRONMENT, "resources": resources}
+
+
+def test_resources_that_are_not_understood_have_no_effect_and_are_named(run: Any, state: LocalFSState) -> None:
+    warned: list[Any] = []
+    executors.run(
+        ExecutionConfig({"logging_level": "CRITICAL", "containers": {"runtime": "docker"}}, warn=warned.append),
+        asking(UNREADABLE),
+        state,
+        {"command": "true"},
+        {"name": "t"},
+    )
+    assert [(one.code, one.path[2:], one.expected, one.hint) for one in warned] == [
+        (
+            "unreadable-resource",
+            (0, "kubernetes_memory_limit"),
+            "a quantity such as 512Mi or 4Gi",
+            "Did you mean 8G?",
+        ),
+        ("unreadable-resource", (1, "kerberos"), "true or false", "Did you mean true?"),
+        ("unknown-resource", (2,), "kerberos: true", "Write it as a mapping: [{kerberos: true}]."),
+    ]
+    assert "kubernetes_memory_limit: '8GB' cannot be read, and has no effect" in log(state, "step")
+
+
+@pytest.mark.parametrize("resources", [UNREADABLE[:1], UNREADABLE[1:2], UNREADABLE[2:]])
+def test_they_are_errors_where_warnings_are(resources: list[Any], state: LocalFSState) -> None:
+    with pytest.raises(errors.ParameterError, match=r"environment\.resources\[0\]") as caught:
+        container.plan(ExecutionConfig(strict=True), asking(resources), state, {"command": "true"})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("chosen", "resource", "said"),
+    [
+        ({"memory": "spec"}, {"kubernetes_memory_limit": "8GB"}, "kubernetes_memory_limit: '8GB' cannot be read"),
+        ({"memory": "spec"}, {"kubernetes_memory_limit": "512m"}, "kubernetes_memory_limit: '512m' cannot be read"),
+        ({"cpus": "spec"}, {"kubernetes_cpu_limit": "two"}, "kubernetes_cpu_limit: 'two' cannot be read"),
+    ],
+)
+def test_a_limit_that_is_to_hold_and_cannot_be_read_is_an_error(
+    chosen: dict[str, str], resource: dict[str, str], said: str, state: LocalFSState
+) -> None:
+    with pytest.raises(errors.ParameterError) as caught:
+        container.plan(ExecutionConfig({"containers": chosen}), asking([resource]), state, {"command": "true"})
+    assert caught.value.message == f"environment.resources[0].{said}"
+    assert "Expected a quantity such as" in caught.value.hint
+    others = {"cpus": "spec"} if "memory" in chosen else {"memory": "spec"}
+    planned = container.plan(ExecutionConfig({"containers": others}), asking([resource]), state, {"command": "true"})
+    assert planned.limits == Limits()
+
+
+def test_a_limit_that_is_not_applied_is_in_the_step_log_and_an_error_where_warnings_are(
+    run: Any, state: LocalFSState
+) -> None:
+    run("true", asking([{"kubernetes_cpu_limit": "500m"}]))
+    assert "the spec limits what the task may use on Kubernetes" in log(state, "step")
+    with pytest.raises(errors.ParameterError, match="the spec limits what the task may use") as caught:
+        run("true", asking([{"kubernetes_cpu_limit": "500m"}]), strict=True)
+    assert caught.value.hint == "To set it here as well: --cpus spec"
+
+
+def test_a_credential_that_ends_soon_is_in_the_step_log_and_an_error_where_warnings_are(
+    run: Any, state: LocalFSState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import base64
+
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + 300}).encode()).decode().rstrip("=")
+    monkeypatch.setenv("BEARER_TOKEN", f"e30.{claims}.c2ln")
+    monkeypatch.setenv("PACKTIVITY_AUTH_LOCATION", str(tmp_path))
+    run("true", asking([{"rucio": True}]))
+    assert "the bearer token expires in" in log(state, "step")
+    with pytest.raises(errors.EnvironmentUnavailable, match="the bearer token expires in"):
+        run("true", asking([{"rucio": True}]), strict=True)

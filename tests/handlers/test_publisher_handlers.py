@@ -119,6 +119,48 @@ class TestInterpolated:
             interpolated("{workdir.__class__}", {}, state)
 
 
+class TestDirectoriesWithWildcardsInTheirNames:
+    @pytest.fixture
+    def named(self, tmp_path: Path) -> Path:
+        for name in ("run1", "run[1]", "in1", "in[1]"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / f"{name}.txt").write_text("x")
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("kind", "spec"),
+        [
+            ("fromglob-pub", {"outputkey": "o", "globexpression": "*.txt"}),
+            ("interpolated-pub", {"publish": {"o": "{workdir}/*.txt"}, "glob": True}),
+            ("interpolated-pub", {"publish": {"o": "*.txt"}, "glob": True, "relative_paths": True}),
+            ("interpolated-pub", {"publish": {"o": "{out}"}, "glob": True}),
+            ("fromparjq-pub", {"script": "{o: .out}", "glob": True}),
+            ("fromparjq-pub", {"script": '{o: "*.txt"}', "glob": True, "relative_paths": True}),
+        ],
+    )
+    def test_a_work_directory_is_no_pattern(self, kind: str, spec: dict[str, Any], named: Path) -> None:
+        workdir = f"{named}/run[1]"
+        found = published(kind, spec, {"out": f"{workdir}/*.txt"}, LocalFSState([workdir]))
+        assert found == {"o": [f"{workdir}/run[1].txt"]}
+
+    def test_nor_is_a_directory_to_read(self, named: Path) -> None:
+        state = LocalFSState([f"{named}/run[1]"], [f"{named}/in[1]"])
+        found = interpolated("{inputs}/*", {"inputs": f"{named}/in[1]"}, state, glob=True)
+        assert found == [f"{named}/in[1]/in[1].txt"]
+        state = LocalFSState([], [f"{named}/in[1]"])
+        found = published("fromparjq-pub", {"script": '"*.txt"', "glob": True, "relative_paths": True}, {}, state)
+        assert found == [f"{named}/in[1]/in[1].txt"]
+
+    def test_the_directory_itself_is_published_as_it_is(self, named: Path) -> None:
+        state = LocalFSState([f"{named}/run[1]"])
+        assert interpolated("{workdir}", {}, state, glob=True) == [f"{named}/run[1]"]
+
+    def test_what_is_no_directory_of_the_state_is_a_pattern(self, named: Path) -> None:
+        state = LocalFSState([f"{named}/run[1]"])
+        found = interpolated("{where}/*", {"where": f"{named}/in[1]"}, state, glob=True)
+        assert found == [f"{named}/in1/in1.txt"]
+
+
 class TestFromglob:
     def test_paths_are_sorted(self, files: Path, state: LocalFSState) -> None:
         spec = {"globexpression": "*.txt", "outputkey": "o"}

@@ -221,6 +221,61 @@ def test_resources_that_are_known(resources: list[Any]) -> None:
     assert codes(spec(resources=resources)) == []
 
 
+@pytest.mark.parametrize(
+    ("resource", "hint"),
+    [
+        ({"kubernetes_memory_limit": "8GB"}, "Did you mean 8G?"),
+        ({"kubernetes_memory_limit": "2g"}, "Did you mean 2G?"),
+        ({"kubernetes_memory_limit": "4GiB"}, "Did you mean 4Gi?"),
+        ({"kubernetes_memory_request": "64 Mi"}, "Did you mean 64Mi?"),
+        ({"kubernetes_memory_limit": "512m"}, "Did you mean 512M?"),
+        ({"kubernetes_memory_limit": "lots"}, ""),
+        ({"kubernetes_cpu_limit": True}, ""),
+        ({"kerberos": "True"}, "Did you mean true?"),
+        ({"kerberos": 1}, ""),
+        ({"kubernetes_uid": -1}, ""),
+        ({"kubernetes_job_timeout": 0}, ""),
+    ],
+)
+def test_values_of_resources_that_cannot_be_read(resource: dict[str, Any], hint: str) -> None:
+    (found,) = lint_spec(None, spec(resources=[resource]))
+    assert (found.code, found.hint) == ("unreadable-resource", hint)
+    assert found.expected
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"kubernetes_memory_limit": 8_000_000_000},
+        {"kubernetes_memory_limit": "0"},
+        {"kubernetes_cpu_limit": 0.5},
+        {"kubernetes_cpu_limit": "500m"},
+        {"kubernetes_uid": 0},
+        {"kubernetes_job_timeout": "3600"},
+        {"kerberos": False},
+        {"slurm_time": "whatever"},
+    ],
+)
+def test_values_of_resources_that_can_be_read(resource: dict[str, Any]) -> None:
+    assert codes(spec(resources=[resource])) == []
+
+
+def test_validation_and_run_understand_the_same_resources() -> None:
+    from packtivity.runtimes.resources import Resources, understand
+    from packtivity.spec.resources import RESOURCES
+
+    for name, (form, _) in RESOURCES.items():
+        if form == "word":
+            assert codes(spec(resources=[name])) == []
+            assert understand([name]) != Resources()
+        else:
+            assert codes(spec(resources=[name])) == ["unknown-resource"]
+            assert understand([name]) == Resources()
+        if form == "flag":
+            assert codes(spec(resources=[{name: True}])) == []
+            assert understand([{name: True}]) != Resources()
+
+
 def test_unknown_resources() -> None:
     found = lint_spec(None, spec(resources=["gpu", {"slurm_tme": 1, "x": 2}, 1, None, ["CVMFS"]]))
     assert {one.code for one in found} == {"unknown-resource"}

@@ -25,7 +25,6 @@ from packtivity.spec.schemas import (
     branches,
     fill_defaults,
     type_key,
-    type_names,
     violations,
 )
 
@@ -51,6 +50,25 @@ VALUES = {
     "object": st.dictionaries(texts, anything, max_size=2),
     "null": st.none(),
 }
+ORIGINAL = frozenset(
+    [
+        "string-interpolated-cmd",
+        "interpolated-script-cmd",
+        "manual-instructions-proc",
+        "docker-encapsulated",
+        "localproc-env",
+        "noop-env",
+        "manual-instructions-env",
+        "frompar-pub",
+        "constant-pub",
+        "fromparjq-pub",
+        "fromyaml-pub",
+        "fromglob-pub",
+        "interpolated-pub",
+        "manual-instructions-pub",
+    ]
+)
+"""Types that the original knows; of a newer one it can only say that it is none."""
 ALL_KEYS = sorted({key for kind in KINDS for form in branches(kind) for key in form.properties})
 keys = st.sampled_from([*ALL_KEYS, *KINDS, "extra", "Cmd", "process-type", "\ud800"])
 mounts = st.lists(
@@ -72,7 +90,7 @@ def parts(draw: st.DrawFn, kind: str) -> Any:
     """Draw one part: mostly right, with up to two things done to it."""
     if draw(st.integers(0, 19)) == 19:
         return draw(anything)
-    form = draw(st.sampled_from(branches(kind)))
+    form = draw(st.sampled_from([form for form in branches(kind) if form.name in ORIGINAL]))
     optional = [key for key in form.properties if key not in form.required]
     chosen = [*form.required, *draw(st.lists(st.sampled_from(optional), unique=True) if optional else st.just([]))]
     part = {key: draw(right_value(key, form.properties[key])) for key in draw(st.permutations(chosen))}
@@ -92,7 +110,7 @@ def spoil(draw: st.DrawFn, kind: str, part: dict[str, Any]) -> None:
     elif what == "change" and part:
         part[draw(st.sampled_from(list(part)))] = draw(anything)
     else:
-        part[type_key(kind)] = draw(st.sampled_from([name for one in KINDS for name in type_names(one)]))
+        part[type_key(kind)] = draw(st.sampled_from(sorted(ORIGINAL)))
 
 
 @st.composite

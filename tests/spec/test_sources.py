@@ -710,6 +710,17 @@ def test_a_directory_that_cannot_be_listed_is_no_second_error(tmp_path, monkeypa
     assert "no such file" in refused("a.yml", str(tmp_path)).message
 
 
+@pytest.mark.parametrize(
+    ("name", "error"), [("no.yml", FileNotFoundError), ("a.yml/b", NotADirectoryError), (".", IsADirectoryError)]
+)
+def test_what_the_system_refuses_is_an_error_of_the_system_too(tmp_path, name, error):
+    (tmp_path / "a.yml").write_text("")
+    with pytest.raises(error) as caught:
+        load_document(name, str(tmp_path))
+    assert isinstance(caught.value, LoadError)
+    assert caught.value.filename
+
+
 def test_a_spec_can_come_through_a_pipe(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -43,22 +43,23 @@ def with_part(kind: str, **changes: Any) -> dict[str, Any]:
 # --- specs as data ---------------------------------------------------------------------------------------------
 
 
-# Values of these that YAML 1.1 reads otherwise than they look.
-ODD_VALUES = {
-    "frompar-nested": 1,
-    "interpolated-boolean": 1,
-    "interpolated-number": 1,
-    "yaml-booleans": 4,
-    "yaml-numbers": 3,
+# Warnings about specs that are valid: most of them have values that YAML 1.1 reads otherwise than they look.
+WARNED = {
+    "container-empty-names": ["impossible-image"],
+    "frompar-nested": ["not-as-written"],
+    "interpolated-boolean": ["not-as-written"],
+    "interpolated-number": ["not-as-written"],
+    "yaml-booleans": ["not-as-written"] * 4,
+    "yaml-numbers": ["not-as-written"] * 3,
 }
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_valid_spec_loads_with_its_defaults_and_without_a_warning(name: str) -> None:
+def test_a_valid_spec_loads_with_its_defaults_and_with_the_warnings_it_earns(name: str) -> None:
     expected = json.loads((FOLDER / f"{name}.loaded.json").read_text("utf-8"))
     report = inspect(spec_of(name), str(FOLDER))
     said = [one.code for one in report.diagnostics if one.severity != "advice"]
-    assert said == ["not-as-written"] * ODD_VALUES.get(name, 0)
+    assert said == WARNED.get(name, [])
     assert report.valid
     assert json.dumps(report.spec) == json.dumps(expected)
     assert json.dumps(load(spec_of(name), str(FOLDER))) == json.dumps(expected)

@@ -63,6 +63,7 @@ def interpolated(**publish: str) -> str:
         ('{"poi": {poi}}', 'Write {{"poi": {poi}}}'),
         ('{"poi": {poi:.3f}, "x": 1}', 'Write {{"poi": {poi:.3f}, "x": 1}}'),
         ("awk '{print $1}'", "Write {{print $1}}"),
+        ('{"a": {}}', 'Write {{"a": {{}}}}'),
         ("f() { echo ${HOME}; }", "Write {{ echo ${{HOME}}; }}"),
     ],
 )
@@ -154,6 +155,12 @@ def test_numbers_of_json_that_are_text_are_told_tabs_or_not() -> None:
     found = parse('{\n\t"a": 1e-05, "b": "1e5"}', "a.json")
     assert found.data == {"a": "1e-05", "b": "1e5"}
     assert [(one.code, str(one.position)) for one in found.problems] == [("not-as-written", "a.json:2:7")]
+
+
+def test_json_that_is_no_yaml_is_read_all_the_same() -> None:
+    found = parse(json.dumps({"k" * 2000: 1e-05}), "a.json")
+    assert found.data == {"k" * 2000: "1e-05"}
+    assert found.problems == ()
 
 
 def test_data_that_a_program_wrote_is_not_told_value_by_value() -> None:

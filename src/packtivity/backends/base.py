@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+def spec_of(spec: Any) -> Any:
+    """Return the spec itself of a :class:`packtivity.pack_object`, which upstream 0.17.1 let a backend have, too."""
+    return getattr(spec, "spec", spec)
+
+
 class ConfiguredBackend:
     """A backend with the two configurations tasks are run with.
 
@@ -27,7 +32,7 @@ class ConfiguredBackend:
 
     def prepublish(self, spec: Any, parameters: Any, state: Any) -> Any:
         """Return the result before anything runs where the publisher allows it, else None."""
-        return prepublish(spec, parameters, state, self.pack_config)
+        return prepublish(spec_of(spec), parameters, state, self.pack_config)
 
 
 class defaultsyncbackend(ConfiguredBackend):
@@ -39,7 +44,7 @@ class defaultsyncbackend(ConfiguredBackend):
         :raises TaskFailed: it failed.
         """
         metadata = metadata or {"name": SYNC_NAME}
-        return run_packtivity(spec, parameters, state, metadata, self.pack_config, self.exec_config)
+        return run_packtivity(spec_of(spec), parameters, state, metadata, self.pack_config, self.exec_config)
 
 
 class PythonCallableAsyncBackend(ConfiguredBackend):
@@ -54,7 +59,7 @@ class PythonCallableAsyncBackend(ConfiguredBackend):
         return self.submit_callable(
             functools.partial(
                 run_packtivity,
-                spec=spec,
+                spec=spec_of(spec),
                 parameters=parameters,
                 state=state,
                 metadata=metadata or {"name": ASYNC_NAME},

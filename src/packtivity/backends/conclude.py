@@ -59,7 +59,7 @@ def _of_this_machine() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StateError(f"the task's files cannot be used now: {error}", hint="Ask again.") from error
+        raise StateError.of(error, f"the task's files cannot be used now: {error}", hint="Ask again.") from error
 
 
 @_of_this_machine()
@@ -85,7 +85,7 @@ def finish(
     run.exec_config.warn = warn
     about = run.exec_config, run.metadata, run.state
 
-    def replay(job: Job, environment: Part) -> None:
+    def replay(job: Job, environment: Part, *_: object) -> None:
         with step_log(*about) as log, run_log(*about) as output:
             execution, completed = _replay(collected, job, environment, log, output)
             written = output.path if output is not None else None
@@ -153,7 +153,7 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
     """
     collected, run = engine.collect(submission, task), task.to_run()
 
-    def replay(job: Job, environment: Part) -> None:
+    def replay(job: Job, environment: Part, *_: object) -> None:
         _check(collected, *_replay(collected, job, environment, _silent, None), None)
 
     status = _outcome(lambda: walk(run._replace(execute=replay).bound(), _silent), task)
@@ -178,8 +178,12 @@ def _replay(
             log.warning("%s", piece)
         if output is not None:
             output.write(piece) if isinstance(piece, bytes) else output.note(piece)
-    argv, image, known = shell_argv(job, environment)[0], collected.image[0] or None, collected.returncode is not None
-    execution = Execution(argv, workdir=collected.workdir, image=image, timeout=collected.timeout)
+    (argv, stdin), image, known = (
+        shell_argv(job, environment),
+        collected.image[0] or None,
+        collected.returncode is not None,
+    )
+    execution = Execution(argv, stdin, collected.workdir, image=image, timeout=collected.timeout)
     now = time.time()
     completed = Completed(
         returncode=-1 if collected.returncode is None else collected.returncode,

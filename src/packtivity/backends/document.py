@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from packtivity import datamodel, record, seal
-from packtivity.backends.base import PythonCallableAsyncBackend, error_of
+from packtivity.backends.base import PythonCallableAsyncBackend, error_of, spec_of
 from packtivity.backends.keeper import Keeper
 from packtivity.backends.proxies import TaskProxy
 from packtivity.backends.task_files import Entry
@@ -56,7 +56,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
         :raises PacktivityError: one cannot be given away; then none of them runs.
         """
         given = list(nodes)
-        entries = [self.entry(*node) for node in given]
+        entries = [self.entry(spec_of(spec), *rest) for spec, *rest in given]
         handles = self.keeper.submit(entries)
         return [
             self._proxy(entry, handle, getattr(node[2], "datamodel", None))

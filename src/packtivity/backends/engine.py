@@ -1,32 +1,23 @@
 """What an engine supplies, so that everything else can be done for it: submit, look, kill.
 
-An engine is whatever runs tasks for others: a pool, a batch system, a message queue. It gets **envelopes** and hands
-each to a process that calls :func:`packtivity.worker.run_envelope` with it, somewhere, at some time, at least once; an
-engine that runs commands has ``packtivity-worker -`` do that, which reads the envelope from standard input. That function
-runs the task, or finds that it has been run; it takes the task's lock, counts attempts, obeys its cancel file, writes its
-record and never runs it beside another run. So an engine may deliver a task twice, lose it or lie about it: the :class:`~packtivity.backends.keeper.Keeper` notices, and gives it away again.
+An engine is whatever runs tasks for others: a pool, a batch system, a message queue. It hands each **envelope**, somewhere, at
+some time, at least once, to a process that calls :func:`packtivity.worker.run_envelope`, or has ``packtivity-worker -`` do that
+with it on standard input. That function takes the task's lock, counts attempts, obeys its cancel file, writes its record and
+never runs it beside another run. So an engine may deliver a task twice, lose it or lie about it: the
+:class:`~packtivity.backends.keeper.Keeper` notices, and gives it away again.
 
-To add an engine:
+To add one: a subclass of :class:`Engine` in ``backends/engines/NAME.py``; a subclass of
+:class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls ``super().__init__(NAMEEngine(…), config)``; a row
+in ``ENGINES`` of :mod:`packtivity.backends.engines`. Rules:
 
-1. Subclass :class:`Engine` in ``backends/engines/NAME.py``; ``name``, ``limits`` and two or three methods. One
-   that runs tasks without a worker of ours says ``Limits(collects=True)`` and has :meth:`Engine.collect`, too.
-2. Add a subclass of :class:`~packtivity.backends.document.DocumentBackend` whose ``__init__`` calls
-   ``super().__init__(NAMEEngine(…), config)``; it has all the verbs of a backend.
-3. Add a row to ``ENGINES`` in :mod:`packtivity.backends.engines`, for the backend string and for the proxy.
-
-Rules, for each method:
-
-- Processes come and go: what was submitted by one is looked at by another, which knows nothing but the
-  :class:`Submission`. So the engine's own name for a task should be derived from the id (a job's name, a message's id).
-  Where the engine itself chooses one, ``submit`` returns it as the handle, which is kept in the owner's files.
-- Several processes may call the methods at the same time, for the same tasks; :class:`Keeper` sees that only one of them
-  submits a task again.
-- ``look`` and ``kill`` of a task that was given away more than once: the engine is asked about the last time, of which handle
-  and time are known, and kills them all. A task is not lost because of what ``kill`` did to an earlier one.
+- Processes come and go: what was submitted by one is looked at by another, which knows the :class:`Submission` only. So the
+  engine's own name for a task should be derived from the id; where the engine chooses one, ``submit`` returns it as handle.
+- Several processes may call the methods at once, for the same tasks; the keeper sees that only one of them submits it again.
+- Of a task that was given away more than once, ``look`` is asked about the last time, of which handle and time are known, and
+  ``kill`` ends all. A task is not lost because of what ``kill`` did to an earlier one.
 - An engine that ends a worker, to run its task again or for good, sends SIGTERM first: ``leaves_on``. Without a record the task
   is its owner's to judge, by ``Native.cause``.
-- No method writes into a task's directories; no method but ``submit``, ``kill``, ``revive`` and ``forget`` changes anything
-  anywhere.
+- No method writes into a task's directories; only ``submit``, ``kill``, ``revive`` and ``forget`` change anything anywhere.
 - Commands are lists of arguments, have a time-out and are run by :mod:`packtivity.runtimes.python_workers`, which also starts
   processes of an engine's own. What is in an envelope or comes from an engine never becomes part of a shell line.
 """

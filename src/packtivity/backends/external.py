@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel
-from packtivity.backends.base import error_of
+from packtivity.backends.base import error_of, spec_of
 from packtivity.backends.engines.multiproc import MultiProcBackend, MultiProcProxy
 from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.checks import check_outputs
@@ -57,6 +57,7 @@ class ExternalAsyncMixin:
         self, spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None = None
     ) -> ExternalAsyncProxy:
         """Start a task and return its proxy."""
+        spec = spec_of(spec)
         jobproxy = self.job_backend.submit(self.make_external_job(spec, parameters, state, metadata))
         return ExternalAsyncProxy(jobproxy, spec, state.json() if state else None, as_given(parameters))
 
@@ -119,7 +120,7 @@ class ExternalAsyncBackend(ExternalAsyncMixin):
 
     def prepublish(self, spec: Spec, parameters: ParametersLike, state: State | None) -> Parameters | None:
         """Return the result before anything runs where the publisher allows it, else None."""
-        return prepublish(spec, parameters, state, self.config)
+        return prepublish(spec_of(spec), parameters, state, self.config)
 
     def make_external_job(
         self, spec: Spec, parameters: ParametersLike, state: State | None, metadata: Metadata | None

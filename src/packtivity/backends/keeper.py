@@ -44,7 +44,6 @@ class Known:
     :ivar entry: the owner's document, without the task itself; None for a task that is not the asker's own.
     :ivar record: path of its record; None where that is not known.
     :ivar native: what the engine said last, and :attr:`looked` when that was, on the monotonic clock.
-    :ivar doubtful: whether something may be kept about since when it has looked wrong.
     :ivar trouble: why its end could not be written down, when that was tried last.
     """
 
@@ -54,7 +53,6 @@ class Known:
     submission: Submission
     native: Native = _UNASKED
     looked: float = _NEVER
-    doubtful: bool = True
     trouble: PacktivityError | None = None
 
 
@@ -119,7 +117,7 @@ class Keeper:
         still_open = [self._known(proxy) for proxy, answer in zip(proxies, answers, strict=True) if answer is None]
         if still_open:
             self._look(still_open)
-            todo: list[tuple[Known, Decision]] = []
+            todo: list[Known] = []
             judged = iter([self._judged(known, todo) for known in still_open])
             self._act(todo)
             answers = [next(judged) if answer is None else answer for answer in answers]
@@ -179,7 +177,7 @@ class Keeper:
 
     # --- deciding ---
 
-    def _judged(self, known: Known, todo: list[tuple[Known, Decision]]) -> Answer:
+    def _judged(self, known: Known, todo: list[Known]) -> Answer:
         try:
             decision = self._decision(known)
             if isinstance(decision, TaskStatus):
@@ -191,7 +189,7 @@ class Keeper:
         except PacktivityError as error:
             return error
         if decision.todo:
-            todo.append((known, decision))
+            todo.append(known)
         return self._answer(known, decision)
 
     def _decision(self, known: Known) -> Decision | TaskStatus:
@@ -221,12 +219,9 @@ class Keeper:
         if entry is None:
             return decision
         if decision.timed:
-            known.doubtful = True
             since = self._files.since(entry.id, f"{lock} {native.said} {sent.deliveries}")
             return decide(replace(seen, stable=max(0.0, time.time() - since)), self.engine.limits)
-        if known.doubtful:
-            known.doubtful = False
-            self._files.remove(entry.id, ("seen",))
+        self._files.remove(entry.id, ("seen",))
         return decision
 
     def _lock(self, known: Known) -> tuple[Lock, int]:
@@ -254,15 +249,11 @@ class Keeper:
 
     # --- doing ---
 
-    def _act(self, decided: Sequence[tuple[Known, Decision]]) -> None:
+    def _act(self, tasks: Sequence[Known]) -> None:
         """Do what is to be done for the asker's own tasks; each is done by one process only."""
-        killed = [known.submission for known, decision in decided if decision.todo == ("kill",)]
-        if killed:
-            self.engine.kill(killed)
-        others = [known for known, decision in decided if decision.todo != ("kill",)]
-        for start in range(0, len(others), _AT_ONCE):
+        for start in range(0, len(tasks), _AT_ONCE):
             with ExitStack() as locked:
-                some = others[start : start + _AT_ONCE]
+                some = tasks[start : start + _AT_ONCE]
                 held = [(each, locked.enter_context(self._files.tending(each.proxy.task_id))) for each in some]
                 self._act_on([(known, entry) for known, entry in held if entry is not None])
 

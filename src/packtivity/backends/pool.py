@@ -54,7 +54,8 @@ class Job:
     """
 
     def __init__(self, document: JSON, cancel: str | None = None) -> None:
-        self.document, self.cancel_file = document, cancel
+        self.id, self.cancel_file = document["id"], cancel
+        self._order = _line({"task": document})  # as it is now, whatever its owner does to it later
         self.future: Future[Answer] = Future()
         self.attempts = 0
         self._lock = threading.RLock()
@@ -81,7 +82,7 @@ class Job:
             if self.future.done():
                 return False
             self._worker = worker
-            worker.order({"task": self.document})  # what ends it comes after it
+            worker.send(self._order)  # what ends it comes after it
             signals.receivers.add(self.send)
             return True
 
@@ -89,7 +90,7 @@ class Job:
         """Send a signal to it."""
         with self._lock:
             if self._worker is not None:
-                self._worker.order({"signal": number})
+                self._worker.send(_line({"signal": number}))
 
     def ended(self, answer: Answer | None) -> None:
         """Note what its worker has answered; None when that has died."""
@@ -113,7 +114,7 @@ class Job:
         with self._lock:
             self._cancelled = True
             if self._worker is not None:
-                self._worker.order({"cancel": self.document["id"], "signal": signals.received})
+                self._worker.send(_line({"cancel": self.id, "signal": signals.received}))
                 return
             error = TaskCancelled("the task was cancelled before it began")
             if by_file and not self.future.done():
@@ -124,7 +125,7 @@ class Job:
     def conclude(self, error: PacktivityError) -> None:
         """Say that it has failed, and see that its record says so."""
         try:
-            self.settle(failed(Task.from_json(self.document), error))
+            self.settle(failed(Task.from_json(json.loads(self._order)["task"]), error))
         except PacktivityError as other:
             self.settle(other)
 
@@ -147,12 +148,12 @@ class Worker:
         self._orders, self._answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._writing = threading.Lock()
         self.is_dead = False
-        self.order({"plugins": list(plugins.enabled)})
+        self.send(_line({"plugins": list(plugins.enabled)}))
 
-    def order(self, order: JSON) -> None:
+    def send(self, order: bytes) -> None:
         """Send an order; when the worker is dead, that is found out when it is read from."""
         with self._writing, suppress(OSError, ValueError):
-            self._orders.write(json.dumps(order, separators=(",", ":")).encode() + b"\n")
+            self._orders.write(order)
             self._orders.flush()
 
     def read(self) -> Answer | None:
@@ -272,6 +273,10 @@ class Pool:
         _end_all(self._idle)
 
 
+def _line(order: JSON) -> bytes:
+    return json.dumps(order, separators=(",", ":")).encode() + b"\n"
+
+
 def _end_all(workers: list[Worker]) -> None:
     while workers:
         workers.pop().end()
@@ -340,7 +345,7 @@ class Orders(Cancellation):
     def _receive(self) -> None:
         chunk = os.read(self._orders, _CHUNK)
         *lines, self._line = (self._line + chunk).split(b"\n")
-        self._over = not chunk
+        self._over |= not chunk
         for order in map(json.loads, lines):
             self._next = order.get("task", self._next)
             if "cancel" in order:

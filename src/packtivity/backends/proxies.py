@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from packtivity import record_fields
+from packtivity.datamodel.leafmodel import check_datamodel
 from packtivity.errors import ProxyError
 from packtivity.files import is_id
 from packtivity.record import is_record_path
@@ -146,14 +147,11 @@ class ForegroundProxy(PacktivityProxyBase):
 
         :raises ProxyError: something is missing from it.
         """
-        from packtivity.datamodel.leafmodel import check_datamodel
-
         details = proxy_details(data)
         check_datamodel(details.get("datamodel"))
-        if not isinstance(details.get("datamodel"), (dict, type(None))):
-            raise ProxyError("proxy document of a ForegroundProxy: its datamodel is not a mapping")
-        if not isinstance(details.get("failure", {}), (dict, type(None))):
-            raise ProxyError("proxy document of a ForegroundProxy: its failure is not a mapping")
+        for name in ("datamodel", "failure"):
+            if not isinstance(details.get(name), (dict, type(None))):
+                raise ProxyError(f"proxy document of a ForegroundProxy: its {name} is not a mapping")
         try:
             return cls(details["resultdata"], details["datamodel"], details["success"], dict(details))
         except KeyError as error:
@@ -184,7 +182,7 @@ class ExternalAsyncProxy(PacktivityProxyBase):
         return {
             **(getattr(self, "_details", None) or {}),  # subclasses do not always call our __init__
             "resultdata": self.resultdata,
-            "jobproxy": self.jobproxy if _is_json(self.jobproxy) else None,
+            "jobproxy": _as_json(self.jobproxy),
             "spec": self.spec,
             "statedata": self.statedata,
             "pardata": self.pardata,
@@ -212,12 +210,12 @@ class ExternalAsyncProxy(PacktivityProxyBase):
         return proxy
 
 
-def _is_json(value: Any) -> bool:
+def _as_json(value: Any) -> JSON:
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+        return None
+    return value
 
 
 def proxy_details(data: Any) -> Mapping[str, Any]:
@@ -231,24 +229,14 @@ def proxy_details(data: Any) -> Mapping[str, Any]:
     return details
 
 
-def hidden(parameters: JSON) -> JSON:
-    """Return parameters in which :data:`HIDDEN` stands for the values of those with telling names, however deep."""
+def hidden(parameters: JSON, *, secret: bool = False) -> JSON:
+    """Return parameters in which :data:`HIDDEN` stands for the texts below telling names, however deep."""
+    if isinstance(parameters, dict):
+        found = parameters.items()
+        return {name: hidden(value, secret=secret or record_fields.is_secret(str(name))) for name, value in found}
     if isinstance(parameters, list):
-        return [hidden(value) for value in parameters]
-    if not isinstance(parameters, dict):
-        return parameters
-    return {
-        name: _cover(value) if record_fields.is_secret(str(name)) else hidden(value)
-        for name, value in parameters.items()
-    }
-
-
-def _cover(value: JSON) -> JSON:
-    if isinstance(value, dict):
-        return {name: _cover(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_cover(inner) for inner in value]
-    return HIDDEN if isinstance(value, str) and value else value
+        return [hidden(value, secret=secret) for value in parameters]
+    return HIDDEN if secret and isinstance(parameters, str) and parameters else parameters
 
 
 def shows_hidden(data: JSON) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from packtivity import settings
 from packtivity.backends import engines
+from packtivity.backends.base import defaultsyncbackend
+from packtivity.backends.proxies import ExternalAsyncProxy
 from packtivity.errors import BackendError, ConfigurationError, PacktivityError, ProxyError
 from packtivity.registry import Registry, load_object, suggestion
 
@@ -99,21 +101,17 @@ def _environment_parts() -> tuple[str, str, str]:
 
 @backend("defaultsync")
 def _defaultsync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:  # noqa: ARG001
-    from packtivity.backends.base import defaultsyncbackend
-
     return is_sync, defaultsyncbackend(**backendopts)
 
 
 @backend("externalasync")
 def _externalasync(backendstring: str, backendopts: dict[str, Any]) -> tuple[bool, Any]:
-    from packtivity.backends.external import DefaultExternalJobBackend, ExternalAsyncBackend
-
     _, _, name = backendstring.partition(":")
     if name not in ("", "default"):
         raise BackendError(f"no external backend is called {name!r}", hint="There is: externalasync:default.")
     options = dict(backendopts)
-    jobs = options.pop("job_backend", None) or DefaultExternalJobBackend(options.get("config"))
-    return is_async, ExternalAsyncBackend(job_backend=jobs, **options)
+    jobs = options.pop("job_backend", None) or engines.DefaultExternalJobBackend(options.get("config"))
+    return is_async, engines.ExternalAsyncBackend(job_backend=jobs, **options)
 
 
 def _register(row: engines.Row) -> None:
@@ -125,7 +123,7 @@ def _register(row: engines.Row) -> None:
         return is_async, getattr(engines, row.backend)(**{**backendopts, **chosen})
 
     def load(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-        return _with_backend(getattr(engines, row.proxy).fromJSON(jsondata), row.answers, best_effort_backend)
+        return _with_backend(getattr(engines, row.proxy).fromJSON(jsondata), row.name, best_effort_backend)
 
     backend(row.name)(make)
     proxyloader(row.proxy)(load)
@@ -198,8 +196,6 @@ def _with_backend(proxy: Any, name: str, best_effort_backend: bool) -> Any:
 
 @proxyloader("ExternalAsyncProxy")
 def _external_proxy(jsondata: JSON, deserialization_opts: Any = None, best_effort_backend: bool = False) -> Any:  # noqa: ARG001
-    from packtivity.backends.proxies import ExternalAsyncProxy
-
     name = "fromenv" if settings.current().async_backend else "externalasync:default"
     return _with_backend(ExternalAsyncProxy.fromJSON(jsondata), name, best_effort_backend)
 

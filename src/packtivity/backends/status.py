@@ -204,29 +204,25 @@ def _decide(seen: Seen, limits: Limits) -> Decision:
 
 def _collected(seen: Seen, limits: Limits) -> Decision:
     """Return the decision for a task that runs without a worker of ours: nobody locks anything while it runs."""
-    said, reason = seen.native.said, seen.native.reason
-    if said == "unknown" or (said == "gone" and not seen.own):
-        return Decision("13", "unknown", reason=reason)
-    if said == "away":
-        return Decision("7", "unclear", reason=reason)
-    if seen.cancel:
-        word = said if said in ("waiting", "running") else "lost"
-        return Decision("16", word, ("collect",), "cancel", "it is being cancelled")
-    if said in ("waiting", "running"):
-        return Decision("8" if said == "waiting" else "11", said, reason=reason)
-    if said == "ended":
-        return Decision("17", "lost", ("collect",), reason=reason)
-    if seen.age < limits.arrival:
-        return Decision("14", "waiting", reason=reason)
-    return _lost("15", seen, limits)
+    said = seen.native.said
+    if said in ("waiting", "running", "ended") or (said == "gone" and seen.own):
+        if seen.cancel:
+            word = said if said in ("waiting", "running") else "lost"
+            return Decision("16", word, ("collect",), "cancel", "it is being cancelled")
+        if said == "ended":
+            return Decision("17", "lost", ("collect",), reason=seen.native.reason)
+    return _decide(replace(seen, lock="unseen", cancel=False), replace(limits, collects=False))
 
 
 def _held(seen: Seen, limits: Limits, *, vanished: bool) -> Decision:
     """Return the decision for a task whose lock is held by a runner of it, or by what that has left running."""
-    timed = (vanished and limits.revives) or seen.cancel
+    caused, timed = seen.native.cause is not None, (vanished and limits.revives) or seen.cancel
     if vanished and limits.revives and seen.stable >= limits.lag:
-        return Decision("2", "lost", ("deliver",), reason="its runner has died, and its processes live on", timed=True)
-    todo: tuple[Todo, ...] = ("kill",) if seen.cancel and seen.stable >= CANCEL_GRACE else ()
+        # what an engine has ended for a reason is not run again: row 12 says why, once what is left of it has gone
+        todo: tuple[Todo, ...] = ("end",) if caused else ("deliver",)
+        reason = "its runner has died, and its processes live on"
+        return Decision("2b" if caused else "2", "lost", todo, seen.native.cause, reason, timed=True)
+    todo = ("kill",) if seen.cancel and seen.stable >= CANCEL_GRACE else ()
     return Decision("3", "running", todo, timed=timed)
 
 

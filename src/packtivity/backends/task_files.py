@@ -79,11 +79,10 @@ class Entry:
 
     def to_json(self) -> JSON:
         """Return the document."""
-        known = {"version": VERSION, "id": self.id, "engine": self.engine, "place": self.place, "record": self.record}
-        known |= {"claim": self.claim, "submitted": self.submitted, "about": dict(self.about)}
+        known = {name: getattr(self, name) for name in _KEPT}
         if self.ending is None:
-            return {**known, "task": self.task}
-        return {**known, "status": self.ending.status, "result": self.ending.result, "error": self.ending.error}
+            return {"version": VERSION, **known, "task": self.task}
+        return {"version": VERSION, **known, **{name: getattr(self.ending, name) for name in _ENDING}}
 
     @classmethod
     def from_json(cls, found: Any, task_id: str, *, whole: bool = True) -> Entry | None:
@@ -91,34 +90,26 @@ class Entry:
 
         :param whole: with the task itself.
         """
-        if not (isinstance(found, dict) and found.get("id") == task_id and found.get("version") == VERSION):
+        if not (isinstance(found, dict) and (found.get("id"), found.get("version")) == (task_id, VERSION)):
             return None
-        task = found.get("task")
-        if not (isinstance(task, dict) or is_outcome(found)):
+        known: dict[str, Any] = {name: found.get(name) for name in _KEPT}
+        entry, claim = cls(**known), known["claim"]
+        is_over = not isinstance(found.get("task"), dict)
+        if (is_over and not is_outcome(found)) or not isinstance(known["submitted"], (int, float)):
             return None
-        record, claim, submitted = found.get("record"), found.get("claim"), found.get("submitted")
-        if not _are_paths(record, claim, task_id):
+        if not isinstance(known["about"], dict) or not (entry.record is None or is_record_path(entry.record, task_id)):
             return None
-        about = found.get("about")
-        return cls(
-            id=task_id,
-            engine=str(found.get("engine")),
-            place=found.get("place"),
-            record=record,
-            claim=claim,
-            submitted=submitted if isinstance(submitted, (int, float)) else 0.0,
-            about=about if isinstance(about, dict) else {},
-            task=task if whole and isinstance(task, dict) else None,
-            ending=None if isinstance(task, dict) else TaskStatus.from_answer(found),
-        )
+        if claim is not None:  # it lies where the record does
+            is_one = isinstance(claim, str) and claim.endswith(claims.SUFFIX)
+            if not (is_one and os.path.dirname(claim) == os.path.dirname(entry.record or "")):
+                return None
+        if is_over:
+            return replace(entry, ending=TaskStatus.from_answer(found))
+        return replace(entry, task=found["task"]) if whole else entry
 
 
-def _are_paths(record: Any, claim: Any, task_id: str) -> bool:
-    """Return whether two paths can be those of a task's record and claim, which lie in one folder."""
-    if record is None or claim is None:
-        return claim is None and (record is None or is_record_path(record, task_id))
-    both = is_record_path(record, task_id) and isinstance(claim, str) and claim.endswith(claims.SUFFIX)
-    return both and os.path.dirname(claim) == os.path.dirname(record)
+_KEPT = ("id", "engine", "place", "record", "claim", "submitted", "about")
+_ENDING = ("status", "result", "error")
 
 
 class TaskFiles:
@@ -247,13 +238,10 @@ class TaskFiles:
             os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             os.utime(stamp)
             for name in os.listdir(self.folder):
-                self._prune(f"{self.folder}/{name}", now - KEPT_DAYS * 86400)
-
-    def _prune(self, path: str, oldest: float) -> None:
-        """Remove a file that is old, unless it is of a task that is not known to be over."""
-        with suppress(OSError):
-            if path.endswith((".over", ".outcome.json")) and os.stat(path).st_mtime < oldest:
-                os.unlink(path)
+                path = f"{self.folder}/{name}"
+                with suppress(OSError):  # what is not known to be over stays
+                    if name.endswith((".over", ".outcome.json")) and now - os.stat(path).st_mtime > KEPT_DAYS * 86400:
+                        os.unlink(path)
 
 
 def read_mapping(path: str) -> dict[str, Any]:

@@ -45,10 +45,12 @@ def write_example(options: ExampleOptions) -> None:
     try:
         with open(output, "w" if options.force else "x", encoding="utf-8") as file:
             file.write(f"{text}\n")
-    except FileExistsError:
-        raise UsageError(f"{output} exists already", hint="Use another name, or --force to overwrite it.") from None
+    except FileExistsError as error:
+        raise UsageError.of(
+            error, f"{output} exists already", hint="Use another name, or --force to overwrite it."
+        ) from None
     except OSError as error:
-        raise CannotWrite(f"{output} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{output} cannot be written: {error.strerror}") from None
 
 
 def summarise(spec: dict[str, Any]) -> dict[str, Any]:

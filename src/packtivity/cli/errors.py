@@ -80,7 +80,7 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
         raise error
     if isinstance(error, OSError):
         _drop_unwritable()
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and not isinstance(error, errors.PacktivityError):
         return SIGNALLED + _BROKEN_PIPE
     if debug:
         complain("".join(traceback.format_exception(error)).rstrip("\n"))

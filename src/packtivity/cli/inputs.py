@@ -43,7 +43,7 @@ def load_spec(options: SpecOptions) -> dict[str, Any]:
     :raises LoadError: it cannot be fetched.
     :raises InvalidSpec: it is not valid; under strict, how it is written is doubtful.
     """
-    announce_waiting()
+    prepare_loading(options)
     doubts: list[Diagnostic] = []
     spec = load(
         options.spec,
@@ -61,8 +61,13 @@ def load_spec(options: SpecOptions) -> dict[str, Any]:
     return spec
 
 
-def announce_waiting() -> None:
-    """Have servers named on standard error that keep the command waiting, whatever the level of the log."""
+def prepare_loading(options: SpecOptions) -> None:
+    """Have servers named on standard error that keep the command waiting, whatever the level of the log.
+
+    :raises UsageError: standard input is to be two things.
+    """
+    if options.spec.partition("#")[0] == "-" and "-" in getattr(options, "parfiles", ()):
+        raise errors.UsageError("standard input cannot be the spec and a parameter file", hint="Name a file for one.")
     log = logging.getLogger("packtivity.spec.fetch")
     if not log.handlers:
         log.addHandler(_OnStandardError())
@@ -192,7 +197,7 @@ def _read_state(name: str) -> dict[str, Any]:
         with open(name, "rb") as file:
             found = load_yaml(file.read(), name)
     except OSError as error:
-        raise errors.StateError(f"{where}: {error.strerror}") from None
+        raise errors.StateError.of(error, f"{where}: {error.strerror}") from None
     except BadText as error:
         raise UnreadableState(error) from None
     if found is None:

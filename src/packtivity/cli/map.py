@@ -329,7 +329,7 @@ def write_table(sweep: Sweep, path: str) -> None:
             for entry in map(_entry, sweep.items()):
                 writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry, given)})
     except OSError as error:
-        raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{path} cannot be written: {error.strerror}") from None
 
 
 def _entry(item: Item) -> dict[str, Any]:

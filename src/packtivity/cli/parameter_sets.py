@@ -111,7 +111,7 @@ def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with open(name, encoding="utf-8-sig", newline="") as file:
             yield from _csv_rows(name, file) if name.lower().endswith(".csv") else _json_rows(name, file)
     except OSError as error:
-        raise LoadError(f"parameter sets {name}: {error.strerror}") from None
+        raise LoadError.of(error, f"parameter sets {name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ParameterError(f"parameter sets {name}: not UTF-8") from None
 

@@ -148,7 +148,7 @@ def _read(name: str) -> str:
             return file.read()
     except OSError as error:
         hint = f"If this is a parameter, write -p {name}." if "=" in name else _near(name)
-        raise ParameterError(f"parameter file {name}: {error.strerror}", hint=hint) from None
+        raise ParameterError.of(error, f"parameter file {name}: {error.strerror}", hint=hint) from None
     except UnicodeDecodeError as error:
         raise ParameterError(
             f"parameter file {name}: not UTF-8 text (byte {error.start})", hint="Save the file as UTF-8."

@@ -213,7 +213,7 @@ class OutputFile:
                 with replacing(os.path.join(os.path.realpath(folder), base)) as temporary:
                     put(temporary, text.encode())
         except OSError as error:
-            raise CannotWrite(f"{self.name} cannot be written: {error.strerror}") from None
+            raise CannotWrite.of(error, f"{self.name} cannot be written: {error.strerror}") from None
 
 
 def check_writable(name: str) -> None:
@@ -224,12 +224,12 @@ def check_writable(name: str) -> None:
     directory = os.path.dirname(name) or "."
     try:
         os.stat(name)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if not (os.path.isdir(directory) and os.access(directory, os.W_OK)):
             hint = f"Is {directory} a directory that you may write to?"
-            raise CannotWrite(f"{name} cannot be written", hint=hint) from None
+            raise CannotWrite.of(error, f"{name} cannot be written", hint=hint) from None
     except OSError as error:
-        raise CannotWrite(f"{name} cannot be written: {error.strerror}") from None
+        raise CannotWrite.of(error, f"{name} cannot be written: {error.strerror}") from None
     else:
         if os.path.isdir(name) or not os.access(name, os.W_OK):
             raise CannotWrite(f"{name} cannot be written", hint="Is it a file that you may write to?")

@@ -9,7 +9,7 @@ import click
 
 from packtivity import spec
 from packtivity.cli.errors import render_diagnostics
-from packtivity.cli.inputs import announce_waiting, as_errors, how_to_give, is_strict
+from packtivity.cli.inputs import as_errors, how_to_give, is_strict, prepare_loading
 from packtivity.cli.parameters import Parameters
 from packtivity.cli.terminal import say, say_json, show_error, wants_colour
 from packtivity.errors import PacktivityError, UsageError
@@ -54,7 +54,7 @@ def validate(options: ValidateOptions) -> None:
 
 def _inspect(options: ValidateOptions) -> Report:
     """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
-    announce_waiting()
+    prepare_loading(options)
     parameters = None
     try:
         if options.parfiles or options.parameter:

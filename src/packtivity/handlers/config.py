@@ -108,6 +108,15 @@ class container_config:
             spec,
         )
 
+    def limits_of_spec(self) -> list[str]:
+        """Return the keys of the spec's resources that hold here, because ``spec`` was chosen."""
+        usual = settings.current()
+        chosen = {
+            "cpu": self._chosen("cpus", usual.container_cpus),
+            "memory": self._chosen("memory", usual.container_memory),
+        }
+        return [f"kubernetes_{name}_limit" for name, value in chosen.items() if value == "spec"]
+
     def network(self) -> str | None:
         """Return ``none``, ``host`` or a network's name; ``None`` for the container tool's default."""
         chosen = self._chosen("network", settings.current().container_network)

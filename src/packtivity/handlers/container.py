@@ -7,13 +7,16 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from packtivity import notes
+from packtivity.errors import EnvironmentUnavailable, ParameterError
 from packtivity.files import write_json
 from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import options, plan_container
 from packtivity.runtimes.credentials import with_credentials
-from packtivity.runtimes.resources import not_applied, understand
+from packtivity.runtimes.resources import not_applied, refuse_unreadable, understand
+from packtivity.spec.diagnostics import dotted, locate
+from packtivity.spec.resources import findings
 from packtivity.tasklog import log_path, run_log, safe_name
 from packtivity.types import Execution, Mount
 
@@ -23,18 +26,36 @@ if TYPE_CHECKING:
 
     from packtivity.handlers.config import ExecutionConfig
     from packtivity.runtimes.base import Runtime
-    from packtivity.types import Completed, Job, Metadata, Part, State
+    from packtivity.types import Completed, Diagnostic, Job, Metadata, Part, State
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
-    :raises EnvironmentUnavailable: a credential that it asks for has expired.
+    :param step: a log that warnings go to as well.
+    :raises EnvironmentUnavailable: a credential that it asks for has expired, or there is a warning, and warnings are errors.
+    :raises ParameterError: the same, and it is about the spec; or a limit of the spec is to hold that cannot be read.
     """
-    execution = plan_container(job, environment, state, config)
-    resources, warn = understand(environment.get("resources") or []), config.warn
+
+    def warn(diagnostic: Diagnostic) -> None:
+        if config.strict:
+            where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
+            kind = ParameterError if diagnostic.path else EnvironmentUnavailable
+            raise kind(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
+        if step is not None:
+            step.warning("%s", diagnostic.message)
+        if config.warn is not None:
+            config.warn(diagnostic)
+
+    asked = environment.get("resources") or []
+    refuse_unreadable(asked, config.container_config.limits_of_spec())
+    execution, resources = plan_container(job, environment, state, config), understand(asked)
+    for finding in findings(asked):
+        warn(locate(finding, None))
     warning = not_applied(resources, execution)
-    if warning is not None and warn is not None:
+    if warning is not None:
         warn(warning)
     return with_credentials(execution, resources, warn)
 

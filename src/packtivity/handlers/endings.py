@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
 from packtivity.errors import TaskFailed, TaskTimeout
@@ -12,11 +16,7 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 20
 _SHOWN = 200
-_ADVICE = {
-    126: "The shell found the program but could not run it: is it executable?",
-    127: "The shell did not find the program: is it installed, and on the PATH?",
-    -9: "Nothing but the system or a person does that; often memory ran out.",
-}
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 
 
 def ending(returncode: int) -> str:
@@ -46,7 +46,7 @@ def check(execution: Execution, completed: Completed, written: str | None, *, ou
             hint="Give it more time, or look at what it was waiting for.",
         )
     how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({name_of(-code)})"
-    message, hint = f"the task {how}: {shown}{where}", _ADVICE.get(code, "")
+    message, hint = f"the task {how}: {shown}{where}", _advice(execution, code, last)
     if out_of_memory:
         of = f" of {limit / 2**20:.0f} MiB" if limit else ""
         message, last = f"the task ran out of memory{of} and was killed{where}", text
@@ -55,13 +55,127 @@ def check(execution: Execution, completed: Completed, written: str | None, *, ou
 
 
 def _short(execution: Execution) -> str:
-    """Name what ran in one line: the command itself, or the interpreter with the first line of its script."""
-    argv = execution.argv
+    """Name what ran in one line: the command's first line, or interpreter and first command of a script."""
+    argv, script = execution.argv, _script(execution)
     text = argv[2] if argv[:2] == ("sh", "-c") and len(argv) == 3 else " ".join(argv)
+    if execution.stdin and script:
+        lines = [line for line in script.splitlines() if line.strip() and not line.lstrip().startswith(("#", "set "))]
+        text = f"script ({text}): " + "\n".join(lines or script.splitlines())
     lines = text.strip().splitlines() or [""]
     line = _printable(lines[0]) + (" …" if len(lines) > 1 else "")
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
+def _script(execution: Execution) -> str:
+    """Return what the shell or another interpreter reads."""
+    if execution.stdin:
+        return execution.stdin.decode("utf-8", "replace").strip()
+    return execution.argv[2] if execution.argv[:2] == ("sh", "-c") and len(execution.argv) == 3 else ""
+
+
 def _printable(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in line)
+
+
+# --- the likely cause ------------------------------------------------------------------------------------------
+
+_SIGNALS = {
+    "SIGKILL": "Nothing but the system or a person does that; often memory ran out: `dmesg` or a batch system tells, and "
+    "--memory sets what a container may use.",
+    "SIGTERM": "A batch system whose time was over or a person does that, or the task itself (`kill`, `timeout`).",
+    "SIGPIPE": "It wrote to a pipe that nobody read any more, such as one to `head`.",
+    "SIGXCPU": "Its CPU time was used up: `ulimit -t`.",
+    "SIGXFSZ": "It wrote a larger file than it may: `ulimit -f`.",
+    "SIGILL": "It may be built for another CPU than this one.",
+}
+_CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"})
+_NOT_RUN = re.compile(
+    r"(?:^|: )([^\s:]+): (?:command not found|not found|No such file or directory|Permission denied|Is a directory"
+    r"|cannot execute|Exec format error|\S+: bad interpreter)"
+)
+"""How shells say that a program was not run (dash, bash, busybox)."""
+
+
+def _advice(execution: Execution, code: int, output: str) -> str:
+    """Return the likely cause of an exit code and where to look; empty where the code alone tells nothing."""
+    if code in (126, 127):
+        named = [match[1] for line in output.splitlines()[-3:] if (match := _NOT_RUN.search(line))]
+        words = _script(execution).split()
+        program = named[-1] if named else words[0] if len(words) == 1 else ""
+        return _advice_on_program(execution, code, program)
+    number = -code if code < 0 else code - 128
+    if not 0 < number < signal.NSIG:
+        return ""
+    name = name_of(number)
+    cause = _SIGNALS.get(name, "")
+    if name in _CRASHES:
+        cause = f"It crashed; the last output may tell why. {cause}".strip()
+    if not cause or code < 0:
+        return cause
+    return f"Exit code {code} of a shell: a program that it ran got {name}. {cause}"
+
+
+def _advice_on_program(execution: Execution, code: int, program: str) -> str:
+    """Return why a shell did not find a program (127), or could not run it (126)."""
+    place = f"in the image {execution.image}" if execution.image else "here"
+    if "/" not in program:
+        if code == 126:
+            return "The shell found the program but could not run it: is it executable?"
+        return f"The shell did not find {program or 'the program'}: is it installed {place}, and on the PATH?"
+    path = os.path.join(execution.workdir or ("" if execution.image else os.getcwd()), program)
+    known = _look_at(path) if _is_visible(execution, path) else None
+    if known is not None:
+        return known
+    if code == 126:
+        return f"{program} {place} could not be run: is it executable (chmod +x), and built for this kind of machine?"
+    return f"Is there a file {path} {place}, and the program that its first line (#!) names? Paths such as ./x begin there."
+
+
+def _is_visible(execution: Execution, path: str) -> bool:
+    """Return whether a task sees the same at a path as we do here; links that it has made lead nowhere else."""
+    if execution.image is None:
+        return True
+    shared = [os.path.realpath(mount.destination) for mount in execution.mounts if mount.kind == "bind"]
+    real = os.path.realpath(path)
+    return any(real.startswith(f"{directory.rstrip('/')}/") and os.path.isdir(directory) for directory in shared)
+
+
+def _look_at(path: str) -> str | None:
+    """Return what keeps a program from running; None where that cannot be seen."""
+    try:
+        mode = os.lstat(path).st_mode
+        if S_ISDIR(mode):
+            return f"{path} is a directory."
+        if not S_ISREG(mode):
+            return None
+        if not mode & 0o111:
+            return f"{path} is not executable: chmod +x, or run it with its interpreter."
+        with open(path, "rb") as file:
+            first = file.readline(256)
+    except FileNotFoundError:
+        return f"There is no file {path}; paths such as ./x begin in the directory that the task is in."
+    except (OSError, ValueError):
+        return None
+    if not first.startswith(b"#!"):
+        return f"{path} is there, and cannot be run: is it built for this kind of machine, and is its loader there?"
+    line = _printable(first[2:].decode("utf-8", "replace").rstrip("\n").replace("\r", "\\r")).strip()
+    if first.endswith(b"\r\n"):
+        return f"Lines of {path} end as on Windows, so the program that its first line names is {line!r}: use dos2unix."
+    return f"{path} is run by {line!r}, as its first line says: is that there?"
+
+
+def went_on(execution: Execution | None) -> str:
+    """Return what to do about a script that goes on after a line that failed; empty for one that does not, or is none."""
+    if execution is None:
+        return ""
+    script = _script(execution)
+    words = execution.argv[2].rpartition("&&")[2].split() if execution.stdin and len(execution.argv) == 3 else ["sh"]
+    ends = [word for word in words[1:] if word.startswith("-") and not word.startswith("--") and "e" in word]
+    if not words or os.path.basename(words[0]) not in _SHELLS or ends or re.search(_ERREXIT, script):
+        return ""
+    if not re.search(r"[\n;]", script.strip()):
+        return ""
+    return "A line that fails does not end the script (it has no `set -e`): look for the first error in the run log."
+
+
+_ERREXIT = r"(?m)(?:^|[;&|]|\bthen\b)\s*set\s+(?:-\S+\s+)*(?:-[a-zA-Z]*e|-o\s+errexit)"

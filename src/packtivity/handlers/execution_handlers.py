@@ -63,9 +63,12 @@ def _containers() -> ModuleType:
     return container
 
 
-def plan(config: ExecutionConfig, environment: Part, state: State | None, job: Job) -> Execution | None:
+def plan(
+    config: ExecutionConfig, environment: Part, state: State | None, job: Job, step: Logger | None = None
+) -> Execution | None:
     """Return what the executor of this environment would run; None when it would run nothing.
 
+    :param step: a log that warnings go to as well.
     :raises EnvironmentUnavailable: the environment is not there.
     """
     kind = environment["environment_type"]
@@ -74,7 +77,7 @@ def plan(config: ExecutionConfig, environment: Part, state: State | None, job: J
     if kind == "localproc-env":
         return plan_local(job, environment, state, config, caller_environment() if config.clean_env else None)
     if kind == "docker-encapsulated":
-        planned: Execution = _containers().plan(config, environment, state, job)
+        planned: Execution = _containers().plan(config, environment, state, job, step)
         return planned
     return None
 
@@ -168,13 +171,13 @@ def run(config: ExecutionConfig, environment: Part, state: State | None, job: Jo
     :raises TaskFailed: it ended with an exit code other than 0, or the person reports a failure.
     :raises TaskTimeout: it ran longer than ``config.timeout``.
     """
-    planned = plan(config, environment, state, job)
-    if planned is not None:
-        execute(planned, config, state, metadata)
-        return
-    from packtivity.handlers.manual import carry_out  # the door to a person
-
     with step_log(config, metadata, state) as log:
+        planned = plan(config, environment, state, job, log)
+        if planned is not None:
+            execute(planned, config, state, metadata)
+            return
+        from packtivity.handlers.manual import carry_out  # the door to a person
+
         if config.dry_run():
             log.info("dry run: a person is not asked to carry out the step")
             return

@@ -88,7 +88,7 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
     """Fill the strings of ``publish`` with the parameters and ``{workdir}``; a parameter of that name wins.
 
     With ``relative_paths``, a text that is no absolute path is one in the work directory. With ``glob``, the text
-    becomes the list of paths that match it, or stays as filled where none does.
+    becomes the list of paths that match it, or stays as filled where none does. Directories of the state are no patterns.
 
     :raises MissingParameter: a placeholder has no parameter.
     :raises PublishError: ``relative_paths`` without a work directory.
@@ -108,7 +108,7 @@ def interpolated(publisher: Part, parameters: ParametersLike, state: State | Non
             directory = _needed(workdir, "relative_paths")
             if text[:1] != directory[0]:  # upstream 0.17.1 compares the *strings*: absolute paths have a common start
                 path = os.path.join(directory, text)
-        return find_files(path) or text if glob else path
+        return _globbed(path, state) or text if glob else path
 
     return map_leaves(template, filled)
 
@@ -131,10 +131,10 @@ def fromparjq(publisher: Part, parameters: ParametersLike, state: State | None) 
     directory = _workdir(state)
     if directory is None and state and len(state.readonly) == 1:
         directory = str(state.readonly[0])
-    return result if directory is None else _looked_up(publisher, result, directory)
+    return result if directory is None else _looked_up(publisher, result, state, directory)
 
 
-def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
+def _looked_up(publisher: Part, result: Any, state: State | None, directory: str) -> Any:
     relative, glob = publisher.get("relative_paths", False), publisher.get("glob", False)
     exact = publisher.get("tryExact", True)
 
@@ -144,7 +144,7 @@ def _looked_up(publisher: Part, result: Any, directory: str) -> Any:
         path = os.path.join(directory, leaf) if relative else leaf
         if exact and os.path.exists(path):
             return path
-        return (find_files(path) or leaf) if glob else leaf
+        return (_globbed(path, state) or leaf) if glob else leaf
 
     # Documents with objects in them are mapped as they are, plain ones in the order that the program gave.
     return result.map(looked_up) if getattr(result, "leafmodel", None) else map_leaves(result.json(), looked_up)
@@ -174,7 +174,19 @@ def fromglob(publisher: Part, parameters: ParametersLike, state: State | None) -
     :raises PublishError: there is no work directory.
     """
     workdir = _needed(_workdir(state), "fromglob-pub")
-    return {publisher["outputkey"]: find_files(f"{workdir}/{publisher['globexpression']}")}
+    return {publisher["outputkey"]: find_files(publisher["globexpression"], workdir)}
+
+
+def _globbed(text: str, state: State | None) -> list[str]:
+    """Return the paths that match; a directory of the state that the text begins with is no pattern."""
+    directories = (*state.readwrite, *state.readonly) if state else ()
+    for directory in sorted(map(str, directories), key=len, reverse=True):
+        if text == directory:
+            return [text] if os.path.lexists(text) else []
+        start = f"{directory.rstrip('/')}/"
+        if text.startswith(start):
+            return find_files(text[len(start) :], directory)
+    return find_files(text)
 
 
 @publisher("fromyaml-pub")
@@ -206,7 +218,7 @@ def _unreadable(file: str, error: OSError | ValueError) -> PublishError:
     except (OSError, ValueError):
         near = None
     hint = f"Did the task mean to write {name!r}, not {near!r}?" if near and near != name else "Look at the run log."
-    return PublishError(f"publisher.yamlfile: {file!r} cannot be read: {reason}", hint=hint)
+    return PublishError.of(error, f"publisher.yamlfile: {file!r} cannot be read: {reason}", hint=hint)
 
 
 # --- from a person ---------------------------------------------------------------------------------------------

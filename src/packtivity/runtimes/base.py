@@ -91,7 +91,7 @@ class Runtime:
     """
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {}
     """Exit codes by which the tool says that it could not start a container, which a task may have as well; with what the
-    line begins in which it then says why."""
+    line begins in which it, or the init program that it gives to containers, then says why."""
 
     inits: ClassVar[tuple[str, ...]] = ()
     """Where the init program that the tool gives to containers may be."""

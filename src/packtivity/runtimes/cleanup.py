@@ -87,7 +87,8 @@ class Cleanup:
         try:
             self._place = folders.make_own(self.folder)
         except OSError as error:
-            raise StateError(
+            raise StateError.of(
+                error,
                 f"the private folder {self.folder} cannot be made: {error.strerror}",
                 hint="Set TMPDIR to another directory.",
             ) from error

@@ -276,8 +276,10 @@ def _one_at_a_time(path: str, waiting: Callable[[], None], cancelled: Callable[[
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise StateError(
-            f"the lock {path} cannot be made: {error.strerror}", hint="Set PACKTIVITY_CACHE_DIR to another place."
+        raise StateError.of(
+            error,
+            f"the lock {path} cannot be made: {error.strerror}",
+            hint="Set PACKTIVITY_CACHE_DIR to another place.",
         ) from error
     try:
         if not lock(descriptor):

@@ -213,8 +213,8 @@ def read_lock(path: str) -> dict[str, str]:
         if document["version"] != 1 or not all(isinstance(digest, str) for digest in images.values()):
             raise ValueError("not of this version")
     except OSError as error:
-        raise LoadError(
-            f"lock file {path} cannot be read: {error.strerror}", hint="Write it with: packtivity lock SPEC"
+        raise LoadError.of(
+            error, f"lock file {path} cannot be read: {error.strerror}", hint="Write it with: packtivity lock SPEC"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(
@@ -235,7 +235,7 @@ def write_lock(path: str, images: dict[str, str]) -> None:
         with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise StateError(f"lock file {path} cannot be written: {error.strerror}") from error
+        raise StateError.of(error, f"lock file {path} cannot be written: {error.strerror}") from error
 
 
 def digest_of(image: Image, runtime: Runtime) -> str:

@@ -133,8 +133,8 @@ class Docker(_OCI):
     # "docker" may also be a script that calls Podman.
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
         125: ("docker: ", "Error: "),
-        126: ("docker: ",),
-        127: ("docker: ",),
+        126: ("docker: ", "[FATAL tini "),
+        127: ("docker: ", "[FATAL tini "),
     }
 
     @classmethod
@@ -181,7 +181,10 @@ class Podman(_OCI):
 
     name = "podman"
     install = "https://podman.io/docs/installation"
-    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = dict.fromkeys((125, 126, 127), ("Error: ",))
+    refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        **dict.fromkeys((125, 126, 127), ("Error: ",)),
+        1: ("ERROR (catatonit:",),
+    }
     inits: ClassVar[tuple[str, ...]] = (
         "/usr/libexec/podman/catatonit",
         "/usr/lib/podman/catatonit",

@@ -360,17 +360,20 @@ def _environment(execution: Execution) -> dict[str, str]:
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
     program = execution.argv[0] if execution.argv else ""
     if isinstance(error, ValueError):
-        return errors.ParameterError(f"{program!r} cannot be started: {error}", hint="Look for a NUL character.")
+        return errors.ParameterError.of(
+            error, f"{program!r} cannot be started: {error}", hint="Look for a NUL character."
+        )
     if error.errno == errno.E2BIG:
         longest = max(len(os.fsencode(argument)) for argument in execution.argv)
-        return errors.ParameterError(
+        return errors.ParameterError.of(
+            error,
             f"{program!r} cannot be started: its arguments are too long for this system (one has {longest} bytes)",
             hint="Use process_type interpolated-script-cmd, or pass long lists through a file.",
         )
     if execution.workdir is not None and error.filename == execution.workdir:
-        return errors.StateError(f"work directory {execution.workdir} cannot be entered: {error.strerror}")
+        return errors.StateError.of(error, f"work directory {execution.workdir} cannot be entered: {error.strerror}")
     hint = _SCARCE.get(error.errno or 0, "Is it installed, executable and on the PATH?")
-    return errors.EnvironmentUnavailable(f"{program!r} cannot be started: {error.strerror}", hint=hint)
+    return errors.EnvironmentUnavailable.of(error, f"{program!r} cannot be started: {error.strerror}", hint=hint)
 
 
 _SCARCE = {

@@ -38,7 +38,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> Chi
             start_new_session=True,
         )
     except OSError as error:
-        raise EnvironmentUnavailable(f"a worker cannot be started: {error.strerror}") from error
+        raise EnvironmentUnavailable.of(error, f"a worker cannot be started: {error.strerror}") from error
 
 
 def interpreter_options() -> list[str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
+from packtivity.spec.diagnostics import dotted
+from packtivity.spec.resources import as_mapping, findings, is_readable, quantity
 from packtivity.types import Diagnostic, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from fractions import Fraction
 
     from packtivity.types import Execution
 
-_STRINGS = {"CVMFS": "cvmfs", "KRB5Auth": "kerberos", "GRIDProxy": "voms_proxy"}
 _GPU = "nvidia.com/gpu"
 
 
@@ -45,8 +45,8 @@ class Resources:
 
 
 def understand(resources: Sequence[Any]) -> Resources:
-    """Read a list of resources; hints for batch systems and unknown entries are ignored."""
-    asked = objects(resources)
+    """Read a list of resources; hints for batch systems, unknown entries and unreadable values have no effect."""
+    asked = as_mapping(resources)
     uid = asked.get("kubernetes_uid")
     return Resources(
         cvmfs=asked.get("cvmfs") is True,
@@ -55,26 +55,27 @@ def understand(resources: Sequence[Any]) -> Resources:
         voms_proxy=asked.get("voms_proxy") is True,
         rucio=asked.get("rucio") is True,
         unpacked=asked.get("unpacked_img") is True,
-        uid=uid if isinstance(uid, int) and not isinstance(uid, bool) else None,
+        uid=uid if is_readable("kubernetes_uid", uid) else None,
         limits=_limits(asked),
     )
 
 
-def objects(resources: Sequence[Any]) -> dict[str, Any]:
-    """Return both dialects as one mapping, as REANA's objects have it."""
-    asked: dict[str, Any] = {}
-    for resource in resources:
-        if isinstance(resource, str):
-            asked[_STRINGS.get(resource, resource)] = True
-        elif isinstance(resource, dict):
-            asked.update(resource)
-    return asked
+def refuse_unreadable(resources: Sequence[Any], names: Collection[str]) -> None:
+    """Refuse values that are needed here and cannot be read.
+
+    :raises ParameterError: one of the keys ``names`` has such a value.
+    """
+    for finding in findings(resources):
+        if finding.code == "unreadable-resource" and finding.path[-1] in names:
+            raise ParameterError(
+                f"{dotted(finding.path[:-1])}.{finding.message.removesuffix(', and has no effect')}",
+                hint=f"Expected {finding.expected}. {finding.hint}".strip(),
+            )
 
 
 def _limits(asked: Mapping[str, Any]) -> Limits:
-    if not ("kubernetes_cpu_limit" in asked or "kubernetes_memory_limit" in asked):
-        return Limits()
-    cpus, memory = (read_quantity(asked.get(f"kubernetes_{what}_limit")) for what in ("cpu", "memory"))
+    names = ("kubernetes_cpu_limit", "kubernetes_memory_limit")
+    cpus, memory = (read_quantity(asked[name]) if is_readable(name, asked.get(name)) else None for name in names)
     return Limits(cpus=None if cpus is None else float(cpus), memory=None if memory is None else int(memory))
 
 
@@ -149,16 +150,9 @@ def _read_gpus(text: str) -> str:
     return text
 
 
-_FACTORS = {
-    **{suffix: (1000, power) for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)},
-    **{f"{suffix}i": (1024, power) for power, suffix in enumerate("KMGTPE", 1)},
-}
-_QUANTITY = rf"\+?((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?)({'|'.join(sorted(_FACTORS, key=len, reverse=True))})"
-
-
 def read_quantity(value: object) -> Fraction | None:
     """Read a quantity as Kubernetes writes it: ``500m``, ``64Mi``, ``2G``, ``1e9``; ``None`` when it is none, or 0."""
-    return None if isinstance(value, bool) else _quantity(str(value).strip()) or None
+    return None if isinstance(value, bool) else quantity(str(value).strip()) or None
 
 
 def amount(text: str, where: str) -> Fraction:
@@ -167,22 +161,12 @@ def amount(text: str, where: str) -> Fraction:
     :param where: how the user calls the place it stands in.
     :raises ParameterError: it is none.
     """
-    number = _quantity(text)
+    number = quantity(text)
     if number is None:
         raise ParameterError(
             f"{where}: {text!r} is no quantity of Kubernetes", hint="Write for example 500m or 2 (CPUs), 512Mi or 4Gi."
         )
     return number
-
-
-def _quantity(text: str) -> Fraction | None:
-    match = re.fullmatch(_QUANTITY, text, re.ASCII)
-    if match is None:
-        return None
-    from fractions import Fraction  # takes as long as all else that a plain process needs of this room
-
-    base, power = _FACTORS[match[2]]
-    return Fraction(match[1]) * Fraction(base) ** power
 
 
 # --- of a container in a pod -----------------------------------------------------------------------------------
@@ -194,7 +178,7 @@ def container_resources(base: Mapping[str, Any], spec: Mapping[str, Any], limits
     A request that the spec did not make is lowered to a limit below it, which Kubernetes would refuse.
 
     :param base: the option ``resource_opts``.
-    :param spec: what :func:`objects` returns.
+    :param spec: resources, as :func:`~packtivity.spec.resources.as_mapping` returns them.
     :raises ParameterError: an amount cannot be read, or the spec asks for more than it allows.
     :raises EnvironmentUnavailable: GPUs are asked for by name.
     """

@@ -320,6 +320,8 @@ _ADVICE = (
     ("permission denied", "packtivity doctor says what this user may do."),
     ('"sh"', _NO_SHELL),
     ("`sh`", _NO_SHELL),
+    ("exec sh failed", _NO_SHELL),
+    ("failed to exec pid1", _NO_SHELL),
 )
 
 

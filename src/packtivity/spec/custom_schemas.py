@@ -153,18 +153,21 @@ def _check_targets(definitions: Schema, targets: dict[str, str]) -> None:
 
 
 def _read(source: str, file: str, offline: bool | None) -> JSON:
-    try:
-        if source == FROM_GITHUB:
-            from packtivity.spec import access, fetch  # which import requests
+    if source == FROM_GITHUB:
+        from packtivity.spec import access, fetch  # which import requests
 
-            place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
-            return loads(fetch.fetch(place, access.of_file(place, current()), offline=offline))
-        with open(os.path.join(source, file), "rb") as opened:
-            return loads(opened.read())
-    except OSError as error:
-        message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
-        hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
-        raise LoadError(message, hint=hint) from None
+        place = remote_base(f"github:{_REPOSITORY}@main", current()).join(f"schemas/{file}")
+        content = fetch.fetch(place, access.of_file(place, current()), offline=offline)
+    else:
+        try:
+            with open(os.path.join(source, file), "rb") as opened:
+                content = opened.read()
+        except OSError as error:
+            message = f"schema {os.path.join(source, file)} cannot be read: {error.strerror}"
+            hint = "-c/--schemasource names a directory that has packtivity/packtivity-schema.json in it."
+            raise LoadError.of(error, message, hint=hint) from None
+    try:
+        return loads(content)
     except ValueError as error:
         raise ConfigurationError(f"{_shown(source, file)} is not JSON: {error}") from None
 

@@ -125,6 +125,10 @@ _WARNINGS = {
     ),
     "incomplete-mount": ("An entry of `par_mounts` without `jqscript` or `mountpath`.", "Give both keys."),
     "unknown-resource": ("A resource that nothing understands.", "Correct its spelling."),
+    "unreadable-resource": (
+        "A resource whose value cannot be read; it has no effect.",
+        "Write a value of the form shown.",
+    ),
     "bad-jq": ("A jq program that does not compile.", "Correct the program."),
     "no-work-directory": (
         "The publisher looks for files, but no directory to write to is given.",

@@ -8,6 +8,7 @@ in :mod:`packtivity.spec.rules`.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -37,6 +38,8 @@ __all__ = ["lint_parameters", "lint_spec", "needs"]
 _GUESSES = 100
 """For how many names a nearest one is looked for."""
 
+_LEFT = 20
+"""How many placeholders inside braces are looked at for a remedy."""
 _SHOWN = 50
 _DOUBLED = re.compile(r"\{\{\s*([^{}\s](?:[^{}]*[^{}\s])?)\s*\}\}")
 _READDIR = re.compile(r"readdir\d+\Z")
@@ -331,11 +334,16 @@ def template_findings(spec: dict[str, Any], given: frozenset[str] | None = None)
 def brace_findings(template: Template, given: frozenset[str] = frozenset()) -> Iterator[Finding]:
     """Yield findings about braces that no parameter can fill."""
     text, found = template.text, braces(template.text)
+    uses = [use for use in template.uses() if not (use.is_shell or use.is_positional)]
+    meant = [use for use in uses if not given or use.name in given]
+    starts = [use.placeholder.start for use in meant]
     for start, end in found.literal:
         inner = text[start + 1 : end - 1]
         if inner not in given:
             message = f"{_short(text[start:end])!r} is taken for a placeholder, but no parameter has such a name"
-            yield template.finding(start, "literal-braces", message, _remedy(template, start, end, given))
+            first = bisect(starts, start)
+            inside = [use for use in meant[first : first + _LEFT] if use.placeholder.start < end]
+            yield template.finding(start, "literal-braces", message, _remedy(inner, start + 1, inside))
     for offset in found.lone:
         hint = f"Write {text[offset] * 2} for a brace that is meant as it is."
         yield template.finding(offset, "lone-brace", f"lone {text[offset]!r}: the text cannot be rendered", hint)
@@ -346,20 +354,17 @@ def _short(text: str) -> str:
     return line if len(line) <= 40 else f"{line[:18]} … {line[-18:]}"
 
 
-def _remedy(template: Template, start: int, end: int, given: frozenset[str]) -> str:
-    inner = template.text[start + 1 : end - 1]
-    meant = [
-        use
-        for use in template.uses()
-        if start < use.placeholder.start < end and (use.name in given if given else not use.is_shell)
-    ]
-    kept = {at for use in meant for at in (use.placeholder.start, use.placeholder.end - 1)}
-    characters = enumerate(template.text[start:end], start)
-    doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
+def _remedy(inner: str, start: int, meant: Sequence[Use]) -> str:
+    """Return what to write for braces around ``inner``, which begins at ``start``; those of ``meant`` stay single."""
+    names = list(dict.fromkeys(use.text for use in meant))
     if "\n" in inner or len(inner) > 58:
         doubled = "{{ for { and }} for } that belong to the script itself."
-        names = list(dict.fromkeys(use.text for use in meant))
         doubled += f" Leave {listed(names)} as {'they are' if names[1:] else 'it is'}." if names else ""
+    else:
+        kept = {at - start for use in meant for at in (use.placeholder.start, use.placeholder.end - 1)}
+        characters = enumerate(inner)
+        doubled = "".join(one * 2 if one in "{}" and at not in kept else one for at, one in characters)
+        doubled = f"{{{{{doubled}}}}}"
     name = inner.strip()
     if name.isidentifier():
         return f"Write {{{name}}}, without blanks, for the parameter {name!r}; write {doubled} for braces."

@@ -7,24 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from packtivity.errors import ParameterError
-from packtivity.registry import nearest
-from packtivity.spec.diagnostics import Finding, article
+from packtivity.spec.diagnostics import Finding
 from packtivity.spec.image_names import full_image, is_path, is_uri
 from packtivity.spec.parts import jq_programs, templates, wildcard_at
-from packtivity.types import JSONValue, Path
-
-RESOURCES = ("CVMFS", "GRIDProxy", "KRB5Auth")
-"""Words of upstream 0.17.1; the rest are REANA's one-key mappings."""
-
-_REANA = {
-    "": ("kerberos", "voms_proxy", "rucio", "unpacked_img", "compute_backend"),
-    "kubernetes_": ("uid", "cpu_request", "cpu_limit", "memory_request", "memory_limit", "job_timeout"),
-    "htcondor_": ("max_runtime", "accounting_group", "request_cpus", "request_memory", "request_disk", "requirements"),
-    "slurm_": ("partition", "time"),
-    "c4p_": ("cpu_cores", "memory_limit", "additional_requirements"),
-}
-RESOURCE_KEYS = tuple(prefix + name for prefix, names in _REANA.items() for name in names)
-"""Keys of one-key resources that REANA reads."""
+from packtivity.spec.resources import findings as resource_findings
 
 
 def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
@@ -39,8 +25,7 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
             expected = "letters, digits and underscores, and no digit first"
             hint = "Rename it; the task cannot run with it."
             yield Finding("bad-variable-name", message, path, at_key=True, expected=expected, hint=hint)
-    for index, resource in enumerate(environment["resources"]):
-        yield from _resource_findings(resource, ("environment", "resources", index))
+    yield from resource_findings(environment["resources"])
     for index, mount in enumerate(environment["par_mounts"]):
         for key in ("mountpath", "jqscript"):
             if key not in mount:
@@ -51,35 +36,16 @@ def environment_findings(spec: dict[str, Any]) -> Iterator[Finding]:
 
 def _image_findings(image: str, tag: str) -> Iterator[Finding]:
     try:
-        full = full_image(image, tag)
+        full_image(image, tag)
     except ParameterError as error:
         message = error.message.removeprefix("environment.image: ").removeprefix("environment: ")
         yield Finding("impossible-image", message, ("environment", "image"), hint=error.hint)
         return
-    name, colon, given = image.rpartition(":")
-    if full == image and colon and not ("@" in image or "/" in given or is_uri(image) or is_path(image)):
+    name, _, given = image.rpartition(":")
+    if name and not (_has_no_tag(image) or "@" in image or is_uri(image) or is_path(image)):
         message = f"image {image!r} has a tag already, which is taken; other programs make {f'{image}:{tag}'!r} of it"
         hint = f'Write\nimage: {name}\nimagetag: "{given}"'
         yield Finding("image-with-tag", message, ("environment", "image"), offset=len(name), hint=hint)
-
-
-def _resource_findings(resource: JSONValue, path: Path) -> Iterator[Finding]:
-    if isinstance(resource, str):
-        if resource not in RESOURCES:
-            yield _unknown_resource(resource, RESOURCES, path)
-    elif isinstance(resource, dict):
-        for name in resource:
-            if name not in RESOURCE_KEYS:
-                yield _unknown_resource(name, RESOURCE_KEYS, (*path, name), at_key=True)
-    else:
-        message = f"nothing understands a resource that is {article(resource)}"
-        yield Finding("unknown-resource", message, path, expected="a word or a one-key mapping")
-
-
-def _unknown_resource(name: str, known: tuple[str, ...], path: Path, *, at_key: bool = False) -> Finding:
-    near = nearest(name, known)
-    message, hint = f"nothing understands the resource {name!r}", f"Did you mean {near!r}?" if near else ""
-    return Finding("unknown-resource", message, path, at_key, expected=near or ", ".join(known), hint=hint)
 
 
 def jq_findings(spec: dict[str, Any]) -> Iterator[Finding]:

@@ -149,15 +149,17 @@ def read_local(file: LocalFile) -> bytes:
     try:
         with nullcontext(sys.stdin.buffer) if file.is_stdin else open(file.path, "rb") as stream:
             content = stream.read(LOCAL_LIMIT + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise _missing(file) from None
-    except IsADirectoryError:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _missing(file, error) from None
+    except IsADirectoryError as error:
         here = _documents(file.path)
         hint = f"Name a file in it: {here}." if here else "Name a spec file; it has no YAML files."
-        raise LoadError(f"{file.shown}: this is a directory", hint=hint) from None
+        raise LoadError.of(error, f"{file.shown}: this is a directory", hint=hint) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise LoadError(f"{file.shown}: cannot be read: {reason}", hint="Check the path and its permissions.") from None
+        raise LoadError.of(
+            error, f"{file.shown}: cannot be read: {reason}", hint="Check the path and its permissions."
+        ) from None
     if len(content) > LOCAL_LIMIT:
         raise LoadError(f"{file.shown}: larger than {LOCAL_LIMIT:,} bytes", hint="Is this the right file?")
     return content
@@ -176,13 +178,13 @@ def _documents(directory: str) -> str:
     return ", ".join(here[:8]) + (", …" if len(here) > 8 else "")
 
 
-def _missing(file: LocalFile) -> LoadError:
+def _missing(file: LocalFile, error: OSError) -> LoadError:
     directory, name = there, _ = os.path.split(file.path)
     while not os.path.isdir(there):
         there = os.path.dirname(there)
     if there != directory:
         message = f"{file.shown}: no such file, because there is no directory {directory}"
-        return LoadError(message, hint=f"{there} is there; check the path and -t/--toplevel.")
+        return LoadError.of(error, message, hint=f"{there} is there; check the path and -t/--toplevel.")
     near, here = nearest(name, _names(directory)), _documents(directory)
     hint = f"Did you mean {near!r}?" if near else f"There are: {here}." if here else "It has no YAML files."
-    return LoadError(f"{file.shown}: no such file in {directory}", hint=hint)
+    return LoadError.of(error, f"{file.shown}: no such file in {directory}", hint=hint)

@@ -34,7 +34,6 @@ class Reader:
         self.text = text
         self._mistakes: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
-        self._odd = 0
 
     def read(self, node: yaml.Node | None) -> JSON:
         """Return the data.
@@ -150,8 +149,7 @@ class Reader:
         """Warn of a plain value that YAML 1.1 reads otherwise than most people and YAML 1.2."""
         is_plain = not node.style and "!" not in self.text.content[node.start_mark.index : node.end_mark.index]
         found = _otherwise(node.value, value) if is_plain else None
-        if found and self._odd < _MOST_ODD:
-            self._odd += 1
+        if found and sum(one.code == "not-as-written" for one in self._warnings) < _MOST_ODD:
             what, other, meaning = found
             option = f"{self.text.source}=" if self.text.source.startswith("-p ") else ""
             text = f"""{option}'"{node.value}"'""" if option else f'"{node.value}", in quotes,'

@@ -100,12 +100,13 @@ class LocalFSState:
         for path in (*self.readwrite, *([metadir] if metadir else [])):
             try:
                 os.makedirs(path, exist_ok=True)
-            except FileExistsError:
-                raise StateError(
-                    f"read-write directory {path} is not a directory", hint="Give the directory that is meant."
+            except FileExistsError as error:
+                raise StateError.of(
+                    error, f"read-write directory {path} is not a directory", hint="Give the directory that is meant."
                 ) from None
             except OSError as error:
-                raise StateError(
+                raise StateError.of(
+                    error,
                     f"read-write directory {path} cannot be made: {error.strerror}",
                     hint="Give a directory that you may write to.",
                 ) from None
@@ -140,7 +141,8 @@ class LocalFSState:
                 try:
                     hashes[-1].append(tree_hash(path))
                 except OSError as error:
-                    raise StateError(
+                    raise StateError.of(
+                        error,
                         f"directory {path} of the state cannot be hashed: {error.strerror}: {error.filename}",
                         hint="Make everything in it readable.",
                     ) from None

@@ -23,7 +23,8 @@ def empty_directory(path: str, *, keep: Sequence[str] = ()) -> None:
     try:
         _empty(path, keep)
     except OSError as error:
-        raise StateError(
+        raise StateError.of(
+            error,
             f"directory {path} cannot be emptied: {error.strerror}: {error.filename}",
             hint="Look at its owner and permissions, and whether something in it is in use.",
         ) from None

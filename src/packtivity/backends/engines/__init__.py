@@ -16,7 +16,6 @@ class Row(NamedTuple):
     :ivar backend: class of the backend, made with the options as keywords.
     :ivar option: the option that is given by what follows the colon of a backend string; empty for none.
     :ivar proxy: class of its proxies, and the name under which their documents are loaded.
-    :ivar answers: the backend string that answers for a proxy of unknown origin.
     """
 
     name: str
@@ -24,31 +23,25 @@ class Row(NamedTuple):
     backend: str
     option: str
     proxy: str
-    answers: str
 
 
-_KUBERNETES = (
-    "engines.kubernetes.backend",
-    "DirectExternalKubernetesBackend",
-    "namespace",
-    "KubernetesProxy",
-    "kubernetes",
-)
+_KUBERNETES = ("engines.kubernetes.backend", "DirectExternalKubernetesBackend", "namespace", "KubernetesProxy")
 ENGINES = (
-    Row("foregroundasync", "base", "ForegroundBackend", "", "ForegroundProxy", "foregroundasync"),
-    Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy", "multiproc:1"),
-    Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy", "local"),
-    Row("slurm", "engines.slurm", "SlurmBackend", "partition", "SlurmProxy", "slurm"),
-    Row("celery", "engines.celery", "CeleryBackend", "queue", "CeleryProxy", "celery"),
-    Row("ipcluster", "engines.ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy", "ipcluster"),
-    Row("kubernetes", *_KUBERNETES),
+    Row("foregroundasync", "base", "ForegroundBackend", "", "ForegroundProxy"),
+    Row("multiproc", "engines.multiproc", "MultiProcBackend", "poolsize", "MultiProcProxy"),
+    Row("local", "engines.local", "LocalBackend", "jobs", "LocalProxy"),
+    Row("slurm", "engines.slurm", "SlurmBackend", "partition", "SlurmProxy"),
+    Row("celery", "engines.celery", "CeleryBackend", "queue", "CeleryProxy"),
+    Row("ipcluster", "engines.ipyparallel", "IPythonParallelBackend", "", "IPythonParallelProxy"),
     Row("kubedirectjob", *_KUBERNETES),
+    Row("kubernetes", *_KUBERNETES),
 )
 
 _HOMES = {name: row.home for row in ENGINES for name in (row.backend, row.proxy)}
 _HOMES |= {
     "default_celeryapp": "engines.celery",
     "run_nullary": "engines.celery",
+    "ExternalAsyncBackend": "external",
     "DefaultExternalJobBackend": "external",
 }
 

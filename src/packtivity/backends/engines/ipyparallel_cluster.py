@@ -73,7 +73,8 @@ class Cluster:
 
         :raises BackendError: there is no controller.
         """
-        if self._client is not None and self._is_written_anew():
+        written = os.path.getmtime(self.name) if self.name is not None and os.path.exists(self.name) else self._written
+        if written != self._written:
             self._drop()  # whoever wrote that is another controller
         if self._client is None:
             options = dict(self._options)
@@ -86,13 +87,10 @@ class Cluster:
             try:
                 self._client = Client(**options)
             except (OSError, TimeoutError, ValueError, KeyError) as error:
-                raise BackendError(f"no ipyparallel cluster can be reached: {error}", hint=_HINT) from error
+                raise BackendError.of(error, f"no ipyparallel cluster can be reached: {error}", hint=_HINT) from error
             self._asker()  # no thread can be started when the program ends
             atexit.register(self.close)
         return self._client
-
-    def _is_written_anew(self) -> bool:
-        return self.name is not None and os.path.exists(self.name) and os.path.getmtime(self.name) != self._written
 
     def close(self) -> None:
         """See that what was sent has arrived, and end the connection; the next question makes a new one."""
@@ -126,7 +124,7 @@ class Cluster:
             sent = [each.apply_async(code, text) for each, text in zip(views, texts, strict=True)]
         except (OSError, RuntimeError) as error:
             self._drop()
-            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
+            raise BackendError.of(error, f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
         messages = [str(each.msg_ids[0]) for each in sent]
         self._unsure = messages[-1]
         return messages
@@ -144,12 +142,12 @@ class Cluster:
         except TimeoutError as error:
             asker.put(None)
             self._questions = None
-            raise BackendError(
-                f"the ipyparallel controller has not answered for {ANSWER:.0f} seconds", hint=_HINT
+            raise BackendError.of(
+                error, f"the ipyparallel controller has not answered for {ANSWER:.0f} seconds", hint=_HINT
             ) from error
         except OSError as error:
             self._drop()
-            raise BackendError(f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
+            raise BackendError.of(error, f"the ipyparallel cluster was shut down: {error}", hint=_HINT) from error
 
     def _asker(self) -> Questions:
         if self._questions is None:
@@ -253,7 +251,9 @@ def _listening(path: str | None) -> None:
             socket.create_connection((address.hostname or "", address.port or 0), timeout=_PING).close()
         except (OSError, ValueError) as error:
             hint = "Stop what is left of it and start it again: ipcluster stop; ipcluster start."
-            raise BackendError(f"the {what} of the ipyparallel cluster is gone: {error}", hint=hint) from error
+            raise BackendError.of(
+                error, f"the {what} of the ipyparallel cluster is gone: {error}", hint=hint
+            ) from error
 
 
 def _addresses(path: str) -> dict[str, str]:
@@ -268,15 +268,11 @@ def _addresses(path: str) -> dict[str, str]:
 
 
 def _connection_file(options: Mapping[str, Any]) -> str:
-    cluster = options.get("cluster_id")
-    return os.path.abspath(f"{_profile(options)}/security/ipcontroller{f'-{cluster}' if cluster else ''}-client.json")
-
-
-def _profile(options: Mapping[str, Any]) -> str:
     from IPython.paths import get_ipython_dir
 
     of_user = f"{options.get('ipython_dir') or get_ipython_dir()}/profile_{options.get('profile') or 'default'}"
-    return str(options.get("profile_dir") or of_user)
+    cluster = f"-{options['cluster_id']}" if options.get("cluster_id") else ""
+    return os.path.abspath(f"{options.get('profile_dir') or of_user}/security/ipcontroller{cluster}-client.json")
 
 
 def _check(path: str, options: Mapping[str, Any]) -> None:
@@ -289,6 +285,7 @@ def _check(path: str, options: Mapping[str, Any]) -> None:
         folders.check_file(path, "Take a profile of your own (profile, profile_dir), and start the cluster again.")
         return
     why, named = f"no controller has written {path}", options.get("profile") or options.get("profile_dir")
-    if not os.path.isdir(_profile(options)):
-        why = f"there is no profile {repr(named) + ' ' if named else ''}({_profile(options)})"
+    profile = os.path.dirname(os.path.dirname(path))
+    if not os.path.isdir(profile):
+        why = f"there is no profile {repr(named) + ' ' if named else ''}({profile})"
     raise BackendError(f"no ipyparallel cluster can be reached: {why}", hint=_HINT)

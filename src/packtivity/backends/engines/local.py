@@ -176,7 +176,7 @@ class LocalEngine(Engine):
                 queue.drop(envelope.id)
             if isinstance(error, EnvironmentUnavailable):
                 raise
-            raise StateError(f"{queue.folder} cannot be written to: {error.strerror}") from None
+            raise StateError.of(error, f"{queue.folder} cannot be written to: {error.strerror}") from None
         return [""] * len(envelopes)
 
     def revive(self) -> None:

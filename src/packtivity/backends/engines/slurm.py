@@ -61,7 +61,7 @@ def remedy(words: str) -> str:
 
 
 class _NoAnswerError(BackendError):
-    pass
+    """It may have been done all the same."""
 
 
 def _run(*argv: str, script: str = "", may_fail: bool = False) -> subprocess.CompletedProcess[str]:
@@ -75,7 +75,7 @@ def _run(*argv: str, script: str = "", may_fail: bool = False) -> subprocess.Com
         done = run_command(argv, kept, stdin=script, timeout=_SECONDS)
     except OSError as error:
         hint = "Submit where Slurm's commands are: on a login node, or after module load slurm."
-        raise BackendError(f"{argv[0]} cannot be run: {error.strerror}", hint=hint) from None
+        raise BackendError.of(error, f"{argv[0]} cannot be run: {error.strerror}", hint=hint) from None
     except subprocess.TimeoutExpired:
         raise _NoAnswerError(f"{argv[0]} has not answered for {_SECONDS:g} seconds") from None
     if done.returncode and not may_fail:
@@ -189,14 +189,14 @@ class SlurmEngine(Engine):
     def submit(self, envelopes: Sequence[Envelope]) -> list[str | BackendError]:
         """Submit a job for each task; when one is refused, the others would be, too."""
         taken: list[str | BackendError] = []
-        for argv, script in (sbatch(envelope, self.partition) for envelope in envelopes):
+        for envelope in envelopes:
+            argv, script = sbatch(envelope, self.partition)
             try:
-                refused = next((each for each in taken[-1:] if isinstance(each, BackendError)), None)
-                taken.append(refused or _run(*argv, script=script).stdout.strip().partition(";")[0])
+                taken.append(_run(*argv, script=script).stdout.strip().partition(";")[0])
             except _NoAnswerError:
                 taken.append("")
             except BackendError as error:
-                taken.append(error)
+                return [*taken, *[error] * (len(envelopes) - len(taken))]
         return taken
 
     def look(self, submissions: Sequence[Submission]) -> list[Native]:

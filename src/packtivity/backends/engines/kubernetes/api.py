@@ -211,40 +211,33 @@ def _refusal(response: Any) -> _Refusal:
     )
 
 
-# --- the way there ---------------------------------------------------------------------------------------------
-
-
 def _connect(options: Options) -> tuple[Any, str, str]:
-    """Return the library's client, the address of the server, and the namespace that context or pod say.
+    """Return the library's client, the address of the server, and the namespace that context or pod say, as ``kubectl`` would.
 
     :raises BackendError: there is no way to a cluster here.
     """
     configuration = client.Configuration()
-    try:
-        namespace = _load(options, configuration)
-    except (kubeconfig.ConfigException, OSError) as error:
-        raise BackendError(
-            f"no way to a Kubernetes cluster: {error}",
-            hint="Set KUBECONFIG, or the option kubeconfig, to a file with which kubectl works; in a pod: incluster.",
-        ) from error
-    configuration.host = str(configuration.host).rstrip("/")
-    return client.ApiClient(configuration), configuration.host, namespace
-
-
-def _load(options: Options, configuration: Any) -> str:
-    """Find everything as ``kubectl`` would; returns the namespace."""
     variables = settings.caller_environment()  # the library reads KUBECONFIG once, when it is imported
     usual = variables.get("KUBECONFIG") or "~/.kube/config"
     here = any(os.path.exists(os.path.expanduser(part)) for part in usual.split(os.pathsep) if part)
     in_pod = options.kubeconfig is None and not here and "KUBERNETES_SERVICE_HOST" in variables
-    if in_pod or options.kubeconfig == "incluster":
-        kubeconfig.load_incluster_config(client_configuration=configuration)
-        with suppress(OSError), open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
-            return namespace_file.read().strip() or "default"
-        return "default"
-    file = options.kubeconfig or variables.get("KUBECONFIG")
+    file, namespace = options.kubeconfig or variables.get("KUBECONFIG"), None
     path = os.path.expanduser(file) if file else None
-    kubeconfig.load_kube_config(client_configuration=configuration, config_file=path, context=options.context)
-    contexts, current = kubeconfig.list_kube_config_contexts(config_file=path)
-    chosen = next((each for each in contexts if each["name"] == options.context), current)
-    return str(chosen["context"].get("namespace") or "default")
+    try:
+        if in_pod or options.kubeconfig == "incluster":
+            kubeconfig.load_incluster_config(client_configuration=configuration)
+            with suppress(OSError), open(f"{_ACCOUNT}/namespace", encoding="utf-8") as namespace_file:
+                namespace = namespace_file.read().strip()
+        else:
+            kubeconfig.load_kube_config(client_configuration=configuration, config_file=path, context=options.context)
+            contexts, current = kubeconfig.list_kube_config_contexts(config_file=path)
+            chosen = next((each for each in contexts if each["name"] == options.context), current)
+            namespace = chosen["context"].get("namespace")
+    except (kubeconfig.ConfigException, OSError) as error:
+        raise BackendError.of(
+            error,
+            f"no way to a Kubernetes cluster: {error}",
+            hint="Set KUBECONFIG, or the option kubeconfig, to a file with which kubectl works; in a pod: incluster.",
+        ) from error
+    configuration.host = str(configuration.host).rstrip("/")
+    return client.ApiClient(configuration), configuration.host, namespace or "default"

@@ -133,16 +133,10 @@ class DirectExternalKubernetesBackend(DocumentBackend[KubernetesProxy]):
         given = list(nodes)
         proxies = super().batch_submit(given)
         for at, node in enumerate(given):
-            while proxies[at].taken_over and self._has_failed(proxies[at]):
+            while (proxy := proxies[at]).taken_over and self.status(proxy).status in ("failed", "cancelled"):
+                self.engine.kill([Submission(proxy.task_id, proxy.place, proxy.handle)])  # it is written down by now
                 (proxies[at],) = super().batch_submit([node])
         return proxies
-
-    def _has_failed(self, proxy: KubernetesProxy) -> bool:
-        """Return whether the run that was taken over has failed: that is written down then, and its Job deleted."""
-        if self.status(proxy).status not in ("failed", "cancelled"):
-            return False
-        self.engine.kill([Submission(proxy.task_id, proxy.place, proxy.handle)])
-        return True
 
     def _proxy(self, entry: Entry, handle: str, model: Any) -> KubernetesProxy:
         job = Handle.read(handle)

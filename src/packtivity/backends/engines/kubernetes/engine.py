@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
 from tempfile import TemporaryFile
@@ -15,7 +16,7 @@ from packtivity import record, worker
 from packtivity.backends.engine import Collected, Engine, Limits, Native
 from packtivity.backends.engines import missing
 from packtivity.backends.engines.kubernetes import manifest
-from packtivity.backends.engines.kubernetes.jobs import Handle, JobLister, finished
+from packtivity.backends.engines.kubernetes.jobs import Handle, JobStatus, finished, view
 from packtivity.checks import check_publishable
 from packtivity.errors import BackendError, PacktivityError
 from packtivity.files import is_id
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from packtivity.backends.engine import Envelope, Submission
-    from packtivity.backends.engines.kubernetes.jobs import JobStatus
     from packtivity.backends.engines.kubernetes.options import Options
     from packtivity.backends.status import Cause, Said, TaskStatus
     from packtivity.types import JSON
 
 Object = dict[str, Any]
+_Listing = dict[str, tuple[Object, list[Object]]]  # Jobs by the ids of their tasks, with their pods
+_FEW = 3  # so many Jobs are asked for one by one; more are listed in one go
+_FRESH = 1.0  # seconds for which a list serves who asks for one task after the other
 _PAUSE = 0.5  # seconds between looks at a Job that is on its way out
 _NOTHING_TO_RUN = frozenset({"noop-env", "test-env"})
 _PIECE = 1 << 16
@@ -55,8 +58,9 @@ class KubernetesEngine(Engine):
         except ModuleNotFoundError as error:
             raise missing("the backend kubernetes", "kubernetes", error) from error
         self.options, self.api = options, Api(options)
-        self._lister = JobLister(self.api, options.pull_patience)
         self._answers: dict[str, JSON] = {}
+        self._listings: dict[str, tuple[float, _Listing]] = {}
+        self._open: set[str] = set()
 
     def place(self) -> JSON:
         """Return address and namespace."""
@@ -127,7 +131,7 @@ class KubernetesEngine(Engine):
         answers = [self._known(each) for each in submissions]
         asked = [each for each, answer in zip(submissions, answers, strict=True) if answer is None]
         try:
-            statuses = iter(self._lister.look(asked))
+            statuses = iter(self._statuses(asked))
         except BackendError as error:
             return [answer or Native("away", error.message, error.hint) for answer in answers]
         return [answer or _native(next(statuses), each) for each, answer in zip(submissions, answers, strict=True)]
@@ -148,17 +152,54 @@ class KubernetesEngine(Engine):
             )
         return None
 
+    def _statuses(self, submissions: Sequence[Submission]) -> list[JobStatus]:
+        """Return how the Jobs of tasks are.
+
+        :raises BackendError: the cluster cannot be asked.
+        """
+        many = len({each.id for each in submissions} | self._open) > _FEW
+        statuses = [self._status(each, many=many) for each in submissions]
+        for each, status in zip(submissions, statuses, strict=True):
+            (self._open.add if status.status in ("waiting", "running") else self._open.discard)(each.id)
+        return statuses
+
+    def _status(self, submission: Submission, *, many: bool) -> JobStatus:
+        """Return how a Job is; another Job of its name is not its, and one that is not in a list is looked for."""
+        handle, namespace = Handle.read(submission.handle), submission.place["namespace"]
+        seen = None
+        if many or handle is None:
+            seen = self._listing(namespace).get(submission.id if handle is None else handle.task_id)
+        if handle is not None and (seen is None or seen[0]["metadata"]["uid"] != handle.uid):
+            alone = self.api.job(handle.name, namespace)
+            if alone is None or alone["metadata"]["uid"] != handle.uid:
+                return JobStatus("gone")
+            seen = alone, self.api.list("pods", f"job-name={handle.name}", namespace)
+        job, pods = seen or (None, [])
+        return view(job, pods, time.time(), self.options.pull_patience)
+
+    def _listing(self, namespace: str) -> _Listing:
+        taken, listing = self._listings.get(namespace, (float("-inf"), {}))
+        if time.monotonic() - taken < _FRESH:
+            return listing
+        taken, selector, pods = time.monotonic(), f"{manifest.MANAGED}=packtivity", defaultdict(list)
+        jobs = self.api.list("jobs", selector, namespace)
+        for pod in self.api.list("pods", selector, namespace):
+            pods[(pod["metadata"].get("labels") or {}).get("job-name", "")].append(pod)
+        listing = {Handle.of(job).task_id: (job, pods[job["metadata"]["name"]]) for job in jobs}
+        self._listings[namespace] = taken, listing
+        return listing
+
     def kill(self, submissions: Sequence[Submission]) -> None:
         """Delete Jobs: their pods are told to end, and killed when they have not after the time of grace."""
         for each in submissions:
             self._delete(each)
-        self._lister.clear()
+        self._listings.clear()  # they have changed
 
     def _delete(self, submission: Submission) -> None:
         handle = Handle.read(submission.handle)
         with suppress(BackendError):  # it is tried again, or the cluster deletes it some day
             if handle is None:
-                (status,) = self._lister.look([submission])
+                (status,) = self._statuses([submission])
                 handle = Handle.of(status.job) if status.job is not None else None
             if handle is not None and handle.task_id == submission.id:
                 self.api.delete_job(handle.name, submission.place["namespace"], handle.uid)
@@ -167,7 +208,7 @@ class KubernetesEngine(Engine):
 
     def collect(self, submission: Submission, task: Task) -> Collected:  # noqa: ARG002
         """Return what a Job and its pods tell, their output included."""
-        (status,) = self._lister.look([submission])
+        (status,) = self._statuses([submission])
         namespace, known = submission.place["namespace"], status.collected()
         reason, hint = _why(status, known, Handle.read(submission.handle), namespace)
         cause = "lost" if status.status == "gone" else _CAUSES.get(status.cause)
@@ -191,7 +232,7 @@ class KubernetesEngine(Engine):
         """Delete a Job that is over, unless there is no record that tells of it later; one that could go on in any case."""
         with suppress(BackendError):
             if status.record is None or (status.status == "failed" and self.options.keep_failed):
-                (found,) = self._lister.look([submission])
+                (found,) = self._statuses([submission])
                 if found.job is not None and finished(found.job):
                     return
         self._delete(submission)
@@ -218,7 +259,8 @@ def _why(status: JobStatus, known: Collected, handle: Handle | None, namespace: 
     if status.cause == "unavailable":
         init = f"{status.init} failed before the task began" if status.init else "cannot be started"
         why = status.reason or f"exit code {known.returncode}"
-        return f"the container {init}: {why} (image {known.image[0]})", ""
+        hint = "The image has no shell (sh), which commands and scripts are run by." if '"sh"' in why else ""
+        return f"the container {init}: {why} (image {known.image[0]})", hint
     if status.cause == "memory":
         hint = "Give it more (--memory, or kubernetes_memory_limit in its resources)."
         return f"the task ran out of memory and was killed ({status.reason})", hint

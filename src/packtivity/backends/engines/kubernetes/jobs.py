@@ -1,24 +1,20 @@
-"""What Jobs and their pods say about tasks: found with few questions, and read by pure functions from their JSON."""
+"""What a Job and its pods say about a task: pure functions of their JSON."""
 
 from __future__ import annotations
 
 import calendar
 import time
-from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packtivity.backends.engine import Collected
-from packtivity.backends.engines.kubernetes.manifest import CONTAINER, MANAGED, TASK
+from packtivity.backends.engines.kubernetes.manifest import CONTAINER, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packtivity.backends.engine import Submission
-    from packtivity.backends.engines.kubernetes.api import Api
 
 Object = dict[str, Any]
-_Listing = dict[str, tuple[Object, list[Object]]]  # Jobs by the ids of their tasks, with their pods
 Cause = Literal["exit", "memory", "timeout", "lost", "unavailable"]
 
 _HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
@@ -36,8 +32,6 @@ _LOST = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "UnexpectedAdmissionError"}
 )
 _STARTING = frozenset({"PodInitializing", "ContainerCreating"})
-_FEW = 3  # so many Jobs are asked for one by one; more are listed in one go
-_FRESH = 1.0  # seconds for which a list serves who asks for one task after the other
 
 
 class Handle(NamedTuple):
@@ -106,65 +100,6 @@ class JobStatus(NamedTuple):
             ended=moment(ended.get("finishedAt")) or moment(condition.get("lastTransitionTime")),
             image=(known.image[0], identifier.rpartition("@")[2] if "@" in identifier else ""),
         )
-
-
-# --- found -----------------------------------------------------------------------------------------------------
-
-
-class JobLister:
-    """Looks at the Jobs of tasks: at a few one by one, at many in one list that serves for a moment.
-
-    :param pull_patience: seconds that a container may fail to start.
-    """
-
-    def __init__(self, api: Api, pull_patience: float) -> None:
-        self._api, self._pull_patience = api, pull_patience
-        self._listings: dict[str, tuple[float, _Listing]] = {}
-        self._open: set[str] = set()
-
-    def clear(self) -> None:
-        """Forget what was listed, because it has changed."""
-        self._listings.clear()
-
-    def look(self, submissions: Sequence[Submission]) -> list[JobStatus]:
-        """Return how the Jobs of tasks are.
-
-        :raises BackendError: the cluster cannot be asked.
-        """
-        many = len({each.id for each in submissions} | self._open) > _FEW
-        statuses = [self._status(each, many=many) for each in submissions]
-        for each, status in zip(submissions, statuses, strict=True):
-            (self._open.add if status.status in ("waiting", "running") else self._open.discard)(each.id)
-        return statuses
-
-    def _status(self, submission: Submission, *, many: bool) -> JobStatus:
-        """Return how a Job is; another Job of its name is not its, and one that is not in a list is looked for."""
-        handle, namespace = Handle.read(submission.handle), submission.place["namespace"]
-        seen = None
-        if many or handle is None:
-            seen = self._listing(namespace).get(submission.id if handle is None else handle.task_id)
-        if handle is not None and (seen is None or seen[0]["metadata"]["uid"] != handle.uid):
-            alone = self._api.job(handle.name, namespace)
-            if alone is None or alone["metadata"]["uid"] != handle.uid:
-                return JobStatus("gone")
-            seen = alone, self._api.list("pods", f"job-name={handle.name}", namespace)
-        job, pods = seen or (None, [])
-        return view(job, pods, time.time(), self._pull_patience)
-
-    def _listing(self, namespace: str) -> _Listing:
-        taken, listing = self._listings.get(namespace, (float("-inf"), {}))
-        if time.monotonic() - taken < _FRESH:
-            return listing
-        taken, selector, pods = time.monotonic(), f"{MANAGED}=packtivity", defaultdict(list)
-        jobs = self._api.list("jobs", selector, namespace)
-        for pod in self._api.list("pods", selector, namespace):
-            pods[(pod["metadata"].get("labels") or {}).get("job-name", "")].append(pod)
-        listing = {Handle.of(job).task_id: (job, pods[job["metadata"]["name"]]) for job in jobs}
-        self._listings[namespace] = taken, listing
-        return listing
-
-
-# --- read ------------------------------------------------------------------------------------------------------
 
 
 def view(job: Object | None, pods: Sequence[Object], now: float, pull_patience: float) -> JobStatus:

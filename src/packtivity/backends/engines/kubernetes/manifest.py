@@ -14,8 +14,9 @@ from packtivity.errors import ConfigurationError, EnvironmentUnavailable, Parame
 from packtivity.runtimes.base import CONTAINER_HOME
 from packtivity.runtimes.containers import plan_container
 from packtivity.runtimes.images import locked_reference, packed_name
-from packtivity.runtimes.resources import Resources, container_resources, deadline, objects, understand
+from packtivity.runtimes.resources import Resources, container_resources, deadline, refuse_unreadable, understand
 from packtivity.spec.image_names import is_path, is_uri
+from packtivity.spec.resources import RESOURCES, as_mapping
 from packtivity.types import Mount
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def plan_pod(job: Job, environment: Part, state: State, config: ExecutionConfig,
             f"Kubernetes runs containers only, and the environment is {kind}",
             hint="Use another backend, or give the spec an image (docker-encapsulated).",
         )
-    execution, spec = plan_container(job, environment, state, config), objects(asked)
+    refuse_unreadable(asked, [name for name in RESOURCES if name.startswith("kubernetes_")])
+    execution, spec = plan_container(job, environment, state, config), as_mapping(asked)
     if execution.network not in (None, "host"):
         raise EnvironmentUnavailable(
             f"Kubernetes cannot give a pod the network {execution.network!r}",

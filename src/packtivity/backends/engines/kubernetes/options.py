@@ -25,56 +25,33 @@ _PLANNED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How tasks are run in a cluster.
+    """How tasks are run in a cluster; :func:`read_options` makes it."""
 
-    :ivar kubeconfig: file with the way to the cluster, ``incluster``, or None for the usual places.
-    :ivar context: which of its contexts; None for its current one.
-    :ivar namespace: where Jobs are made; None for the context's own.
-    :ivar state_type: ``claim`` (a PersistentVolumeClaim) or ``hostPath`` (a directory that every node has).
-    :ivar claim_name: the claim, or the directory on the nodes.
-    :ivar path_base: how the top of that volume is called here, absolute.
-    :ivar collapse_state: mount the whole volume instead of the state's directories.
-    :ivar mount_propagation: of these mounts: ``None``, ``HostToContainer`` or ``Bidirectional``.
-    :ivar resource_opts: ``{"requests": {…}, "limits": {…}}`` that pods have unless the task or the caller says more.
-    :ivar resource_prefix: how names of Jobs begin.
-    :ivar resource_labels: labels of all objects.
-    :ivar secrets: names of Secrets: ``hepauth``, ``hepimgcred`` (a list), ``kerberos``, ``voms_proxy``, ``token``.
-    :ivar inject_krb: get a Kerberos ticket with the Secret ``statesecret`` before the task begins.
-    :ivar krb_image: image with ``kinit`` for it.
-    :ivar svcaccount: service account of pods; without one, pods have no token of the cluster.
-    :ivar run_as_user: ``UID`` or ``UID:GID`` of tasks, ``image`` for the image's own; None for the caller's.
-    :ivar cvmfs_type: ``claims`` (one for each repository), ``claim`` (one called ``cvmfs``) or ``hostPath``.
-    :ivar cvmfs_repos: repositories to mount from claims.
-    :ivar pod_spec: further parts of the pod, such as ``nodeSelector``.
-    :ivar pull_patience: seconds for which an image may fail to be pulled until the task is called failed.
-    :ivar patience: seconds for which the cluster may be out of reach until that is an error.
-    :ivar ttl: seconds for which the cluster keeps a Job that is over and that nobody has asked about.
-    :ivar keep_failed: leave Jobs that failed in the cluster, to be looked at, until ``ttl``.
-    """
-
-    kubeconfig: str | None = None
-    context: str | None = None
-    namespace: str | None = None
-    state_type: str = "claim"
-    claim_name: str = "yadagedata"
-    path_base: str = "/"
-    collapse_state: bool = False
-    mount_propagation: str = "None"
+    kubeconfig: str | None = None  # file with the way to the cluster, `incluster`, or None for the usual places
+    context: str | None = None  # which of its contexts; None for its current one
+    namespace: str | None = None  # where Jobs are made; None for the context's own
+    state_type: str = "claim"  # `claim` (a PersistentVolumeClaim) or `hostPath` (a directory that every node has)
+    claim_name: str = "yadagedata"  # the claim, or the directory on the nodes
+    path_base: str = "/"  # how the top of that volume is called here, absolute
+    collapse_state: bool = False  # mount the whole volume instead of the state's directories
+    mount_propagation: str = "None"  # of these mounts: `None`, `HostToContainer` or `Bidirectional`
+    # {"requests": {…}, "limits": {…}} that pods have unless the task or the caller says more
     resource_opts: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _RESOURCES)
-    resource_prefix: str = "wflow"
-    resource_labels: Mapping[str, str] = field(default_factory=dict)
+    resource_prefix: str = "wflow"  # how names of Jobs begin
+    resource_labels: Mapping[str, str] = field(default_factory=dict)  # labels of all objects
+    # names of Secrets: `hepauth`, `hepimgcred` (a list), `kerberos`, `voms_proxy`, `token`
     secrets: Mapping[str, Any] = field(default_factory=lambda: _SECRETS)
-    inject_krb: bool = False
-    krb_image: str = "cern/cc7-base"
-    svcaccount: str | None = None
-    run_as_user: str | None = None
-    cvmfs_type: str = "claims"
-    cvmfs_repos: tuple[str, ...] = ()
-    pod_spec: Mapping[str, Any] = field(default_factory=dict)
-    pull_patience: float = 120.0
-    patience: float = 300.0
-    ttl: int = _WEEK
-    keep_failed: bool = False
+    inject_krb: bool = False  # get a Kerberos ticket with the Secret `statesecret` before the task begins
+    krb_image: str = "cern/cc7-base"  # image with `kinit` for it
+    svcaccount: str | None = None  # service account of pods; without one, pods have no token of the cluster
+    run_as_user: str | None = None  # `UID` or `UID:GID` of tasks, `image` for the image's own; None for the caller's
+    cvmfs_type: str = "claims"  # `claims` (one for each repository), `claim` (one called `cvmfs`) or `hostPath`
+    cvmfs_repos: tuple[str, ...] = ()  # repositories to mount from claims
+    pod_spec: Mapping[str, Any] = field(default_factory=dict)  # further parts of the pod, such as `nodeSelector`
+    pull_patience: float = 120.0  # seconds for which an image may fail to be pulled until the task is called failed
+    patience: float = 300.0  # seconds for which the cluster may be out of reach until that is an error
+    ttl: int = _WEEK  # seconds for which the cluster keeps a Job that is over and that nobody has asked about
+    keep_failed: bool = False  # leave Jobs that failed in the cluster, to be looked at, until `ttl`
 
 
 _CHOICES = {
