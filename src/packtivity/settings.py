@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, Generic, Self, TypeVar, overload
 
 from packtivity.errors import ConfigurationError
@@ -18,6 +17,7 @@ from packtivity.setting_values import (
     DEFAULT_CVMFS_REPOS,
     boolean,
     count,
+    given_at_start,
     names,
     paths,
     present,
@@ -381,23 +381,8 @@ def caller_environment() -> dict[str, str]:
     """
     environ = dict(os.environ)
     if environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
-        given = _given_ctype()
-        if given is None:
-            del environ["LC_CTYPE"]
-        else:
-            environ["LC_CTYPE"] = given
+        environ |= given_at_start("LC_CTYPE", environ.pop("LC_CTYPE"))
     return environ
-
-
-@cache
-def _given_ctype() -> str | None:
-    """Return ``LC_CTYPE`` as this process was given it, where the system tells."""
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            variables = file.read().split(b"\0")
-    except OSError:
-        return os.environ.get("LC_CTYPE")
-    return next((os.fsdecode(one[9:]) for one in variables if one.startswith(b"LC_CTYPE=")), None)
 
 
 def temporary_dir(*, large: bool = False) -> str:
