@@ -56,7 +56,7 @@ def test_the_shell_is_the_task_s_own(lab: Any) -> None:
 
 def test_the_line_for_a_shell_is_one_ascii_line_that_can_be_run_again(lab: Any) -> None:
     workdir = lab.workdir(" é'x")
-    code = f"from packtivity.cli.declarations import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
+    code = f"from packtivity.cli.declarations import utilcli; utilcli(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
     lines = []
     for _ in range(2):
         done = lab.program(code)
@@ -81,7 +81,7 @@ def test_docker_s_line_begins_as_it_always_has(lab: Any) -> None:
     if lab.tool != "docker":
         pytest.skip("the line is Docker's")
     workdir = lab.workdir()
-    code = f"from packtivity.cli.declarations import util; util(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
+    code = f"from packtivity.cli.declarations import utilcli; utilcli(['shell', *{lab.argv(lab.spec('true'), OUT, workdir)[3:]!r}])"
     line = lab.program(code).stdout.decode("ascii").strip()
     assert line.startswith(f"docker run --rm -i -t --cidfile {workdir}/_packtivity/test")
     assert line.endswith(f" {lab.image} sh")

@@ -22,7 +22,9 @@ from packtivity.handlers import container
 from packtivity.handlers import execution_handlers as executors
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.notes import RunNotes, close_notes, open_notes
+from packtivity.runtimes.choose import choose
 from packtivity.runtimes.oci import Podman
+from packtivity.runtimes.shell_lines import container_line
 from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
@@ -185,7 +187,9 @@ def test_a_daemon_elsewhere_may_have_what_is_not_here(
 
 def test_the_line_to_run_by_hand_does_what_the_run_does(engine: Engine, state: LocalFSState, workdir: Path) -> None:
     job = {"script": "echo 'it is' > made\n", "interpreter": f"cd {workdir} && sh"}
-    line = container.container_line(container.plan(config(), ENVIRONMENT, state, job), config())
+    line = container_line(
+        choose(config().container_config.runtime()), container.plan(config(), ENVIRONMENT, state, job)
+    )
     assert "docker run --rm -i" in line
     subprocess.run(["sh", "-c", line], check=True)
     assert (workdir / "made").read_text() == "it is\n"

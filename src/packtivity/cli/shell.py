@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli import start
-from packtivity.cli.inputs import container_choices, load_spec, load_state, start_logging
+from packtivity.cli.inputs import container_choices, load_spec, load_state, start_logging, warn_of_container_options
 from packtivity.cli.lock import supervision
 from packtivity.cli.parameters import getinit_data
 from packtivity.cli.run import show_warning
@@ -33,7 +33,9 @@ def open_shell(options: ShellOptions) -> int:
     """
     start_logging(options.verbosity)
     state, config = load_state(options), _config(options)
-    execution = _plan(load_spec(options), options, state, config)
+    spec = load_spec(options)
+    warn_of_container_options(spec, options)
+    execution = _plan(spec, options, state, config)
     if execution is None:
         raise UsageError("this task runs nothing that a shell could be opened in")
     start.allow_interrupts()
@@ -55,6 +57,7 @@ def show_shell_line(options: ShellLineOptions) -> None:
     spec = load_spec(options)
     environment = (spec["environment"] or {}).get("environment_type")
     state, config = load_state(options), _config(options)
+    warn_of_container_options(spec, options)
     if environment == "localproc-env":
         getinit_data(options.parfiles, options.parameter)
         state.ensure()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from packtivity import notes, settings
 from packtivity.errors import EnvironmentUnavailable, ParameterError
 from packtivity.files import write_json
-from packtivity.runtimes import shell_lines, supervise
+from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
 from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, for_tool, options, plan_container
@@ -73,12 +73,15 @@ def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) 
         config.warn(diagnostic)
 
 
-def tool_for(execution: Execution, config: ExecutionConfig, step: Logger | None = None) -> tuple[Runtime, Execution]:
+def tool_for(
+    execution: Execution, config: ExecutionConfig, step: Logger | None = None, runtime: Runtime | None = None
+) -> tuple[Runtime, Execution]:
     """Return the container tool to use, and what it is to run.
 
+    :param runtime: the tool, where it is known.
     :raises EnvironmentUnavailable: no container tool works here.
     """
-    runtime = choose(config.container_config.runtime())
+    runtime = runtime or choose(config.container_config.runtime())
     return runtime, for_tool(execution, runtime, partial(_warn, config, step))
 
 
@@ -91,14 +94,6 @@ def _without(execution: Execution, mount: Mount) -> Execution:
         mounts=tuple(other for other in execution.mounts if other != mount),
         env=env if script.startswith(f"{mount.destination}/") else execution.env,
     )
-
-
-def container_line(execution: Execution, config: ExecutionConfig) -> str:
-    """Return a shell line that runs a planned container by hand.
-
-    :raises EnvironmentUnavailable: no container tool works here, or it cannot do what is asked.
-    """
-    return shell_lines.container_line(*tool_for(execution, config))
 
 
 def run(

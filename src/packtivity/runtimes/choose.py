@@ -99,6 +99,20 @@ def explanation(runtime: Runtime) -> str:
     return reason and f"{runtime.name}: {reason}; packtivity doctor says what to do about it."
 
 
+def shown(wanted: str | None) -> tuple[Runtime, bool]:
+    """Return the tool that a command is shown for, which need not be here, and whether it is the one that would run it.
+
+    :param wanted: its name, or ``None`` for the first that works; Docker where none does.
+    :raises ConfigurationError: no tool has that name.
+    """
+    if wanted:
+        return named(wanted), True
+    try:
+        return choose(None), True
+    except EnvironmentUnavailable:
+        return named("docker"), False
+
+
 def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:
     """Return why a tool cannot work here, as far as a glance shows; empty when nothing speaks against it."""
     if find_program(runtime.program, caller) is None:

@@ -301,8 +301,7 @@ def _start(execution: Execution, keep: tuple[int, ...]) -> tuple[int, ExitWatch]
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
                 report, reporting = _pipe(opened, passed_on)
                 keep = (*keep, reporting)
-                variables = caller_environment() if environment is None else environment
-                argv, workdir = parent_argv(argv, reporting, workdir, variables), None
+                argv, workdir = parent_argv(argv, reporting, workdir, environment), None
             stdin = _readable(execution.stdin)
             passed_on.callback(os.close, stdin)
             process = subprocess.Popen(
@@ -351,10 +350,8 @@ def _readable(content: bytes | None) -> int:
     return descriptor
 
 
-def _environment(execution: Execution) -> dict[str, str] | None:
-    if not execution.inherit_env:
-        return dict(execution.env)
-    return {**caller_environment(), **execution.env} if execution.env else None
+def _environment(execution: Execution) -> dict[str, str]:
+    return {**(caller_environment() if execution.inherit_env else {}), **execution.env}
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:
