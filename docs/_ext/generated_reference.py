@@ -27,7 +27,7 @@ COMMANDS = {
     "packtivity-run": "packtivity.cli.declarations:runcli",
     "packtivity-validate": "packtivity.cli.declarations:validatecli",
     "packtivity-checkproxy": "packtivity.cli.declarations:checkproxy",
-    "packtivity-util": "packtivity.cli.declarations:util",
+    "packtivity-util": "packtivity.cli.declarations:utilcli",
     "packtivity-worker": "packtivity.cli.declarations:worker",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 DEFAULT_CVMFS_REPOS = ("atlas.cern.ch", "atlas-condb.cern.ch", "sft.cern.ch")
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
@@ -78,3 +79,15 @@ def repositories(value: str) -> tuple[str, ...]:
     if isinstance(found, list) and all(isinstance(name, str) for name in found):
         return tuple(found) or DEFAULT_CVMFS_REPOS
     raise ValueError("expected a list of repository names")
+
+
+@cache
+def given_at_start(name: str, now: str) -> dict[str, str]:
+    """Return a variable as this process was given it, nothing where it was not; as it is ``now`` where the system does not tell."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:
+        return {name: now}
+    given = dict(one.split(b"=", 1) for one in variables if b"=" in one).get(name.encode())
+    return {} if given is None else {name: os.fsdecode(given)}

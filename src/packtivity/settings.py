@@ -17,6 +17,7 @@ from packtivity.setting_values import (
     DEFAULT_CVMFS_REPOS,
     boolean,
     count,
+    given_at_start,
     names,
     paths,
     present,
@@ -180,7 +181,12 @@ class Settings:
         "PACKTIVITY_DATAMODEL_IMPL", "typedleafs", "Class for parameter documents: `typedleafs` or `purejson`."
     )
     docker_cmd_mod = Setting[str](
-        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for the container tool, quoted as for a shell."
+        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for `docker run` and `podman run`, quoted as for a shell."
+    )
+    apptainer_cmd_mod = Setting[str](
+        "PACKTIVITY_APPTAINER_CMD_MOD",
+        "",
+        "Extra arguments for `apptainer exec` and `singularity exec`, quoted as for a shell.",
     )
     docker_nopull = Setting[bool](
         "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", present
@@ -380,8 +386,14 @@ def environment() -> Mapping[str, str]:
 
 
 def caller_environment() -> dict[str, str]:
-    """Return a copy of this process's environment, for the processes it starts."""
-    return dict(os.environ)
+    """Return a copy of this process's environment, for the processes it starts.
+
+    In the locale C, Python sets ``LC_CTYPE`` as it starts (PEP 538), which the caller has not.
+    """
+    environ = dict(os.environ)
+    if environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
+        environ |= given_at_start("LC_CTYPE", environ.pop("LC_CTYPE"))
+    return environ
 
 
 def temporary_dir(*, large: bool = False) -> str:

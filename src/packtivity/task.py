@@ -14,7 +14,7 @@ from packtivity import datamodel as default_datamodel
 from packtivity import notes
 from packtivity.checks import check_outputs, check_publishable, may_pass
 from packtivity.datamodel import as_given
-from packtivity.errors import ConfigurationError, PacktivityError
+from packtivity.errors import ConfigurationError, PacktivityError, TaskFailed
 from packtivity.files import is_id
 from packtivity.handlers import environment_handlers
 from packtivity.handlers.config import ExecutionConfig, packconfig
@@ -22,6 +22,7 @@ from packtivity.handlers.execution_handlers import executor, plan
 from packtivity.handlers.process_handlers import process as process_registry
 from packtivity.handlers.publisher_handlers import can_prepublish
 from packtivity.handlers.publisher_handlers import publisher as publisher_registry
+from packtivity.handlers.unquoted import unquoted_values
 from packtivity.record import open_record
 from packtivity.spec import load
 from packtivity.statecontexts import load_state
@@ -258,7 +259,12 @@ def walk(run: Run, log: Logger) -> Parameters:
     notes.current().job = job
     if job and environment:
         check_publishable(publisher, run.parameters, run.pack_config)
-        run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        try:
+            run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
+        except TaskFailed as error:
+            if error.returncode in (1, 2, 126, 127):
+                error.hint = unquoted_values(run.spec["process"], run.parameters, run.state) or error.hint
+            raise
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
     known = not dry or can_prepublish(publisher, run.state)

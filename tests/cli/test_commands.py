@@ -54,23 +54,29 @@ def test_a_valid_spec_has_empty_reports(quick: Any, form: str) -> None:
 
 def test_parameters_are_checked_too_and_told_with_their_place(quick: Any) -> None:
     quick.write("spec.yml", SPEC)
-    quick.write("par.yml", "inputs: [a, b]\noutputfil: x\n")
+    quick.write("par.yml", "inputs: [a, b]\noutput: x\noutputfile: y\n")
     lenient = quick("packtivity-validate", "spec.yml", "par.yml")
     assert (lenient.returncode, lenient.stdout) == (0, "packtivity definition is valid\n")
-    assert "par.yml:2:1: warning[misspelt-parameter]" in lenient.stderr
+    assert "par.yml:2:1: warning[unused-parameter]" in lenient.stderr
+    quick.write("misspelt.yml", "inputs: [a, b]\noutputfil: x\n")
+    misspelt = quick("packtivity-validate", "spec.yml", "misspelt.yml")
+    assert (misspelt.returncode, misspelt.stdout) == (4, "")
+    assert "misspelt.yml:2:1: warning[misspelt-parameter]" in misspelt.stderr
+    assert "error[missing-parameter]: the spec needs parameters that are not given: outputfile\n" in misspelt.stderr
     strict = quick("packtivity-validate", "--strict", "spec.yml", "par.yml")
     assert (strict.returncode, strict.stdout) == (4, "")
-    assert "par.yml:2:1: error[misspelt-parameter]" in strict.stderr
+    assert "par.yml:2:1: error[unused-parameter]" in strict.stderr
     assert strict.stderr.endswith("Error: parameters not valid\n")
 
 
 def test_what_cannot_be_rendered_is_valid_as_ever_and_told_on_standard_error(quick: Any) -> None:
-    quick.spec("echo {name} } {there}")
-    done = quick("packtivity-validate", "spec.yml", "-p", "name=x")
+    quick.spec("echo {name} } {name[there]}")
+    given = ("-p", "name={here: x}", "-p", "outputfile=o")
+    done = quick("packtivity-validate", "spec.yml", *given)
     assert (done.returncode, done.stdout) == (0, "packtivity definition is valid\n")
     told = [line.partition(" warning[")[2].partition("]")[0] for line in done.stderr.splitlines() if "warning[" in line]
-    assert told == ["lone-brace", "unknown-placeholder", "unknown-parameter"]
-    assert quick("packtivity-validate", "spec.yml", "-p", "name=x", "--strict").returncode == 1
+    assert told == ["mapping-as-text", "lone-brace", "unknown-placeholder"]
+    assert quick("packtivity-validate", "spec.yml", *given, "--strict").returncode == 1
 
 
 def test_a_doubtful_spec_is_not_valid_under_strict(quick: Any) -> None:
@@ -104,6 +110,7 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
         "  process      interpolated-script-cmd",
         "  environment  docker-encapsulated",
         "  image        some/where:v1",
+        "  user         the image's own, with its home",
         "  resources    CVMFS",
         "",
         "parameters",
@@ -113,6 +120,13 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
         "outputs (frompar-pub)",
         "  merged  value of parameter outputfile",
     ]
+
+
+def test_describe_names_the_image_that_runs(quick: Any) -> None:
+    quick.write("spec.yml", SPEC.replace("imagetag: v1", "imagetag: latest").replace("some/where", "some/where:1.0"))
+    assert (
+        json.loads(quick("packtivity", "describe", "spec.yml", "--format", "json").stdout)["image"] == "some/where:1.0"
+    )
 
 
 def test_describe_for_programs(quick: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -491,3 +492,16 @@ def test_an_engine_that_is_away_for_a_while_does_not_end_the_map(sweep, commands
     commands.write("away.py", COMES_BACK)
     done = sweep("-p", "x=1..2", "-p", "name=a", *OUT, "-b", "py:away:Backend", path=place)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cell_that_is_no_yaml_is_told_as_it_should_be_written(quick):
+    quick.spec("'true'")
+    quick.write("sets.csv", 'outputfile\n"{workdir}/a ""b"""\n')
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.csv")
+    assert done.returncode == 4
+    (cell,) = re.findall(r"For this text, write in the file: (.*)", done.stderr)
+    quick.write("sets.csv", f"outputfile\n{cell}\n")
+    assert quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.csv").returncode == 0
+    assert json.loads((quick.directory / "map/0000/_packtivity/packtivity.outcome.json").read_text())["result"] == {
+        "output": f'{quick.directory}/map/0000/a "b"'
+    }

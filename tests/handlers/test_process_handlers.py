@@ -65,17 +65,23 @@ def test_a_missing_parameter_is_named_with_place_nearest_name_and_remedy() -> No
         process.find("interpolated-script-cmd")(spec, TypedLeafs({"inputfile": "x"}), None)
     assert isinstance(caught.value, KeyError)
     message = str(caught.value)
-    for part in ("process.script, line 2", "{inputfil}", "-p inputfil=VALUE", "{inputfile}", "{{"):
+    for part in (
+        "process.script, line 2",
+        "{inputfil}",
+        "Give the step the parameter 'inputfil'.",
+        "{inputfile}",
+        "{{",
+    ):
         assert part in message
 
 
 def test_a_directory_in_a_process_is_explained() -> None:
-    with pytest.raises(MissingParameter, match=r"""pass -p workdir='"\{workdir\}"'"""):
+    with pytest.raises(MissingParameter, match=r"give a parameter the value \{workdir\}\."):
         command("cp x {workdir}", {"x": 1})
 
 
 def test_all_that_is_missing_is_told_at_once() -> None:
-    with pytest.raises(MissingParameter, match=r"Pass -p a=VALUE -p c-d=VALUE\."):
+    with pytest.raises(MissingParameter, match=r"Give the step the parameters 'a', 'c-d'\."):
         command("{a} {b:.2f} {c-d} {a} {print $1}", {"b": 1})
 
 

@@ -114,6 +114,8 @@ def test_every_code_of_specs_and_parameters_occurs() -> None:
         "not-utf-8",
         "unreadable",
         "missing-output",
+        "missing-parameter",
+        "empty-parameter-file",
     }  # tested where they come from
     seen = {one["code"] for name in NAMES for one in expectation(name)["diagnostics"]}
     assert seen | elsewhere == set(CODES)

@@ -10,13 +10,14 @@ from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from packtivity.cli import start
 from packtivity.printable import readable
 from packtivity.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from click.shell_completion import CompletionItem
 
@@ -29,12 +30,15 @@ class Options:
     """The options of a command: click's, in the order of its help, and in an instance the values given for them.
 
     The options of base classes stand before those of the class itself. Its docstring is the help of the command.
+
+    :ivar chosen: names of the options that were given, and are not just their defaults.
     """
 
     debug: bool = False
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, *, chosen: Collection[str] = (), **given: Any) -> None:
         vars(self).update(given)
+        self.chosen = frozenset(chosen)
 
     @classmethod
     def declared(cls) -> Iterator[click.Parameter]:
@@ -63,7 +67,7 @@ def _our_codes() -> Iterator[None]:
     except click.ClickException as error:  # which may quote a name that somebody else has given a file
         vars(error)["message"] = readable(error.message)
         raise
-    except (KeyboardInterrupt, BrokenPipeError) as error:
+    except (KeyboardInterrupt, OSError) as error:
         raise click.exceptions.Exit(_conclude(error)) from None
 
 
@@ -71,23 +75,18 @@ class _Program(click.Command):
     """The outermost call of a command."""
 
     def __init__(self, name: str, help: str, **attributes: Any) -> None:
-        width = {"max_content_width": 100}
-        super().__init__(name, help=cleandoc(help), context_settings=width, **attributes)
+        super().__init__(name, help=cleandoc(help), **attributes)
         if name.startswith("packtivity"):  # others are commands of ``packtivity`` only
             text = "Print the version and exit."
             click.version_option(VERSION, message="packtivity %(version)s", help=text)(self)
 
-    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
-        """Run as a program: parse, run, exit."""
-        try:
-            return super().main(args, *more, **extra)
-        except OSError as error:  # printing a help text failed, before there was a command to run
-            if args is not None:
-                raise
-            raise SystemExit(_conclude(error)) from None
-
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Parse."""
+        """Parse; click would import much to ask the terminal for its width, and use no more than 80 columns."""
+        try:
+            width = min(os.get_terminal_size(1).columns or 80, 100)
+        except OSError:
+            width = 80
+        extra.setdefault("terminal_width", width)
         with _our_codes():
             return super().make_context(*args, **extra)
 
@@ -105,7 +104,9 @@ class Command(_Program):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; whatever goes wrong in it becomes a message and an exit code."""
-        options = self.options(**ctx.params)
+        default = ParameterSource.DEFAULT
+        chosen = [name for name in ctx.params if ctx.get_parameter_source(name) is not default]
+        options = self.options(chosen=chosen, **ctx.params)
         try:
             module, _, function = self.call.partition(":")
             code = getattr(import_module(f"packtivity.cli.{module}"), function)(options)

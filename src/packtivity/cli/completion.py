@@ -30,9 +30,7 @@ def script(shell: str) -> str:
 
     :param shell: ``bash``, ``zsh`` or ``fish``.
     """
-    made = get_completion_class(shell)
-    if made is None:
-        raise ValueError(f"no completion for {shell!r}")
+    made = get_completion_class(shell) or ShellComplete
     parts = []
     for program in PROGRAMS:
         variable = f"_{program.replace('-', '_')}_COMPLETE".upper()

@@ -63,6 +63,9 @@ class RunOptions(TaskOptions, _ExecutionOptions, ContainerOptions):
     )
     lockfile: str = options.LOCKFILE
     print_command: bool = flag("--print-command", "Print the exact command as one shell line, run nothing.")
+    print_script: bool = flag(
+        "--print-script", "Print the script or command alone, its placeholders filled; run nothing."
+    )
     dry_run: bool = flag(
         "--dry-run", "Check everything, print what would run and what would be published; run and write nothing."
     )
@@ -205,6 +208,7 @@ class LockOptions(SpecOptions):
     The image is pulled if need be. Run the task with --locked to be sure of the very same image.
     """
 
+    locked: bool = False
     runtime: str | None = options.RUNTIME
     pull: str | None = options.PULL
     image_dir: tuple[str, ...] = options.IMAGE_DIR
@@ -286,12 +290,12 @@ class WorkerOptions(Options):
 
 worker = main.add("packtivity-worker", "worker:work", WorkerOptions, "Run a task that comes as one JSON document.")
 
-util = Group(
+utilcli = Group(
     "packtivity-util",
     "Try out parts of a task without running it.",
     short_help="Try out parts of a task: pubtest, shell.",
 )
-main.add_command(util, "util")
+main.add_command(utilcli, "util")
 
 
 class PubtestOptions(TaskOptions, BackendOptions):
@@ -301,7 +305,7 @@ class PubtestOptions(TaskOptions, BackendOptions):
     """
 
 
-pubtest = util.add(
+pubtest = utilcli.add(
     "pubtest", "dry_run:show_published", PubtestOptions, "Print what a task would publish, without running it."
 )
 
@@ -313,7 +317,7 @@ class ShellLineOptions(TaskOptions, BackendOptions, ContainerOptions):
     """
 
 
-util_shell = util.add(
+util_shell = utilcli.add(
     "shell", "shell:show_shell_line", ShellLineOptions, "Print the shell line that opens a task's environment."
 )
 

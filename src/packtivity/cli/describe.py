@@ -8,10 +8,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from packtivity.cli.errors import CannotWrite
-from packtivity.cli.inputs import load_spec
+from packtivity.cli.inputs import command_line, load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
 from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
+from packtivity.runtimes.resources import understand
 from packtivity.spec.diagnostics import dotted
 from packtivity.spec.image_names import full_image
 from packtivity.spec.parts import kind_of, needs
@@ -37,15 +38,14 @@ def write_example(options: ExampleOptions) -> None:
     :raises CannotWrite: it cannot be written.
     """
     output = options.output
-    words = ["packtivity-run", *(["-t", options.toplevel] if options.toplevel else []), options.spec]
-    words = [without_secrets(word) for word in words]
-    text = as_example(summarise(load_spec(options)), shlex.join([*words, output or "parameters.yml"]))
+    use = f"{command_line(options, 'packtivity-run')} {shlex.quote(output or 'parameters.yml')}"
+    text = as_example(summarise(load_spec(options)), use)
     if output is None:
-        say(text, end=False)
+        say(text)
         return
     try:
         with open(output, "w" if options.force else "x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(f"{text}\n")
     except FileExistsError as error:
         raise UsageError.of(
             error, f"{output} exists already", hint="Use another name, or --force to overwrite it."
@@ -58,19 +58,25 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
     """Return what ``describe --format json`` prints.
 
     :param spec: valid, defaults filled.
-    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``resources``, ``parameters``
+    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``user``, ``resources``, ``parameters``
         (name → ``used``: list of places, ``published_as``: list of output names) and ``outputs`` (name → what it
         will be; ``None`` when names are only known after the run).
     """
     process, environment, publisher = spec["process"] or {}, spec["environment"] or {}, spec["publisher"]
+    names = kind_of(publisher).names
+    published = [*named_leaves(publisher[names])] if names else []
     return {
         "process_type": process.get("process_type"),
         "environment_type": environment.get("environment_type"),
         "publisher_type": publisher.get("publisher_type"),
         "image": _image(environment),
+        "user": _user(environment),
         "resources": environment.get("resources", []),
         "parameters": {
-            name: {"used": [dotted(path) for path in paths], "published_as": _published_as(name, publisher)}
+            name: {
+                "used": [dotted(path) for path in paths],
+                "published_as": [output for output, value in published if value == name],
+            }
             for name, paths in needs(spec).items()
         },
         "outputs": _outputs(publisher),
@@ -86,9 +92,12 @@ def _image(environment: dict[str, Any]) -> str | None:
         return f"{environment['image']}:{environment['imagetag']}"
 
 
-def _published_as(name: str, publisher: dict[str, Any]) -> list[str]:
-    key = kind_of(publisher).names
-    return [output for output, value in named_leaves(publisher[key]) if value == name] if key else []
+def _user(environment: dict[str, Any]) -> str | None:
+    """Say who the task is in its container, and what its home is."""
+    if "image" not in environment:
+        return None
+    uid = understand(environment.get("resources") or []).uid
+    return "the image's own, with its home" if uid is None else f"{uid} (kubernetes_uid), with /tmp for a home"
 
 
 def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
@@ -114,16 +123,17 @@ def _literal(value: object) -> str:
 def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[str]:
     """Return the lines that ``describe`` prints for people."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    resources = ", ".join(_literal(resource) for resource in found["resources"])
+    facts = {"process": found["process_type"], "environment": found["environment_type"]}
+    facts |= {"image": found["image"], "user": found["user"], "resources": resources}
     lines = [f"{bold}{printable(name)}{plain}"]
-    facts = [("process", found["process_type"]), ("environment", found["environment_type"]), ("image", found["image"])]
-    facts += [("resources", ", ".join(_literal(resource) for resource in found["resources"]))]
-    lines += _columns([(key, str(value)) for key, value in facts if value])
+    lines += _columns({key: str(value) for key, value in facts.items() if value})
     lines += ["", f"{bold}parameters{plain}"]
-    lines += _columns([(key, _uses(value)) for key, value in found["parameters"].items()]) or ["  (none)"]
+    lines += _columns({key: _uses(value) for key, value in found["parameters"].items()}) or ["  (none)"]
     lines += ["", f"{bold}outputs{plain} ({printable(str(found['publisher_type']))})"]
     if found["outputs"] is None:
         return [*lines, f"  {kind_of(found).description}"]
-    return lines + (_columns(list(found["outputs"].items())) or ["  (none)"])
+    return lines + (_columns(found["outputs"]) or ["  (none)"])
 
 
 def _uses(parameter: dict[str, Any]) -> str:
@@ -132,13 +142,13 @@ def _uses(parameter: dict[str, Any]) -> str:
     return f"{used}; published as {published}" if published else used
 
 
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    width = max((len(key) for key, _ in rows), default=0)
-    return [f"  {printable(key):{width}}  {printable(_one_line(text))}".rstrip() for key, text in rows]
+def _columns(rows: dict[str, str]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [f"  {printable(key):{width}}  {_one_line(text)}".rstrip() for key, text in rows.items()]
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def as_example(found: dict[str, Any], use: str) -> str:
@@ -147,22 +157,17 @@ def as_example(found: dict[str, Any], use: str) -> str:
     :param use: the command that takes it when it is filled in.
     """
     lines = [
-        f"# Fill in, then: {printable(_one_line(use))}",
+        f"# Fill in, then: {_one_line(use)}",
         "# In values, {workdir} stands for the first --write directory, {readdir0} for the first --read directory.",
     ]
     for name, parameter in found["parameters"].items():
-        lines += ["", f"# {printable(_one_line(_uses(parameter)))}", _entry(name, parameter)]
+        is_plain = name.isidentifier() and name.isascii() and name.lower() not in _NOT_PLAIN
+        # What is published is nearly always a file that the task makes; a list of them is for the user to write.
+        value = " " + json.dumps("{workdir}/" + name) if parameter["published_as"] else ""
+        lines += ["", f"# {_one_line(_uses(parameter))}", f"{name if is_plain else json.dumps(name)}:{value}"]
     if not found["parameters"]:
         lines += ["", "# This task needs no parameters.", "{}"]
-    return "\n".join(lines) + "\n"
-
-
-def _entry(name: str, parameter: dict[str, Any]) -> str:
-    key = name if name.isidentifier() and name.isascii() and name.lower() not in _NOT_PLAIN else json.dumps(name)
-    if not parameter["published_as"]:
-        return f"{key}:"
-    # What is published is nearly always a file that the task makes; a list of them is for the user to write.
-    return f"{key}: {json.dumps('{workdir}/' + name)}"
+    return "\n".join(lines)
 
 
 _NOT_PLAIN = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packtivity import errors, signals
@@ -14,7 +15,6 @@ from packtivity.registry import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import CodeType, TracebackType
 
     from packtivity.types import Diagnostic
 
@@ -56,19 +56,17 @@ def exit_codes() -> list[tuple[int, str, str]]:
     ]
     # Subclasses elsewhere end with the code of their class here; which of them are imported is chance.
     listed = {__name__, errors.InvalidSpec.__module__}
-    ours = [error for error in _tree(errors.PacktivityError) if error.__module__ in listed]
-    return sorted({*table, *((error.exit_code, error.__name__, _summary(error)) for error in ours)})
+    for error in _tree(errors.PacktivityError):
+        if error.__module__ in listed:
+            summary = (error.__doc__ or "").partition("\n\n")[0]
+            table.append((error.exit_code, error.__name__, " ".join(summary.split())))
+    return sorted(table)
 
 
 def _tree(root: type[errors.PacktivityError]) -> Iterator[type[errors.PacktivityError]]:
     yield root
     for error in root.__subclasses__():
         yield from _tree(error)
-
-
-def _summary(error: type[errors.PacktivityError]) -> str:
-    first = (error.__doc__ or "").partition("\n\n")[0]
-    return " ".join(first.split())
 
 
 def conclude(error: BaseException, *, debug: bool = False, validated: bool = True) -> int:
@@ -80,24 +78,19 @@ def conclude(error: BaseException, *, debug: bool = False, validated: bool = Tru
     """
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, BrokenPipeError) and not isinstance(error, errors.PacktivityError):
-        _stop_writing()
-        return SIGNALLED + _BROKEN_PIPE
     if isinstance(error, OSError):
         _drop_unwritable()
+    if isinstance(error, BrokenPipeError) and not isinstance(error, errors.PacktivityError):
+        return SIGNALLED + _BROKEN_PIPE
     if debug:
         complain("".join(traceback.format_exception(error)).rstrip("\n"))
     text, code = _explain(error)
     if code == INTERNAL and not validated and not isinstance(error, errors.PacktivityError):
-        text, code = _not_validated(error)
+        what = readable(f"{type(error).__name__}: {error}")
+        hint = "It was not checked; leave out --no-validate to see what is wrong with it."
+        text, code = f"error: the spec cannot be used: {what}\n  {hint}", errors.InvalidSpec.exit_code
     show_error(text)  # with colours, where there are diagnostics
     return code
-
-
-def _not_validated(error: BaseException) -> tuple[str, int]:
-    what = readable(f"{type(error).__name__}: {error}")
-    hint = "It was not checked; leave out --no-validate to see what is wrong with it."
-    return f"error: the spec cannot be used: {what}\n  {hint}", errors.InvalidSpec.exit_code
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
@@ -126,19 +119,12 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 def _blame(error: BaseException) -> str:
     """Say what somebody else's code was asked to be and which function of it failed; empty when none did."""
-    for module, code in reversed(list(_calls(error.__traceback__))):
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        module = str(frame.f_globals.get("__name__", ""))
         for guest, purpose in foreign_code.items():
-            if purpose and (module == guest or module.startswith(f"{guest}.")):
-                return f"{purpose}: {module}:{code.co_qualname} failed"
+            if purpose and f"{module}.".startswith(f"{guest}."):
+                return f"{purpose}: {module}:{frame.f_code.co_qualname} failed"
     return ""
-
-
-def _calls(traceback: TracebackType | None) -> Iterator[tuple[str, CodeType]]:
-    """Give module and code of every call that an error came through, the outermost first."""
-    while traceback is not None:
-        frame = traceback.tb_frame
-        yield str(frame.f_globals.get("__name__", "")), frame.f_code
-        traceback = traceback.tb_next
 
 
 def _refused(error: OSError) -> str:
@@ -190,14 +176,5 @@ def _drop_unwritable() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        _stop_writing()
-
-
-def _stop_writing() -> None:
-    """Point standard output at nothing, so that the interpreter does not stumble when it flushes at exit."""
-    try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
-    except (OSError, ValueError):
-        pass
+        with suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())

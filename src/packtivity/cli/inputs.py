@@ -8,26 +8,29 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shlex
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import errors, settings, statecontexts
 from packtivity.backends.registry import backend_from_string
 from packtivity.cli import start
 from packtivity.cli.errors import complain, render_diagnostics, warn
-from packtivity.cli.parameters import getinit_data
+from packtivity.cli.parameters import Parameters
 from packtivity.cli.terminal import show_error
 from packtivity.datamodel import iter_leaves
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.plugins import enable_plugins
-from packtivity.registry import note_foreign_code
+from packtivity.registry import nearest, note_foreign_code
 from packtivity.spec import load
 from packtivity.spec.yamltext import BadText, load_yaml
 from packtivity.statecontexts.posixfs_context import LocalFSState
 from packtivity.tasklog import ShownFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from packtivity.cli.declarations import LockOptions
     from packtivity.cli.options import ContainerOptions, SpecOptions, TaskOptions
@@ -77,13 +80,58 @@ class _OnStandardError(logging.Handler):
         complain(record.getMessage())
 
 
+def command_line(options: SpecOptions, *words: str) -> str:
+    """Return a line to type that says of the same spec something else; passwords are left out."""
+    from packtivity.spec.remote import without_secrets  # imports urllib
+
+    line = [*words, *(["-t", options.toplevel] if options.toplevel else []), options.spec]
+    return shlex.join(without_secrets(word) for word in line)
+
+
+def how_to_give(names: Iterable[str], options: SpecOptions) -> str:
+    """Return how to give parameters to a command, those that are the names of directories among them."""
+    given = {name: f"'\"{{{name}}}\"'" if re.fullmatch(r"workdir|readdir\d+", name) else "VALUE" for name in names}
+    line = " ".join(f"-p {shlex.quote(name)}={value}" for name, value in given.items())
+    return f"Pass {line}, or fill in the file that `{command_line(options, 'packtivity', 'example')}` prints."
+
+
+@contextmanager
+def telling_what_is_missing(task: Task, options: SpecOptions) -> Iterator[None]:
+    """Add to the error for a missing parameter how to give all that are missing to a command."""
+    try:
+        yield
+    except errors.MissingParameter as error:
+        from packtivity.spec.parts import needs  # for what is wrong
+
+        missing = [name for name in needs(task.spec) if name not in task.parameters]
+        if missing:
+            error.hint = f"{error.hint}\n  {how_to_give(missing, options)}".lstrip()
+        raise
+
+
+_CHOICES = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
+
+
 def container_choices(options: ContainerOptions | LockOptions) -> dict[str, Any]:
     """Return what :class:`~packtivity.handlers.config.container_config` takes; what is not chosen is for the settings."""
-    names = ("runtime", "pull", "cpus", "memory", "gpus", "network", "user")
-    chosen = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    chosen = {name: value for name in _CHOICES if (value := getattr(options, name, None)) is not None}
     if options.image_dir:
         chosen["image_dir"] = [os.path.abspath(path) for path in options.image_dir]
+    if options.locked:
+        from packtivity.runtimes.images import read_lock  # containers only
+
+        chosen["locked"] = read_lock(options.lockfile)
     return chosen
+
+
+def warn_of_container_options(spec: dict[str, Any], options: ContainerOptions) -> None:
+    """Warn of options for containers that a task which runs in none does not need."""
+    environment = (spec["environment"] or {}).get("environment_type") if spec["process"] else None
+    if environment not in (None, "localproc-env", "noop-env", "manual-instructions-env"):
+        return
+    given = [f"--{name.replace('_', '-')}" for name in (*_CHOICES, "image_dir", "locked") if name in options.chosen]
+    if given:
+        warn(f"{', '.join(given)}: no effect, because this task does not run in a container")
 
 
 def load_state(options: TaskOptions) -> State:
@@ -93,10 +141,34 @@ def load_state(options: TaskOptions) -> State:
     """
     described = _read_state(options.state) if options.state else {}
     if not described:
-        return LocalFSState([*map(os.path.realpath, options.write)], [*map(os.path.realpath, options.read)])
+        if options.state:
+            warn(f"state file {options.state} is empty; --write and --read hold")
+        return LocalFSState(directories(options.write, "--write"), directories(options.read, "--read"))
+    for name in sorted({"write", "read"} & options.chosen):
+        warn(f"--{name} has no effect, because --state takes its place")
     if "state_type" in described:
         return statecontexts.load_state(described)
     return LocalFSState(described.get("readwrite") or [], described.get("readonly") or [])
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def directories(given: Iterable[str], where: str) -> list[str]:
+    """Return real paths of directories that the user has named.
+
+    :param where: what errors begin with.
+    :raises StateError: one is an address, and no directory is called so.
+    """
+    for path in given:
+        if _ADDRESS.match(path) and not os.path.exists(path):
+            from packtivity.spec.remote import without_secrets  # imports urllib
+
+            raise errors.StateError(
+                f"{where}: {without_secrets(path)} is an address, not a directory",
+                hint="A task reads and writes directories of this machine: copy the data into one, and give that.",
+            )
+    return [os.path.realpath(path) for path in given]
 
 
 class Task(NamedTuple):
@@ -112,8 +184,9 @@ def load_task(options: TaskOptions) -> Task:
 
     :raises PacktivityError: one cannot be used, or under strict, something is doubtful.
     """
-    task = Task(load_spec(options), getinit_data(options.parfiles, options.parameter), load_state(options))
-    warn_of_doubts(task, strict=is_strict(options.strict))
+    spec, parameters = load_spec(options), Parameters(options.parfiles, options.parameter)
+    task = Task(spec, parameters.data, load_state(options))
+    warn_of_doubts(task, parameters.problems, strict=is_strict(options.strict))
     return task
 
 
@@ -131,14 +204,30 @@ def _read_state(name: str) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise errors.StateError(f"{where}: not a mapping", hint=hint)
-    if "state_type" in found:
+    if found.get("state_type", "localfs") != "localfs" or ("state_type" in found and settings.current().state_provider):
         return found
-    for key, value in found.items():
-        if key in ("readwrite", "readonly"):
-            _check_directories(where, key, value, hint)
-    if not {"readwrite", "readonly"} & found.keys():
+    if not {"readwrite", "readonly", "state_type"} & found.keys():
         raise errors.StateError(f"{where}: has neither readwrite nor readonly", hint=hint)
+    _warn_of_unknown(found, ("readwrite", "readonly", "state_type", "identifier"), where)
+    for key in ("readwrite", "readonly"):
+        if not isinstance(found.get(key) or [], list):
+            raise errors.StateError(f"{where}: {key} is not a list", hint=hint)
+        for number, entry in enumerate(found.get(key) or []):
+            place, path = f"{where}: {key}[{number}]", entry
+            if isinstance(entry, dict):
+                path = entry.get("path")
+                _warn_of_unknown(entry, ("path", "name"), place)
+            if not isinstance(path, str) or not path:
+                raise errors.StateError(f"{place} is not a path: {entry!r}", hint=hint)
+            directories([path], place)
     return found
+
+
+def _warn_of_unknown(mapping: Iterable[str], known: Sequence[str], where: str) -> None:
+    for key in mapping:
+        if key not in known:
+            near = nearest(key, known)
+            warn(f"{where}: the key {key!r} means nothing" + (f"; did you mean {near!r}?" if near else ""))
 
 
 class UnreadableState(errors.StateError):
@@ -149,34 +238,24 @@ class UnreadableState(errors.StateError):
         self.diagnostics = cause.diagnostics
 
 
-def _check_directories(where: str, key: str, value: object, hint: str) -> None:
-    if value is None:
-        return
-    if not isinstance(value, list):
-        raise errors.StateError(f"{where}: {key} is not a list", hint=hint)
-    for number, entry in enumerate(value):
-        path = entry.get("path") if isinstance(entry, dict) else entry
-        if not isinstance(path, str) or not path:
-            raise errors.StateError(f"{where}: {key}[{number}] is not a path: {entry!r}", hint=hint)
-
-
 _TOLD_BY_THE_RUN = frozenset({"unknown-placeholder", "unknown-parameter"})
 """Warnings about what will be an error as soon as the task is rendered."""
 
 
-def warn_of_doubts(task: Task, *, strict: bool) -> None:
+def warn_of_doubts(task: Task, problems: Sequence[Diagnostic] = (), *, strict: bool) -> None:
     """Warn about doubtful parameters.
 
+    :param problems: what came up as they were read.
     :raises DoubtfulTask: there are some, under strict.
     :raises StateError: a directory to read is not there, under strict.
     """
     _check_directories_to_read(task.state, strict=strict)
-    if not strict and _all_used(task.spec, task.parameters):
-        return
-    from packtivity.spec.lint import lint_parameters  # a tenth of a short run
+    diagnostics = list(problems)
+    if strict or not (task.state.readwrite and _all_used(task.spec, task.parameters)):
+        from packtivity.spec.lint import lint_parameters  # a tenth of a short run
 
-    diagnostics = lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
-    if strict and diagnostics:
+        diagnostics += lint_parameters(task.spec, task.parameters, getattr(task.state, "dirnames", None))
+    if strict and any(diagnostic.severity != "advice" for diagnostic in diagnostics):
         raise DoubtfulTask(as_errors(diagnostics))
     diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.code not in _TOLD_BY_THE_RUN]
     if diagnostics:
@@ -205,7 +284,7 @@ def as_errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _all_used(spec: dict[str, Any], parameters: dict[str, Any]) -> bool:
-    """Return True when every parameter has a value and is plainly used, as a placeholder or in an output map.
+    """Return True when every parameter has a plain value and is plainly used, as a placeholder or in an output map.
 
     Then none is superfluous or misspelt, and the rules need not be imported.
     """
@@ -263,15 +342,21 @@ class Target(NamedTuple):
         backend = self.backend
         return backend if hasattr(backend, "exec_config") else getattr(backend, "job_backend", backend)
 
-    @property
-    def config(self) -> ExecutionConfig | None:
-        """How it runs tasks; None for a backend of others that has no such configuration."""
-        config = getattr(self._engine, "exec_config", None)
-        return config if isinstance(config, ExecutionConfig) else None
+    def configure(self, config: Mapping[str, Any], containers: Mapping[str, Any] | None = None, **how: Any) -> bool:
+        """Set how it runs tasks; false for a backend of others that has no such configuration.
 
-    def configure(self, config: ExecutionConfig) -> None:
-        """Set how it runs tasks."""
-        self._engine.exec_config = config
+        :param config: what holds where the backend itself chooses nothing.
+        :param containers: how containers are run, whatever the backend chooses.
+        :param how: for :class:`~packtivity.handlers.config.ExecutionConfig`.
+        """
+        own = getattr(self._engine, "exec_config", None)
+        if not isinstance(own, ExecutionConfig):
+            return False
+        chosen = {**config, **own.config}
+        if containers:
+            chosen["containers"] = {**(own.config.get("containers") or {}), **containers}
+        self._engine.exec_config = ExecutionConfig(chosen, **how)
+        return True
 
     def cancel_all(self) -> bool:
         """End the tasks of a backend whose workers end with this program; false when there is no such way."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cached_property
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -13,30 +14,24 @@ from packtivity import datamodel, errors, record, seal, task
 from packtivity.backends.registry import load_proxy
 from packtivity.checks import check_publishable
 from packtivity.cli import start
-from packtivity.cli.errors import FAILED, warn
-from packtivity.cli.inputs import Target, Task, is_strict, load_spec, start_logging, warn_of_doubts
-from packtivity.cli.map_table import write_table
+from packtivity.cli.errors import FAILED, CannotWrite, warn
+from packtivity.cli.inputs import Target, Task, directories, is_strict, load_spec, start_logging, warn_of_doubts
 from packtivity.cli.parameter_sets import Sets, parameter_sets
-from packtivity.cli.parameters import getinit_data
-from packtivity.cli.proxy_files import status_from_verbs
+from packtivity.cli.parameters import Parameters
+from packtivity.cli.proxy_files import load_with, statuses
 from packtivity.cli.run import check_writable
-from packtivity.cli.terminal import Progress, say
-from packtivity.files import read_json, write_json, write_whole
-from packtivity.handlers.config import ExecutionConfig
+from packtivity.cli.terminal import Progress, named_leaves, say
+from packtivity.files import read_json, replacing, write_json, write_whole
 from packtivity.printable import printable
 from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from packtivity.backends.status import TaskStatus
     from packtivity.cli.declarations import MapOptions
-    from packtivity.types import Backend
 
 NAME = "packtivity"
-_PROXY = "map.proxy.json"
-_NOTE = "map.outcome.json"
-"""What a backend has said that leaves no record of this very task."""
 
 _WINDOW = 256
 """Tasks that an engine has at once; it costs memory here and patience there."""
@@ -45,14 +40,71 @@ _POLL = (0.005, 0.5)
 _LISTED = 10
 """Failures that are listed at the end."""
 
+_ENDED = "Tasks that were running are ended; the same command goes on where this one stopped."
+_GO_ON = "Tasks that were submitted go on; the same command waits for them and runs the others."
 
-@dataclass(frozen=True, eq=False, slots=True)
+
 class Item:
-    """The submitted task of one parameter set, by its number; everything else is made when it is needed."""
+    """One parameter set: its directory, and once it is submitted, its proxy and who has it.
 
-    number: int
-    proxy: Any
-    backend: Any
+    :param where: what errors about the set begin with.
+    """
+
+    proxy: Any = None
+    backend: Any = None
+
+    def __init__(self, sweep: Sweep, number: int) -> None:
+        self.number, self._spec = number, sweep.spec
+        self.row = sweep.sets.rows[number]
+        self.where = sweep.sets.where(number)
+        self.parameters = {**sweep.common, **self.row}
+        self.folder = f"{sweep.root}/{number:0{sweep.width}d}"
+        self.state = LocalFSState([self.folder], sweep.readonly)
+        self._metadir = f"{self.folder}/{METADIR}"
+        self.proxy_path = f"{self._metadir}/map.proxy.json"
+        # What a backend says that leaves no record of this very task.
+        self._note_path = f"{self._metadir}/map.outcome.json"
+
+    @cached_property
+    def key(self) -> str:
+        """What is the same for the same task only."""
+        return record.task_key(self._spec, self.parameters, self.state)
+
+    def outcome(self, *, verified: bool = False) -> dict[str, Any]:
+        """Return the record, or what a backend without records has answered; empty if there is neither.
+
+        :param verified: leave out one that a task may have forged.
+        """
+        record_path = record.record_path(self._metadir, {"name": NAME})
+        for path, keys in ((self._note_path, (self.key,)), (record_path, (self.key, None))):
+            found: dict[str, Any] | None = record.read_outcome(path)
+            if found is None or found.get("key") not in keys:
+                continue
+            sealed_by = seal.record_key(str(found.get("id"))) if verified else None
+            return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else {}
+        return {}
+
+    def has_succeeded(self, *, verified: bool = True) -> bool:
+        """Return whether there is nothing to run."""
+        return self.outcome(verified=verified).get("status") == "succeeded"
+
+    def submit(self, backend: Any) -> None:
+        """Give the task to a backend."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._note_path)
+        parameters = datamodel.create(self.parameters, self.state.datamodel)
+        self.proxy = backend.submit(self._spec, parameters, self.state, metadata={"name": NAME})
+        self.backend = backend
+        write_json(self.proxy_path, {**self.proxy.json(), "key": self.key})
+
+    def note(self, status: TaskStatus) -> None:
+        """See that the next command and the table know how a task has ended that leaves no record."""
+        if self.outcome().get("status") == status.status:
+            return
+        note: dict[str, Any] = {"id": self.key, "key": self.key, "status": status.status}
+        note |= {"result": status.result, "error": status.error}
+        content = seal.sealed(json.dumps(note).encode(), seal.record_key(self.key, make=True))
+        write_whole(self._note_path, content)
 
 
 class Sweep:
@@ -67,25 +119,18 @@ class Sweep:
 
     def __init__(self, options: MapOptions, sets: Sets, spec: dict[str, Any], backend: Any) -> None:
         self.spec, self.sets, self.backend = spec, sets, backend
-        self.common = getinit_data(options.parfiles, sets.plain)
-        self.root = os.path.realpath(options.write)
-        self.readonly = [os.path.realpath(path) for path in options.read]
-        self._width = max(4, len(str(len(sets.rows) - 1)))
+        common = Parameters(options.parfiles, sets.plain)
+        self.common, self._problems = common.data, common.problems
+        (self.root,) = directories([options.write], "--write")
+        self.readonly = directories(options.read, "--read")
+        self.width = max(4, len(str(len(sets.rows) - 1)))
         self.failed: dict[int, str] = {}
         self.unverified = 0
-        self._others: dict[str, Any] = {}
+        self._backends: dict[str, Any] = {}
 
-    def folder(self, number: int) -> str:
-        """Return the work directory of a set."""
-        return f"{self.root}/{number:0{self._width}d}"
-
-    def parameters(self, number: int) -> dict[str, Any]:
-        """Return the parameters of a set."""
-        return {**self.common, **self.sets.rows[number]}
-
-    def state(self, number: int) -> LocalFSState:
-        """Return the state of a set."""
-        return LocalFSState([self.folder(number)], self.readonly)
+    def items(self) -> Iterator[Item]:
+        """Give each parameter set."""
+        return (Item(self, number) for number in range(len(self.sets.rows)))
 
     def check(self, *, strict: bool) -> None:
         """Check the sets before anything is run, once for all that give the same parameters.
@@ -100,56 +145,37 @@ class Sweep:
             if strict:
                 raise errors.ParameterError(problem)
             warn(f"{problem}; each of {len(repeated)} such sets is run again")
-        seen: set[frozenset[str]] = set()
-        for number, row in enumerate(sets.rows):
-            if frozenset(row) not in seen:
-                seen.add(frozenset(row))
-                warn_of_doubts(Task(self.spec, self.parameters(number), self.state(number)), strict=strict)
-                self._render(number, sets.where(number))
-
-    def _render(self, number: int, where: str) -> None:
         config = getattr(self.backend, "pack_config", None) or task.configure({})[0]
-        try:
-            parameters, state = task.finalize_inputs(datamodel.create(self.parameters(number)), self.state(number))
-            job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)
-            if job:
-                check_publishable(self.spec["publisher"], parameters, config)
-        except errors.MissingParameter as error:
-            raise errors.ParameterError(f"{where}: {error.message}", hint=error.hint) from None
-
-    def outcome(self, number: int, *, verified: bool = False) -> dict[str, Any] | None:
-        """Return the record of a set, or what a backend without records has answered; None if there is neither.
-
-        :param verified: leave out one that a task may have forged.
-        """
-        folder = f"{self.folder(number)}/{METADIR}"
-        key, places = "", ((f"{folder}/{_NOTE}", False), (record.record_path(folder, {"name": NAME}), True))
-        for path, may_lack in places:
-            found: dict[str, Any] | None = record.read_outcome(path)
-            if found is None:
-                continue
-            key = key or self._key(number)
-            if found.get("key") in ((key, None) if may_lack else (key,)):
-                sealed_by = seal.record_key(str(found.get("id"))) if verified else None
-                return found if not verified or (sealed_by and record.is_over(path, sealed_by)) else None
-        return None
-
-    def _key(self, number: int, state: LocalFSState | None = None) -> str:
-        return record.task_key(self.spec, self.parameters(number), state or self.state(number))
+        first: dict[frozenset[str], int] = {}
+        for number, row in enumerate(sets.rows):
+            first.setdefault(frozenset(row), number)
+        problems = self._problems  # of what all sets have alike
+        for item in (Item(self, number) for number in first.values()):
+            warn_of_doubts(Task(self.spec, item.parameters, item.state), problems, strict=strict)
+            problems = ()
+            try:
+                parameters, state = task.finalize_inputs(datamodel.create(item.parameters), item.state)
+                job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)
+                if job:
+                    check_publishable(self.spec["publisher"], parameters, config)
+            except errors.MissingParameter as error:
+                raise errors.ParameterError(f"{item.where}: {error.message}", hint=error.hint) from None
 
     def run(self, progress: Progress) -> None:
         """Run what has not succeeded yet."""
-        todo, running, over = iter(range(len(self.sets.rows))), list[Item](), 0
-        room, pause, idle, is_empty = _room(self.backend), _POLL[0], Event(), False
+        todo, running, over = self.items(), list[Item](), 0
+        size = getattr(self.backend, "poolsize", None)
+        room = 4 * size + 4 if isinstance(size, int) else _WINDOW
+        pause, idle, is_empty = _POLL[0], Event(), False
         while running or not is_empty:
             while not is_empty and len(running) < room:
-                number = next(todo, None)
-                if number is None:
+                item = next(todo, None)
+                if item is None:
                     is_empty = True
-                elif (item := self._submit(number)) is None:
-                    over += 1
-                else:
+                elif self._submit(item):
                     running.append(item)
+                else:
+                    over += 1
             ended = self._ended(running)
             over += len(ended)
             running = [item for item in running if item not in ended]
@@ -158,140 +184,71 @@ class Sweep:
             if running and not ended:
                 idle.wait(pause)
 
-    def _has_succeeded(self, number: int) -> bool:
-        return (self.outcome(number, verified=True) or {}).get("status") == "succeeded"
+    def _submit(self, item: Item) -> bool:
+        """Submit a task, unless an engine has it already; false when it has succeeded."""
+        if item.has_succeeded():
+            return False
+        self.unverified += item.has_succeeded(verified=False)
+        item.state.ensure()
+        if self._is_held(item):
+            return True
+        if item.has_succeeded():  # meanwhile
+            return False
+        item.submit(self.backend)
+        return True
 
-    def _submit(self, number: int) -> Item | None:
-        """Submit a task, unless an engine has it already; None when it has succeeded."""
-        if self._has_succeeded(number):
-            return None
-        self.unverified += (self.outcome(number) or {}).get("status") == "succeeded"
-        state = self.state(number)
-        state.ensure()
-        path = f"{state.metadir}/{_PROXY}"
-        proxy, backend = self._still_running(path, number)
-        if proxy is not None:
-            return Item(number, proxy, backend)
-        if self._has_succeeded(number):  # meanwhile
-            return None
-        parameters = datamodel.create(self.parameters(number), state.datamodel)
-        with suppress(FileNotFoundError):
-            os.unlink(f"{state.metadir}/{_NOTE}")
-        proxy = self.backend.submit(self.spec, parameters, state, metadata={"name": NAME})
-        write_json(path, {**proxy.json(), "key": self._key(number, state)})
-        return Item(number, proxy, self.backend)
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Give the lines of the table."""
-        for number, row in enumerate(self.sets.rows):
-            outcome = self.outcome(number) or {"status": "unknown"}
-            yield {
-                "number": number,
-                "directory": self.folder(number),
-                "status": outcome["status"],
-                "parameters": row,
-                "result": outcome.get("result"),
-                "seconds": outcome.get("seconds"),
-                "attempts": outcome.get("attempts"),
-                "error": (outcome.get("error") or {}).get("message"),
-            }
-
-    def _still_running(self, path: str, number: int) -> tuple[Any, Any]:
-        """Return the proxy of a task that an earlier command has submitted and an engine still has, and whom to ask.
+    def _is_held(self, item: Item) -> bool:
+        """Return whether an engine still has the task, which an earlier command has submitted.
 
         :raises StateError: it is another one, and would be in the way of this one.
         """
-        document = read_json(path)
-        if not isinstance(document, dict) or self.outcome(number, verified=True) is not None:
-            return None, None
-        (proxy, backend), wanted = self._held(document), document.get("key") == self._key(number)
-        if proxy is not None and not wanted:
-            raise errors.StateError(
-                f"{self.folder(number)}: a task of another spec, or with other parameters, still runs in it",
-                hint=f"Wait for it, take another --write, or end it: packtivity-checkproxy --cancel {path}",
-            )
-        return proxy, backend
-
-    def _held(self, document: dict[str, Any]) -> tuple[Any, Any]:
-        """Return the proxy in a document, and the backend that has its task, if it is not over; else None and None."""
+        document = read_json(item.proxy_path)
+        if not isinstance(document, dict) or item.outcome(verified=True):
+            return False
         try:
-            proxy = load_proxy(document, best_effort_backend=False)
-            if proxy is not None:
-                other = self._other(document)
-                if _has(self.backend if other is None else other, proxy, is_other=other is not None):
-                    return proxy, other or self.backend
+            if not type(self.backend).__module__.startswith("packtivity."):  # it may have proxies of another's kind
+                proxy, backend = load_proxy(document, best_effort_backend=False), self.backend
+            else:
+                proxy, backend = load_with(self._backends, document)
+                if backend is None or isinstance(self.backend, type(backend)):
+                    backend = self.backend
+            (status,) = statuses(backend, [proxy])
         except (errors.PacktivityError, AttributeError, TypeError):
-            pass  # nobody knows it any more
-        return None, None
-
-    def _other(self, document: dict[str, Any]) -> Any:
-        """Return the backend that a proxy is of; None when it is ours, which a plug-in may be that has proxies of another's kind."""
-        if not type(self.backend).__module__.startswith("packtivity."):
-            return None
-        name = document["proxyname"]
-        if name not in self._others:
-            self._others[name] = load_proxy(document)[1]
-        found = self._others[name]
-        return None if isinstance(self.backend, type(found)) else found
+            return False  # nobody knows it any more
+        if isinstance(status, errors.PacktivityError) or status.is_over:
+            return False
+        if status.status == "unclear" and backend is not self.backend:
+            return False
+        if document.get("key") != item.key:
+            raise errors.StateError(
+                f"{item.folder}: a task of another spec, or with other parameters, still runs in it",
+                hint=f"Wait for it, take another --write, or end it: packtivity-checkproxy --cancel {item.proxy_path}",
+            )
+        item.proxy, item.backend = proxy, backend
+        return True
 
     def _ended(self, running: list[Item]) -> set[Item]:
+        """Return the items whose tasks are over.
+
+        :raises BackendError: an engine has been away for too long.
+        """
         ended = set[Item]()
         for backend in {id(item.backend): item.backend for item in running}.values():
-            ended |= self._ended_at(backend, [item for item in running if item.backend is backend])
+            items = [item for item in running if item.backend is backend]
+            for item, status in zip(items, statuses(backend, [item.proxy for item in items]), strict=True):
+                if isinstance(status, errors.BackendError):
+                    raise status
+                if isinstance(status, errors.PacktivityError):
+                    self.failed[item.number] = str(status)
+                elif not status.is_over:
+                    continue
+                else:
+                    if status.status != "succeeded":
+                        self.failed[item.number] = str((status.error or {}).get("message") or status.status)
+                    if not hasattr(backend, "statuses"):
+                        item.note(status)
+                ended.add(item)
         return ended
-
-    def _ended_at(self, backend: Backend, running: list[Item]) -> set[Item]:
-        at_once = getattr(backend, "statuses", None)
-        if at_once is not None:
-            statuses = at_once([item.proxy for item in running])
-            _raise_if_away(statuses)
-            ended = {
-                item: _failure(status)
-                for item, status in zip(running, statuses, strict=True)
-                if isinstance(status, errors.PacktivityError) or status.is_over
-            }
-        else:
-            ended = {item: self._noted(item) for item in running if backend.ready(item.proxy)}
-        self.failed.update({item.number: message for item, message in ended.items() if message is not None})
-        return set(ended)
-
-    def _noted(self, item: Item) -> str | None:
-        """Return why a task failed, None when it has not, and see that the next command and the table know."""
-        status = status_from_verbs(item.backend, item.proxy)
-        if (self.outcome(item.number) or {}).get("status") != status.status:
-            key = self._key(item.number)
-            note = {"id": key, "key": key, "status": status.status, "result": status.result, "error": status.error}
-            content = seal.sealed(json.dumps(note).encode(), seal.record_key(key, make=True))
-            write_whole(f"{self.state(item.number).metadir}/{_NOTE}", content)
-        return _failure(status)
-
-
-def _has(backend: Any, proxy: Any, *, is_other: bool) -> bool:
-    """Return whether a backend has a task that is not over; another one than ours has to be there, too."""
-    if not is_other:
-        return not backend.ready(proxy)
-    many = getattr(backend, "statuses", None)
-    answer = many([proxy])[0] if many is not None else None
-    return getattr(answer, "status", None) in ("waiting", "running", "lost")
-
-
-def _raise_if_away(answers: Sequence[TaskStatus | errors.PacktivityError]) -> None:
-    """Raise what says that the engine has been away for too long."""
-    for answer in answers:
-        if isinstance(answer, errors.BackendError):
-            raise answer
-
-
-def _failure(answer: TaskStatus | errors.PacktivityError) -> str | None:
-    """Return why a task failed; None when it has not."""
-    if isinstance(answer, errors.PacktivityError):
-        return str(answer)
-    return None if answer.status == "succeeded" else str((answer.error or {}).get("message") or answer.status)
-
-
-def _room(backend: Any) -> int:
-    size = getattr(backend, "poolsize", None)
-    return 4 * size + 4 if isinstance(size, int) else _WINDOW
 
 
 def run_map(options: MapOptions) -> int:
@@ -305,7 +262,8 @@ def run_map(options: MapOptions) -> int:
     target = Target.named(options.backend)
     if target.synchronous:
         target = Target.named("foregroundasync")
-    _configure(target, options)
+    how = {name: value for name in ("timeout", "retries", "strict") if (value := getattr(options, name))}
+    target.configure({"logging_level": "CRITICAL"}, **how)
     sweep = Sweep(options, sets, spec, target.backend)
     sweep.check(strict=is_strict(options.strict))
     table = options.table or f"{sweep.root}/results.csv"
@@ -316,39 +274,89 @@ def run_map(options: MapOptions) -> int:
         try:
             sweep.run(progress)
         except KeyboardInterrupt as interrupt:
-            _note(interrupt, target)
+            if target.cancel_all():
+                interrupt.add_note(_ENDED)
+            elif not getattr(interrupt, "__notes__", None):
+                interrupt.add_note(_GO_ON)
             raise
-    write_table(sweep.entries, sets.rows, table)
+    write_table(sweep, table)
     if not options.quiet:
         say(f"{len(sets.rows) - len(sweep.failed)} of {len(sets.rows)} tasks succeeded; table: {table}")
     if sweep.unverified:
-        count = f"{sweep.unverified} record{'s' if sweep.unverified > 1 else ''}"
-        warn(f"run again: {count} that cannot be verified here (no seal, or another PACKTIVITY_STATE_DIR)")
-    _warn_of_failures(sweep)
+        records = f"{sweep.unverified} record{'s' if sweep.unverified > 1 else ''}"
+        warn(f"run again: {records} that cannot be verified here (no seal, or another PACKTIVITY_STATE_DIR)")
+    if sweep.failed:
+        _warn_of_failures(sweep)
     return FAILED if sweep.failed else 0
-
-
-def _note(interrupt: KeyboardInterrupt, target: Target) -> None:
-    """Say what becomes of the tasks."""
-    if target.cancel_all():
-        interrupt.add_note("Tasks that were running are ended; the same command goes on where this one stopped.")
-    elif not getattr(interrupt, "__notes__", None):
-        interrupt.add_note("Tasks that were submitted go on; the same command waits for them and runs the others.")
 
 
 def _warn_of_failures(sweep: Sweep) -> None:
     """List the tasks that failed, the first few of them; the table has all."""
     count = len(sweep.failed)
-    if not count:
-        return
-    listed = sorted(sweep.failed.items())[:_LISTED]
-    lines = [f"{sweep.folder(number)}: {printable(message.partition(chr(10))[0])}" for number, message in listed]
+    listed = [(Item(sweep, number).folder, sweep.failed[number]) for number in sorted(sweep.failed)[:_LISTED]]
+    lines = [f"{folder}: {printable(message.partition(chr(10))[0])}" for folder, message in listed]
     if count > _LISTED:
         lines.append(f"and {count - _LISTED} more")
     warn("\n  ".join([f"{count} task{'s' if count > 1 else ''} failed:", *lines]))
 
 
-def _configure(target: Target, options: MapOptions) -> None:
-    if target.config is not None:
-        changes = {name: value for name in ("timeout", "retries", "strict") if (value := getattr(options, name))}
-        target.configure(ExecutionConfig({"logging_level": "CRITICAL", **target.config.config}, **changes))
+# --- the table of results --------------------------------------------------------------------------------------
+
+_FIRST = ("number", "directory", "status")
+_LAST = ("seconds", "attempts", "error")
+
+
+def write_table(sweep: Sweep, path: str) -> None:
+    """Write the table as JSON when the name says so, else as CSV; an older one stays until it is complete.
+
+    :raises CannotWrite: it cannot be written.
+    """
+    try:
+        # A file's name need not be UTF-8; JSON writes what is not as an escape, and so does the CSV.
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        with replacing(path) as temporary, open(temporary, "x", **how) as file:
+            if path.lower().endswith(".json"):
+                file.write("[")
+                file.writelines(("\n", ",\n")[item.number > 0] + json.dumps(_entry(item)) for item in sweep.items())
+                file.write("\n]\n")
+                return
+            given = {name for row in sweep.sets.rows for name, _ in named_leaves(row)}
+            columns: dict[str, None] = {}  # only known after the last record, so all are read twice
+            for item in sweep.items():
+                columns.update(dict.fromkeys(_cells(_entry(item), given)))
+            writer = csv.DictWriter(file, [*_FIRST, *columns, *_LAST])
+            writer.writeheader()
+            for entry in map(_entry, sweep.items()):
+                writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry, given)})
+    except errors.PacktivityError:
+        raise  # a record cannot be read
+    except OSError as error:
+        raise CannotWrite.of(error, f"{path} cannot be written: {error.strerror}") from None
+
+
+def _entry(item: Item) -> dict[str, Any]:
+    outcome = item.outcome()
+    return {
+        "number": item.number,
+        "directory": item.folder,
+        "status": outcome.get("status", "unknown"),
+        "parameters": item.row,
+        "result": outcome.get("result"),
+        "seconds": outcome.get("seconds"),
+        "attempts": outcome.get("attempts"),
+        "error": (outcome.get("error") or {}).get("message"),
+    }
+
+
+def _cells(entry: dict[str, Any], given: set[str]) -> dict[str, str]:
+    """Return parameters and result as cells, each in a column of its own in all lines.
+
+    A result is ``result.NAME`` where a parameter of any set has its name, and a parameter ``parameter.NAME`` where a
+    column of every table has it.
+    """
+    ours, cells = {*_FIRST, *_LAST, ""}, dict[str, object]()
+    for name, value in named_leaves(entry["parameters"]) if entry["parameters"] else ():
+        cells[f"parameter.{name}" if name in ours else name] = value
+    for name, value in named_leaves(entry["result"]) if entry["result"] not in (None, {}) else ():
+        cells[f"result.{name}" if name in ours | given else name] = value
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in cells.items()}

@@ -50,7 +50,10 @@ VERBOSITY = option(
     type=Level("level", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     metavar="[DEBUG|INFO|WARNING|ERROR|CRITICAL]",
 )
-BACKEND = Word("backend", "defaultsync", "foregroundasync", "multiproc:auto", "ipcluster", "celery", "fromenv")
+BACKEND = Word(
+    *("backend", "defaultsync", "foregroundasync", "multiproc:auto", "local", "externalasync:default"),
+    *("ipcluster", "celery", "kubernetes", "slurm", "fromenv"),
+)
 TIMEOUT = option("--timeout", "End the task after this time: seconds, or 90s, 5m, 2h, 1h30m.", type=Duration())
 RETRIES = option(
     "--retries",
@@ -91,7 +94,7 @@ class SpecOptions(Options):
         "github:USER/REPO[@REF][:SUBPATH], gitlab-cern:GROUP/REPO[@REF][:SUBPATH] or from-github/PATH.",
     )
     schemasource: str | None = option(
-        "-c --schemasource", "Directory or address of other JSON Schemas to check SPEC against."
+        "-c --schemasource", "Directory of other JSON Schemas to check SPEC against, or from-github."
     )
     trust_source: tuple[str, ...] = option(
         "--trust-source",
@@ -137,7 +140,7 @@ class BackendOptions(Options):
     backend: str = option(
         "-b --backend",
         "Where the task runs: defaultsync (here), foregroundasync, multiproc:N|auto, local (outlives this command), "
-        "externalasync:default, ipcluster, celery, fromenv, py:MODULE:CLASS or the name of a plug-in.",
+        "externalasync:default, ipcluster, celery, kubernetes, slurm, fromenv, py:MODULE:CLASS or the name of a plug-in.",
         default="defaultsync",
         type=BACKEND,
     )
@@ -146,6 +149,8 @@ class BackendOptions(Options):
 class ContainerOptions(Options):
     """The options that say how containers are run; None is for the settings to say."""
 
+    locked: bool = False
+    lockfile: str = ""
     runtime: str | None = RUNTIME
     pull: str | None = PULL
     cpus: str | None = option(

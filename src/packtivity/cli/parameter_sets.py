@@ -8,19 +8,15 @@ from fractions import Fraction
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, TextIO
 
+from packtivity.cli.parameters import read_value
 from packtivity.errors import LoadError, ParameterError
-from packtivity.spec.yamltext import MAX_DEPTH, encodable, load_yaml, too_deep
+from packtivity.spec.yamltext import MAX_DEPTH, encodable, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from packtivity.types import JSONValue
-
-
 _MOST = 1_000_000
 """Parameter sets that one command takes."""
-
-_TOO_DEEP = "nested too deep"
 
 
 class Sets:
@@ -121,35 +117,27 @@ def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    hint = "Write one mapping a line."
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
-            _check_text(line, row)
-        except (ValueError, RecursionError) as error:
-            raise ParameterError(f"{name}:{number}: {_reason(error)}", hint=hint) from None
-        if not isinstance(row, dict):
-            raise ParameterError(f"{name}:{number}: not a mapping", hint=hint)
-        yield number, row
-
-
-def _check_text(line: str, row: JSONValue) -> None:
-    """Refuse what is refused in parameter files, too.
-
-    :raises ValueError: it is nested too deeply, or has half a surrogate pair, which only an escape can bring.
-    """
-    if too_deep(row, MAX_DEPTH):
-        raise ValueError(_TOO_DEEP)
-    if "\\u" in line and not encodable(row):
-        raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return _TOO_DEEP
-    return f"not JSON: {error.msg} in column {error.colno}" if isinstance(error, JSONDecodeError) else str(error)
+            if too_deep(row, MAX_DEPTH):
+                raise RecursionError
+            if "\\u" in line and not encodable(row):
+                raise ValueError("half a surrogate pair is no character; write the character itself instead of escapes")
+        except RecursionError:
+            problem = "nested too deep"
+        except JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} in column {error.colno}"
+        except ValueError as error:
+            problem = str(error)
+        else:
+            if isinstance(row, dict):
+                yield number, row
+                continue
+            problem = "not a mapping"
+        raise ParameterError(f"{name}:{number}: {problem}", hint="Write one mapping a line.")
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,6 +164,10 @@ def _csv_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
             if None in row or None in row.values():
                 found = sum(value is not None for key, value in row.items() if key) + len(row.get(None, ()))
                 raise ParameterError(f"{where}: {found} values for {len(columns)} columns: {', '.join(columns)}")
-            yield reader.line_num, {key: load_yaml(value, where) for key, value in row.items()}
+            yield reader.line_num, {key: read_value(value, where, _cell).data for key, value in row.items()}
     except csv.Error as error:
         raise ParameterError(f"{name}:{reader.reader.line_num}: not CSV: {error}") from None
+
+
+def _cell(quoted: str) -> str:
+    return 'write in the file: "' + quoted.replace('"', '""') + '"'

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packtivity.errors import ParameterError
 from packtivity.registry import nearest
-from packtivity.spec.yamltext import Parsed, parse
+from packtivity.spec.yamltext import BadText, Parsed, parse
+from packtivity.types import Diagnostic, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from packtivity.types import Diagnostic, Path, Position
+    from packtivity.types import Path
 
 
 class Parameters:
@@ -33,7 +38,14 @@ class Parameters:
         self._texts: list[Parsed] = []
         self._origin: dict[str, tuple[Parsed, Path]] = {}
         for name in files:
-            text = self._parsed(_read(name), name)
+            try:
+                text = self._kept(parse(_read(name), name))
+            except BadText as error:
+                raise _with_hint(error, _quoted_line(error.diagnostics[0].excerpt)) from None
+            if text.data is None:
+                message, hint = f"parameter file {name} is empty", "Write lines NAME: VALUE."
+                place = Position(name, 1, 1)
+                self.problems += (Diagnostic("warning", "empty-parameter-file", message, position=place, hint=hint),)
             if not isinstance(text.data, (dict, type(None))):
                 kind = "a list" if isinstance(text.data, list) else "a single value"
                 raise ParameterError(
@@ -44,13 +56,13 @@ class Parameters:
                 self.data[key], self._origin[key] = value, (text, (key,))
         for assignment in given:
             key, value = _split(assignment)
-            text = self._parsed(value, f"-p {key}")
+            text = self._kept(read_value(value, f"-p {key}", partial(_option, key)))
             self.data[key], self._origin[key] = text.data, (text, ())
 
-    def _parsed(self, text: str, source: str) -> Parsed:
-        self._texts.append(parse(text, source))
-        self.problems += self._texts[-1].problems
-        return self._texts[-1]
+    def _kept(self, text: Parsed) -> Parsed:
+        self._texts.append(text)
+        self.problems += text.problems
+        return text
 
     def position(self, path: Path, *, key: bool = False) -> Position | None:
         """Return where the value (or its key) stands."""
@@ -86,6 +98,44 @@ def _split(text: str) -> tuple[str, str]:
     if not name.strip():
         raise ParameterError(f"parameter {text!r} has no name before the '='", hint="Write -p NAME=VALUE.")
     return name, value
+
+
+def read_value(text: str, source: str, how: Callable[[str], str]) -> Parsed:
+    """Read one value.
+
+    :param how: returns what to do to give the text itself, for its YAML in quotes.
+    :raises ParameterError: it is not YAML.
+    """
+    try:
+        return parse(text, source)
+    except BadText as error:
+        quoted = _quoted(text)
+        raise _with_hint(error, quoted and f"For this text, {how(quoted)}") from None
+
+
+def _with_hint(error: BadText, hint: str) -> BadText:
+    first, *others = error.diagnostics
+    return BadText([first._replace(hint=hint), *others]) if hint else error
+
+
+def _option(name: str, quoted: str) -> str:
+    return f"type: -p {shlex.quote(name)}={shlex.quote(quoted)}"
+
+
+def _quoted_line(line: str) -> str:
+    """Return the line to write in a file for one such as ``out: {workdir}/x``, whose value is meant as text."""
+    found = re.fullmatch(r"\s*([^{}#]*[:-]\s+)(\{\w+\}[^#]*?)\s*", line)
+    text = _quoted(found[2]) if found else ""
+    return f"Write: {found[1]}{text}" if found and text else ""
+
+
+def _quoted(value: str) -> str:
+    """Return the YAML of a text, in double quotes; empty for what no text can be."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        return text if parse(text, "").data == value else ""
+    except BadText:
+        return ""
 
 
 def _read(name: str) -> str:

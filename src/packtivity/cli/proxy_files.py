@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from codecs import getincrementaldecoder
+from math import inf
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,7 +25,7 @@ from packtivity.plugins import enable_plugins
 from packtivity.printable import escaped, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packtivity.cli.declarations import CheckOptions
     from packtivity.types import Backend
@@ -59,12 +60,13 @@ class ProxyFile:
     :ivar error: ``type`` and ``message`` of what has gone wrong with the task or with asking for it.
     """
 
+    proxy: Any = None
+    backend: Any = None
+    status: TaskStatus | None = None
+    error: Mapping[str, Any] | None = None
+
     def __init__(self, name: str) -> None:
         self.name = name
-        self.proxy: Any = None
-        self.backend: Any = None
-        self.status: TaskStatus | None = None
-        self.error: Mapping[str, Any] | None = None
 
     def load(self, backends: dict[str, Any]) -> None:
         """Read the file and find the backend, one for all proxies of a kind.
@@ -72,16 +74,12 @@ class ProxyFile:
         :raises ProxyError: it is no proxy, or nobody knows its backend; the message names the file.
         """
         document = read_json(self.name, self._no_proxy)
-        kind = document.get("proxyname") if isinstance(document, dict) else None
-        if not isinstance(kind, str):
+        if not (isinstance(document, dict) and isinstance(document.get("proxyname"), str)):
             raise self._no_proxy("has no 'proxyname', so it is not a proxy")
-        wanted, backend = kind not in backends, backends.get(kind)
         try:
-            loaded = load_proxy(document, best_effort_backend=wanted, raise_on_unknown=True)
+            self.proxy, self.backend = load_with(backends, document)
         except errors.ProxyError as error:
             raise self._no_proxy(error.message, error.hint) from None
-        self.proxy, self.backend = loaded if wanted else (loaded, backend)
-        backends[kind] = self.backend
         if self.backend is None:
             raise self._no_proxy(
                 f"nobody here knows the backend of a {type(self.proxy).__name__}",
@@ -96,10 +94,6 @@ class ProxyFile:
     def is_pending(self) -> bool:
         """Return whether there is something to wait for."""
         return self.status is not None and not self.status.is_over
-
-    def may_change(self) -> bool:
-        """Return whether it makes sense to ask for the status."""
-        return self.proxy is not None and (self.status is None or not self.status.is_over)
 
     @property
     def word(self) -> str:
@@ -135,7 +129,7 @@ class ProxyFile:
 
         :param where: what warnings begin with.
         """
-        status, error = self.status, self.error or {}
+        status, error, where = self.status, self.error or {}, printable(where)
         if status is None:
             say("unknown: True")
         elif not status.is_over:
@@ -148,23 +142,11 @@ class ProxyFile:
         elif error:
             what = "the task is not known" if status is None else "the task failed"
             text = f"{error.get('type', 'TaskFailed')}: {error.get('message', '')}"
-            warn(f"{printable(where)}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
+            warn(f"{where}{what}: " + "\n  ".join(printable(line) for line in text.splitlines()))
         elif status is not None and status.status == "unclear":
-            warn(f"{printable(where)}it is not known how the task is: {printable(status.reason)}")
+            warn(f"{where}it is not known how the task is: {printable(status.reason)}")
         if status is not None and not status.verified:
-            warn(f"{printable(where)}verified: False; who submitted the task can say whether its record was forged")
-
-    def follow(self, update: Callable[[], None], deadline: float | None, stream: TextIO | None) -> None:
-        """Print what the task prints until it is over, or the time is."""
-        idle, place = Event(), 0
-        as_written = self.is_pending()  # what a task that is over has written is not for the terminal to obey
-        while True:
-            update()
-            is_over = not self.is_pending()
-            place = print_from(self.log(), place, stream, as_written=as_written) or place
-            if is_over or (deadline is not None and monotonic() >= deadline):
-                return
-            idle.wait(0.1)
+            warn(f"{where}verified: False; who submitted the task can say whether its record was forged")
 
 
 class ProxyFiles:
@@ -187,51 +169,69 @@ class ProxyFiles:
 
     def update(self) -> None:
         """Ask for the status of every task that may not be over."""
-        for files in self._by_backend(ProxyFile.may_change):
-            statuses = _statuses(files[0].backend, [file.proxy for file in files])
-            for file, status in zip(files, statuses, strict=True):
+        for files in self._by_backend(lambda file: file.proxy is not None and (not file.status or file.is_pending())):
+            found = statuses(files[0].backend, [file.proxy for file in files])
+            for file, status in zip(files, found, strict=True):
                 file.set_status(status)
 
-    def _by_backend(self, wanted: Callable[[ProxyFile], bool]) -> list[list[ProxyFile]]:
+    def _by_backend(self, wanted: Callable[[ProxyFile], bool]) -> Iterable[list[ProxyFile]]:
         """Return those that are wanted, each list for one backend."""
         groups: dict[int, list[ProxyFile]] = {}
         for file in filter(wanted, self._all):
             groups.setdefault(id(file.backend), []).append(file)
-        return [*groups.values()]
+        return groups.values()
 
     def cancel(self) -> None:
         """Ask for the end of every task that is not over.
 
-        :raises PacktivityError: that of one cannot be asked for.
+        :raises PacktivityError: that of one cannot be asked for; the others are cancelled all the same.
         """
         self.update()
-        refused: list[errors.PacktivityError | None] = []
+        refused: list[errors.PacktivityError] = []
         for files in self._by_backend(ProxyFile.is_pending):
-            refused += _cancel(files[0].backend, [file.proxy for file in files])
-        for error in filter(None, refused):  # of one task; the others are cancelled all the same
-            raise error
+            backend, proxies = files[0].backend, [file.proxy for file in files]
+            if hasattr(backend, "cancel_many"):
+                refused += filter(None, backend.cancel_many(proxies))
+            elif not hasattr(backend, "cancel"):
+                refused.append(errors.BackendError(f"a {type(backend).__name__} cannot cancel tasks"))
+            else:
+                for proxy in proxies:
+                    try:
+                        backend.cancel(proxy)
+                    except errors.PacktivityError as error:
+                        refused.append(error)
+        if refused:
+            raise refused[0]
 
     def wait(self, timeout: float | None) -> None:
         """Ask until all are over, or the time is."""
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = inf if timeout is None else monotonic() + timeout
         pause, idle = _POLL[0], Event()
         with Progress(len(self._all), "tasks") as progress:
-            self.update()
             while True:
+                self.update()
                 over = [file for file in self._all if not file.is_pending()]
                 progress.show(len(over), sum(file.word != "succeeded" for file in over))
-                if len(over) == len(self._all) or (deadline is not None and monotonic() >= deadline):
+                left = deadline - monotonic()
+                if len(over) == len(self._all) or left <= 0:
                     return
-                idle.wait(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
+                idle.wait(min(pause, left))
                 pause = min(pause * 1.3, _POLL[1])
-                self.update()
 
     def follow(self, timeout: float | None, stream: TextIO | None) -> None:
-        """Print what the tasks print, one after the other, until they are over."""
-        deadline = None if timeout is None else monotonic() + timeout
+        """Print what the tasks print, one after the other, until they are over, or the time is."""
+        deadline = inf if timeout is None else monotonic() + timeout
         self.update()
         for file in self._all:
-            file.follow(self.update, deadline, stream)
+            idle, place = Event(), 0
+            as_written = file.is_pending()  # what a task that is over has written is not for the terminal to obey
+            while True:
+                self.update()
+                is_over = not file.is_pending()
+                place = print_from(file.log(), place, stream, as_written=as_written) or place
+                if is_over or monotonic() >= deadline:
+                    break
+                idle.wait(0.1)
 
     def report(self, *, as_json: bool, logs: bool) -> None:
         """Print what is known."""
@@ -258,43 +258,38 @@ class ProxyFiles:
         return 0 if words == {"succeeded"} else STILL_RUNNING
 
 
-def _statuses(backend: Any, proxies: list[Any]) -> list[TaskStatus | errors.PacktivityError]:
+def load_with(backends: dict[str, Any], document: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the proxy in a document and its backend, None where nobody knows it.
+
+    :param backends: those by the name of their proxies that were found before; one is for all proxies of a kind.
+    :raises ProxyError: nobody knows the proxy.
+    """
+    kind = document["proxyname"]
+    if kind in backends:
+        return load_proxy(document, best_effort_backend=False, raise_on_unknown=True), backends[kind]
+    proxy, backends[kind] = load_proxy(document, raise_on_unknown=True)
+    return proxy, backends[kind]
+
+
+def statuses(backend: Any, proxies: list[Any]) -> list[TaskStatus | errors.PacktivityError]:
     """Return the status of each task, or why it is not known.
 
     :raises BackendError: the engine is away.
     """
-    at_once = getattr(backend, "statuses", None)
-    if at_once is not None:
-        return list(at_once(proxies))
-    statuses: list[TaskStatus | errors.PacktivityError] = []
+    if hasattr(backend, "statuses"):
+        return list(backend.statuses(proxies))
+    found: list[TaskStatus | errors.PacktivityError] = []
     for proxy in proxies:
         try:
-            statuses.append(status_from_verbs(backend, proxy))
+            found.append(_status_from_verbs(backend, proxy))
         except errors.BackendError:
             raise
         except errors.PacktivityError as error:  # of this one task; the others are asked for all the same
-            statuses.append(error)
-    return statuses
+            found.append(error)
+    return found
 
 
-def _cancel(backend: Any, proxies: list[Any]) -> list[errors.PacktivityError | None]:
-    """Ask for the end of tasks; for each None, or why that cannot be done."""
-    at_once = getattr(backend, "cancel_many", None)
-    if at_once is not None:
-        return list(at_once(proxies))
-    cancel = getattr(backend, "cancel", None)
-    if cancel is None:
-        return [errors.BackendError(f"a {type(backend).__name__} cannot cancel tasks")]
-    refused: list[errors.PacktivityError | None] = []
-    for proxy in proxies:
-        try:
-            cancel(proxy)
-        except errors.PacktivityError as error:
-            refused.append(error)
-    return refused
-
-
-def status_from_verbs(backend: Backend, proxy: object) -> TaskStatus:
+def _status_from_verbs(backend: Backend, proxy: object) -> TaskStatus:
     """Return the status of a task at a backend that has only the five verbs."""
     if not backend.ready(proxy):
         return TaskStatus("running")

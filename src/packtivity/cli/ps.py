@@ -11,10 +11,7 @@ from packtivity.cli.terminal import say, say_json
 from packtivity.printable import printable
 
 if TYPE_CHECKING:
-    from packtivity.backends.status import TaskStatus
-    from packtivity.backends.task_files import Entry
     from packtivity.cli.declarations import PsOptions
-    from packtivity.errors import PacktivityError
 
 _ORDER = {"running": 0, "waiting": 1, "lost": 1, "unclear": 1}
 
@@ -36,25 +33,20 @@ def tasks(*, everything: bool) -> list[dict[str, Any]]:
     """Return the tasks that run, those that wait and, if wanted, those that are over."""
     files, queue = TaskFiles(), Queue()
     ids = files.ids() if everything else queue.names()
-    entries = {task_id: files.read(task_id) for task_id in ids}
-    listed = [task_id for task_id, entry in entries.items() if entry is None or entry.engine == "local"]
-    proxies = {
-        task_id: LocalProxy(task_id, queue.host)
-        for task_id in listed
-        if (entry := entries[task_id]) is not None and entry.ending is None
-    }
-    statuses = dict(zip(proxies, LocalBackend().statuses([*proxies.values()]), strict=True))
-    found = [_task(task_id, entries[task_id], statuses.get(task_id)) for task_id in listed]
+    entries = {task_id: entry for task_id in ids if (entry := files.read(task_id)) is None or entry.engine == "local"}
+    going_on = [task_id for task_id, entry in entries.items() if entry is not None and entry.ending is None]
+    proxies = [LocalProxy(task_id, queue.host) for task_id in going_on]
+    statuses = dict(zip(going_on, LocalBackend().statuses(proxies), strict=True))
+    found = []
+    for task_id, entry in entries.items():
+        about = entry.about if entry is not None else {}
+        found.append(
+            {
+                "id": task_id,
+                "status": getattr((entry and entry.ending) or statuses.get(task_id), "status", "unknown"),
+                "submitted": entry.submitted if entry is not None else None,
+                "name": about.get("name") or "",
+                "workdir": about.get("workdir") or "",
+            }
+        )
     return sorted(found, key=lambda task: _ORDER.get(task["status"], 2))
-
-
-def _task(task_id: str, entry: Entry | None, status: TaskStatus | PacktivityError | None) -> dict[str, Any]:
-    ending = entry.ending if entry is not None else None
-    about = entry.about if entry is not None else {}
-    return {
-        "id": task_id,
-        "status": getattr(ending or status, "status", "unknown"),
-        "submitted": entry.submitted if entry is not None else None,
-        "name": about.get("name") or "",
-        "workdir": about.get("workdir") or "",
-    }

@@ -6,17 +6,24 @@ import json
 import os
 import sys
 from io import TextIOWrapper
-from stat import S_ISFIFO, S_ISREG
+from stat import S_IFREG, S_ISFIFO, S_ISREG
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from packtivity import datamodel, errors
 from packtivity.cli import start
 from packtivity.cli.errors import CannotWrite, render_diagnostics, warn
-from packtivity.cli.inputs import Target, Task, container_choices, load_task, start_logging
+from packtivity.cli.inputs import (
+    Target,
+    Task,
+    container_choices,
+    load_task,
+    start_logging,
+    telling_what_is_missing,
+    warn_of_container_options,
+)
 from packtivity.cli.terminal import LiveLine, can_steer, is_terminal, plain, say, show, show_error, table, wants_colour
 from packtivity.files import put, replacing
-from packtivity.handlers.config import ExecutionConfig
 from packtivity.printable import printable
 from packtivity.runtimes.cancellation import note_end
 from packtivity.task import ASYNC_NAME
@@ -37,52 +44,42 @@ def run(options: RunOptions) -> None:
     """
     if options.pass_env and not options.clean_env:
         raise errors.UsageError("--pass-env has no meaning without --clean-env")
-    if options.print_command and options.dry_run:
-        raise errors.UsageError("--print-command and --dry-run cannot be used together")
+    previews = ("print_command", "print_script", "dry_run")
+    preview = [f"--{name.replace('_', '-')}" for name in previews if getattr(options, name)]
+    if len(preview) > 1:
+        raise errors.UsageError(f"{' and '.join(preview)} cannot be used together")
     result = OutputFile(options.outfile) if options.outfile else None
     submitted = None if options.asyncwait else OutputFile(options.proxyfile)
     if result and submitted:
         warn("--outfile has no effect with --async; packtivity-checkproxy tells the result")
     containers = container_choices(options)
-    if options.locked:
-        from packtivity.runtimes.images import read_lock  # containers only
-
-        containers["locked"] = read_lock(options.lockfile)
     start_logging(options.verbosity)
     task = load_task(options)
+    warn_of_container_options(task.spec, options)
     target = Target.named(options.backend)
-    _configure(target, options, containers)
+    names = ("timeout", "retries", "clean_env", "pass_env", "strict")
+    how = {name: value for name in names if (value := getattr(options, name))}
+    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
+    level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
+    if not target.configure({"logging_level": level}, containers, warn=show_warning, **how):
+        for name in (*how, *containers):
+            if name != "strict":  # which commands obey themselves
+                warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
     if target.synchronous and submitted:
         warn(f"--async has no effect on the backend {options.backend!r}, which runs the task here and now")
         submitted = None
-    if options.print_command or options.dry_run:
-        from packtivity.cli.dry_run import show_plan  # with what names container tools
+    with telling_what_is_missing(task, options):
+        if preview:
+            from packtivity.cli.dry_run import show_plan  # with what names container tools
 
-        show_plan(task, target, brief=options.print_command)
-        return
-    start.allow_interrupts()
-    with start.like_interrupts():
-        _run(task, target, options, result, submitted)
-
-
-def _configure(target: Target, options: RunOptions, containers: dict[str, Any]) -> None:
-    """Pass on what the options say about how the task is run."""
-    changes = {name: value for name in ("timeout", "retries", "clean_env") if (value := getattr(options, name))}
-    config = target.config
-    if config is None:
-        for name in (*changes, *containers):
-            warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
-        return
-    # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
-    level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
-    chosen = {"logging_level": level, **config.config}
-    if containers:
-        chosen["containers"] = {**(config.config.get("containers") or {}), **containers}
-    pass_env, strict = options.pass_env or None, options.strict or None
-    target.configure(ExecutionConfig(chosen, warn=_show_warning, pass_env=pass_env, strict=strict, **changes))
+            show_plan(task, target, options)
+            return
+        start.allow_interrupts()
+        with start.like_interrupts():
+            _run(task, target, options, result, submitted)
 
 
-def _show_warning(diagnostic: Diagnostic) -> None:
+def show_warning(diagnostic: Diagnostic) -> None:
     """Print a warning that came up while the task ran."""
     show_error(render_diagnostics([diagnostic]))
 
@@ -201,12 +198,8 @@ class OutputFile:
         # A pipe, or what the system has in /dev: written to as it is. A task could put a pipe in the place of a file.
         path = os.path.abspath(name)
         of_system = path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/")  # noqa: S108 - not used
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError:
-            self._is_stream = False
-        else:
-            self._is_stream = S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
+        mode = os.lstat(path).st_mode if os.path.lexists(path) else S_IFREG
+        self._is_stream = S_ISFIFO(mode) or (of_system and not S_ISREG(mode))
 
     def write(self, document: object) -> None:
         """Write the file, which a task may have had its hands on: a link in its place is replaced, not followed."""

@@ -7,7 +7,10 @@ first, which gets the same signal, then the command.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from functools import partial
 from importlib import import_module
 
 from packtivity.signals import like_interrupts, reset
@@ -38,39 +41,23 @@ def exit_on_interrupt() -> None:
 
 
 def _start(name: str) -> None:
-    """Import the declarations only when an interrupt is no traceback any more, and call one."""
+    """Import the declarations only when an interrupt is no traceback any more, and call one.
+
+    In UTF-8 mode: commands, file names and logs are the same bytes in every locale. Python itself turns it on in the locale C.
+    """
     global _is_program  # noqa: PLW0603 - signals are state of the process
     _is_program = True
     reset()
     exit_on_interrupt()
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     getattr(import_module("packtivity.cli.declarations"), name)()
 
 
-def run() -> None:
-    """Be ``packtivity-run``."""
-    _start("runcli")
-
-
-def validate() -> None:
-    """Be ``packtivity-validate``."""
-    _start("validatecli")
-
-
-def checkproxy() -> None:
-    """Be ``packtivity-checkproxy``."""
-    _start("checkproxy")
-
-
-def util() -> None:
-    """Be ``packtivity-util``."""
-    _start("util")
-
-
-def worker() -> None:
-    """Be ``packtivity-worker``."""
-    _start("worker")
-
-
-def main() -> None:
-    """Be ``packtivity``."""
-    _start("main")
+# The programs.
+main = partial(_start, "main")
+run = partial(_start, "runcli")
+validate = partial(_start, "validatecli")
+checkproxy = partial(_start, "checkproxy")
+util = partial(_start, "utilcli")
+worker = partial(_start, "worker")

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KEPT = 8192
-_UNICODE_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _CLEAR = "\r\x1b[K"
 _BAR = 24
 """Characters."""
@@ -36,13 +35,9 @@ _REDRAWN = 0.1
 """Seconds between two drawings of the bar at least."""
 
 
-def say(text: str, *, err: bool = False, end: bool = True) -> None:
-    """Print lines; what a document has put into them cannot steer a terminal.
-
-    :param err: print on standard error.
-    :param end: end with a line end.
-    """
-    click.echo(escaped(text), err=err, nl=end)
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, ``err`` on standard error; what a document has put into them cannot steer a terminal."""
+    click.echo(escaped(text), err=err)
 
 
 def say_json(document: object, **how: Any) -> None:
@@ -54,8 +49,8 @@ def say_json(document: object, **how: Any) -> None:
 
 
 def show(text: str) -> None:
-    """Print what is ready for a terminal: coloured by us, and all from documents in it escaped before."""
-    click.echo(text)
+    """Print text as it is: coloured by us, and all from documents in it escaped before, or for a program to read."""
+    click.echo(text, color=True)
 
 
 def show_error(text: str) -> None:
@@ -89,10 +84,6 @@ def named_leaves(document: object, name: str = "") -> Iterator[tuple[str, Any]]:
 # --- terminals -------------------------------------------------------------------------------------------------------
 
 
-def _environment(name: str) -> str:
-    return caller_environment().get(name, "")
-
-
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a person watches the stream; one that is closed is nobody's."""
     try:
@@ -103,32 +94,23 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def can_steer(stream: TextIO | None) -> bool:
     """Tell whether the cursor of the stream can be moved."""
-    return is_terminal(stream) and _environment("TERM") not in ("", "dumb")
+    return is_terminal(stream) and caller_environment().get("TERM") not in (None, "", "dumb")
 
 
 def wants_colour(stream: TextIO | None) -> bool:
     """Tell whether the stream is a terminal whose user has not set ``NO_COLOR`` (no-color.org)."""
-    return can_steer(stream) and not _environment("NO_COLOR")
+    return can_steer(stream) and not caller_environment().get("NO_COLOR")
 
 
 def columns(stream: TextIO | None = None) -> int:
     """Return the width of the terminal: ``COLUMNS``, what the terminal says, or 80."""
-    told = _environment("COLUMNS")
+    told = caller_environment().get("COLUMNS", "")
     if len(told) < 10 and told.isascii() and told.isdigit() and int(told) > 0:
         return int(told)
     try:
         return os.get_terminal_size((stream or sys.__stdout__).fileno()).columns or 80  # type: ignore[union-attr]
     except (OSError, ValueError, AttributeError):
         return 80
-
-
-def can_show(stream: TextIO, text: str) -> bool:
-    """Tell whether the stream's encoding has the characters of ``text``."""
-    try:
-        text.encode(stream.encoding or "ascii")
-    except (UnicodeError, LookupError):
-        return False
-    return True
 
 
 def duration(seconds: float) -> str:
@@ -159,28 +141,59 @@ def fitted(text: str, width: int) -> str:
     return text
 
 
-class LiveLine:
+class _Line:
+    """A line on a terminal that is drawn over and over again."""
+
+    interval: float | None = 0.1
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = False
+
+    def _draw(self, text: str) -> None:
+        encoding = self._stream.encoding or "ascii"
+        # The last column stays empty: writing there makes some terminals wrap.
+        text = fitted(text, columns(self._stream) - 1).encode(encoding, "replace").decode(encoding)
+        self._write(_CLEAR + text)
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take the line away; the next tick draws it again."""
+        if self._shown:
+            self._shown = False
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.interval = None  # the terminal has gone; the task goes on
+
+
+class LiveLine(_Line):
     """A reporter that keeps one line on a terminal: how long the task has been running and what it said last.
 
     :param stream: a terminal, normally standard error.
     :param label: what is running.
     """
 
-    interval: float | None = 0.1
-
     def __init__(self, stream: TextIO, label: str) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._label = label
         self._tail = b""
         self._frame = 0
-        self._shown = False
         self._began = 0.0
-        self._frames = _UNICODE_FRAMES if can_show(stream, _UNICODE_FRAMES) else _ASCII_FRAMES
+        try:
+            self._frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+            self._frames.encode(stream.encoding or "ascii")
+        except (UnicodeError, LookupError):
+            self._frames = "|/-\\"
 
     def started(self, execution: Execution) -> None:  # noqa: ARG002 - the reporter protocol
         """Begin to count."""
         self._began = monotonic()
-        self._draw()
+        self.tick()
 
     def output(self, chunk: bytes) -> None:
         """Remember the end of what the task wrote; it is drawn at the next tick."""
@@ -188,18 +201,14 @@ class LiveLine:
 
     def tick(self) -> None:
         """Draw the line anew."""
+        frame = self._frames[self._frame % len(self._frames)]
         self._frame += 1
-        self._draw()
+        text = f"{frame} {self._label} {duration(monotonic() - self._began)}  {last_line(self._tail)}"
+        self._draw(text.rstrip())
 
     def ended(self, completed: Completed) -> None:  # noqa: ARG002 - the reporter protocol
         """Take the line away."""
         self.clear()
-
-    def clear(self) -> None:
-        """Take the line away; the next tick draws it again."""
-        if self._shown:
-            self._shown = False
-            self._write(_CLEAR)
 
     def around(self, function: Callable[[T], None] | None) -> Callable[[T], None]:
         """Return ``function`` such that what it prints does not run into the line."""
@@ -213,35 +222,16 @@ class LiveLine:
 
     def guard_logging(self) -> None:
         """Keep log lines on the same terminal apart from the line."""
+
+        def make_room(_record: logging.LogRecord) -> bool:
+            self.clear()
+            return True
+
         for handler in logging.getLogger().handlers:
-            handler.addFilter(self._make_room)
-
-    def _make_room(self, _record: logging.LogRecord) -> bool:
-        self.clear()
-        return True
-
-    def _draw(self) -> None:
-        text = f"{self._frames[self._frame % len(self._frames)]} {self._label} {duration(monotonic() - self._began)}"
-        said = last_line(self._tail)
-        if said:
-            text += f"  {said}"
-        # The last column stays empty: writing there makes some terminals wrap.
-        self._write(_CLEAR + self._encodable(fitted(text, columns(self._stream) - 1)))
-        self._shown = True
-
-    def _encodable(self, text: str) -> str:
-        encoding = self._stream.encoding or "ascii"
-        return text.encode(encoding, "replace").decode(encoding)
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.interval = None  # the terminal has gone; the task goes on
+            handler.addFilter(make_room)
 
 
-class Progress:
+class Progress(_Line):
     """A progress bar on standard error, if a person is there to see it; a context manager.
 
     :param total: how many tasks there are.
@@ -249,8 +239,9 @@ class Progress:
     """
 
     def __init__(self, total: int, what: str) -> None:
+        super().__init__(sys.stderr)
         self._total, self._what = total, what
-        self._shown = can_steer(sys.stderr)
+        self._wanted = can_steer(sys.stderr)
         self._began, self._drawn = monotonic(), 0.0
         self._before: int | None = None
 
@@ -258,37 +249,26 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown and self._drawn:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+        self.clear()
 
     def show(self, over: int, failed: int) -> None:
-        """Draw the bar anew.
+        """Draw the bar anew: bar, numbers, failures, estimated time left.
 
         :param over: how many are over, failed ones included.
         """
-        now = monotonic()
+        now, total = monotonic(), self._total
         if self._before is None:
             self._before = over
-        if not self._shown or (now - self._drawn < _REDRAWN and over < self._total):
+        if not self._wanted or (now - self._drawn < _REDRAWN and over < total):
             return
         self._drawn = now
-        line = bar(self._total, over, failed, self._what, self._left(now, over))
-        sys.stderr.write(_CLEAR + fitted(line, columns(sys.stderr) - 1))
-        sys.stderr.flush()
-
-    def _left(self, now: float, over: int) -> float | None:
-        done = over - (self._before or 0)
-        return (now - self._began) / done * (self._total - over) if done > 0 else None
-
-
-def bar(total: int, over: int, failed: int, what: str, left: float | None) -> str:
-    """Return the line: bar, numbers, failures, estimated time left in seconds."""
-    filled = _BAR * over // total if total else _BAR
-    line = f"[{'#' * filled}{'.' * (_BAR - filled)}] {over}/{total} {what}"
-    if failed:
-        line += f", {failed} failed"
-    return line if left is None or over >= total else f"{line}, {duration(left)} left"
+        filled = _BAR * over // total if total else _BAR
+        line = f"[{'#' * filled}{'.' * (_BAR - filled)}] {over}/{total} {self._what}"
+        if failed:
+            line += f", {failed} failed"
+        if self._before < over < total:
+            line += f", {duration((now - self._began) / (over - self._before) * (total - over))} left"
+        self._draw(line)
 
 
 def last_line(data: bytes) -> str:
@@ -308,17 +288,14 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(c for c in text if c.isprintable())
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, str) and value and value.isprintable():
-        return value
-    return json.dumps(value)
-
-
 def table(result: object, *, colour: bool = False) -> list[str]:
     """Return the lines of a table of the result's leaves; values are never cut, they are there to be copied."""
     if result in ({}, None):
         return ["  (nothing was published)"]
-    found = [(clean(name), _shown(value)) for name, value in named_leaves(result)]
+    found = []
+    for name, value in named_leaves(result):
+        is_plain = isinstance(value, str) and value and value.isprintable()
+        found.append((clean(name), value if is_plain else json.dumps(value)))
     width = max((len(name) for name, _ in found if len(name) <= 32), default=0)
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     return [f"  {bold}{name}{plain}{' ' * (width - len(name))}  {text}".rstrip() for name, text in found]

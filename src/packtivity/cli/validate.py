@@ -9,10 +9,11 @@ import click
 
 from packtivity import spec
 from packtivity.cli.errors import render_diagnostics
-from packtivity.cli.inputs import as_errors, is_strict, prepare_loading
+from packtivity.cli.inputs import as_errors, how_to_give, is_strict, prepare_loading
 from packtivity.cli.parameters import Parameters
 from packtivity.cli.terminal import say, say_json, show_error, wants_colour
 from packtivity.errors import PacktivityError, UsageError
+from packtivity.spec.parts import needs
 from packtivity.types import Diagnostic
 
 if TYPE_CHECKING:
@@ -54,14 +55,16 @@ def validate(options: ValidateOptions) -> None:
 def _inspect(options: ValidateOptions) -> Report:
     """Inspect; a program that reads diagnostics finds in them, too, what cannot be read at all."""
     prepare_loading(options)
-    given = options.parfiles or options.parameter
+    parameters = None
     try:
-        return spec.inspect(
+        if options.parfiles or options.parameter:
+            parameters = Parameters(options.parfiles, options.parameter)
+        report = spec.inspect(
             options.spec,
             options.toplevel,
             schemasource=options.schemasource,
             schemaname=options.schemaname,
-            parameters=Parameters(options.parfiles, options.parameter) if given else None,
+            parameters=parameters,
             offline=options.offline or None,
             trusted_sources=options.trust_source,
         )
@@ -70,6 +73,26 @@ def _inspect(options: ValidateOptions) -> Report:
             whole = Diagnostic("error", "unreadable", error.message, hint=error.hint)
             _print(getattr(error, "diagnostics", ()) or [whole], options.format)
         raise
+    return report if parameters is None else _with_missing(report, parameters, options)
+
+
+def _with_missing(report: Report, parameters: Parameters, options: ValidateOptions) -> Report:
+    """Put one error for all parameters that are missing in the place of a warning for each place that uses one."""
+    asked = needs(report.spec) if report.spec else {}
+    missing = [name for name in asked if name not in parameters.data]
+    if not missing or report.document is None:
+        return report
+    position = report.document.position(asked[missing[0]][0])
+    error = Diagnostic(
+        "error",
+        "missing-parameter",
+        f"the spec needs parameters that are not given: {', '.join(missing)}",
+        position=position,
+        excerpt=report.document.excerpt(position) if position else "",
+        hint=f"{how_to_give(missing, options)} Double braces that are meant as they are.",
+    )
+    others = [one for one in report.diagnostics if not one.hint.startswith("Give it with -p ")]
+    return report._replace(diagnostics=(*others, error))
 
 
 def _print(diagnostics: Sequence[Diagnostic], form: str) -> None:
@@ -81,4 +104,6 @@ def _print(diagnostics: Sequence[Diagnostic], form: str) -> None:
 
 def _about_spec(report: Report, diagnostic: Diagnostic) -> bool:
     place, document = diagnostic.position, report.document
-    return place is not None and document is not None and place.file == document.source
+    if diagnostic.code == "missing-parameter" or place is None or document is None:
+        return False
+    return place.file == document.source

@@ -51,11 +51,8 @@ def _with_level(document: dict[str, Any], verbosity: str) -> dict[str, Any]:
     execution = config.get("exec") or {} if isinstance(config, dict) else None
     if not isinstance(execution, dict):
         return document  # whoever runs it refuses it
-    if verbosity == "ERROR":
-        execution = {"logging_level": "CRITICAL", **execution}
-    else:
-        execution = {**execution, "logging_level": verbosity}
-    return {**document, "config": {**config, "exec": execution}}
+    level = execution.get("logging_level", "CRITICAL") if verbosity == "ERROR" else verbosity
+    return {**document, "config": {**config, "exec": {**execution, "logging_level": level}}}
 
 
 def exit_code(ending: dict[str, Any]) -> int:

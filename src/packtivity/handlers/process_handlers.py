@@ -115,15 +115,15 @@ def _remedy(error: MissingName, values: Values) -> str:
     if name.strip() != name and name.strip() in values.names:
         return f"Write {{{name.strip()}}}, without blanks."
     if name == "workdir" or name.startswith("readdir"):
-        return f"Directories have names in parameter values only: pass -p {name}='\"{{{name}}}\"'. {error.hint}"
+        return f"Directories have names in parameter values only: give a parameter the value {{{name}}}. {error.hint}"
     try:
         asked = [one.name for one in placeholders(error.template)]
     except TemplateError:  # a lone brace further on
         asked = [name]
     missing = dict.fromkeys(one for one in asked if one not in values.names)
     # Text such as awk's {print $1} is not a name.
-    names = [one for one in missing if one.replace("-", "_").replace(".", "_").isidentifier()]
-    wanted = " ".join(f"-p {one}=VALUE" for one in names)
-    if not wanted:
+    names = [repr(one) for one in missing if one.replace("-", "_").replace(".", "_").isidentifier()]
+    if not names:
         return error.hint
-    return f"{'Pass' if values.names else 'There are no named parameters; pass'} {wanted}. {error.hint}"
+    named = f"parameter{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    return f"{'' if values.names else 'There are no named parameters. '}Give the step the {named}. {error.hint}"

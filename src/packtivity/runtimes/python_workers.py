@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from packtivity import settings
 from packtivity.errors import EnvironmentUnavailable
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> Chi
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            env=settings.caller_environment(),
             start_new_session=True,
         )
     except OSError as error:
@@ -40,7 +42,7 @@ def start_module(module: str, *arguments: str, stderr: int | None = None) -> Chi
 
 
 def interpreter_options() -> list[str]:
-    """Return what makes the interpreter import and warn about what this one does.
+    """Return what makes the interpreter import and warn about what this one does; in UTF-8 mode, whatever the locale is.
 
     By itself ``-m`` puts the current directory first, whose ``json.py`` may be anybody's.
     """
@@ -49,7 +51,7 @@ def interpreter_options() -> list[str]:
     except OSError:  # somebody has removed it
         here = ""
     is_searched = "" in sys.path or here in sys.path
-    return [*(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
+    return ["-X", "utf8", *(() if is_searched else ("-P",)), *(f"-W{warning}" for warning in sys.warnoptions)]
 
 
 _TELL = """"$@"; printf '\\n%s\\n' "$?" >&2"""

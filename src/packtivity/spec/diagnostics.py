@@ -24,6 +24,10 @@ class Code(NamedTuple):
 
 
 _ERRORS = {
+    "missing-parameter": (
+        "Parameters that the spec needs are not given.",
+        "Give them; `packtivity example` writes a file to fill in.",
+    ),
     "unreadable": (
         "A file or address cannot be read, or is no mapping of parameters.",
         "Correct its name, or the file.",
@@ -82,6 +86,7 @@ _WARNINGS = {
     ),
     "unused-parameter": ("A parameter that nothing in the spec uses.", "Remove it, or use it."),
     "empty-parameter": ("A parameter without a value (null), which would be filled in as `None`.", "Give it a value."),
+    "empty-parameter-file": ("A parameter file without content.", "Write a line for each parameter."),
     "unquoted-placeholder": (
         "A parameter `{workdir}` without quotes, which YAML reads as a mapping.",
         "Put it in quotes.",

@@ -220,7 +220,8 @@ class ParameterCheck:
         asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
         wanted = dict.fromkeys(name for name in asked if name not in self.names and name != WORKDIR)
         found: dict[str, str | None] = {}
-        used = set(asked)
+        bare = (template.text for template in templates(self.spec) if template.source == "publisher")  # told there
+        used = {*asked, *bare}
         for name in self.parameters:
             if name not in used:
                 found[name] = meant = self._nearest(name, wanted)
