@@ -284,10 +284,7 @@ class Settings:
         "PACKTIVITY_DOWNLOAD_LIMIT", 16_777_216, "Bytes a remote document may have (100000 always).", whole
     )
     text_limit = Setting[int](
-        "PACKTIVITY_TEXT_LIMIT",
-        67_108_864,
-        "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
-        whole,
+        "PACKTIVITY_TEXT_LIMIT", 67_108_864, "Characters that a filled text may have; 100000 it always may.", whole
     )
     glob_limit = Setting[int](
         "PACKTIVITY_GLOB_LIMIT",
@@ -366,10 +363,7 @@ def _xdg(variable: str, below_home: str) -> str:
 
 
 def _home() -> str:
-    """Return the home directory; for a user without one, a directory among temporary files that bears the user's number.
-
-    Whether it is that user's own is checked where it is used, see :mod:`packtivity.folders`.
-    """
+    """Return the home directory; for a user without one, a temporary directory of his number, to be checked before use."""
     home = os.environ.get("HOME", "")
     if os.path.isabs(home):
         return home

@@ -244,17 +244,19 @@ def place_of_the_original() -> Path:
 
 
 class Original(Engine):
-    """The engine with 0.17.1 beneath it, a copy of one process each time."""
+    """The engine with 0.17.1 beneath it, a copy of one process each time, unless it has to find other modules."""
 
     def __init__(self, forks: Forks, place: Path) -> None:
-        super().__init__(place_of_the_original(), place)
+        super().__init__(place_of_the_original(), place, PYTHONPATH=str(HERE / "sorted_listings"))
         self.forks = forks
 
     def run(self, workflow: Workflow, backend: str = "foregroundasync", *options: str, **environment: str) -> Outcome:
+        if "PYTHONPATH" in environment:
+            return super().run(workflow, backend, *options, **environment)
         command = self.command(workflow, backend, *options)
         log = self.place / "engine.log"
         log.write_text("")
-        done = self.forks.run(command, self.place, clean_environment(environment), log=log)
+        done = self.forks.run(command, self.place, clean_environment({**self.settings, **environment}), log=log)
         return Outcome(done.returncode, self.log, self.place / "run")
 
 
