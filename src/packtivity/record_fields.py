@@ -62,13 +62,12 @@ def document(
     :param error: None for a success.
     """
     (began, ended), execution = span, noted.execution
-    argv = noted.argv or (execution.argv if execution else None)
     image = execution.image if execution else None
     seen = {
         "attempts": attempts,
         "error": None if error is None else failure(error),
         "job": noted.job,
-        "command": list(argv) if argv else None,
+        "command": list(noted.argv or (execution.argv if execution else ())) or None,
         "workdir": execution.workdir if execution else None,
         "image": noted.image or ({"reference": image, "digest": None} if image else None),
         "parameters": parameters,

@@ -34,6 +34,7 @@ LOGFORMAT = "%(asctime)s | %(name)20.20s | %(levelname)6s | %(message)s"
 DEFAULT_NAME = "packtivity"
 _LONGEST_NAME = 160
 _SINKS = frozenset({"/dev/null", "/dev/full"})
+BEGINNING = "starting file logging for topic: "
 formatter = logging.Formatter(LOGFORMAT)
 _LONGEST_LINE = 1 << 16
 
@@ -171,7 +172,7 @@ def default_logging_handlers(
 def _beginning(topic: str) -> str:
     """Return the first line of a log, with what tells how the times in it, which are those of this machine, differ from UTC."""
     offset = time.strftime("%z")
-    return f"starting file logging for topic: {topic} (times are UTC{offset[:3]}:{offset[3:]})"
+    return f"{BEGINNING}{topic} (times are UTC{offset[:3]}:{offset[3:]})"
 
 
 def _level(name: str) -> int:

@@ -23,6 +23,7 @@ from packtivity.cli.terminal import Progress, is_terminal, plain, say, say_json
 from packtivity.files import open_to_read
 from packtivity.plugins import enable_plugins
 from packtivity.printable import escaped, printable
+from packtivity.tasklog import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -321,6 +322,8 @@ def print_from(path: str | None, place: int, stream: TextIO | None, *, as_writte
     raw = as_written or not is_terminal(stream)
     decoder = getincrementaldecoder("utf-8")("replace")
     with open(descriptor, "rb") as file:
+        if not place and BEGINNING.encode() in (first := file.readline(1 << 10)):
+            place = len(first)  # it is not the task that has written it
         file.seek(place)
         while chunk := file.read(1 << 16):
             place += len(chunk)
