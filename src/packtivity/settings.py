@@ -180,7 +180,12 @@ class Settings:
         "PACKTIVITY_DATAMODEL_IMPL", "typedleafs", "Class for parameter documents: `typedleafs` or `purejson`."
     )
     docker_cmd_mod = Setting[str](
-        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for the container tool, quoted as for a shell."
+        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for `docker run` and `podman run`, quoted as for a shell."
+    )
+    apptainer_cmd_mod = Setting[str](
+        "PACKTIVITY_APPTAINER_CMD_MOD",
+        "",
+        "Extra arguments for `apptainer exec` and `singularity exec`, quoted as for a shell.",
     )
     docker_nopull = Setting[bool](
         "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", present
@@ -282,6 +287,12 @@ class Settings:
         67_108_864,
         "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
         whole,
+    )
+    glob_limit = Setting[int](
+        "PACKTIVITY_GLOB_LIMIT",
+        1_000_000,
+        "Paths that a pattern may find, with the directories on the way to them.",
+        count,
     )
     strict = Setting[bool]("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record = Setting[bool](

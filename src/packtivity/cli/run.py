@@ -79,10 +79,10 @@ def _configure(target: Target, options: RunOptions, containers: dict[str, Any]) 
     if containers:
         chosen["containers"] = {**(config.config.get("containers") or {}), **containers}
     pass_env, strict = options.pass_env or None, options.strict or None
-    target.configure(ExecutionConfig(chosen, warn=_show_warning, pass_env=pass_env, strict=strict, **changes))
+    target.configure(ExecutionConfig(chosen, warn=show_warning, pass_env=pass_env, strict=strict, **changes))
 
 
-def _show_warning(diagnostic: Diagnostic) -> None:
+def show_warning(diagnostic: Diagnostic) -> None:
     """Print a warning that came up while the task ran."""
     show_error(render_diagnostics([diagnostic]))
 
