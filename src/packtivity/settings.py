@@ -288,6 +288,12 @@ class Settings:
         "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
         whole,
     )
+    glob_limit = Setting[int](
+        "PACKTIVITY_GLOB_LIMIT",
+        1_000_000,
+        "Paths that a pattern may find, with the directories on the way to them.",
+        count,
+    )
     strict = Setting[bool]("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record = Setting[bool](
         "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", boolean

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from packtivity.cli.errors import CannotWrite
 from packtivity.cli.terminal import named_leaves
+from packtivity.errors import PacktivityError
 from packtivity.files import replacing
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def write_table(entries: Callable[[], Iterator[Entry]], rows: Sequence[dict[str,
                 _write_json(entries(), file)
             else:
                 _write_csv(entries, {name for row in rows for name, _ in named_leaves(row)}, file)
+    except PacktivityError:
+        raise  # a record cannot be read
     except OSError as error:
         raise CannotWrite.of(error, f"{path} cannot be written: {error.strerror}") from None
 

@@ -155,7 +155,7 @@ def mkdir_p(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
+        raise StateError.of(error, f"directory {path} cannot be made: {error.strerror}") from error
 
 
 # --- executors -------------------------------------------------------------------------------------------------
