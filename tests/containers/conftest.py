@@ -139,8 +139,9 @@ class Result:
         return (self.workdir / "_packtivity" / f"packtivity_syncbackend.{topic}.log").read_text()
 
     def lines(self) -> list[str]:
-        """Return what the task itself wrote."""
-        return [line.split(" | ", 3)[3] for line in self.log().splitlines()]
+        """Return what the task itself wrote, after the line with which a log begins."""
+        lines = [line.split(" | ", 3)[3] for line in self.log().splitlines()]
+        return lines[1:] if lines and lines[0].startswith("starting file logging for topic: run") else lines
 
     @property
     def note(self) -> dict[str, Any]:
