@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import family
 import groups
+import matrix
 import needs
 import pytest
 import slurms
@@ -154,6 +155,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if len(usages) > 1:
         terminalreporter.section("seconds by group")
         terminalreporter.write_line("\n".join(groups.lines(usages)))
+    if table := matrix.lines(reports):
+        terminalreporter.section("images x tools x callers")
+        terminalreporter.write_line("\n".join(table))
     if left := config.stash.get(LEFT, 0):
         terminalreporter.write_line(f"{left} tests skipped; `make test-engines` runs them", yellow=True)
 

@@ -155,6 +155,25 @@ def test_a_success_in_such_a_program_is_one(folder, monkeypatch):
     assert "said" in next(folder.rglob("*.run.log")).read_text()
 
 
+ENGINE = """
+import json, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+from packtivity.worker import run_envelope
+print(json.dumps(run_envelope({"task": json.load(open("task.json"))})["error"]))
+"""
+
+
+def test_an_engine_that_ignores_sigchld_hears_it_too(folder, state, monkeypatch):
+    """The worker of an engine, Celery's for example, is a program of others."""
+    from packtivity.task import Task
+
+    monkeypatch.setenv("PACKTIVITY_LOGGING_STREAM_LEVEL", "CRITICAL")
+    document = Task.of(command_spec("exit 7", constant({})), {}, state, {"name": "task"}, id="seven").to_json()
+    (folder / "task.json").write_text(json.dumps(document))
+    found = json.loads(run_in_host(ENGINE, cwd=folder))
+    assert (found["type"], found["returncode"]) == ("TaskFailed", 7)
+
+
 THIEF = """
 import ctypes, json, sys
 import packtivity

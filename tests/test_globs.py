@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from packtivity.errors import PublishError
 from packtivity.globs import glob, has_magic
 
 NAMES = st.sampled_from(
@@ -180,3 +181,26 @@ def test_a_directory_is_taken_as_it_is(name: str, pattern: str, tmp_path: Path) 
 def test_magic_is_in_wildcards_only() -> None:
     assert has_magic("a/*b")
     assert not has_magic("a/{b}!-^]")
+
+
+# --- work ---
+
+
+def test_a_pattern_that_finds_each_file_in_many_ways_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKTIVITY_GLOB_LIMIT", "5000")
+    (tmp_path / Path(*"abcdefghijklmnopqrstuvwxyz")).mkdir(parents=True)
+    looks = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
+    with pytest.raises(PublishError, match="finds more than 5000 paths") as caught:
+        glob(f"{tmp_path}/**/**/**/**")
+    assert "PACKTIVITY_GLOB_LIMIT" in caught.value.hint
+    with pytest.raises(PublishError, match="finds more than 5000 paths"):
+        glob(f"{tmp_path}/**/**/**/**/none")
+    assert len(looks) < 20_000
+    assert len(glob(f"{tmp_path}/**/**")) == 26 * 27 // 2
+
+
+def test_a_pattern_of_very_many_parts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match="more than 500 parts"):
+        glob("*/" * 100_000)

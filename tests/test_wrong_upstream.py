@@ -329,6 +329,22 @@ CASES = [
         True,
     ),
     Wrong(
+        "the directory of credentials can be written in containers",
+        """
+        daemon = docker()
+        os.mkdir("secrets")
+        os.environ["PACKTIVITY_AUTH_LOCATION"] = os.path.abspath("secrets")
+        asking = spec("true", environment="docker-encapsulated")
+        asking["environment"]["resources"] = ["KRB5Auth"]
+        defaultsyncbackend().run(asking, {}, state(), {"name": "one"})
+        (call,) = (json.loads(line) for line in open("calls") if '"run"' in line)
+        (mount,) = (one for one in call if os.path.abspath("secrets") in one)
+        show("readonly" not in mount and not mount.endswith(":ro"))
+        """,
+        False,
+        True,
+    ),
+    Wrong(
         "each line of a container's output has `b'…'` around it in the run log",
         """
         daemon = docker()

@@ -13,7 +13,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import count
 
+from packtivity import settings
+from packtivity.errors import PublishError
+
+_MOST_PARTS = 500
 _MAGIC = frozenset("*?[")
 
 
@@ -25,8 +30,21 @@ def glob(pattern: str, directory: str = "") -> list[str]:
         directories only.
     :param directory: what the pattern is below, taken as it is: ``run[1]`` is no pattern there.
     :return: paths in the form of the pattern, relative or absolute. Directories that cannot be read count as empty.
+    :raises PublishError: the pattern has too many parts, or there are more matches, with the directories on the way to them,
+        than the setting ``PACKTIVITY_GLOB_LIMIT`` allows: ``**/**/**`` finds a file once for each way to it.
     """
-    return sorted(_matches(pattern, f"{directory.rstrip('/')}/" if directory else "", inner=False))
+    if pattern.count("/") > _MOST_PARTS:
+        raise PublishError(f"the pattern {pattern[:60]!r} … has more than {_MOST_PARTS} parts", hint="Shorten it.")
+    limit, met = settings.current().glob_limit, count(1)
+
+    def counted(paths: Iterator[str]) -> Iterator[str]:
+        for path in paths:
+            if next(met) > limit:
+                hint = "Narrow the pattern, with fewer **, or set PACKTIVITY_GLOB_LIMIT."
+                raise PublishError(f"the pattern {pattern!r} finds more than {limit} paths", hint=hint)
+            yield path
+
+    return sorted(counted(_matches(pattern, f"{directory.rstrip('/')}/" if directory else "", counted, inner=False)))
 
 
 def has_magic(pattern: str) -> bool:
@@ -34,7 +52,9 @@ def has_magic(pattern: str) -> bool:
     return not _MAGIC.isdisjoint(pattern)
 
 
-def _matches(pattern: str, root: str, *, inner: bool) -> Iterator[str]:
+def _matches(
+    pattern: str, root: str, counted: Callable[[Iterator[str]], Iterator[str]], *, inner: bool
+) -> Iterator[str]:
     """Give matches; as the inner part of a longer pattern, only directories, and the base of ``**`` too.
 
     :param root: what the pattern is below, with a slash at its end; empty for nothing.
@@ -45,7 +65,7 @@ def _matches(pattern: str, root: str, *, inner: bool) -> Iterator[str]:
         return
     directory, name = os.path.split(pattern)
     if has_magic(directory):
-        bases = _matches(directory, root, inner=True)
+        bases = counted(_matches(directory, root, counted, inner=True))
     else:
         base = root + directory
         bases = iter((base.rstrip("/") or base,))

@@ -49,6 +49,10 @@ class TemplateError(_InTemplate, ValueError):
     """A template cannot be filled: a lone brace, a bad format spec, an attribute that is not allowed."""
 
 
+class _TooDeep(TemplateError):
+    """Placeholders are nested so deeply that nobody means it."""
+
+
 class MissingPosition(TemplateError, IndexError):
     """``{}`` or ``{0}`` without a positional parameter, or ``{x[7]}`` of a shorter list."""
 
@@ -252,23 +256,25 @@ def readable_placeholders(text: str) -> tuple[list[Placeholder], list[int]]:
     others: list[int] = []
     start: int | None = 0
     while start is not None and len(others) < _MOST:
-        other = _read_on(text, start, found)
-        if other is not None:
-            others.append(other)
-        start = None if other is None else other + 1
+        start = _read_on(text, start, found, others)
     return found, others
 
 
-def _read_on(text: str, start: int, found: list[Placeholder]) -> int | None:
-    """Add the placeholders from a place on, and return where a brace is not part of one; None if there is no such brace."""
+def _read_on(text: str, start: int, found: list[Placeholder], others: list[int]) -> int | None:
+    """Read from a place on to a brace that is not part of a placeholder; return where to go on, None at the end."""
     try:
         for _, part in _parts(text[start:], start):
             try:
                 found += list(_within(part)) if part else ()
+            except _TooDeep:  # with all that is in it
+                others += [part.start, part.end - 1] if part else ()
+                return part.end if part else None
             except TemplateError:
-                return part.start if part else None
+                others += [part.start] if part else ()
+                return part.start + 1 if part else None
     except TemplateError as error:
-        return error.offset
+        others.append(error.offset)
+        return error.offset + 1
     return None
 
 
@@ -276,7 +282,7 @@ def _within(part: _Part, depth: int = 1) -> Iterator[Placeholder]:
     """Give a placeholder and those inside its format spec."""
     where: dict[str, Any] = {"template": part.spec, "offset": part.start, "field": part.field, "hint": ESCAPE_HINT}
     if depth > _DEEPEST:
-        raise TemplateError("placeholders are nested too deeply", **where)
+        raise _TooDeep("placeholders are nested too deeply", **where)
     try:
         first, rest = formatter_field_name_split(part.field)
         for _ in rest:

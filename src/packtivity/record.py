@@ -308,7 +308,7 @@ class RecordWriter:
         """
         if self._cancel is not None and self._cancel.why() == "leaving":
             raise TaskCancelled("the runner of the task has to go")
-        self._write("succeeded", result, None)
+        self._write(result, None)
 
     def failed(self, error: BaseException) -> None:
         """Write the record of a failure; when it cannot be written, ``error`` stays what is raised.
@@ -322,27 +322,25 @@ class RecordWriter:
             self._lease.leave()
             raise GivenBack(str(error)) from error
         try:
-            self._write(record_fields.status_of(error), None, error)
+            self._write(None, error)
         except (PacktivityError, OSError, ValueError, TypeError) as second:
             error.add_note(str(second))
 
-    def _write(self, status: str, result: JSON, error: BaseException | None) -> None:
+    def _write(self, result: JSON, error: BaseException | None) -> None:
         now = self._opened + time.monotonic() - self._clock  # whatever is done to the clock meanwhile
         ended = max(self._began, now if self._ended is None else self._ended)
         published: list[JSON] = []
-        if status == "succeeded":
+        if error is None:
             checksums = settings.current().record_checksums
             published = record_fields.files(result, self._folders, checksums=checksums)
         document = record_fields.document(
             self._about,
             self._notes,
-            status=status,
             span=(self._began, ended),
             attempts=self.attempts,
             parameters=self._parameters,
             result=result,
-            error=None if error is None else record_fields.failure(error),
-            ended_by=None if error is None else record_fields.ended_by(error, self._notes),
+            error=error,
             published=published,
         )
         also, key = self._also, self._seal

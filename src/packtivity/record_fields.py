@@ -48,12 +48,10 @@ def document(
     about: Mapping[str, Any],
     noted: RunNotes,
     *,
-    status: str,
     span: tuple[float, float],
     attempts: int,
     parameters: JSON,
-    error: JSON,
-    ended_by: JSON = None,
+    error: BaseException | None,
     result: JSON = None,
     published: Sequence[JSON] = (),
 ) -> dict[str, Any]:
@@ -61,14 +59,14 @@ def document(
 
     :param about: ``version``, ``id``, ``key`` and ``name``.
     :param span: when the task began and ended, seconds since the epoch.
+    :param error: None for a success.
     """
-    began, ended = span
-    execution = noted.execution
+    (began, ended), execution = span, noted.execution
     argv = noted.argv or (execution.argv if execution else None)
     image = execution.image if execution else None
     seen = {
         "attempts": attempts,
-        "error": error,
+        "error": None if error is None else failure(error),
         "job": noted.job,
         "command": list(argv) if argv else None,
         "workdir": execution.workdir if execution else None,
@@ -79,12 +77,12 @@ def document(
     }
     return {
         **about,
-        "status": status,
+        "status": "succeeded" if error is None else status_of(error),
         "started": moment(began),
         "ended": moment(ended),
         "seconds": round(ended - began, 6),
         **_ending(noted),
-        "ended_by": ended_by,
+        "ended_by": None if error is None else _ended_by(error, noted),
         **masked(seen, secrets(settings.environment(), parameters)),
         "result": result,
         "published": list(published),
@@ -165,7 +163,7 @@ def status_of(error: BaseException) -> str:
     return "cancelled" if isinstance(error, (errors.TaskCancelled, KeyboardInterrupt)) else "failed"
 
 
-def ended_by(error: BaseException, noted: RunNotes) -> dict[str, str | None] | None:
+def _ended_by(error: BaseException, noted: RunNotes) -> dict[str, str | None] | None:
     """Return what asked for the end of a task, and the signal by which; None when nothing did."""
     if isinstance(error, errors.TaskTimeout):
         is_ours = noted.completed is not None and noted.completed.timed_out

@@ -17,7 +17,6 @@ from packtivity.setting_values import (
     DEFAULT_CVMFS_REPOS,
     boolean,
     count,
-    given_at_start,
     names,
     paths,
     present,
@@ -25,6 +24,7 @@ from packtivity.setting_values import (
     seconds,
     text,
     whole,
+    with_given_locale,
 )
 from packtivity.types import JSON
 
@@ -181,7 +181,12 @@ class Settings:
         "PACKTIVITY_DATAMODEL_IMPL", "typedleafs", "Class for parameter documents: `typedleafs` or `purejson`."
     )
     docker_cmd_mod = Setting[str](
-        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for the container tool, quoted as for a shell."
+        "PACKTIVITY_DOCKER_CMD_MOD", "", "Extra arguments for `docker run` and `podman run`, quoted as for a shell."
+    )
+    apptainer_cmd_mod = Setting[str](
+        "PACKTIVITY_APPTAINER_CMD_MOD",
+        "",
+        "Extra arguments for `apptainer exec` and `singularity exec`, quoted as for a shell.",
     )
     docker_nopull = Setting[bool](
         "PACKTIVITY_DOCKER_NOPULL", False, "Never pull images (set to anything but `false` or `0`).", present
@@ -284,6 +289,12 @@ class Settings:
         "Characters that a command, a script or a path with its placeholders filled may have; 100000 it always may.",
         whole,
     )
+    glob_limit = Setting[int](
+        "PACKTIVITY_GLOB_LIMIT",
+        1_000_000,
+        "Paths that a pattern may find, with the directories on the way to them.",
+        count,
+    )
     strict = Setting[bool]("PACKTIVITY_STRICT", False, "Treat warnings as errors.", boolean)
     record = Setting[bool](
         "PACKTIVITY_RECORD", True, "Write a record of each task, `_packtivity/NAME.outcome.json`.", boolean
@@ -375,14 +386,8 @@ def environment() -> Mapping[str, str]:
 
 
 def caller_environment() -> dict[str, str]:
-    """Return a copy of this process's environment, for the processes it starts.
-
-    In the locale C, Python sets ``LC_CTYPE`` as it starts (PEP 538), which the caller has not.
-    """
-    environ = dict(os.environ)
-    if environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
-        environ |= given_at_start("LC_CTYPE", environ.pop("LC_CTYPE"))
-    return environ
+    """Return a copy of this process's environment, for the processes it starts."""
+    return with_given_locale(os.environ)
 
 
 def temporary_dir(*, large: bool = False) -> str:

@@ -100,7 +100,8 @@ def like_interrupts(handler: Callable[..., object] | None = None) -> Iterator[No
 
     :param handler: handles them in place of :func:`interrupt`.
     """
-    ends = handler or interrupt
+    global received
+    ends, received = handler or interrupt, None
     with (
         handled((signal.SIGINT,), ends, signal.default_int_handler),
         handled(ENDING, ends),

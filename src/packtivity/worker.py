@@ -121,12 +121,10 @@ def _record_failure(path: str, task: Task, error: BaseException, sealed_by: str 
     document = record_fields.document(
         {"version": record.VERSION, "id": task.id, "key": None, "name": safe_name(task.metadata)},
         RunNotes(),
-        status=record_fields.status_of(error),
         span=(now, now),
         attempts=0,
         parameters=task.parameters,
-        error=record_fields.failure(error),
-        ended_by=record_fields.ended_by(error, RunNotes()),
+        error=error,
     )
     try:
         if os.path.dirname(path) == f"{settings.state_dir()}/tasks":

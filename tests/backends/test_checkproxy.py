@@ -17,7 +17,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from specs import command_spec, from_parameters
-from waiting import until
+from waiting import until, until_idle
 
 from packtivity import record
 
@@ -326,7 +326,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_task(desk, how):
     name = desk.submit("held", HOLD)
     until((desk.folder / "held" / "begun").exists)
     waiting = desk.start("packtivity-checkproxy", *how, name)
-    time.sleep(1)
+    until_idle(waiting.pid)
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130

@@ -148,6 +148,22 @@ def test_why_a_task_failed_stands_in_its_record(backend, submit, collected, kind
     assert message in record.read_outcome(proxy.record)["error"]["message"]
 
 
+def test_a_task_that_has_not_written_what_it_publishes_has_failed(backend, submit):
+    """What stands for a missing file is an error of the task, and not of the disk."""
+    proxy = submit(spec(publisher_type="fromyaml-pub", yamlfile="result.yml"))
+    backend.engine.said, backend.engine.collected = Native("ended"), Collected(0)
+    assert backend.status(proxy).status == "failed"
+    assert record.read_outcome(proxy.record)["error"]["type"] == "PublishError"
+
+
+def test_an_engine_whose_connection_is_refused_is_said_to_be_away_and_not_the_disk(backend, submit):
+    proxy = submit()
+    refused = errors.BackendError.of(ConnectionRefusedError(111, "refused"), "the engine is away")
+    backend.engine.said, backend.engine.collected = Native("ended"), refused
+    with pytest.raises(errors.BackendError, match="the engine is away"):
+        backend.status(proxy)
+
+
 def test_a_stranger_is_told_the_same_and_nothing_is_written_anywhere(backend, submit, stranger, tmp_path):
     proxy = submit()
     backend.engine.said, backend.engine.collected = Native("ended"), Collected(0, output=(b"printed\n",))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,7 +18,7 @@ from packtivity import claims, lease, record
 from packtivity.backends.document import DocumentBackend
 from packtivity.backends.engine import Engine, Limits, Native
 from packtivity.backends.proxies import TaskProxy
-from packtivity.backends.status import DELIVERIES
+from packtivity.backends.status import DELIVERIES, Decision
 from packtivity.backends.task_files import TaskFiles
 from packtivity.errors import BackendError, ProxyError
 from packtivity.statecontexts import LocalFSState
@@ -230,6 +232,41 @@ def test_a_task_is_not_concluded_while_somebody_has_its_lock(backend, node):
         time.sleep(0.03)
     held.give_back()
     until(lambda: backend.ready(proxy))
+
+
+WORKER = "import json, sys; from packtivity.worker import run_envelope; run_envelope(json.load(sys.stdin))"
+
+
+def test_what_an_engine_has_ended_is_not_run_again_because_something_of_it_lives_on(backend, node, tmp_path):
+    spec, _, state, metadata = node()
+    slow = {**spec, "process": {**spec["process"], "cmd": "touch begun; sleep 60"}}
+    proxy = backend.submit(slow, {}, state, metadata)
+    claim = TaskFiles().read(proxy.task_id).claim
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, text=True)
+    worker.stdin.write(json.dumps(backend.engine.given[0].to_json()))
+    worker.stdin.close()
+    until((tmp_path / "work" / "begun").exists)
+    worker.kill()
+    worker.wait()
+    assert claims.is_held(claim)
+    backend.engine.said = Native("ended", cause="cancel")
+    until(lambda: backend.ready(proxy))
+    assert backend.status(proxy).status == "cancelled"
+    assert not claims.is_held(claim)
+    assert len(backend.engine.given) == 1
+
+
+def test_a_task_is_not_concluded_without_the_lock_that_another_submission_has_got_meanwhile(backend, node):
+    proxy = backend.submit(*node())
+    assert not backend.ready(proxy)
+    entry = TaskFiles().read(proxy.task_id)
+    held = lease.take(entry.claim)
+    held.write({"id": "another", "attempts": 1})
+    backend.keeper._conclude(proxy.known, entry, Decision("15", "lost", ("conclude",), "lost"))
+    assert record.read_outcome(proxy.record) is None
+    held.give_back()
+    backend.keeper._conclude(proxy.known, entry, Decision("15", "lost", ("conclude",), "lost"))
+    assert record.read_outcome(proxy.record)["status"] == "failed"
 
 
 def test_an_engine_that_is_away_is_waited_for_and_then_said_to_be(backend, node):

@@ -110,6 +110,7 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
         "  process      interpolated-script-cmd",
         "  environment  docker-encapsulated",
         "  image        some/where:v1",
+        "  user         the image's own, with its home",
         "  resources    CVMFS",
         "",
         "parameters",
@@ -119,6 +120,13 @@ def test_describe_says_what_a_task_needs(quick: Any) -> None:
         "outputs (frompar-pub)",
         "  merged  value of parameter outputfile",
     ]
+
+
+def test_describe_names_the_image_that_runs(quick: Any) -> None:
+    quick.write("spec.yml", SPEC.replace("imagetag: v1", "imagetag: latest").replace("some/where", "some/where:1.0"))
+    assert (
+        json.loads(quick("packtivity", "describe", "spec.yml", "--format", "json").stdout)["image"] == "some/where:1.0"
+    )
 
 
 def test_describe_for_programs(quick: Any) -> None:

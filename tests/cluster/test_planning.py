@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from packtivity import errors
+from packtivity.backends.engine import Submission
 from packtivity.backends.engines.kubernetes import jobs, manifest
 from packtivity.backends.engines.kubernetes.backend import KubernetesProxy
+from packtivity.backends.engines.kubernetes.engine import KubernetesEngine
 from packtivity.backends.engines.kubernetes.manifest import Caller, plan_pod, sub_path, user_for
 from packtivity.backends.engines.kubernetes.options import read_options
 from packtivity.backends.proxies import HIDDEN, hidden
 from packtivity.handlers.config import ExecutionConfig
 from packtivity.runtimes.resources import amount, container_resources, deadline
 from packtivity.statecontexts import LocalFSState
+from packtivity.task import Task
 from packtivity.types import Limits
 
 ME = Caller(1001, 100, "me", 1001)
@@ -51,6 +54,11 @@ def test_retries_leave_out_what_comes_again(tmp_path):
     job = job_for(tmp_path, config=ExecutionConfig(retries=2))
     assert job["backoffLimit"] == 2
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [126, 127]
+
+
+def test_a_short_image_name_is_docker_s_whatever_nodes_take_it_for(tmp_path):
+    assert pod_for(tmp_path)["containers"][0]["image"] == "docker.io/library/busybox:1"
+    assert pod_for(tmp_path, image="quay.io/a/b")["containers"][0]["image"] == "quay.io/a/b:1"
 
 
 def test_the_time_limit_is_the_callers_else_the_specs(tmp_path):
@@ -326,6 +334,24 @@ def ended(**terminated: Any) -> Any:
 def test_why_a_pod_failed(pod, cause, reason):
     seen = look(FAILED, pod)
     assert (seen.status, seen.cause, seen.reason) == ("failed", cause, reason)
+
+
+def test_an_image_without_a_shell_is_told_so():
+    said = 'exec: "sh": executable file not found in $PATH'
+    seen = look(FAILED, ended(exitCode=128, reason="StartError", message=said))
+    template = {"spec": {"containers": [{"name": "payload", "image": "i"}], "activeDeadlineSeconds": 60}}
+
+    class Ended(KubernetesEngine):
+        def __init__(self) -> None:
+            """Without a connection."""
+
+        def _statuses(self, submissions: Any) -> Any:
+            return [seen._replace(job={**(seen.job or {}), "spec": {"template": template}})]
+
+    found = Ended().collect(Submission("t", {"namespace": "n"}), Task({}, {}))
+    assert (found.cause, found.returncode, found.timeout, found.image) == ("refused", 128, 60, ("i", ""))
+    assert found.reason == f"the container cannot be started: StartError: {said} (image i)"
+    assert found.hint == "The image has no shell (sh), which commands and scripts are run by."
 
 
 def waiting(reason: str, since: str = "2001-09-09T01:45:00Z") -> Any:

@@ -132,7 +132,8 @@ def mended(race_spec: dict[str, Any], environment: dict[str, Any], readonly: Seq
     changed["env"] = race_spec["env"] + [{"name": k, "value": v} for k, v in environment["env"].items()]
     # an empty script is empty input
     changed["stdin"] = race_spec["stdin"] or None
-    # what may only be read cannot be written
+    # what may only be read cannot be written, and credentials are only read
+    readonly = (*readonly, "/recast_auth")
     changed["mounts"] = [
         {**mount, "readonly": mount["readonly"] or mount["destination"] in readonly} for mount in race_spec["mounts"]
     ]

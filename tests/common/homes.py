@@ -72,11 +72,11 @@ IMAGES = {
 }
 
 
-def write_rootfs(out: Path, files: tuple[File, ...]) -> None:
-    """Write the root file system of the test image again, with more in it."""
+def write_rootfs(out: Path, files: tuple[File, ...], *, bare: bool) -> None:
+    """Write the root file system of the test image again, with more in it; or, ``bare``, nothing else."""
     replaced = {file.path for file in files}  # an image with two entries of one name is refused
     with tarfile.open(BUSYBOX) as old, tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as new:
-        for entry in old:
+        for entry in () if bare else old:
             if entry.name.removeprefix("./") not in replaced:
                 new.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
         for file in files:
@@ -90,16 +90,20 @@ def write_rootfs(out: Path, files: tuple[File, ...]) -> None:
                 new.addfile(entry, io.BytesIO(file.text.encode()))
 
 
+NO_SHELL = Image(workdir="/")
+"""An image with nothing but the files of all of them."""
+
+
 def push(registry: str, folder: Path) -> dict[str, str]:
-    """Make the images and push them; return their names."""
+    """Make the images and push them; return their names. One more is called ``no-shell``."""
     tags = {}
-    for name, image in IMAGES.items():
+    for name, image in {**IMAGES, "no-shell": NO_SHELL}.items():
         rootfs, archive, tags[name] = (
             folder / f"{name}.tar",
             folder / f"{name}.image.tar",
             f"{registry}/test/{name}:1.0",
         )
-        write_rootfs(rootfs, (*COMMON, *image.files))
+        write_rootfs(rootfs, (*COMMON, *image.files), bare=image is NO_SHELL)
         make = [sys.executable, str(ROOT / "tools" / "make_image.py"), str(rootfs), tags[name], str(archive)]
         make += ["--workdir", image.workdir, "--user", image.user]
         make += [f"--env={value}" for value in image.env] + [f"--entrypoint={word}" for word in image.entrypoint]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,3 +26,16 @@ def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
     :raises AssertionError: it is not true after some seconds.
     """
     assert wait_for(condition, seconds), f"not so after {seconds:g} s"
+
+
+def until_idle(pid: int, seconds: float = 60.0) -> None:
+    """Wait until a process waits for something: it sleeps, and has used no processor time between ten looks."""
+    looks: list[tuple[str, int]] = []
+
+    def idle() -> bool:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        looks.append((fields[0], int(fields[11]) + int(fields[12])))
+        time.sleep(0.05)
+        return len(looks) >= 10 and looks[-1][0] == "S" and len(set(looks[-10:])) == 1
+
+    until(idle, seconds)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(arrival=3.0, begin=20.0, lag=1.0)
 WORDS = [Native(said) for said in ("waiting", "running", "ended", "gone", "away")]  # type: ignore[arg-type]
-WORDS += [Native("ended", cause="timeout"), Native("ended", cause="memory")]
+WORDS += [Native("ended", cause="timeout"), Native("ended", cause="memory"), Native("ended", cause="cancel")]
 
 
 class Broken(AssertionError):
@@ -323,7 +323,7 @@ class World:
         if self.bug != "looks before it asks for the end":
             lock, _ = self.see_lock()
             yield
-        if lock == "other":
+        if lock == "other" and self.cancel:
             if self.record is None:
                 self.write(status, None)
             return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
+import matrix
 import pytest
 from homes import IMAGES, push
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SCRIPT = """
@@ -38,6 +41,14 @@ def homes(engines: dict[str, str], lab_folder: Path) -> dict[str, str]:
     folder = lab_folder / "homes"
     folder.mkdir()
     return push(engines["PACKTIVITY_TEST_REGISTRY"], folder)
+
+
+TRIED = [line.split()[1] for line in SCRIPT.splitlines() if line.startswith("try ")]
+
+
+def column(lab: Any) -> str:
+    """Return how the table calls a tool in somebody's hands."""
+    return f"{lab.tool} by {'root' if lab.person.uid == 0 else 'a user'}"
 
 
 def said(text: str) -> dict[str, str]:
@@ -78,14 +89,19 @@ def test_the_original_s_own_call_cannot_write_as_a_user_of_the_image(lab: Any, h
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_task_is_the_images_own_user(lab: Any, homes: dict[str, str], name: str) -> None:
+def test_a_task_is_the_images_own_user(
+    lab: Any, homes: dict[str, str], name: str, record_property: Callable[[str, object], None]
+) -> None:
     workdir, image = lab.workdir(), IMAGES[name]
     done, found = task(lab, homes[name], workdir)
     assert (done.code, done.err) == (0, ""), done
+    record_property(matrix.CELL, [name, column(lab), matrix.cell(found, TRIED)])
     assert owners(workdir) == {lab.person.uid}
     if lab.kind == "docker":
         wanted = reference(lab, homes[name], lab.workdir())
         assert {name: found.get(name) for name in wanted} == wanted
+    if lab.kind == "apptainer" and lab.person.uid == 0 and image.uid == 0:
+        assert {found[name] for name in TRIED} == {"yes"}  # root is root
     if lab.kind == "apptainer":
         expected = image.home if image.home == "/opt/home" else None  # others are closed to the caller
         assert expected in (None, found["home"])
@@ -103,6 +119,36 @@ def test_apptainer_is_root_of_the_image_on_request(lab: Any, homes: dict[str, st
     assert (done.code, done.err) == (0, "")
     assert set(found.items()) >= {("uid", "0"), ("home-read", "yes"), ("home-write", "yes"), ("software-write", "yes")}
     assert owners(workdir) == {lab.person.uid}
+
+
+def test_an_image_without_a_shell_is_said_to_have_none(
+    lab: Any, homes: dict[str, str], record_property: Callable[[str, object], None]
+) -> None:
+    workdir = lab.workdir()
+    done, found = task(lab, homes["no-shell"], workdir)
+    assert (done.code, found) == (10, {})
+    assert "has no shell (sh)" in done.err
+    assert owners(workdir) == {lab.person.uid}
+    assert lab.containers() == []
+    record_property(matrix.CELL, ["no-shell", column(lab), "said, exit 10"])
+
+
+@pytest.mark.parametrize("user", ["image's own", "caller"])
+def test_a_script_that_cannot_read_its_home_is_told_why(lab: Any, homes: dict[str, str], user: str) -> None:
+    lab.image = homes["atlas"]  # whose home is closed to others
+    spec = lab.spec("cat ~/.software > {out} && cat /not/there")
+    options = ("--user", "caller") if user == "caller" else ()
+    done = lab.run(spec, {"out": "{workdir}/out"}, lab.workdir(), *options)
+    assert done.code == 6
+    reasons = re.findall(r"~ is not readable here because (.*); try --user image", done.err)
+    if user == "caller":
+        assert reasons == [
+            f"the task runs as you, with {'an empty home' if lab.kind == 'apptainer' else '/tmp for a home'}"
+        ]
+    elif lab.kind == "apptainer" and lab.person.uid != 0:
+        assert reasons == [f"{lab.tool} runs tasks as you, who may not read the home of the image's user"]
+    else:
+        assert reasons == []
 
 
 def test_files_of_colleagues_stay_theirs(lab: Any, homes: dict[str, str]) -> None:

@@ -112,3 +112,41 @@ def test_ctrl_c_ends_task_and_container(lab: Any) -> None:
     assert said.decode().endswith(f"error: interrupted\n  The task was ended. Its output: {log}\n")
     assert (workdir / "out").read_text() == "cleaned\n"
     assert lab.containers() == []
+
+
+def test_podman_by_the_name_of_docker_runs_tasks(lab: Any) -> None:
+    if lab.tool != "podman":
+        pytest.skip("it is about Podman")
+    programs, workdir = lab.workdir("-bin"), lab.workdir()
+    (programs / "docker").write_text('#!/bin/sh\nexec podman "$@"\n')
+    (programs / "docker").chmod(0o755)
+    argv = lab.argv(lab.spec("echo > {out}"), OUT, workdir)
+    argv[argv.index("podman")] = "docker"
+    path = f"{programs}:{lab.person.env['PATH']}"
+    done = lab.person.run(argv, env={**lab.person.env, "PATH": path, "DOCKER_HOST": "unix:///nowhere"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert lab.record(workdir)["command"][0] == "docker"
+
+
+def test_a_tool_that_was_named_is_tried_and_its_failure_explained(lab: Any) -> None:
+    if lab.tool != "docker":
+        pytest.skip("the others have no daemon")
+    done = lab.run(lab.spec("true"), OUT, lab.workdir(), env={"DOCKER_HOST": "unix:///nowhere"})
+    assert (done.code, "cannot be pulled" in done.err) == (10, True)
+    assert "its daemon does not answer at /nowhere" in done.err
+
+
+def test_an_image_that_was_built_here_is_found_by_its_short_name(lab: Any) -> None:
+    if lab.kind == "apptainer":
+        pytest.skip("it has no images of its own")
+    assert lab.run(lab.spec("echo > {out}"), OUT, lab.workdir()).code == 0  # which pulls it
+    own = f"packtivity-own-{os.getpid()}:1"
+    assert lab.person.run([lab.tool, "tag", lab.image, own]).returncode == 0
+    try:
+        done = lab.run(
+            lab.spec("echo > {out}", image=own.partition(":")[0], imagetag="1"), OUT, lab.workdir(), "--pull", "never"
+        )
+        assert (done.code, done.err) == (0, "")
+        assert done.note["image"] == own
+    finally:
+        lab.person.run([lab.tool, "rmi", own])

@@ -5,6 +5,7 @@ What the tools themselves do is tested with the real ones, in tests/containers.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from packtivity.statecontexts import LocalFSState
+    from packtivity.types import Diagnostic
 
 DIGEST = "sha256:" + "ab" * 32
 IDENTIFIER = "sha256:" + "12" * 32
@@ -41,7 +43,7 @@ echo "$*" >>"{folder}/calls"
 case $1 in
   image) cat "{folder}/image" ;;
   events) cat "{folder}/events" ;;
-  run) until [ "$1" = lab/base:1 ]; do shift; done; shift; exec "$@" ;;
+  run) until case $1 in *lab/base:1) true ;; *) false ;; esac; do shift; done; shift; exec "$@" ;;
 esac
 """
 
@@ -134,14 +136,53 @@ def test_a_grid_proxy_that_is_asked_for_is_in_the_plan(
     assert container.plan(config(), ENVIRONMENT, state, {"command": "true"}).env == {}
 
 
-def test_a_ticket_that_is_no_longer_good_stops_the_plan(state: LocalFSState, monkeypatch: pytest.MonkeyPatch) -> None:
-    import base64
-
+def expired_token() -> str:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() - 60}).encode()).decode().rstrip("=")
-    monkeypatch.setenv("BEARER_TOKEN", f"e30.{claims}.c2ln")
+    return f"e30.{claims}.c2ln"
+
+
+def test_a_ticket_that_is_no_longer_good_is_said_and_stops_only_the_strict(
+    state: LocalFSState, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", expired_token())
+    monkeypatch.setenv("X509_USER_PROXY", "/nowhere")
     asking = {**ENVIRONMENT, "resources": [{"voms_proxy": True}]}
+    warned: list[Diagnostic] = []
+    chosen = config()
+    chosen.warn = warned.append
+    assert "BEARER_TOKEN" not in container.plan(chosen, asking, state, {"command": "true"}).pass_env
+    assert [diagnostic.code for diagnostic in warned] == ["credential-expired", "credential-missing"]
     with pytest.raises(errors.EnvironmentUnavailable, match="bearer token that the task asks for has expired"):
-        container.plan(config(), asking, state, {"command": "true"})
+        container.plan(config(strict=True), asking, state, {"command": "true"})
+
+
+def test_what_is_not_here_is_left_out_and_said_in_the_log_of_the_task(
+    run: Any, state: LocalFSState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRB5CCNAME", "/nowhere")
+    for variable in ("CVMFS", "AUTH"):
+        monkeypatch.setenv(f"PACKTIVITY_{variable}_LOCATION", str(tmp_path / variable))
+    asking = {**ENVIRONMENT, "resources": ["CVMFS", "KRB5Auth"]}
+    run("true", asking)
+    said = log(state, "step")
+    assert said.count(f"there is no {tmp_path}/CVMFS here; it runs without") == 1
+    assert said.count(f"no Kerberos ticket that can be used, nor {tmp_path}/AUTH") == 1
+    planned = container.plan(config(), asking, state, {"command": "true"})
+    assert ([mount.destination for mount in planned.mounts], planned.env) == (state.readwrite, {})
+    for variable in ("CVMFS", "AUTH"):
+        (tmp_path / variable).mkdir()
+    planned = container.plan(config(), asking, state, {"command": "true"})
+    assert [mount.destination for mount in planned.mounts if mount.readonly] == ["/cvmfs", "/recast_auth"]
+    assert planned.env == {"KRB_SETUP_SCRIPT": "/recast_auth/getkrb.sh"}
+
+
+def test_a_daemon_elsewhere_may_have_what_is_not_here(
+    state: LocalFSState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PACKTIVITY_WORKDIR_LOCATION", "/in:/out")
+    monkeypatch.setenv("PACKTIVITY_CVMFS_LOCATION", str(tmp_path / "cvmfs"))
+    planned = container.plan(config(), {**ENVIRONMENT, "resources": ["CVMFS"]}, state, {"command": "true"})
+    assert "/cvmfs" in [mount.destination for mount in planned.mounts]
 
 
 def test_the_line_to_run_by_hand_does_what_the_run_does(engine: Engine, state: LocalFSState, workdir: Path) -> None:
@@ -311,6 +352,25 @@ def test_podman_is_taken_at_its_limit(run: Any) -> None:
         run("exit 137", containers={"runtime": "podman", "memory": "1M"})
     with pytest.raises(errors.TaskFailed, match="failed with exit code 137"):
         run("exit 137", containers={"runtime": "podman"})
+
+
+@pytest.mark.parametrize(
+    ("user", "command", "home"),
+    [
+        ("caller", ". ~/setup.sh", "/tmp"),
+        ("500", "cat $HOME/x", "/tmp"),
+        ("image", ". ~/setup.sh", None),
+        ("caller", "cat /tmp/x", None),
+    ],
+)
+def test_why_the_home_of_the_image_s_user_is_not_there_is_said(
+    run: Any, user: str, command: str, home: str | None
+) -> None:
+    with pytest.raises(errors.TaskFailed) as failed:
+        run(f"echo \"sh: can't open '/tmp/setup.sh': no such file\"; exit 2 # {command}", containers={"user": user})
+    who = "you" if user == "caller" else f"user {user}"
+    said = f"~ is not readable here because the task runs as {who}, with {home} for a home; try --user image."
+    assert failed.value.hint == (said if home else "")
 
 
 # --- for plug-ins ----------------------------------------------------------------------------------------------

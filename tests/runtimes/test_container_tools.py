@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,13 @@ from packtivity.runtimes import image_store, images, process, supervise
 from packtivity.runtimes.apptainer import Apptainer
 from packtivity.runtimes.base import Host, Launch
 from packtivity.runtimes.choose import choose, host, named
-from packtivity.runtimes.containers import outside, plan_container
+from packtivity.runtimes.containers import for_tool, outside, plan_container
 from packtivity.runtimes.doctor import examine
 from packtivity.runtimes.oci import Docker, docker_endpoint
 from packtivity.runtimes.resources import read_limits, read_memory, read_quantity
 from packtivity.runtimes.shell_lines import ascii_line
 from packtivity.statecontexts import LocalFSState
-from packtivity.types import Execution, Limits, Mount
+from packtivity.types import Diagnostic, Execution, Limits, Mount
 
 DIGEST = "sha256:" + "ab" * 32
 IDENTIFIER = "sha256:" + "cd" * 32
@@ -74,17 +76,90 @@ def test_the_first_that_works_is_taken(pretend: Any, tmp_path: Path) -> None:
     assert not context.exists()
 
 
-def test_the_one_asked_for_has_to_work(pretend: Any, tmp_path: Path) -> None:
-    pretend("docker", "exit 0")
-    with pytest.raises(EnvironmentUnavailable, match="daemon does not answer at /nowhere") as down:
-        choose("docker", {**os.environ, "DOCKER_HOST": "unix:///nowhere"})
-    assert "packtivity doctor" in down.value.hint
+def test_the_one_asked_for_has_to_be_installed(pretend: Any) -> None:
     with pytest.raises(EnvironmentUnavailable, match="podman cannot be used: not installed") as absent:
         choose("podman")
     assert absent.value.hint.startswith("To install it: https://")
     with pytest.raises(ConfigurationError, match="unknown container tool 'dokcer'") as caught:
         choose("dokcer")
     assert "'docker'" in caught.value.hint
+
+
+def test_the_one_asked_for_is_tried_and_its_failure_explained(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend("docker", "echo cannot reach it >&2; exit 1")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    docker = choose("docker")
+    watch = supervise.Supervision(say=lambda _: None, pull_log=lambda: nullcontext(None))
+    for policy in ("missing", "never"):
+        with pytest.raises(EnvironmentUnavailable) as down:
+            supervise.find_image(docker, Execution((), image="a/b:1"), replace(watch, policy=policy))
+        assert "docker: its daemon does not answer at /nowhere" in down.value.hint
+        assert "packtivity doctor" in down.value.hint
+    with pytest.raises(EnvironmentUnavailable, match="no container tool works here"):
+        choose(None)
+
+
+@pytest.mark.parametrize("how", ["a script", "a link"])
+def test_podman_by_docker_s_name_is_podman(pretend: Any, tmp_path: Path, how: str) -> None:
+    pretend("podman", "exit 0")
+    if how == "a link":
+        (tmp_path / "bin" / "docker").symlink_to(tmp_path / "bin" / "podman")
+    else:
+        pretend("docker", 'exec /usr/bin/podman "$@"')
+    runtime = choose("docker")
+    assert (runtime.name, runtime.program, runtime.host.rootless) == ("podman", "docker", os.getuid() != 0)
+    pretend("docker" if how == "a script" else "other", "exec nothing # of podmanager")
+    if how == "a script":
+        assert choose("docker").name == "docker"
+
+
+def test_each_tool_has_its_own_further_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKTIVITY_DOCKER_CMD_MOD", "-u root")
+    monkeypatch.setenv("PACKTIVITY_APPTAINER_CMD_MOD", "--cleanenv --env 'A=b c'")
+    execution = plan_container({"command": "true"}, environment(), LocalFSState(["/w"]), ExecutionConfig())
+    warned: list[Diagnostic] = []
+    for tool in ("docker", "podman", "podman-hpc"):
+        assert for_tool(execution, named(tool), warned.append).options == ("-u", "root")
+    assert warned == []
+    for tool in ("apptainer", "singularity"):
+        assert for_tool(execution, named(tool), warned.append).options == ("--cleanenv", "--env", "A=b c")
+    assert for_tool(execution, named("udocker"), warned.append).options == ()
+    assert [warning.code for warning in warned] == ["option-ignored"] * 3
+    assert "PACKTIVITY_APPTAINER_CMD_MOD" in warned[0].hint
+    monkeypatch.setenv("PACKTIVITY_APPTAINER_CMD_MOD", "'open")
+    with pytest.raises(ConfigurationError, match="PACKTIVITY_APPTAINER_CMD_MOD"):
+        for_tool(execution, named("apptainer"), warned.append)
+
+
+SHORT = {
+    "atlas/analysisbase:1": "docker.io/atlas/analysisbase:1",
+    "busybox": "docker.io/library/busybox:latest",
+    f"a/b@{DIGEST}": f"docker.io/a/b@{DIGEST}",
+    "quay.io/a/b:1": None, "localhost/a:1": None, "registry:5000/a": None, "/cvmfs/x": None, "oci:/x": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("short", "full"), SHORT.items())
+def test_short_names_are_docker_s_on_podman_too(short: str, full: str | None) -> None:
+    podman = named("podman")
+    assert podman.names(short) == ((full, f"localhost/{short}") if full else (short,))
+    assert named("docker").names(short) == (short,)
+
+
+def test_podman_takes_what_was_built_here_before_it_pulls(pretend: Any, tmp_path: Path) -> None:
+    pretend("podman", f'case $* in *" localhost/own:1") echo "{IDENTIFIER} []";; *) exit 1;; esac')
+    podman = named("podman")
+    found = image_store.fetch(podman, "own:1", "missing", never, never)
+    assert (found.reference, found.run, found.digest) == ("own:1", "localhost/own:1", "")
+    pulled: list[tuple[str, ...]] = []
+
+    def pull(argv: tuple[str, ...], part: object, target: object) -> None:
+        pulled.append(argv)
+        pretend("podman", f"echo '{IDENTIFIER} [\"docker.io/a/b@{DIGEST}\"]'")
+
+    found = image_store.fetch(podman, "a/b:1", "missing", pull, lambda _: None)
+    assert (found.run, found.digest) == ("docker.io/a/b:1", DIGEST)
+    assert pulled == [("podman", "pull", "docker.io/a/b:1")]
 
 
 def test_a_tool_can_be_a_path(pretend: Any) -> None:
@@ -113,6 +188,18 @@ def test_the_doctor_says_why_a_tool_does_not_work(pretend: Any) -> None:
     assert (found["podman"].status, found["podman"].version) == ("broken", "4.9.3")
     assert found["shifter"].status == "missing"
     assert found["shifter"].advice
+
+
+def test_the_doctor_says_who_tasks_are(pretend: Any) -> None:
+    pretend("apptainer", "echo apptainer version 1.4.5")
+    found = {finding.subject: finding for finding in examine()["runtimes"]}
+    assert found["apptainer"].tasks.startswith("you, with the home of the image's user where you may read it")
+    assert found["podman"].tasks == ""  # which is not here
+    rootless = Docker(Host(1, 1, "ada", rootless=True))
+    assert (DOCKER.who(), rootless.who()) == (
+        "the image's user, with that user's home",
+        "root of the image, which is you outside, with root's home",
+    )
 
 
 def test_the_doctor_is_not_content_with_a_tool_that_works_when_another_is_asked_for(

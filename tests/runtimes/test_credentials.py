@@ -8,7 +8,8 @@ import shutil
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,12 +17,19 @@ from hypothesis import strategies as st
 from needs import missing
 
 from packtivity.errors import EnvironmentUnavailable
-from packtivity.runtimes.credentials import find, kerberos_end, proxy_end, token_end, with_credentials
+from packtivity.runtimes.credentials import (
+    copied,
+    copy_cache,
+    default_cache,
+    find,
+    kerberos_end,
+    proxy_end,
+    token_end,
+    with_credentials,
+    without_caches,
+)
 from packtivity.runtimes.resources import Resources, not_applied, understand
 from packtivity.types import Diagnostic, Execution, Limits, Mount
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = 1_800_000_000
 
@@ -123,8 +131,10 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
     proxy.write_text("")
     bearer = tmp_path / "bt_u7"
     bearer.write_text(token(NOW))
-    found = find({"X509_USER_PROXY": str(proxy), "KRB5CCNAME": "KEYRING:x", "XDG_RUNTIME_DIR": str(tmp_path)}, 7)
-    assert {kind: (c.path, c.ends) for kind, c in found.items()} == {
+    found = find(
+        {"X509_USER_PROXY": str(proxy), "KRB5CCNAME": "KEYRING:none-of-that-name", "XDG_RUNTIME_DIR": str(tmp_path)}, 7
+    )
+    assert {kind: (c.source, c.ends) for kind, c in found.items()} == {
         "voms_proxy": (str(proxy), None),
         "token": (str(bearer), NOW),
     }
@@ -132,26 +142,118 @@ def test_what_is_here_is_found(tmp_path: Path) -> None:
     assert found["token"].state(NOW) == "has expired"
 
 
-def test_credentials_go_in_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+DIRECTORY = Mount("/home/recast/recast_auth", "/recast_auth", readonly=True)
+
+
+@pytest.fixture
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the caller have no credential at all."""
+    for variable in ("BEARER_TOKEN", "BEARER_TOKEN_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("KRB5CCNAME", "X509_USER_PROXY"):
+        monkeypatch.setenv(variable, str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def given_to(
+    resources: Resources, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None
+) -> tuple[Execution, list[str]]:
+    """Return what a task would get, and the codes of the warnings."""
+    warned: list[Diagnostic] = []
+    execution = with_credentials(
+        Execution(("true",), env=env or {}, mounts=mounts), resources, DIRECTORY, warned.append
+    )
+    return execution, [diagnostic.code for diagnostic in warned]
+
+
+def ticket(path: Path, ends: float) -> Path:
+    path.write_bytes(cache(credential(b"krbtgt/CERN.CH", int(ends))))
+    return path
+
+
+def test_credentials_go_in_when_asked_for(nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = tmp_path / "proxy"
     proxy.write_text("")
     monkeypatch.setenv("X509_USER_PROXY", str(proxy))
     monkeypatch.setenv("BEARER_TOKEN", token(time.time() + 60))
-    warned: list[Diagnostic] = []
-    execution = with_credentials(Execution(("true",)), Resources(rucio=True), warned.append)
+    execution, warned = given_to(Resources(rucio=True))
     inside = "/packtivity-credentials/x509_user_proxy"
     assert execution.mounts == (Mount(str(proxy), inside, readonly=True),)
     assert (execution.env, execution.pass_env) == ({"X509_USER_PROXY": inside}, ("BEARER_TOKEN",))
-    assert [diagnostic.code for diagnostic in warned] == ["credential-expires"]
-    assert with_credentials(Execution(("true",)), Resources()) == Execution(("true",))
-    own = Execution(("true",), env={"X509_USER_PROXY": "/mine"})
-    assert with_credentials(own, Resources(voms_proxy=True)).env == {"X509_USER_PROXY": "/mine"}
+    assert warned == ["credential-expires"]
+    assert given_to(Resources()) == (Execution(("true",)), [])
+    own, _ = given_to(Resources(voms_proxy=True), env={"X509_USER_PROXY": "/mine"})
+    assert own.env == {"X509_USER_PROXY": "/mine"}
 
 
-def test_an_expired_credential_stops_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+KERBEROS = Resources(kerberos=True, authentication=True)
+
+
+def test_a_ticket_is_enough_without_the_directory(
+    nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{ticket(tmp_path / 'cc', time.time() + 7200)}")
+    execution, warned = given_to(KERBEROS)
+    assert warned == []
+    assert execution.env == {"KRB5CCNAME": "FILE:/packtivity-credentials/krb5ccname"}
+
+
+def test_the_directory_is_enough_beside_an_expired_ticket(
+    nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRB5CCNAME", str(ticket(tmp_path / "cc", 1)))
+    assert given_to(KERBEROS, (DIRECTORY,)) == (Execution(("true",), mounts=(DIRECTORY,)), ["credential-expired"])
+
+
+def test_without_a_usable_one_the_task_runs_and_what_was_looked_for_is_said(
+    nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert given_to(KERBEROS) == (Execution(("true",)), ["credential-missing"])
     monkeypatch.setenv("BEARER_TOKEN", token(1))
-    with pytest.raises(EnvironmentUnavailable, match="bearer token that the task asks for has expired"):
-        with_credentials(Execution(("true",)), Resources(kerberos=True))
+    assert given_to(KERBEROS)[1] == ["credential-expired", "credential-missing"]
+    warned: list[Diagnostic] = []
+    with_credentials(Execution(("true",)), replace(KERBEROS, voms_proxy=True), DIRECTORY, warned.append)
+    assert warned[-1].message == (
+        "the task asks for credentials, and there is no Kerberos ticket or grid proxy that can be used, "
+        "nor /home/recast/recast_auth"
+    )
+    assert warned[-1].hint.startswith("Get one with kinit or voms-proxy-init, or ")
+
+
+def test_a_ticket_cache_that_is_no_file_is_copied_for_the_task(
+    nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if default_cache() == "":
+        missing("libkrb5", "install the Kerberos library")
+    (tmp_path / "dir").mkdir(mode=0o700)
+    (tmp_path / "dir" / "primary").write_text("tkt\n")
+    ticket(tmp_path / "dir" / "tkt", time.time() + 7200)
+    name = f"DIR:{tmp_path}/dir"
+    monkeypatch.setenv("KRB5CCNAME", name)
+    execution, warned = given_to(KERBEROS)
+    assert (execution.mounts[0].source, warned) == (name, [])
+    assert without_caches(execution) == Execution(("true",))  # a command line has nothing to mount
+    (tmp_path / "private").mkdir()
+    ready, copies = copied(execution, str(tmp_path / "private"), every=False)
+    assert ready.mounts == (execution.mounts[0]._replace(source=copies[0]),)
+    content = Path(copies[0]).read_bytes()
+    assert abs((kerberos_end(content) or 0) - time.time() - 7200) < 60
+    assert Path(copies[0]).stat().st_mode & 0o777 == 0o600
+    shutil.rmtree(tmp_path / "dir")
+    with pytest.raises(EnvironmentUnavailable, match="DIR:"):
+        copy_cache(name, str(tmp_path / "gone"))
+    assert given_to(KERBEROS)[1] == ["credential-missing"]
+
+
+def test_files_are_copied_only_for_another_user(
+    nothing_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X509_USER_PROXY", str(ticket(tmp_path / "proxy", 0)))
+    execution, _ = given_to(Resources(voms_proxy=True))
+    assert copied(execution, str(tmp_path), every=False) == (execution, [])
+    ready, copies = copied(execution, str(tmp_path), every=True)
+    assert copies == [f"{tmp_path}/x509_user_proxy"] == [mount.source for mount in ready.mounts]
+    assert Path(copies[0]).read_bytes() == (tmp_path / "proxy").read_bytes()
 
 
 @pytest.mark.parametrize(

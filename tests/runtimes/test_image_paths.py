@@ -95,10 +95,19 @@ def test_what_is_no_image(image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["docker:dind", "docker:20.10", "ocis/oci:1", "docker.io/library/oci:1", "dir/x", "localhost:5000/dir:1"]
+    ("image", "full"),
+    [
+        ("docker:dind", "docker.io/library/docker:dind"),
+        ("docker:20.10", "docker.io/library/docker:20.10"),
+        ("ocis/oci:1", "docker.io/ocis/oci:1"),
+        ("docker.io/library/oci:1", "docker.io/library/oci:1"),
+        ("dir/x", "docker.io/dir/x:latest"),
+        ("localhost:5000/dir:1", "localhost:5000/dir:1"),
+    ],
 )
-def test_names_in_registries_stay_names(image: str) -> None:
-    assert f" {image}{'' if ':' in image else ':latest'} " in container_line(CLASSES["podman"](HOST), planned(image))
+def test_names_in_registries_stay_names(image: str, full: str) -> None:
+    assert f" {full} " in container_line(CLASSES["podman"](HOST), planned(image))
+    assert f" {image}{'' if ':' in image else ':latest'} " in container_line(CLASSES["docker"](HOST), planned(image))
 
 
 def test_a_tag_does_not_lead_out(cvmfs: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_bare_name_of_a_parameter_is_named_as_that(diagnose: Any) -> None:
     assert found.message == "the text 'out' is published as it stands, and not the parameter of that name"
     assert found.hint == 'For the parameter, write "{out}".'
     said = diagnose(task("echo", publisher=interpolated(a="out")), parameters="out: x")
-    assert "bare-parameter" in [one.code for one in said]
+    assert [one.code for one in said] == ["bare-parameter"]
 
 
 def test_a_pattern_without_glob_is_named_as_that(diagnose: Any) -> None:

@@ -54,7 +54,7 @@ def calls(path: Path, cmd: str, parameters: dict[str, int]) -> int:
 
 @pytest.mark.parametrize("piece", TEXTS.values(), ids=TEXTS)
 def test_four_times_the_text_is_about_four_times_the_work(tmp_path: Path, monkeypatch: Any, piece: Any) -> None:
-    monkeypatch.setattr(lint, "_GUESSES", 3)  # a constant share, however many names there are
+    monkeypatch.setattr(lint, "_COMPARED", 5000)  # a constant share, however many names there are
     monkeypatch.setattr(interpolate, "_MOST", 30)
     work = [
         calls(tmp_path / "spec.json", "".join(map(piece, range(size))), {f"b{number}": 1 for number in range(size)})
@@ -81,12 +81,12 @@ def test_a_text_is_read_a_few_times(monkeypatch: Any, piece: Any) -> None:
     assert len(read) <= 2 * (2000 + interpolate._MOST)
 
 
-def test_nearest_names_are_looked_for_as_often_as_somebody_reads_them(tmp_path: Path, monkeypatch: Any) -> None:
+def test_nearest_names_are_looked_for_while_there_are_not_very_many(tmp_path: Path, monkeypatch: Any) -> None:
     asked = []
     monkeypatch.setattr(lint, "nearest", lambda word, known: asked.append((word, known)))
     cmd = "".join(map("{{a{0}}} ".format, range(4000)))
     calls(tmp_path / "spec.json", cmd, {f"b{number}": 1 for number in range(4000)})
-    assert len(asked) == lint._GUESSES
+    assert len(asked) == lint._COMPARED // 4000
 
 
 def test_of_many_names_the_first_are_listed(tmp_path: Path) -> None:

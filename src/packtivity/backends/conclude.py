@@ -12,8 +12,8 @@ import time
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from packtivity import lease, notes, record, settings, worker
-from packtivity.backends.proxies import shows_hidden
+from packtivity import lease, notes, record, record_fields, settings, worker
+from packtivity.backends.proxies import HIDDEN
 from packtivity.backends.status import TaskStatus
 from packtivity.backends.task_files import ending_of
 from packtivity.errors import (
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from packtivity.types import Diagnostic, Job, Parameters, Part, RunLog
 
 _TAIL = 1 << 13
-_SAY_NOTHING = (ProxyError, BackendError, OSError)
-"""Errors of ours or of the engine's, which say nothing of the task."""
-
 _silent = logging.getLogger(__name__)
 _silent.addHandler(logging.NullHandler())
 
@@ -58,6 +55,8 @@ def _of_this_machine() -> Iterator[None]:
     """
     try:
         yield
+    except PacktivityError:
+        raise
     except OSError as error:
         raise StateError.of(error, f"the task's files cannot be used now: {error}", hint="Ask again.") from error
 
@@ -135,9 +134,11 @@ def _outcome(
         result = publish().json()
         if writer is not None:
             writer.succeeded(result)
-    except _SAY_NOTHING:
+    except (ProxyError, BackendError):  # of ours or of the engine's: they say nothing of the task
         raise
-    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: the task failed
+    except Exception as error:  # a plug-in may raise anything: the task failed
+        if isinstance(error, OSError) and not isinstance(error, PacktivityError):  # nor does a disk that is away
+            raise
         if writer is not None:
             writer.failed(error)
         return TaskStatus.from_answer(worker.unwritten(error, path, task.parameters))
@@ -157,7 +158,7 @@ def compute(engine: Engine, submission: Submission, task: Task) -> TaskStatus:
         _check(collected, *_replay(collected, job, environment, _silent, None), None)
 
     status = _outcome(lambda: walk(run._replace(execute=replay).bound(), _silent), task)
-    if shows_hidden(status.result):
+    if any(HIDDEN in text for text in record_fields.strings(status.result)):
         raise ProxyError(
             "the result has a parameter in it whose value is not kept in proxy documents",
             hint="Ask as the user who submitted the task, with the same PACKTIVITY_STATE_DIR, or give the parameter "

@@ -71,7 +71,7 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
     def document(self, spec: Any, parameters: Any, state: Any, metadata: Any = None) -> dict[str, Any]:
         """Return a task document with an id of its own."""
         config = {**self.pack_config.to_json(), "exec": self.exec_config.to_json()}
-        task_id = new_id()
+        task_id = seal.own_id(f"{time.time_ns():016x}-{os.urandom(4).hex()}")  # later ones sort after earlier ones
         key = seal.own_record_key(task_id)
         task = Task.of(spec, parameters, state, metadata or {"name": ASYNC_NAME}, config, task_id)
         return replace(task, seal=key).to_json()
@@ -165,8 +165,3 @@ class DocumentBackend(PythonCallableAsyncBackend, Generic[P]):
     def cancel_many(self, resultproxies: Sequence[P]) -> list[PacktivityError | None]:
         """End tasks in one go; for each None, or why that cannot be done."""
         return self.keeper.cancel(resultproxies)
-
-
-def new_id() -> str:
-    """Return an id that nobody else has and that proves whose it is; later ones sort after earlier ones."""
-    return seal.own_id(f"{time.time_ns():016x}-{os.urandom(4).hex()}")

@@ -306,10 +306,13 @@ class Keeper:
             known.looked = _NEVER
 
     def _conclude(self, known: Known, entry: Entry, decision: Decision) -> None:
-        """Write the record of a task that nobody runs, unless somebody has begun it this very moment."""
+        """Write the record of a task that nobody runs, unless somebody has begun it this very moment.
+
+        While another submission has the lock, only that of one whose end was asked for, which its runner will look for.
+        """
         lock, attempts = self._lock(known)
         taken = None
-        if lock != "other" and entry.claim is not None:
+        if entry.claim is not None and not (lock == "other" and task_files.is_cancelled(known.record)):
             taken = lease.attempt(entry.claim)
             if taken is None:
                 return

@@ -237,8 +237,3 @@ def hidden(parameters: JSON, *, secret: bool = False) -> JSON:
     if isinstance(parameters, list):
         return [hidden(value, secret=secret) for value in parameters]
     return HIDDEN if secret and isinstance(parameters, str) and parameters else parameters
-
-
-def shows_hidden(data: JSON) -> bool:
-    """Return whether something in a document would have had a value that is hidden."""
-    return any(HIDDEN in text for text in record_fields.strings(data))

@@ -12,6 +12,7 @@ from packtivity.cli.inputs import command_line, load_spec
 from packtivity.cli.terminal import named_leaves, say, say_json, show, wants_colour
 from packtivity.errors import ParameterError, UsageError
 from packtivity.printable import printable
+from packtivity.runtimes.resources import understand
 from packtivity.spec.diagnostics import dotted
 from packtivity.spec.image_names import full_image
 from packtivity.spec.parts import kind_of, needs
@@ -57,7 +58,7 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
     """Return what ``describe --format json`` prints.
 
     :param spec: valid, defaults filled.
-    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``resources``, ``parameters``
+    :returns: ``process_type``, ``environment_type``, ``publisher_type``, ``image``, ``user``, ``resources``, ``parameters``
         (name → ``used``: list of places, ``published_as``: list of output names) and ``outputs`` (name → what it
         will be; ``None`` when names are only known after the run).
     """
@@ -69,6 +70,7 @@ def summarise(spec: dict[str, Any]) -> dict[str, Any]:
         "environment_type": environment.get("environment_type"),
         "publisher_type": publisher.get("publisher_type"),
         "image": _image(environment),
+        "user": _user(environment),
         "resources": environment.get("resources", []),
         "parameters": {
             name: {
@@ -88,6 +90,14 @@ def _image(environment: dict[str, Any]) -> str | None:
         return full_image(environment["image"], environment["imagetag"])
     except ParameterError:  # which is for the run to say
         return f"{environment['image']}:{environment['imagetag']}"
+
+
+def _user(environment: dict[str, Any]) -> str | None:
+    """Say who the task is in its container, and what its home is."""
+    if "image" not in environment:
+        return None
+    uid = understand(environment.get("resources") or []).uid
+    return "the image's own, with its home" if uid is None else f"{uid} (kubernetes_uid), with /tmp for a home"
 
 
 def _outputs(publisher: dict[str, Any]) -> dict[str, str] | None:
@@ -115,7 +125,7 @@ def as_text(found: dict[str, Any], name: str, *, colour: bool = False) -> list[s
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     resources = ", ".join(_literal(resource) for resource in found["resources"])
     facts = {"process": found["process_type"], "environment": found["environment_type"]}
-    facts |= {"image": found["image"], "resources": resources}
+    facts |= {"image": found["image"], "user": found["user"], "resources": resources}
     lines = [f"{bold}{printable(name)}{plain}"]
     lines += _columns({key: str(value) for key, value in facts.items() if value})
     lines += ["", f"{bold}parameters{plain}"]

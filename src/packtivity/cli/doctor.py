@@ -28,6 +28,8 @@ def report(options: DoctorOptions) -> int:
     for finding in (*findings["runtimes"], *findings["needs"]):
         version = f" {finding.version}" if finding.version else ""
         say(f"{_MARKS[finding.status]}  {finding.subject}{version}: {finding.detail}")
+        if finding.tasks:
+            say(f"      tasks run as {finding.tasks}")
         if finding.advice:
             say(f"      {finding.advice}")
     asked = findings["asked"]

@@ -14,6 +14,7 @@ from packtivity.cli.parameters import getinit_data
 from packtivity.cli.terminal import is_terminal, say, show
 from packtivity.errors import UsageError
 from packtivity.handlers.config import packconfig
+from packtivity.handlers.container import tool_for
 from packtivity.runtimes.choose import shown
 from packtivity.runtimes.shell_lines import container_line, shell_line
 from packtivity.task import Run, acquire_job_env, finalize_inputs
@@ -68,7 +69,7 @@ def _line(execution: Execution, run: Run) -> str:
     runtime, is_usable = shown(run.exec_config.container_config.runtime())
     if not is_usable:
         warn("no container tool works here (see packtivity doctor); this is what would be run with Docker")
-    return container_line(runtime, execution)
+    return container_line(*tool_for(execution, run.exec_config, runtime=runtime))
 
 
 def _why_nothing(spec: dict[str, Any]) -> str:

@@ -328,6 +328,8 @@ def write_table(sweep: Sweep, path: str) -> None:
             writer.writeheader()
             for entry in map(_entry, sweep.items()):
                 writer.writerow({**{name: entry[name] for name in (*_FIRST, *_LAST)}, **_cells(entry, given)})
+    except errors.PacktivityError:
+        raise  # a record cannot be read
     except OSError as error:
         raise CannotWrite.of(error, f"{path} cannot be written: {error.strerror}") from None
 

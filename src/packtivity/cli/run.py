@@ -61,7 +61,7 @@ def run(options: RunOptions) -> None:
     how = {name: value for name in names if (value := getattr(options, name))}
     # What goes wrong is printed by the command itself, once; the step log need not repeat it on standard error.
     level = "CRITICAL" if options.verbosity == "ERROR" else options.verbosity
-    if not target.configure({"logging_level": level}, containers, warn=_show_warning, **how):
+    if not target.configure({"logging_level": level}, containers, warn=show_warning, **how):
         for name in (*how, *containers):
             if name != "strict":  # which commands obey themselves
                 warn(f"--{name.replace('_', '-')} has no effect on the backend {options.backend!r}")
@@ -79,7 +79,7 @@ def run(options: RunOptions) -> None:
             _run(task, target, options, result, submitted)
 
 
-def _show_warning(diagnostic: Diagnostic) -> None:
+def show_warning(diagnostic: Diagnostic) -> None:
     """Print a warning that came up while the task ran."""
     show_error(render_diagnostics([diagnostic]))
 

@@ -10,12 +10,13 @@ from packtivity.cli import start
 from packtivity.cli.inputs import container_choices, load_spec, load_state, start_logging, warn_of_container_options
 from packtivity.cli.lock import supervision
 from packtivity.cli.parameters import getinit_data
+from packtivity.cli.run import show_warning
 from packtivity.cli.terminal import say
 from packtivity.errors import EnvironmentUnavailable, UsageError
 from packtivity.handlers.config import ExecutionConfig, packconfig
+from packtivity.handlers.container import tool_for
 from packtivity.handlers.execution_handlers import plan
 from packtivity.runtimes import process
-from packtivity.runtimes.choose import choose
 from packtivity.runtimes.shell_lines import ascii_line, launch_by_hand
 from packtivity.runtimes.supervise import attach_container, write_files
 from packtivity.task import build_env, finalize_inputs
@@ -31,8 +32,7 @@ def open_shell(options: ShellOptions) -> int:
     :raises PacktivityError: the task cannot be planned, runs nothing, or no container tool works here.
     """
     start_logging(options.verbosity)
-    state, config = load_state(options), ExecutionConfig({"containers": container_choices(options)})
-    spec = load_spec(options)
+    state, config, spec = load_state(options), _config(options), load_spec(options)
     warn_of_container_options(spec, options)
     execution = _plan(spec, options, state, config)
     if execution is None:
@@ -42,8 +42,7 @@ def open_shell(options: ShellOptions) -> int:
     if execution.image is None:
         code = process.attach(execution.argv, execution.workdir)
     else:
-        containers = config.container_config
-        code = attach_container(choose(containers.runtime()), execution, supervision(containers))
+        code = attach_container(*tool_for(execution, config), supervision(config.container_config))
     return code if code >= 0 else 128 - code
 
 
@@ -56,7 +55,7 @@ def show_shell_line(options: ShellLineOptions) -> None:
     """
     spec = load_spec(options)
     environment = (spec["environment"] or {}).get("environment_type")
-    state, config = load_state(options), ExecutionConfig({"containers": container_choices(options)})
+    state, config = load_state(options), _config(options)
     warn_of_container_options(spec, options)
     if environment == "localproc-env":
         getinit_data(options.parfiles, options.parameter)
@@ -74,11 +73,15 @@ def show_shell_line(options: ShellLineOptions) -> None:
     execution = _plan(spec, options, state, config)
     if execution is None:
         raise UsageError("this task only publishes")
-    runtime = choose(config.container_config.runtime())
+    runtime, execution = tool_for(execution, config)
     state.ensure()
     write_files(execution)
     cidfile = f"{state.metadir}/test-{os.urandom(4).hex()}.cid" if state.metadir else None
     say(ascii_line(runtime.run_argv(execution, launch_by_hand(runtime, execution, cidfile=cidfile))))
+
+
+def _config(options: ShellOptions | ShellLineOptions) -> ExecutionConfig:
+    return ExecutionConfig({"containers": container_choices(options)}, warn=show_warning)
 
 
 def _plan(

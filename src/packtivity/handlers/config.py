@@ -234,6 +234,7 @@ class ExecutionConfig:
         self.clean_env = bool(self.config.get("clean_env", False))
         self.pass_env: tuple[str, ...] = _texts(self.config, "pass_env", "names")
         self.reporter, self.warn, self.interaction, self.cancel = reporter, warn, interaction, cancel
+        self.warned: set[Diagnostic] = set()
 
     @property
     def strict(self) -> bool:

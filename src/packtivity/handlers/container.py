@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from packtivity import notes
+from packtivity import notes, settings
 from packtivity.errors import EnvironmentUnavailable, ParameterError
 from packtivity.files import write_json
 from packtivity.runtimes import supervise
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.choose import choose, named
-from packtivity.runtimes.containers import options, plan_container
+from packtivity.runtimes.containers import SETUP_SCRIPT, absent, auth_mount, for_tool, options, plan_container
 from packtivity.runtimes.credentials import with_credentials
 from packtivity.runtimes.resources import not_applied, refuse_unreadable, understand
 from packtivity.spec.diagnostics import dotted, locate
 from packtivity.spec.resources import findings
 from packtivity.tasklog import log_path, run_log, safe_name
-from packtivity.types import Execution, Mount
+from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from packtivity.handlers.config import ExecutionConfig
     from packtivity.runtimes.base import Runtime
-    from packtivity.types import Completed, Diagnostic, Job, Metadata, Part, State
+    from packtivity.types import Completed, Job, Metadata, Part, State
 
 
 def plan(
@@ -34,41 +37,74 @@ def plan(
 ) -> Execution:
     """Plan a container and add the credentials of the caller that it asks for.
 
+    What it asks for and is not here is left out, with a warning: the task may do without (upstream 0.17.1 lets it run).
+
     :param step: a log that warnings go to as well.
-    :raises EnvironmentUnavailable: a credential that it asks for has expired, or there is a warning, and warnings are errors.
+    :raises EnvironmentUnavailable: something is not here, and warnings are errors.
     :raises ParameterError: the same, and it is about the spec; or a limit of the spec is to hold that cannot be read.
     """
-
-    def warn(diagnostic: Diagnostic) -> None:
-        if config.strict:
-            where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
-            kind = ParameterError if diagnostic.path else EnvironmentUnavailable
-            raise kind(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
-        if step is not None:
-            step.warning("%s", diagnostic.message)
-        if config.warn is not None:
-            config.warn(diagnostic)
-
+    warn, containers = partial(_warn, config, step), config.container_config
     asked = environment.get("resources") or []
-    refuse_unreadable(asked, config.container_config.limits_of_spec())
+    refuse_unreadable(asked, containers.limits_of_spec())
     execution, resources = plan_container(job, environment, state, config), understand(asked)
     for finding in findings(asked):
         warn(locate(finding, None))
-    warning = not_applied(resources, execution)
+    warning, directory = not_applied(resources, execution), auth_mount(containers)
     if warning is not None:
         warn(warning)
-    return with_credentials(execution, resources, warn)
+    for mount in absent(execution, containers):
+        execution = _without(execution, mount)
+        if mount != directory:
+            hint = "Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver."
+            message = f"the task asks for CVMFS, and there is no {mount.source} here; it runs without"
+            warn(Diagnostic("warning", "cvmfs-missing", message, hint=hint))
+    return with_credentials(execution, resources, directory, warn)
+
+
+def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) -> None:
+    if config.strict:
+        where = f"{dotted(diagnostic.path)}: " if diagnostic.path else ""
+        kind = ParameterError if diagnostic.path else EnvironmentUnavailable
+        raise kind(f"{where}{diagnostic.message}", hint=diagnostic.hint or diagnostic.expected)
+    if step is not None:
+        step.warning("%s", diagnostic.message)
+    if config.warn is not None and diagnostic not in config.warned:  # once, however many attempts and tasks there are
+        config.warned.add(diagnostic)
+        config.warn(diagnostic)
+
+
+def tool_for(
+    execution: Execution, config: ExecutionConfig, step: Logger | None = None, runtime: Runtime | None = None
+) -> tuple[Runtime, Execution]:
+    """Return the container tool to use, and what it is to run.
+
+    :param runtime: by default the one that is configured, or the first that works here.
+    :raises EnvironmentUnavailable: no container tool works here.
+    """
+    runtime = runtime or choose(config.container_config.runtime())
+    return runtime, for_tool(execution, runtime, partial(_warn, config, step))
+
+
+def _without(execution: Execution, mount: Mount) -> Execution:
+    """Leave out a mount, and the variable that names a script in it."""
+    script = execution.env.get(SETUP_SCRIPT, "")
+    env = {name: value for name, value in execution.env.items() if name != SETUP_SCRIPT}
+    return replace(
+        execution,
+        mounts=tuple(other for other in execution.mounts if other != mount),
+        env=env if script.startswith(f"{mount.destination}/") else execution.env,
+    )
 
 
 def run(
     execution: Execution, config: ExecutionConfig, state: State | None, metadata: Metadata | None, step: Logger
-) -> tuple[Completed, str | None, bool]:
+) -> tuple[Completed, str | None, bool, str]:
     """Run a planned container, its output going to the log of the topic ``run``.
 
-    :returns: how it ended, the path of that log, and whether it was killed because memory ran out.
+    :returns: how it ended, the path of that log, whether it was killed because memory ran out, and what may be wrong.
     :raises EnvironmentUnavailable: no container tool works here, the image cannot be had, or the tool fails.
     """
-    runtime = choose(config.container_config.runtime())
+    runtime, execution = tool_for(execution, config, step)
     watch = supervise.Supervision(
         say=step.info,
         pull_log=lambda: run_log(config, metadata, state, "pull"),
@@ -89,7 +125,7 @@ def run(
     step.info("image: %s (%s) with %s", image.reference, digest, runtime.name)
     step.debug("container command: %s", shlex.join(ended.argv))
     _keep(runtime, ended, state, metadata)
-    return ended.completed, written, out_of_memory
+    return ended.completed, written, out_of_memory, _home_advice(runtime, execution, ended)
 
 
 def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadata: Metadata | None) -> None:
@@ -107,6 +143,22 @@ def _keep(runtime: Runtime, ended: supervise.Ended, state: State | None, metadat
         "ended": ended.completed.ended,
     }
     write_json(log.removesuffix(".run.log") + ".container.json", note)
+
+
+_USES_HOME = re.compile(r"(^|[\s=:'\"(;&|])~(/|\s|$)|\$\{?HOME\b", re.MULTILINE)
+_COMPLAINTS = ("denied", "no such file", "can't open", "cannot", "not found", "read-only")
+
+
+def _home_advice(runtime: Runtime, execution: Execution, ended: supervise.Ended) -> str:
+    """Return why ``~`` cannot be read, where a task uses it and complains of a file in its home."""
+    other = runtime.other_home(execution, settings.caller_environment())
+    text = "\n".join((*execution.argv, (execution.stdin or b"").decode("utf-8", "replace")))
+    if other is None or not _USES_HOME.search(text):
+        return ""
+    home, reason = other
+    lines = ended.completed.tail.decode("utf-8", "replace").lower().splitlines()
+    complains = any(f"{home.lower()}/" in line and any(word in line for word in _COMPLAINTS) for line in lines)
+    return f"~ is not readable here because {reason}; try --user image." if complains else ""
 
 
 # --- for plug-ins ----------------------------------------------------------------------------------------------

@@ -24,11 +24,14 @@ def ending(returncode: int) -> str:
     return f"exit code {returncode}" if returncode >= 0 else f"killed by {name_of(-returncode, 'signal ')}"
 
 
-def check(execution: Execution, completed: Completed, written: str | None, *, out_of_memory: bool = False) -> None:
+def check(
+    execution: Execution, completed: Completed, written: str | None, *, out_of_memory: bool = False, advice: str = ""
+) -> None:
     """Raise the error of a run that failed; return when it succeeded.
 
     :param written: absolute path of the log with all output.
     :param out_of_memory: whether it was killed because it used too much memory.
+    :param advice: what may be wrong, where more is known than an exit code says.
     :raises TaskFailed: it ended with an exit code other than 0.
     :raises TaskTimeout: it ran longer than it may.
     """
@@ -46,7 +49,7 @@ def check(execution: Execution, completed: Completed, written: str | None, *, ou
             hint="Give it more time, or look at what it was waiting for.",
         )
     how = f"failed with {ending(code)}" if code >= 0 else f"was killed ({name_of(-code)})"
-    message, hint = f"the task {how}: {shown}{where}", _advice(execution, code, last)
+    message, hint = f"the task {how}: {shown}{where}", advice or _advice(execution, code, last)
     if out_of_memory:
         of = f" of {limit / 2**20:.0f} MiB" if limit else ""
         message, last = f"the task ran out of memory{of} and was killed{where}", text

@@ -97,11 +97,11 @@ def execute(
         if config.dry_run():
             step.info("dry run: not run" + (f" in {execution.image}" if execution.image else ""))
             return None
-        out_of_memory = False
+        out_of_memory, advice = False, ""
         if execution.image is None:
             completed, written = _run_process(execution, config, state, metadata)
         else:
-            completed, written, out_of_memory = _containers().run(execution, config, state, metadata, step)
+            completed, written, out_of_memory, advice = _containers().run(execution, config, state, metadata, step)
         notes.current().completed = completed
         step.info(
             "%s after %.3f s (CPU %.3f s, %soutput %d bytes)",
@@ -111,7 +111,7 @@ def execute(
             "" if completed.max_rss is None else f"memory {completed.max_rss / 1e6:.1f} MB, ",
             completed.output_bytes,
         )
-        check(execution, completed, written, out_of_memory=out_of_memory)
+        check(execution, completed, written, out_of_memory=out_of_memory, advice=advice)
         return completed
 
 
@@ -155,7 +155,7 @@ def mkdir_p(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise StateError(f"directory {path} cannot be made: {error.strerror}") from error
+        raise StateError.of(error, f"directory {path} cannot be made: {error.strerror}") from error
 
 
 # --- executors -------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Apptainer(Runtime):
     install = "https://apptainer.org/docs/admin/main/installation.html"
     runs_folders = True
     has_store = False
+    own_options = "PACKTIVITY_APPTAINER_CMD_MOD"
     needs_scratch = True
     refusals: ClassVar[Mapping[int, tuple[str, ...]]] = {255: ("FATAL: ",)}
     login = "registry login docker://REGISTRY"
@@ -36,6 +37,17 @@ class Apptainer(Runtime):
             f"user namespaces are disabled ({path} is {off})" for path, off in _SWITCHES if text(path).strip() == off
         )
         return next(switches, "")
+
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "you, with the home of the image's user where you may read it; --user image makes you root inside"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:
+        """Return the caller's home, which a task has where that of the image's user is closed."""
+        if execution.user == "image" or "HOME" in execution.env or (execution.as_image_says and self.host.uid == 0):
+            return None
+        closed = f"{self.name} runs tasks as you, who may not read the home of the image's user"
+        return caller.get("HOME", ""), closed if execution.as_image_says else "the task runs as you, with an empty home"
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
@@ -69,7 +81,8 @@ class Apptainer(Runtime):
     def _options(self, execution: Execution, launch: Launch) -> Iterator[str]:
         # Own namespaces for processes: when the first process is killed, all are. Own /tmp and HOME, on disk.
         yield "--containall"
-        if execution.user == "image":  # root inside is the caller outside, and may write in the image's directories
+        is_root = self.host.uid == 0 and execution.user is None and launch.user in ("", "0", "root")
+        if is_root or execution.user == "image":  # root inside is the caller, and may write in the image's directories
             yield from (() if self.host.uid == 0 else ("--fakeroot",))
             yield from ("--writable-tmpfs", "--no-home")
         if launch.scratch:

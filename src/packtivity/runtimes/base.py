@@ -97,6 +97,8 @@ class Runtime:
     """Where the init program that the tool gives to containers may be."""
     check_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments with which the tool says whether it works at all."""
+    own_options: ClassVar[str] = ""
+    """The setting with further arguments for it."""
     login: ClassVar[str] = "login REGISTRY"
     """Arguments with which a person logs in to a registry."""
 
@@ -127,6 +129,14 @@ class Runtime:
         """Return what says, besides the program, which store images are in."""
         return ""
 
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "you, with a home of the tool's"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:  # noqa: ARG002
+        """Return the task's home, and why it is not that of the image's user; ``None`` where it is, or is unknown."""
+        return None
+
     # --- arguments ---
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
@@ -153,6 +163,13 @@ class Runtime:
         :raises ParameterError: it cannot pass one on.
         """
         return {}
+
+    def names(self, image: str) -> tuple[str, ...]:
+        """Return what the tool may have an image as, the name that it is pulled by first.
+
+        Docker's short names mean ``docker.io`` to everybody: ``atlas/analysisbase`` is ``docker.io/atlas/analysisbase``.
+        """
+        return (image,)
 
     def pull_argv(self, image: str, target: str) -> tuple[str, ...]:
         """Return the arguments that fetch an image; ``target`` is the file for tools without a store."""

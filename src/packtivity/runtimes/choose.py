@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from packtivity import settings
@@ -46,28 +48,45 @@ def named(name: str, caller: Mapping[str, str] | None = None) -> Runtime:
         near = nearest(base, TOOLS)
         hint = f"Did you mean {near!r}? " if near else ""
         raise ConfigurationError(f"unknown container tool {name!r}", hint=f"{hint}There are: {', '.join(TOOLS)}.")
+    if base == "docker" and _is_podman(find_program(name, caller)):
+        return Podman(host("podman", caller), name)
     return TOOLS[base](host(base, caller), name if "/" in name else None)
+
+
+def _is_podman(path: str | None) -> bool:
+    """Return whether a program called ``docker`` is Podman: a link, or the script of the package ``podman-docker``."""
+    if path is None or os.path.basename(os.path.realpath(path)).startswith("podman"):
+        return path is not None
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(4096)
+        return head.startswith(b"#!") and re.search(rb"\bpodman\b", head) is not None
+    return False
 
 
 def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runtime:
     """Return the tool to use.
 
-    :param wanted: its name, or ``None`` for the first that works.
+    :param wanted: its name, or ``None`` for the first that works. One that is named is tried, not judged: how it reaches
+        its daemon is its own business.
     :raises ConfigurationError: no tool has that name.
-    :raises EnvironmentUnavailable: it cannot be used, or none can; the message says what was tried and why it failed.
+    :raises EnvironmentUnavailable: it is not installed, or none can be used; the message says what was tried and why it
+        failed.
     """
     caller = settings.caller_environment() if caller is None else caller
+    if wanted:
+        runtime = named(wanted, caller)
+        if find_program(runtime.program, caller) is None:
+            raise EnvironmentUnavailable(
+                f"the container tool {wanted} cannot be used: not installed", hint=f"To install it: {runtime.install}"
+            )
+        return runtime
     tried = []
-    for name in [wanted] if wanted else ORDER:
+    for name in ORDER:
         runtime = named(name, caller)
         reason = trouble(runtime, caller)
         if not reason:
             return runtime
         tried.append(f"  {name}: {reason}")
-    if wanted:
-        absent = find_program(runtime.program, caller) is None
-        hint = f"To install it: {runtime.install}" if absent else "packtivity doctor says what to do about it."
-        raise EnvironmentUnavailable(f"the container tool {wanted} cannot be used: {reason}", hint=hint)
     raise EnvironmentUnavailable(
         "this task runs in a container, and no container tool works here. Tried:\n" + "\n".join(tried),
         hint="Install podman (or docker, or apptainer), or look closer with: packtivity doctor",
@@ -86,6 +105,12 @@ def shown(wanted: str | None) -> tuple[Runtime, bool]:
         return choose(None), True
     except EnvironmentUnavailable:
         return named("docker"), False
+
+
+def explanation(runtime: Runtime) -> str:
+    """Return why a tool may have failed, as a hint; empty when nothing speaks against it."""
+    reason = trouble(runtime, settings.caller_environment())
+    return reason and f"{runtime.name}: {reason}; packtivity doctor says what to do about it."
 
 
 def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:

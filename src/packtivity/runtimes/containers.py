@@ -10,19 +10,25 @@ import json
 import os
 import posixpath
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from packtivity import settings
 from packtivity.errors import ConfigurationError, ParameterError
 from packtivity.runtimes.base import check_variables
 from packtivity.runtimes.plan import shell_argv
 from packtivity.runtimes.resources import Resources, understand
 from packtivity.spec.image_names import full_image
-from packtivity.types import Execution, Mount
+from packtivity.types import Diagnostic, Execution, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from packtivity.runtimes.base import Runtime
     from packtivity.types import ContainerConfig, Job, Part, RunConfig, State
+
+SETUP_SCRIPT = "KRB_SETUP_SCRIPT"
+"""The variable with a script in the directory of credentials (upstream 0.17.1)."""
 
 PAR_MOUNT_FILE = "_yadage_parmount_{}.txt"
 
@@ -88,7 +94,7 @@ def _workdir(environment: Part) -> str | None:
 def _variables(environment: Part, resources: Resources, containers: ContainerConfig) -> dict[str, str]:
     variables: dict[str, str] = {}
     if resources.authentication:
-        variables["KRB_SETUP_SCRIPT"] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
+        variables[SETUP_SCRIPT] = posixpath.join(containers.auth_targetdir(), "getkrb.sh")
     for name, value in (environment.get("env") or {}).items():
         variables[name] = value if isinstance(value, str) else json.dumps(value)
     check_variables(variables)
@@ -153,7 +159,25 @@ def _resource_mounts(resources: Resources, containers: ContainerConfig) -> Itera
             f"PACKTIVITY_CVMFS_SOURCE: {source!r} is no way to mount CVMFS", hint="There are: external, voldriver."
         )
     if resources.authentication:
-        yield Mount(containers.auth_location(), containers.auth_targetdir())
+        yield auth_mount(containers)
+
+
+def absent(execution: Execution, containers: ContainerConfig) -> list[Mount]:
+    """Return what of CVMFS and the directory of credentials would be mounted and is not here.
+
+    Where a daemon elsewhere runs containers (``PACKTIVITY_WORKDIR_LOCATION``), nobody knows here.
+    """
+    places = () if containers.workdir_location() else ("/cvmfs", containers.auth_targetdir())
+    return [
+        mount
+        for mount in execution.mounts
+        if mount.kind == "bind" and mount.destination in places and not os.path.exists(mount.source)
+    ]
+
+
+def auth_mount(containers: ContainerConfig) -> Mount:
+    """Return the mount of the directory of credentials: read-only, unlike upstream's."""
+    return Mount(containers.auth_location(), containers.auth_targetdir(), readonly=True)
 
 
 def options(containers: ContainerConfig) -> tuple[str, ...]:
@@ -161,8 +185,26 @@ def options(containers: ContainerConfig) -> tuple[str, ...]:
 
     :raises ConfigurationError: its quotes do not match.
     """
-    text = containers.container_runtime_modifier()
+    return _words("PACKTIVITY_DOCKER_CMD_MOD", containers.container_runtime_modifier())
+
+
+def for_tool(execution: Execution, runtime: Runtime, warn: Callable[[Diagnostic], None]) -> Execution:
+    """Give a tool the further arguments of its own setting; one tool's arguments mean something else to another.
+
+    :raises ConfigurationError: the quotes in the setting do not match.
+    """
+    if runtime.own_options == "PACKTIVITY_DOCKER_CMD_MOD":
+        return execution
+    own = runtime.own_options
+    if execution.options:
+        message = f"PACKTIVITY_DOCKER_CMD_MOD is for docker and podman; {runtime.name} does not get it"
+        hint = f"What {runtime.name} is to get: {own}." if own else f"There is no such setting for {runtime.name}."
+        warn(Diagnostic("warning", "option-ignored", message, hint=hint))
+    return replace(execution, options=_words(own, settings.current().apptainer_cmd_mod) if own else ())
+
+
+def _words(setting: str, text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise ConfigurationError(f"PACKTIVITY_DOCKER_CMD_MOD: {text!r} cannot be split: {error}") from None
+        raise ConfigurationError(f"{setting}: {text!r} cannot be split: {error}") from None

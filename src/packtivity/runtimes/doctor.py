@@ -27,6 +27,7 @@ class Finding:
     :ivar version: of a tool; empty when it does not say.
     :ivar detail: why it does not work, or where it is.
     :ivar advice: what to do now; empty when nothing need be done.
+    :ivar tasks: who the tasks of a tool that works are, and what their home is.
     """
 
     subject: str
@@ -34,6 +35,7 @@ class Finding:
     version: str = ""
     detail: str = ""
     advice: str = ""
+    tasks: str = ""
 
 
 def examine(caller: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def examine_runtime(runtime: Runtime, caller: Mapping[str, str]) -> Finding:
     if reason:
         return Finding(name, "broken", version, reason, _advice(name, reason, caller))
     doubt = runtime.doubt(caller)
-    return Finding(name, "warning" if doubt else "works", version, path, doubt)
+    return Finding(name, "warning" if doubt else "works", version, path, doubt, runtime.who())
 
 
 def _deep_trouble(runtime: Runtime) -> str:
@@ -105,15 +107,15 @@ def _needs(caller: Mapping[str, str]) -> Iterator[Finding]:
     yield _authentication()
     here = credentials.find(caller, os.getuid())
     now = time.time()
-    for kind, usual in (("kerberos", "Kerberos ticket"), ("voms_proxy", "grid proxy"), ("token", "bearer token")):
+    for kind, (usual, maker) in credentials.KINDS.items():
         credential = here.get(kind)
         if credential is None:
             yield Finding(usual, "missing", "", "none found; only tasks that ask for one need it")
             continue
         left = None if credential.ends is None else credential.ends - now
         status = "works" if left is None or left > credentials.SOON else "warning" if left > 0 else "broken"
-        advice = "" if status == "works" else f"Renew it: {credential.renew}"
-        where = credential.path or credential.variable
+        advice = "" if status == "works" else f"Renew it: {maker}"
+        where = credential.source or credential.variable
         yield Finding(usual, status, "", f"{credential.state(now)} ({where})", advice)
 
 

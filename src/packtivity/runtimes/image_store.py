@@ -1,7 +1,7 @@
 """Makes images available: at most one pull of an image at a time, and a note of what is in the store.
 
-A note says which digest an image had when the store was last inspected. A run that finds a note starts at once; when
-the note is old, the store is inspected meanwhile.
+A note says which digest an image had when the store was last inspected. A run that finds a fresh note starts at once;
+when it is old, the store is inspected before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from packtivity import folders, settings
 from packtivity.errors import EnvironmentUnavailable, StateError, TaskCancelled
 from packtivity.files import lock, read_json, replacing
 from packtivity.runtimes.cgroup import text
-from packtivity.runtimes.choose import probe
+from packtivity.runtimes.choose import explanation, probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.images import (
     Image,
@@ -144,11 +144,14 @@ def inspect(runtime: Runtime, reference: str) -> Image | None:
     """Inspect an image in the tool's store and note the result; ``None`` when it is not there."""
     if not runtime.has_store:
         return read_note(runtime, reference)
-    answer = probe(runtime.inspect_argv(reference))
-    if answer.code:
+    for name in runtime.names(reference):
+        answer = probe(runtime.inspect_argv(name))
+        if answer.code == 0:
+            break
+    else:
         return None
     identifier, known, user = _identity(answer.text)
-    image = Image(reference, reference, matching_digest(reference, known), identifier, user=user, seen=time.time())
+    image = Image(reference, name, matching_digest(reference, known), identifier, user=user, seen=time.time())
     before = read_note(runtime, reference)
     if before is not None and identifier and before.identifier == identifier:
         image = replace(image, ids=before.ids)  # the same image has the same user: its passwd is not looked at again
@@ -232,7 +235,8 @@ def fetch(
     if policy == "never":
         raise EnvironmentUnavailable(
             f"image {reference} is not available locally, and pulling is disabled",
-            hint=f"Allow it (--pull missing), or fetch it with: {' '.join(runtime.pull_argv(reference, 'IMAGE.sif'))}",
+            hint=explanation(runtime)
+            or f"Allow it (--pull missing), or fetch it with: {' '.join(runtime.pull_argv(runtime.names(reference)[0], 'IMAGE.sif'))}",
         )
     began = time.time()
     waiting = f"waiting for a pull of {reference}"
@@ -248,7 +252,7 @@ def fetch(
 def _pull(runtime: Runtime, reference: str, pull: Puller) -> Image:
     if not runtime.has_store:
         return _pull_file(runtime, reference, pull)
-    pull(runtime.pull_argv(reference, ""), None, None)
+    pull(runtime.pull_argv(runtime.names(reference)[0], ""), None, None)
     image = inspect(runtime, reference)
     if image is None:
         raise EnvironmentUnavailable(f"{runtime.name} has pulled {reference}, and yet does not have it")

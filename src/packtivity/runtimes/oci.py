@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from packtivity.files import parsed
 from packtivity.runtimes.base import CONTAINER_HOME, Launch, Runtime, check_variables, mount_value, with_variables
 from packtivity.runtimes.cgroup import text
+from packtivity.runtimes.images import parse
+from packtivity.spec.image_names import is_path, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +24,18 @@ class _OCI(Runtime):
     """What Docker and Podman share: their command line."""
 
     is_child: ClassVar[bool] = False
+    own_options: ClassVar[str] = "PACKTIVITY_DOCKER_CMD_MOD"
+
+    def who(self) -> str:
+        """Say who tasks are and what their home is, unless something else is asked for."""
+        return "the image's user, with that user's home"
+
+    def other_home(self, execution: Execution, caller: Mapping[str, str]) -> tuple[str, str] | None:  # noqa: ARG002
+        """Return the home of a task that is not the image's user."""
+        if execution.as_image_says or "HOME" in execution.env:
+            return None
+        user = "you" if execution.user == "caller" else f"user {execution.user}"
+        return CONTAINER_HOME, f"the task runs as {user}, with {CONTAINER_HOME} for a home"
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``docker run …``."""
@@ -145,6 +159,10 @@ class Docker(_OCI):
         is_here = endpoint.startswith("unix:")
         return has_init or not is_here, is_here and uid != 0 and f"/run/user/{uid}/" in endpoint
 
+    def who(self) -> str:
+        """Say who tasks are and what their home is; a rootless daemon makes root of everybody."""
+        return "root of the image, which is you outside, with root's home" if self.host.rootless else super().who()
+
     def trouble(self, caller: Mapping[str, str]) -> str:
         """Return why the daemon cannot be reached."""
         endpoint = docker_endpoint(caller)
@@ -202,6 +220,16 @@ class Podman(_OCI):
         """Return whether there is an init program on this machine, and whether the caller is an ordinary user."""
         has_init, _ = super().look(uid, caller)
         return has_init, uid != 0
+
+    def names(self, image: str) -> tuple[str, ...]:
+        """Return a short name in full, and that of an image which was built here.
+
+        Left to itself, Podman asks or goes through the registries of ``registries.conf``.
+        """
+        host, slash, _ = image.partition("/")
+        if is_path(image) or is_uri(image) or (slash and (host == "localhost" or "." in host or ":" in host)):
+            return (image,)
+        return str(parse(image)), f"localhost/{image}"
 
     def trouble(self, caller: Mapping[str, str]) -> str:  # noqa: ARG002
         """Return whether an ordinary user has no ids to map."""

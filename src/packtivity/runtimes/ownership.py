@@ -30,7 +30,7 @@ from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from packtivity.runtimes.base import Host, Runtime
     from packtivity.runtimes.give_back import Report, Survey
@@ -112,9 +112,8 @@ def shared(
     loan = Loan(tops, task, give_back.survey(tops, host.uid), _plan(tops, host) if task else [])
     with _kept(loan) as path:
         try:
-            for lent in loan.lent:
-                _lend(lent, task)
-            yield execution if all(map(_knows_lists, tops)) else replace(execution, group=host.gid)
+            has_lists = {_lend(lent, task) for lent in loan.lent}
+            yield replace(execution, group=host.gid) if False in has_lists else execution
         finally:
             # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
             if _has_others(path, tops):
@@ -171,14 +170,16 @@ def _opened(lent: Lent) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _lend(lent: Lent, task: int) -> None:
-    """Let a user write to it by an access control list; by its group, where the file system knows no lists."""
+def _lend(lent: Lent, task: int) -> bool:
+    """Let a user write to it by an access control list; by its group, and return false, where there are no lists."""
     with suppress(OSError), _opened(lent) as path:
         try:
             os.setxattr(path, ACCESS, allowing(lent.stored, lent.mode, task, lent.rights))
         except OSError as error:
             if error.errno == errno.ENOTSUP:
                 os.chmod(path, lent.group_mode)
+                return False
+    return True
 
 
 def _take_back(lent: Lent) -> None:
@@ -211,14 +212,6 @@ ACCESS = "system.posix_acl_access"
 _VERSION, _NOBODY = 2, 0xFFFFFFFF
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
-
-
-def _knows_lists(path: str) -> bool:
-    try:
-        os.getxattr(path, ACCESS)
-    except OSError as error:
-        return error.errno != errno.ENOTSUP
-    return True
 
 
 def entries(stored: bytes) -> dict[tuple[int, int], int]:
@@ -286,7 +279,11 @@ class _Helper:
         request: give_back.Request = {
             "tops": tops, "before": loan.before, "task": loan.task, "uid": self.host.uid, "gid": self.host.gid
         }  # fmt: skip
-        report = give_back.give_back(request) if self.host.uid == 0 else self._by_root(request)
+        mounts = tuple(mount for mount in self.execution.mounts if mount.destination in tops)
+        if self.host.uid == 0:
+            report: Report | None = give_back.give_back(request)
+        else:
+            report = _by_root(self.execution, self.run, request, mounts)
         if report is None:
             self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
             return
@@ -296,30 +293,50 @@ class _Helper:
             named = ", ".join(report["left"][:3])
             self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
 
-    def _by_root(self, request: give_back.Request) -> Report | None:
-        """Give files back as root of a container; ``None`` where that does not work."""
-        argv, mounts = _own_python()
-        helper = replace(
-            self.execution,
-            argv=argv[1:],
-            options=(*self.execution.options, f"--entrypoint={argv[0]}"),
-            stdin=json.dumps(request).encode(),
-            mounts=(*(m for m in self.execution.mounts if m.destination in request["tops"]), *mounts),
-            env={},
-            pass_env=(),
-            files=(),
-            user="0:0",
-            workdir="/",
-            network="none",
-            limits=Limits(),
-            timeout=300.0,
-            tty=False,
-        )
-        done = self.run(helper)
-        with suppress(ValueError, IndexError):
-            report: Report = json.loads(done.tail.splitlines()[-1])
-            return report
-        return None
+
+def hand_over(task: int, host: Host, execution: Execution, run: RunHelper, paths: list[str]) -> None:
+    """Make a task the owner of copies in a private folder: libraries take a grid proxy only from its owner.
+
+    Where that does not work, they may be read by all who reach them: in that folder, nobody but the task.
+
+    :param run: runs an execution in the task's image.
+    """
+    if paths and host.uid == 0:
+        give_back.give_files(paths, task)
+    elif paths:
+        folder = os.path.dirname(paths[0])
+        _by_root(execution, run, {"files": paths, "uid": task}, (Mount(folder, folder),))
+    for path in paths:
+        if os.stat(path).st_uid != task:
+            os.chmod(path, 0o644)
+
+
+def _by_root(
+    execution: Execution, run: RunHelper, request: Mapping[str, object], mounts: tuple[Mount, ...]
+) -> Report | None:
+    """Give files as root of a container; ``None`` where that does not work."""
+    argv, own = _own_python()
+    helper = replace(
+        execution,
+        argv=argv[1:],
+        options=(*execution.options, f"--entrypoint={argv[0]}"),
+        stdin=json.dumps(request).encode(),
+        mounts=(*mounts, *own),
+        env={},
+        pass_env=(),
+        files=(),
+        user="0:0",
+        workdir="/",
+        network="none",
+        limits=Limits(),
+        timeout=300.0,
+        tty=False,
+    )
+    done = run(helper)
+    with suppress(ValueError, IndexError):
+        report: Report = json.loads(done.tail.splitlines()[-1])
+        return report
+    return None
 
 
 def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:

@@ -84,18 +84,14 @@ def run(
         if reporter is not None:
             reporter.started(execution)
         watch.until_exit()
-        completed = watch.finish()
+        return watch.finish()
     except BaseException as error:
-        if watch is not None:
-            cut_short = watch.interrupt(error)
-            if noted and cut_short is not None:
-                notes.current().completed = cut_short
-        if noted and isinstance(error, KeyboardInterrupt):
-            note_end(error, None if log is None else log.path)
+        cut_short = None if watch is None else watch.interrupt(error)
+        if noted:
+            notes.current().completed = cut_short
+            if isinstance(error, KeyboardInterrupt):
+                note_end(error, None if log is None else log.path)
         raise
-    if reporter is not None:
-        reporter.ended(completed)
-    return completed
 
 
 class _Watch:
@@ -213,7 +209,7 @@ class _Watch:
                 f"it is not known how {self._program!r} ended: this program has collected its exit status elsewhere",
                 hint="Does another part of it wait for all children, or ignore SIGCHLD? The task may have succeeded.",
             )
-        return Completed(
+        completed = Completed(
             started=self._started,
             ended=self._started + time.monotonic() - self._clock,  # whatever is done to the clock meanwhile
             output_bytes=self._count,
@@ -221,6 +217,9 @@ class _Watch:
             timed_out=self._timed_out,
             **collected._asdict(),
         )
+        if self._reporter is not None:
+            self._reporter.ended(completed)
+        return completed
 
     def _close(self) -> None:
         self._close_output()
@@ -242,8 +241,6 @@ class _Watch:
             try:
                 self.until_exit()
                 completed = self.finish()
-                if self._reporter is not None:
-                    self._reporter.ended(completed)
             except (KeyboardInterrupt, SystemExit):
                 self._deadline = time.monotonic() if self._rungs else None
             except Exception:  # noqa: BLE001 - the first error is the one to raise; the process must end all the same

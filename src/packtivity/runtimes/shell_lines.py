@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from packtivity.runtimes import image_store
 from packtivity.runtimes.base import Launch
+from packtivity.runtimes.credentials import without_caches
 from packtivity.spec.image_names import is_path, is_uri
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def launch_by_hand(runtime: Runtime, execution: Execution, *, cidfile: str | Non
     if image is not None:
         return Launch(image.run, workdir=image.workdir or None, cidfile=cidfile)
     plain = runtime.has_store or is_path(reference) or is_uri(reference)
-    return Launch(reference if plain else f"docker://{reference}", cidfile=cidfile)
+    return Launch(runtime.names(reference)[0] if plain else f"docker://{reference}", cidfile=cidfile)
 
 
 def container_line(runtime: Runtime, execution: Execution) -> str:
@@ -59,6 +60,7 @@ def container_line(runtime: Runtime, execution: Execution) -> str:
 
     :raises EnvironmentUnavailable: the tool cannot do what is asked.
     """
+    execution = without_caches(execution)
     launch = launch_by_hand(runtime, execution)
     if runtime.needs_scratch:
         launch = Launch(launch.image, scratch=_SCRATCH, workdir=launch.workdir)
@@ -105,7 +107,21 @@ def ascii_line(argv: tuple[str, ...]) -> str:
     line = shlex.join(argv)
     if line.isascii() and line.isprintable():
         return line
-    return shlex.join(("sh", "-c", f"eval \"exec $(printf %b '{octal(os.fsencode(line))}')\""))
+    line = f"exec {' '.join(map(ascii_word, argv))}"
+    return shlex.join(["sh", "-c", f"{_LINE_END} {line}" if _END in line else line])
+
+
+_END = '"$packtivity_n"'
+_LINE_END = "packtivity_n=$(printf '\\012.'); packtivity_n=${packtivity_n%.};"
+"""A shell drops line ends at the end of what a command prints."""
+
+
+def ascii_word(text: str) -> str:
+    """Quote one word for a shell in printable ASCII, for :func:`ascii_line`."""
+    if text.isascii() and text.isprintable():
+        return shlex.quote(text)
+    body = text.rstrip("\n")
+    return f"\"$(printf %b '{octal(os.fsencode(body))}')\"" + _END * (len(text) - len(body))
 
 
 def octal(data: bytes) -> str:

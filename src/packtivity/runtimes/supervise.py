@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from packtivity import errors, notes
 from packtivity.files import write_whole
-from packtivity.runtimes import image_store, ownership, process
+from packtivity.runtimes import credentials, image_store, ownership, process
 from packtivity.runtimes.base import Launch
 from packtivity.runtimes.cgroup import Usage
-from packtivity.runtimes.choose import probe
+from packtivity.runtimes.choose import explanation, probe
 from packtivity.runtimes.cleanup import Cleanup, new_name
 from packtivity.runtimes.container_stats import ContainerStats
 from packtivity.runtimes.containers import inside
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from packtivity.runtimes.images import Image
     from packtivity.types import Completed, Mount, Reporter, RunLog
 
+    Give = Callable[[list[str]], None]
     OpenLog = Callable[[], AbstractContextManager[RunLog | None]]
 
 
@@ -136,7 +137,7 @@ def _pull_failed(runtime: Runtime, argv: tuple[str, ...], done: Completed) -> er
     login = f"If it is private, log in with the tool itself: {os.path.basename(argv[0])} {runtime.login}"
     return errors.EnvironmentUnavailable(
         f"the image cannot be pulled (exit code {done.returncode}): {' '.join(argv)}\n{last}",
-        hint=login if denied else "Is its name right, and the registry in reach?",
+        hint=explanation(runtime) or (login if denied else "Is its name right, and the registry in reach?"),
     )
 
 
@@ -154,8 +155,9 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     quiet = replace(watch, reporter=None, cancel=None, noted=False)
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
     helper = partial(_run_helper, runtime, image, quiet)
+    give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with ownership.shared(runtime, execution, task, helper, watch.say) as shared:
-        ended = _run_again_if_gone(runtime, shared, image, log, watch)
+        ended = _run_again_if_gone(runtime, shared, image, log, watch, give)
     _refuse_failed_start(runtime, ended)
     return ended
 
@@ -167,15 +169,15 @@ def _prepared(runtime: Runtime, execution: Execution, watch: Supervision) -> tup
 
 
 def _run_again_if_gone(
-    runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision
+    runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision, give: Give | None
 ) -> Ended:
     """Run; once more if the image was noted to be here and has been removed since."""
-    ended = _run(runtime, execution, image, log, watch)
+    ended = _run(runtime, execution, image, log, watch, give)
     complaint = _complaint(runtime, ended).lower()
     if any(words in complaint for words in ("no such image", "image not known")):
         watch.say(f"the image {image.reference} was here and is no longer")
         image_store.forget(runtime, image.reference)
-        ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch)
+        ended = _run(runtime, execution, find_image(runtime, execution, watch), log, watch, give)
     return ended
 
 
@@ -183,27 +185,33 @@ def _run_helper(runtime: Runtime, image: Image, watch: Supervision, execution: E
     return _run(runtime, execution, image, None, watch).completed
 
 
-def _user(runtime: Runtime, execution: Execution, image: Image) -> str | None:
-    """Return the image's own user for a tool that does not look itself."""
-    if not execution.as_image_says:
-        return None
-    if not runtime.has_store:
-        return image.user if image.digest else None
-    if not runtime.host.rootless or not image.user:
-        return None
-    uid, gid = image_store.user_ids(runtime, image)
-    return f"{uid}:{gid}" if uid else None
-
-
 def _launch(runtime: Runtime, execution: Execution, image: Image, cleanup: Cleanup) -> Launch:
+    """Decide what is decided last; the image's own user only for a tool that does not look itself."""
+    user = None
+    if execution.as_image_says and not runtime.has_store:
+        user = image.user if image.digest else None
+    elif execution.as_image_says and runtime.host.rootless and image.user:
+        uid, gid = image_store.user_ids(runtime, image)
+        user = f"{uid}:{gid}" if uid else None
     scratch = cleanup.folder if runtime.needs_scratch else None
-    user = _user(runtime, execution, image)
     return Launch(image.run, cleanup.name, scratch, image.workdir or None, user, image.home)
 
 
-def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | None, watch: Supervision) -> Ended:
+def _run(
+    runtime: Runtime,
+    execution: Execution,
+    image: Image,
+    log: RunLog | None,
+    watch: Supervision,
+    give: Give | None = None,
+) -> Ended:
+    """Run once.
+
+    :param give: makes copies of the caller's credentials the task's own, where it is another user.
+    """
     name = new_name()
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
+        execution = _with_copies(execution, cleanup.folder, give)
         stats = None if runtime.is_child else ContainerStats(cleanup.folder)
         launch = _launch(runtime, execution, image, cleanup)
         if stats is not None:
@@ -225,6 +233,14 @@ def _run(runtime: Runtime, execution: Execution, image: Image, log: RunLog | Non
     return Ended(completed, image, name, argv, stats.usage if stats is not None else None)
 
 
+def _with_copies(execution: Execution, folder: str, give: Give | None) -> Execution:
+    """Give the task copies of the caller's credentials that cannot be mounted as they are."""
+    execution, copies = credentials.copied(execution, folder, every=give is not None)
+    if give is not None:
+        give(copies)
+    return execution
+
+
 def note_usage(usage: Usage | None) -> None:
     """Note what a container has used, which is not what the system counts for its tool."""
     usage = usage or Usage(None)
@@ -241,8 +257,15 @@ def attach_container(runtime: Runtime, execution: Execution, watch: Supervision)
     """
     execution, image = _prepared(runtime, execution, watch)
     name = new_name()
+    task = None
+    if credentials.given(execution):
+        task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
+    helper = partial(_run_helper, runtime, image, replace(watch, noted=False))
+    give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
     with Cleanup(name, runtime.remove_argv(name)) as cleanup:
-        argv = runtime.run_argv(execution, _launch(runtime, execution, image, cleanup))
+        execution = _with_copies(execution, cleanup.folder, give)
+        launch = _launch(runtime, execution, image, cleanup)
+        argv = runtime.run_argv(execution, launch)
         code = process.attach(cleanup.argv(argv), env=runtime.client_env(execution, caller_environment()))
         if code < 0:
             cleanup.cut()
@@ -255,36 +278,30 @@ def with_what_is_there(execution: Execution) -> Execution:
     Tools have poor messages for a missing mount, or create an empty directory in its place.
 
     :raises StateError: a directory that the task is to write to is missing.
-    :raises EnvironmentUnavailable: CVMFS or the directory with credentials is missing.
+    :raises EnvironmentUnavailable: something else is.
     """
     location = current().workdir_location
-    kept = []
-    for mount in execution.mounts:
-        source = inside(mount.source, location)
-        if mount.kind != "bind" or os.path.exists(source):
-            kept.append(mount)
-            continue
-        is_of_state = source == mount.destination != "/cvmfs"
-        if not (is_of_state and mount.readonly):
-            _refuse_missing(mount, is_of_state, location)
-            kept.append(mount)
-    return execution if len(kept) == len(execution.mounts) else replace(execution, mounts=tuple(kept))
+    missing = [
+        mount
+        for mount in execution.mounts
+        if mount.kind == "bind"
+        and not credentials.is_cache(mount.source)
+        and not os.path.exists(inside(mount.source, location))
+    ]
+    left_out = [mount for mount in missing if mount.readonly and _is_of_state(mount, location)]
+    for mount in missing:
+        if _is_of_state(mount, location) and not mount.readonly:
+            raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
+        if mount not in left_out and location is None:  # else a daemon elsewhere may well have it
+            raise errors.EnvironmentUnavailable(
+                f"{mount.source}, which the task wants to see at {mount.destination}, is not here"
+            )
+    kept = tuple(mount for mount in execution.mounts if mount not in left_out)
+    return replace(execution, mounts=kept) if left_out else execution
 
 
-def _refuse_missing(mount: Mount, is_of_state: bool, location: str | None) -> None:
-    if is_of_state:
-        raise errors.StateError(f"the directory {mount.destination} is not there, so it cannot be mounted")
-    if location is not None:
-        return  # a daemon elsewhere may well have it
-    if mount.destination == "/cvmfs":
-        raise errors.EnvironmentUnavailable(
-            f"the task needs CVMFS, and {mount.source} is not here",
-            hint="Install CVMFS, or say where it is: PACKTIVITY_CVMFS_LOCATION, or PACKTIVITY_CVMFS_SOURCE=voldriver.",
-        )
-    raise errors.EnvironmentUnavailable(
-        f"{mount.source}, which the task wants to see at {mount.destination}, is not here",
-        hint="Credentials are looked for where PACKTIVITY_AUTH_LOCATION says.",
-    )
+def _is_of_state(mount: Mount, location: str | None) -> bool:
+    return inside(mount.source, location) == mount.destination != "/cvmfs"
 
 
 def write_files(execution: Execution) -> None:
@@ -336,7 +353,7 @@ def _refuse_failed_start(runtime: Runtime, ended: Ended) -> None:
     advice = (text for word, text in _ADVICE if word in reason.lower())
     raise errors.EnvironmentUnavailable(
         f"{runtime.name} could not start the container (exit code {ended.completed.returncode}): {reason}",
-        hint=next(advice, "packtivity doctor tells more; the command is in the step log."),
+        hint=explanation(runtime) or next(advice, "packtivity doctor tells more; the command is in the step log."),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from packtivity.errors import MissingParameter, ParameterError
@@ -35,8 +35,8 @@ from packtivity.types import Diagnostic, JSONValue, Path
 
 __all__ = ["lint_parameters", "lint_spec", "needs"]
 
-_GUESSES = 100
-"""For how many names a nearest one is looked for."""
+_COMPARED = 100_000
+"""With how many names others are compared to find the nearest."""
 
 _LEFT = 20
 """How many placeholders inside braces are looked at for a remedy."""
@@ -126,7 +126,7 @@ class ParameterCheck:
         self.names = frozenset(self.values)
         self._uses = [use for template in templates(spec) if template.source != "state" for use in template.uses()]
         self._named = list(named_parameters(spec))
-        self._guesses = 0
+        self._compared = 0
         self._known = _some(sorted(self.names))
         self._unused = self._find_unused()
         self._meant = {meant for meant in self._unused.values() if meant}
@@ -167,10 +167,10 @@ class ParameterCheck:
 
     # --- the spec ----------------------------------------------------------------------------------------------
 
-    def _nearest(self, name: str, known: Iterable[str]) -> str | None:
-        """Return the name that was meant, for as many names as a person reads about: looking takes time."""
-        self._guesses += 1
-        return nearest(name, known) if self._guesses <= _GUESSES else None
+    def _nearest(self, name: str, known: Collection[str]) -> str | None:
+        """Return the name that was meant; None when that would take long, because of all the names there are."""
+        self._compared += len(known)
+        return nearest(name, known) if self._compared <= _COMPARED else None
 
     def _unknown(self, use: Use) -> Finding:
         near = self._nearest(use.name, self.names)
@@ -220,7 +220,8 @@ class ParameterCheck:
         asked = [use.name for use in self._uses if not use.is_positional] + [name for _, name in self._named]
         wanted = dict.fromkeys(name for name in asked if name not in self.names and name != WORKDIR)
         found: dict[str, str | None] = {}
-        used = set(asked)
+        bare = (template.text for template in templates(self.spec) if template.source == "publisher")  # told there
+        used = {*asked, *bare}
         for name in self.parameters:
             if name not in used:
                 found[name] = meant = self._nearest(name, wanted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from packtivity.datamodel import iter_leaves
@@ -210,6 +211,7 @@ def needs(spec: dict[str, Any]) -> dict[str, list[Path]]:
     return found
 
 
+@lru_cache(maxsize=4)
 def braces(text: str) -> Braces:
     """Sort out the braces of a text, of those that are in no placeholder the first 300; never raises."""
     pending: list[int] = []

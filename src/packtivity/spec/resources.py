@@ -6,6 +6,7 @@ There are two dialects, the words of upstream 0.17.1 and the mappings of REANA; 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packtivity.registry import nearest
@@ -13,7 +14,6 @@ from packtivity.spec.diagnostics import Finding, article
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from fractions import Fraction
 
     from packtivity.types import JSONValue, Path
 
@@ -151,8 +151,6 @@ def quantity(text: str) -> Fraction | None:
     match = re.fullmatch(_QUANTITY, text, re.ASCII)
     if match is None:
         return None
-    from fractions import Fraction  # takes as long as all else that a plain process needs of this room
-
     base, power = _FACTORS[match[2]]
     return Fraction(match[1]) * Fraction(base) ** power
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from packtivity.errors import ConfigurationError, EnvironmentUnavailable, ParameterError
 from packtivity.runtimes.base import CONTAINER_HOME
 from packtivity.runtimes.containers import plan_container
-from packtivity.runtimes.images import locked_reference, packed_name
+from packtivity.runtimes.images import locked_reference, packed_name, parse
 from packtivity.runtimes.resources import Resources, container_resources, deadline, refuse_unreadable, understand
 from packtivity.spec.image_names import is_path, is_uri
 from packtivity.spec.resources import RESOURCES, as_mapping
@@ -130,7 +130,7 @@ def user_for(told: str | None, who: Caller) -> tuple[int, int] | None:
 
 
 def image_for(image: str, locked: Mapping[str, str] | None) -> str:
-    """Return what nodes are to pull.
+    """Return what nodes are to pull, by its full name: a short one may mean another registry to a node than to Docker.
 
     :raises EnvironmentUnavailable: it is nothing that nodes can pull, or not in the lock file.
     """
@@ -138,7 +138,7 @@ def image_for(image: str, locked: Mapping[str, str] | None) -> str:
     if pulled is None:
         what = f"the folder or file {image}" if is_path(image) else image
         raise EnvironmentUnavailable(f"Kubernetes cannot run {what}", hint="Push the image to a registry.")
-    return locked_reference(pulled, locked)
+    return str(parse(pulled)) if locked is None else locked_reference(pulled, locked)
 
 
 def sub_path(path: str, base: str) -> str:
