@@ -85,12 +85,12 @@ def repositories(value: str) -> tuple[str, ...]:
     raise ValueError("expected a list of repository names")
 
 
-def with_given_locale(environ: Mapping[str, str]) -> dict[str, str]:
+def with_given_locale(variables: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of this process's environment without what Python has set as it started.
 
     In the locale C that is ``LC_CTYPE`` (PEP 538), which its caller has not.
     """
-    copy = dict(environ)
+    copy = dict(variables)
     if copy.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
         copy |= _given("LC_CTYPE", copy.pop("LC_CTYPE"))
     return copy
