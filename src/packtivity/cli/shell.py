@@ -32,7 +32,8 @@ def open_shell(options: ShellOptions) -> int:
     :raises PacktivityError: the task cannot be planned, runs nothing, or no container tool works here.
     """
     start_logging(options.verbosity)
-    state, config, spec = load_state(options), _config(options), load_spec(options)
+    state, config = load_state(options), _config(options)
+    spec = load_spec(options)
     warn_of_container_options(spec, options)
     execution = _plan(spec, options, state, config)
     if execution is None:

@@ -78,7 +78,7 @@ def tool_for(
 ) -> tuple[Runtime, Execution]:
     """Return the container tool to use, and what it is to run.
 
-    :param runtime: by default the one that is configured, or the first that works here.
+    :param runtime: the tool, where it is known.
     :raises EnvironmentUnavailable: no container tool works here.
     """
     runtime = runtime or choose(config.container_config.runtime())

@@ -93,6 +93,12 @@ def choose(wanted: str | None, caller: Mapping[str, str] | None = None) -> Runti
     )
 
 
+def explanation(runtime: Runtime) -> str:
+    """Return why a tool may have failed, as a hint; empty when nothing speaks against it."""
+    reason = trouble(runtime, settings.caller_environment())
+    return reason and f"{runtime.name}: {reason}; packtivity doctor says what to do about it."
+
+
 def shown(wanted: str | None) -> tuple[Runtime, bool]:
     """Return the tool that a command is shown for, which need not be here, and whether it is the one that would run it.
 
@@ -105,12 +111,6 @@ def shown(wanted: str | None) -> tuple[Runtime, bool]:
         return choose(None), True
     except EnvironmentUnavailable:
         return named("docker"), False
-
-
-def explanation(runtime: Runtime) -> str:
-    """Return why a tool may have failed, as a hint; empty when nothing speaks against it."""
-    reason = trouble(runtime, settings.caller_environment())
-    return reason and f"{runtime.name}: {reason}; packtivity doctor says what to do about it."
 
 
 def trouble(runtime: Runtime, caller: Mapping[str, str]) -> str:
