@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_CVMFS_REPOS = ("atlas.cern.ch", "atlas-condb.cern.ch", "sft.cern.ch")
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
@@ -81,8 +85,19 @@ def repositories(value: str) -> tuple[str, ...]:
     raise ValueError("expected a list of repository names")
 
 
+def with_given_locale(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of this process's environment without what Python has set as it started.
+
+    In the locale C that is ``LC_CTYPE`` (PEP 538), which its caller has not.
+    """
+    copy = dict(variables)
+    if copy.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
+        copy |= _given("LC_CTYPE", copy.pop("LC_CTYPE"))
+    return copy
+
+
 @cache
-def given_at_start(name: str, now: str) -> dict[str, str]:
+def _given(name: str, now: str) -> dict[str, str]:
     """Return a variable as this process was given it, nothing where it was not; as it is ``now`` where the system does not tell."""
     try:
         with open("/proc/self/environ", "rb") as file:

@@ -17,7 +17,6 @@ from packtivity.setting_values import (
     DEFAULT_CVMFS_REPOS,
     boolean,
     count,
-    given_at_start,
     names,
     paths,
     present,
@@ -25,6 +24,7 @@ from packtivity.setting_values import (
     seconds,
     text,
     whole,
+    with_given_locale,
 )
 from packtivity.types import JSON
 
@@ -380,14 +380,8 @@ def environment() -> Mapping[str, str]:
 
 
 def caller_environment() -> dict[str, str]:
-    """Return a copy of this process's environment, for the processes it starts.
-
-    In the locale C, Python sets ``LC_CTYPE`` as it starts (PEP 538), which the caller has not.
-    """
-    environ = dict(os.environ)
-    if environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
-        environ |= given_at_start("LC_CTYPE", environ.pop("LC_CTYPE"))
-    return environ
+    """Return a copy of this process's environment, for the processes it starts."""
+    return with_given_locale(os.environ)
 
 
 def temporary_dir(*, large: bool = False) -> str:
