@@ -176,10 +176,7 @@ def test_waiting_ends_with_the_task_or_when_the_time_is_over(desk):
 def test_logs_are_what_the_task_printed(desk):
     name = desk.submit("logs", "echo one; echo two >&2; printf three")
     done = desk.check("--wait", "--logs", name)
-    _, *printed = [
-        line.rpartition(" | ")[2] for line in done.stdout.splitlines()[3:]
-    ]  # the log's first line is its own
-    assert printed == ["one", "two", "three"]
+    assert [line.rpartition(" | ")[2] for line in done.stdout.splitlines()[3:]] == ["one", "two", "three"]
     (desk.folder / "gone.proxy").write_text(json.dumps(GONE))
     assert "there is no run log" in desk.check("--logs", name, "gone.proxy").stderr
 
@@ -197,8 +194,7 @@ def test_a_log_that_is_a_pipe_is_not_waited_for(desk):
 def test_following_shows_lines_while_the_task_still_runs(desk):
     name = desk.submit("follow", "echo early; " + HOLD)
     following = desk.start("packtivity-checkproxy", "--follow", name)
-    assert b"starting file logging" in _line(following.stdout)
-    assert b"early" in following.stdout.readline()
+    assert b"early" in _line(following.stdout)
     assert not (desk.folder / "follow" / "out").exists()
     (desk.folder / "go").touch()
     rest, _ = following.communicate(timeout=30)
