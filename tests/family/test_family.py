@@ -62,7 +62,8 @@ def same_line(wanted: str, found: str, variables: dict[str, str], readonly: list
     """Tell whether two ``docker run`` lines run the same; whose user and home it is, the engines' tests show."""
     there, here = docker_line(wanted), docker_line(found)
     there["env"] |= variables
-    there["mounts"] = [(source, target, only or target in readonly) for source, target, only in there["mounts"]]
+    # what may only be read cannot be written, and credentials are only read
+    there["mounts"] = [(*paths, only or paths[1] in (*readonly, "/recast_auth")) for *paths, only in there["mounts"]]
     here["env"] = {name: value for name, value in here["env"].items() if name not in {"HOME", "USER"}}
     return there == here
 
