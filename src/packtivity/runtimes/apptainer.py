@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,7 +48,11 @@ class Apptainer(Runtime):
         if execution.user == "image" or "HOME" in execution.env or (execution.as_image_says and self.host.uid == 0):
             return None
         closed = f"{self.name} runs tasks as you, who may not read the home of the image's user"
-        return caller.get("HOME", ""), closed if execution.as_image_says else "the task runs as you, with an empty home"
+        try:
+            home = pwd.getpwuid(self.host.uid).pw_dir  # where Apptainer mounts it, whatever HOME says
+        except KeyError:
+            home = caller.get("HOME", "")
+        return home, closed if execution.as_image_says else "the task runs as you, with an empty home"
 
     def run_argv(self, execution: Execution, launch: Launch) -> tuple[str, ...]:
         """Return ``apptainer exec …``."""
