@@ -184,6 +184,31 @@ def test_in_a_shared_directory_only_what_root_has_made_is_given_back(tmp_path: P
 
 
 @only_root
+def test_what_the_task_took_from_others_goes_back_to_them(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, 1001, 1001)
+    theirs = tmp_path / "colleague"
+    theirs.mkdir()
+    for name in ("kept", "written"):
+        (theirs / name).write_text("theirs\n")
+    for path in (theirs, theirs / "kept", theirs / "written"):
+        os.chown(path, 1000, 1000)
+        os.utime(path, ns=(1, 1))
+    before = give_back.survey([str(tmp_path)], 1001)
+    (theirs / "kept").chmod(0o600)
+    (theirs / "written").write_text("the task's\n")
+    (tmp_path / "new").touch()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 0, 0)  # chown -R 0:0 . as root of a container
+    request: give_back.Request = {"tops": [str(tmp_path)], "before": before, "task": 0, "uid": 1001, "gid": 1001}
+    assert give_back.give_back(request)["left"] == []
+    found = {path.name: (owner(path), path.stat().st_gid) for path in tmp_path.rglob("*")}
+    colleague, caller = (1000, 1000), (1001, 1001)
+    assert found == {"colleague": colleague, "kept": colleague, "written": caller, "new": caller}
+    assert owner(tmp_path) == 1001
+
+
+@only_root
 def test_the_next_task_finishes_what_was_interrupted(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     program = f"""
