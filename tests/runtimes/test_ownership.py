@@ -164,7 +164,7 @@ def test_what_is_new_becomes_the_caller_s_and_what_was_there_stays_whose_it_is(t
     assert owner(tmp_path / "colleague") == TASK
     assert owner(tmp_path.parent) == 0
     assert not (tmp_path / "device").exists()
-    assert said == [f"{tmp_path}/device was a device node and has been removed"]
+    assert said == [f"device nodes that the task made have been removed: {tmp_path}/device"]
 
 
 @only_root

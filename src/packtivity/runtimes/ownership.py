@@ -287,8 +287,8 @@ class _Helper:
         if report is None:
             self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
             return
-        for path in report["removed"][:10]:
-            self.say(f"{path} was a device node and has been removed")
+        if report["removed"]:
+            self.say(f"device nodes that the task made have been removed: {', '.join(report['removed'][:10])}")
         if report["left"]:
             named = ", ".join(report["left"][:3])
             self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
