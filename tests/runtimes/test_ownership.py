@@ -168,6 +168,21 @@ def test_what_is_new_becomes_the_caller_s_and_what_was_there_stays_whose_it_is(t
 
 
 @only_root
+def test_what_the_task_makes_anew_is_the_caller_s_though_there_was_one_of_another_owner(tmp_path: Path) -> None:
+    old = [tmp_path / f"old{number}" for number in range(20)]
+    for path in old:  # as 0.17.1 leaves them
+        path.touch()
+        os.chown(path, TASK, TASK)
+    with lent(tmp_path):
+        for path in old:
+            path.unlink()
+        for path in old:  # by themselves, file systems give them the same inodes again
+            path.touch()
+            os.chown(path, TASK, TASK)
+    assert {owner(path) for path in old} == {0}
+
+
+@only_root
 def test_in_a_shared_directory_only_what_root_has_made_is_given_back(tmp_path: Path) -> None:
     tmp_path.chmod(0o2775)
     os.chown(tmp_path, 0, 50)

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -77,11 +78,32 @@ class Entry(NamedTuple):
         return self.status.st_ino, self.status.st_uid
 
 
-def survey(tops: list[str], uid: int) -> Survey:
-    """Note what in some directories does not belong to a user; links are not followed, nor are mounts entered."""
+@contextmanager
+def surveyed(tops: list[str], uid: int) -> Iterator[Survey]:
+    """Survey some directories; for as long as the block lasts, no new file gets the inode of one that was there."""
+    held: list[int] = []
+    try:
+        yield survey(tops, uid, held)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+_HELD = 128
+"""How many files are held at most: a process may open 1,024 as a rule."""
+
+
+def survey(tops: list[str], uid: int, held: list[int] | None = None) -> Survey:
+    """Note what in some directories does not belong to a user; links are not followed, nor are mounts entered.
+
+    :param held: gets a descriptor of each, which keeps its inode from being used again when it is removed.
+    """
     before: Survey = {"others": [], "closed": []}
     for entry in (entry for top in tops for entry in _theirs(top, uid)):
         before["others"].append([*entry.inode, entry.status.st_gid, entry.status.st_mtime_ns])
+        if held is not None and len(held) < _HELD:
+            with suppress(OSError):
+                held.append(os.open(_name(entry), os.O_PATH | os.O_NOFOLLOW, dir_fd=entry.descriptor))
         is_inner = entry.descriptor is not None and stat.S_ISDIR(entry.status.st_mode)
         if is_inner and not os.access(entry.path, os.R_OK | os.X_OK):
             before["closed"].append(entry.status.st_ino)

@@ -109,8 +109,10 @@ def shared(
     tops, host = _writable(execution), runtime.host
     helper = _Helper(host, execution, run, say)
     helper.finish_interrupted(tops)
-    loan = Loan(tops, task, give_back.survey(tops, host.uid), _plan(tops, host) if task else [])
-    with _kept(loan) as path:
+    with (
+        give_back.surveyed(tops, host.uid) as before,
+        _kept(Loan(tops, task, before, _plan(tops, host) if task else [])) as (loan, path),
+    ):
         try:
             has_lists = {_lend(lent, task) for lent in loan.lent}
             yield replace(execution, group=host.gid) if False in has_lists else execution
@@ -280,10 +282,8 @@ class _Helper:
             "tops": tops, "before": loan.before, "task": loan.task, "uid": self.host.uid, "gid": self.host.gid
         }  # fmt: skip
         mounts = tuple(mount for mount in self.execution.mounts if mount.destination in tops)
-        if self.host.uid == 0:
-            report: Report | None = give_back.give_back(request)
-        else:
-            report = _by_root(self.execution, self.run, request, mounts)
+        is_root = self.host.uid == 0
+        report = give_back.give_back(request) if is_root else _by_root(self.execution, self.run, request, mounts)
         if report is None:
             self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
             return
@@ -364,7 +364,7 @@ def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:
 
 
 @contextmanager
-def _kept(loan: Loan) -> Iterator[str]:
+def _kept(loan: Loan) -> Iterator[tuple[Loan, str]]:
     """Keep what is lent in the state directory, locked, for as long as the block lasts; where it can be kept."""
     path, descriptor = "", -1
     with suppress(OSError, PacktivityError):
@@ -374,7 +374,7 @@ def _kept(loan: Loan) -> Iterator[str]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        yield path
+        yield loan, path
     finally:
         if path and not _has_others(path, loan.tops):
             with suppress(OSError):
