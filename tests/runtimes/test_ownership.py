@@ -101,6 +101,31 @@ def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:
     assert (mode(tmp_path), rights(tmp_path)) == (0o755, {})
 
 
+@only_root
+def test_the_task_that_began_first_may_end_last(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for name in ("first", "common", "second"):
+        (tmp_path / name).mkdir()
+    common, said = tmp_path / "common", list[str]()
+
+    def with_own(name: str) -> AbstractContextManager[Execution]:
+        mounts = tuple(Mount(str(path), str(path)) for path in (tmp_path / name, common))
+        return shared(DOCKER, replace(asking(common), mounts=mounts), TASK, no_helper, said.append)
+
+    first, second = with_own("first"), with_own("second")
+    first.__enter__()
+    second.__enter__()
+    for path in (tmp_path / "first", common, tmp_path / "second"):
+        (path / "new").touch()
+        os.chown(path / "new", TASK, TASK)
+    second.__exit__(None, None, None)
+    assert rights(common) == {TASK: 7}  # the other one still runs
+    first.__exit__(None, None, None)
+    assert {owner(path) for path in tmp_path.rglob("new")} == {0}
+    assert [access(path) for path in (tmp_path / "first", common, tmp_path / "second")] == [None] * 3
+    assert said == []
+
+
 def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "_packtivity").mkdir()
