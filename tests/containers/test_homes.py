@@ -161,3 +161,27 @@ def test_files_of_colleagues_stay_theirs(lab: Any, homes: dict[str, str]) -> Non
     assert (done.code, done.err) == (0, "")
     assert (workdir / "colleague").stat().st_uid == 1000
     assert owners(workdir) == {lab.person.uid, 1000}
+
+
+def test_files_that_root_of_a_container_took_from_colleagues_are_theirs_again(lab: Any, homes: dict[str, str]) -> None:
+    if os.getuid() != 0 or lab.kind != "docker" or lab.person.uid == 0:
+        pytest.skip("Docker by an ordinary user, with files of others")
+    workdir, lab.image = lab.workdir(), homes["root"]
+    (workdir / "colleague").touch()
+    os.chown(workdir / "colleague", 1000, 1000)
+    spec, parameters = lab.spec("touch {out} && chown -R 0:0 {dir}"), {"out": "{workdir}/out", "dir": "{workdir}"}
+    done = lab.run(spec, parameters, workdir)
+    assert (done.code, done.err) == (0, "")
+    found = {path.name: path.stat().st_uid for path in (workdir / "colleague", workdir / "out", workdir)}
+    assert found == {"colleague": 1000, "out": lab.person.uid, workdir.name: lab.person.uid}
+
+
+def test_what_is_not_given_back_is_said_to_the_user(lab: Any, homes: dict[str, str]) -> None:
+    if lab.kind != "docker" or lab.person.uid == 0:
+        pytest.skip("Docker by an ordinary user")
+    workdir, lab.image = lab.workdir(), homes["atlas"]
+    workdir.chmod(0o777)
+    done = lab.run(lab.spec("touch {out}"), {"out": "{workdir}/out"}, workdir)
+    assert done.code == 0
+    assert f"warning[files-not-given-back]: 1 files still belong to others ({workdir}/out)" in done.err
+    assert (workdir / "out").stat().st_uid == 1000

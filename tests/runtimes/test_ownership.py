@@ -101,6 +101,31 @@ def test_two_tasks_in_one_directory_leave_it_as_it_was(tmp_path: Path) -> None:
     assert (mode(tmp_path), rights(tmp_path)) == (0o755, {})
 
 
+@only_root
+def test_the_task_that_began_first_may_end_last(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for name in ("first", "common", "second"):
+        (tmp_path / name).mkdir()
+    common, said = tmp_path / "common", list[str]()
+
+    def with_own(name: str) -> AbstractContextManager[Execution]:
+        mounts = tuple(Mount(str(path), str(path)) for path in (tmp_path / name, common))
+        return shared(DOCKER, replace(asking(common), mounts=mounts), TASK, no_helper, said.append)
+
+    first, second = with_own("first"), with_own("second")
+    first.__enter__()
+    second.__enter__()
+    for path in (tmp_path / "first", common, tmp_path / "second"):
+        (path / "new").touch()
+        os.chown(path / "new", TASK, TASK)
+    second.__exit__(None, None, None)
+    assert rights(common) == {TASK: 7}  # the other one still runs
+    first.__exit__(None, None, None)
+    assert {owner(path) for path in tmp_path.rglob("new")} == {0}
+    assert [access(path) for path in (tmp_path / "first", common, tmp_path / "second")] == [None] * 3
+    assert said == []
+
+
 def test_what_an_earlier_task_wrote_may_be_written_over(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "_packtivity").mkdir()
@@ -164,7 +189,22 @@ def test_what_is_new_becomes_the_caller_s_and_what_was_there_stays_whose_it_is(t
     assert owner(tmp_path / "colleague") == TASK
     assert owner(tmp_path.parent) == 0
     assert not (tmp_path / "device").exists()
-    assert said == [f"{tmp_path}/device was a device node and has been removed"]
+    assert said == [f"device nodes that the task made have been removed: {tmp_path}/device"]
+
+
+@only_root
+def test_what_the_task_makes_anew_is_the_caller_s_though_there_was_one_of_another_owner(tmp_path: Path) -> None:
+    old = [tmp_path / f"old{number}" for number in range(20)]
+    for path in old:  # as 0.17.1 leaves them
+        path.touch()
+        os.chown(path, TASK, TASK)
+    with lent(tmp_path):
+        for path in old:
+            path.unlink()
+        for path in old:  # by themselves, file systems give them the same inodes again
+            path.touch()
+            os.chown(path, TASK, TASK)
+    assert {owner(path) for path in old} == {0}
 
 
 @only_root
@@ -181,6 +221,31 @@ def test_in_a_shared_directory_only_what_root_has_made_is_given_back(tmp_path: P
     assert report == {"given": 1, "removed": [], "left": [f"{tmp_path}/somebody"]}
     assert (owner(tmp_path / "root"), (tmp_path / "root").stat().st_gid) == (1001, 50)
     assert owner(tmp_path / "somebody") == 1002
+
+
+@only_root
+def test_what_the_task_took_from_others_goes_back_to_them(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, 1001, 1001)
+    theirs = tmp_path / "colleague"
+    theirs.mkdir()
+    for name in ("kept", "written"):
+        (theirs / name).write_text("theirs\n")
+    for path in (theirs, theirs / "kept", theirs / "written"):
+        os.chown(path, 1000, 1000)
+        os.utime(path, ns=(1, 1))
+    before = give_back.survey([str(tmp_path)], 1001)
+    (theirs / "kept").chmod(0o600)
+    (theirs / "written").write_text("the task's\n")
+    (tmp_path / "new").touch()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 0, 0)  # chown -R 0:0 . as root of a container
+    request: give_back.Request = {"tops": [str(tmp_path)], "before": before, "task": 0, "uid": 1001, "gid": 1001}
+    assert give_back.give_back(request)["left"] == []
+    found = {path.name: (owner(path), path.stat().st_gid) for path in tmp_path.rglob("*")}
+    colleague, caller = (1000, 1000), (1001, 1001)
+    assert found == {"colleague": colleague, "kept": colleague, "written": caller, "new": caller}
+    assert owner(tmp_path) == 1001
 
 
 @only_root

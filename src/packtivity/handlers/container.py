@@ -73,6 +73,13 @@ def _warn(config: ExecutionConfig, step: Logger | None, diagnostic: Diagnostic) 
         config.warn(diagnostic)
 
 
+def _warn_of_files(config: ExecutionConfig, step: Logger, message: str) -> None:
+    """Tell of files that have not become the caller's; no error even when warnings are, because the task has run."""
+    step.warning("%s", message)
+    if config.warn is not None:
+        config.warn(Diagnostic("warning", "files-not-given-back", message))
+
+
 def tool_for(
     execution: Execution, config: ExecutionConfig, step: Logger | None = None, runtime: Runtime | None = None
 ) -> tuple[Runtime, Execution]:
@@ -113,6 +120,7 @@ def run(
         grace=config.grace,
         policy=config.container_config.pull_policy(),
         locked=config.container_config.locked(),
+        warn=partial(_warn_of_files, config, step),
     )
     with run_log(config, metadata, state, "run") as log:
         ended = supervise.run_container(runtime, execution, log, watch)

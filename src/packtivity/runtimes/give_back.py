@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Survey(TypedDict):
     """What was there before the task, of others than the caller.
 
-    :ivar others: inode and owner of each file or directory that was not the caller's.
+    :ivar others: inode, owner, group and time of last change (nanoseconds) of each file or directory that was not the
+        caller's.
     :ivar closed: inodes of directories that could not be looked into.
     """
 
@@ -76,31 +78,56 @@ class Entry(NamedTuple):
         return self.status.st_ino, self.status.st_uid
 
 
-def survey(tops: list[str], uid: int) -> Survey:
-    """Note what in some directories does not belong to a user; links are not followed, nor are mounts entered."""
+@contextmanager
+def surveyed(tops: list[str], uid: int) -> Iterator[Survey]:
+    """Survey some directories; for as long as the block lasts, no new file gets the inode of one that was there."""
+    held: list[int] = []
+    try:
+        yield survey(tops, uid, held)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+_HELD = 128
+"""How many files are held at most: a process may open 1,024 as a rule."""
+
+
+def survey(tops: list[str], uid: int, held: list[int] | None = None) -> Survey:
+    """Note what in some directories does not belong to a user; links are not followed, nor are mounts entered.
+
+    :param held: gets a descriptor of each, which keeps its inode from being used again when it is removed.
+    """
     before: Survey = {"others": [], "closed": []}
     for entry in (entry for top in tops for entry in _theirs(top, uid)):
-        before["others"].append(list(entry.inode))
+        before["others"].append([*entry.inode, entry.status.st_gid, entry.status.st_mtime_ns])
+        if held is not None and len(held) < _HELD:
+            with suppress(OSError):
+                held.append(os.open(_name(entry), os.O_PATH | os.O_NOFOLLOW, dir_fd=entry.descriptor))
         is_inner = entry.descriptor is not None and stat.S_ISDIR(entry.status.st_mode)
         if is_inner and not os.access(entry.path, os.R_OK | os.X_OK):
             before["closed"].append(entry.status.st_ino)
     return before
 
 
-def foreign(tops: list[str], before: Survey, uid: int) -> Iterator[tuple[Entry, bool]]:
-    """Yield what is new in some directories and not the user's, a directory before what is in it.
+def foreign(tops: list[str], before: Survey, uid: int) -> Iterator[tuple[Entry, bool, tuple[int, int] | None]]:
+    """Yield what in some directories is new or has a new owner and is not the user's, a directory before what is in it.
 
-    Beside each stands whether nobody but the task can have made it.
+    Beside each stands whether nobody but the task can have made it; and the owner and group that it had before, if it is
+    a file of somebody else's that the task took (``chown -R``). An inode alone does not tell: those of removed files are
+    used again.
     """
-    others, made = {(inode, owner) for inode, owner in before["others"]}, set()
+    others, made = {(inode, owner) for inode, owner, _, _ in before["others"]}, set()
+    former = {(inode, changed): (owner, group) for inode, owner, group, changed in before["others"]}
     for entry in (entry for top in tops for entry in _theirs(top, uid, before["closed"])):
         above, found = entry.above, entry.status
         if entry.inode not in others:
+            taken_from = former.get((found.st_ino, found.st_mtime_ns))
             in_made = (above.st_dev, above.st_ino) in made
             sure = entry.descriptor is None or in_made or (above.st_uid == uid and not above.st_mode & 0o022)
-            if sure and entry.descriptor is not None and stat.S_ISDIR(found.st_mode):
+            if sure and taken_from is None and entry.descriptor is not None and stat.S_ISDIR(found.st_mode):
                 made.add((found.st_dev, found.st_ino))
-            yield entry, sure
+            yield entry, sure, taken_from
 
 
 def _theirs(top: str, uid: int, closed: Collection[int] = ()) -> Iterator[Entry]:
@@ -126,17 +153,20 @@ def give_back(request: Request) -> Report:
     """Make a user the owner of what is new in some directories; only root can.
 
     Regular files, directories and links; never across a mount or through a link, and nothing that was there before
-    and was not the user's. In a directory where others may write, only what belongs to root is known to be the task's.
+    and was not the user's: that goes back to whom it belonged, if the task took it. In a directory where others may write, only what belongs to root is known to be the task's.
     """
     report: Report = {"given": 0, "removed": [], "left": []}
-    for entry, sure in foreign(request["tops"], request["before"], request["uid"]):
+    for entry, sure, taken_from in foreign(request["tops"], request["before"], request["uid"]):
         mode = entry.status.st_mode
-        if not sure and not entry.status.st_uid == request["task"] == 0:
+        if taken_from is None and not sure and not entry.status.st_uid == request["task"] == 0:
             report["left"].append(entry.path)
             continue
         try:
-            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                os.unlink(os.path.basename(entry.path), dir_fd=entry.descriptor)
+            if taken_from is not None:
+                os.chown(_name(entry), *taken_from, dir_fd=entry.descriptor, follow_symlinks=False)
+                report["given"] += 1
+            elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                os.unlink(_name(entry), dir_fd=entry.descriptor)
                 report["removed"].append(entry.path)
             else:
                 _give(entry, request["uid"], request["gid"])
@@ -146,14 +176,18 @@ def give_back(request: Request) -> Report:
     return report
 
 
+def _name(entry: Entry) -> str:
+    """Return what to call it in the directory that it is in."""
+    return entry.path if entry.descriptor is None else os.path.basename(entry.path)
+
+
 def _give(entry: Entry, uid: int, gid: int) -> None:
     if entry.descriptor is None:
         os.chown(entry.path, uid, -1, follow_symlinks=False)
         return
     # A directory with the set-group-id bit has given its own group to what was made in it.
     inherited = entry.above.st_mode & stat.S_ISGID
-    name = os.path.basename(entry.path)
-    os.chown(name, uid, -1 if inherited else gid, dir_fd=entry.descriptor, follow_symlinks=False)
+    os.chown(_name(entry), uid, -1 if inherited else gid, dir_fd=entry.descriptor, follow_symlinks=False)
 
 
 def give_files(paths: list[str], uid: int) -> Report:

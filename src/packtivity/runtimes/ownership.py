@@ -20,12 +20,13 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from stat import S_IMODE, S_ISDIR, S_IXUSR
+from time import time
 from typing import TYPE_CHECKING
 
 from packtivity import files, folders, settings
 from packtivity.errors import PacktivityError
 from packtivity.runtimes import give_back
-from packtivity.runtimes.containers import inside
+from packtivity.runtimes.containers import inside, outside
 from packtivity.statecontexts.posixfs_context import METADIR
 from packtivity.types import Limits, Mount
 
@@ -71,12 +72,13 @@ class Lent:
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """What one task has borrowed, as it is kept in the state directory."""
+    """What one task has borrowed, and when (seconds since the epoch), as it is kept in the state directory."""
 
     tops: list[str]
     task: int
     before: Survey
     lent: list[Lent] = field(default_factory=list)
+    began: float = field(default_factory=time)
 
 
 def task_uid(runtime: Runtime, execution: Execution, image_uid: Callable[[], int]) -> int | None:
@@ -109,18 +111,22 @@ def shared(
     tops, host = _writable(execution), runtime.host
     helper = _Helper(host, execution, run, say)
     helper.finish_interrupted(tops)
-    loan = Loan(tops, task, give_back.survey(tops, host.uid), _plan(tops, host) if task else [])
-    with _kept(loan) as path:
-        try:
-            has_lists = {_lend(lent, task) for lent in loan.lent}
-            yield replace(execution, group=host.gid) if False in has_lists else execution
-        finally:
-            # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
-            if _has_others(path, tops):
-                helper.return_files(loan)
-            else:
-                helper.finish(loan)
-                helper.finish_interrupted(tops)
+    try:
+        with (
+            give_back.surveyed(tops, host.uid) as before,
+            _kept(Loan(tops, task, before, _plan(tops, host) if task else [])) as (loan, path),
+        ):
+            try:
+                has_lists = {_lend(lent, task) for lent in loan.lent}
+                yield replace(execution, group=host.gid) if False in has_lists else execution
+            finally:
+                # Who borrowed the same directories goes on writing to them: the last one takes back what all have borrowed.
+                if not path:
+                    helper.finish_interrupted(tops, loan)
+                elif _has_others(path, tops):
+                    helper.return_files(loan, is_last=False)
+    finally:
+        helper.finish_interrupted(tops)
 
 
 # --- lending ---------------------------------------------------------------------------------------------------
@@ -247,51 +253,47 @@ _FOLDER = "/.packtivity"
 
 @dataclass(frozen=True, slots=True)
 class _Helper:
-    """Gives back as root: of this machine, or in a container of the task's image that runs this machine's Python.
-
-    Nothing of the image is trusted or needed.
-    """
+    """Gives back as root: of this machine, or in a container; of its image nothing is trusted or needed."""
 
     host: Host
     execution: Execution
     run: RunHelper
     say: Callable[[str], None]
 
-    def finish_interrupted(self, tops: list[str]) -> None:
-        """Finish what tasks that were killed have left undone in some directories."""
-        for path, loan, runs in _loans(tops):
-            if not runs:
-                self.finish(loan)
-                with suppress(OSError):
-                    os.unlink(path)
-
-    def finish(self, loan: Loan) -> None:
-        """Take back what was lent, and give back what was made."""
-        for lent in reversed(loan.lent):
+    def finish_interrupted(self, tops: list[str], *own: Loan) -> None:
+        """Take back what was lent and give back what was made, once no task with these directories runs any more."""
+        if _has_others("", tops):
+            return
+        idle = [(path, loan) for path, loan, _ in _loans(tops)]
+        # A later loan has noted what an earlier one had lent: the latest is taken back first.
+        loans = sorted((*own, *(loan for _, loan in idle)), key=lambda loan: loan.began, reverse=True)
+        for lent in (lent for loan in loans for lent in reversed(loan.lent)):
             _take_back(lent)
-        self.return_files(loan)
+        for loan in loans:
+            self.return_files(loan)
+        for path, _ in idle:
+            with suppress(OSError):
+                os.unlink(path)
 
-    def return_files(self, loan: Loan) -> None:
-        """Give back what the task made, and say what has not become the caller's."""
+    def return_files(self, loan: Loan, *, is_last: bool = True) -> None:
+        """Give back what the task made, and say what has not become the caller's, unless somebody else tries later."""
         tops = [top for top in loan.tops if os.path.isdir(top)]
         if next(give_back.foreign(tops, loan.before, self.host.uid), None) is None:
             return
         request: give_back.Request = {
             "tops": tops, "before": loan.before, "task": loan.task, "uid": self.host.uid, "gid": self.host.gid
         }  # fmt: skip
-        mounts = tuple(mount for mount in self.execution.mounts if mount.destination in tops)
-        if self.host.uid == 0:
-            report: Report | None = give_back.give_back(request)
-        else:
-            report = _by_root(self.execution, self.run, request, mounts)
+        mounts = tuple(Mount(outside(top, settings.current().workdir_location), top) for top in tops)
+        is_root = self.host.uid == 0
+        report = give_back.give_back(request) if is_root else _by_root(self.execution, self.run, request, mounts)
         if report is None:
             self.say(f"what the task made could not be given back: it belongs to user {loan.task}; try --user caller")
             return
-        for path in report["removed"][:10]:
-            self.say(f"{path} was a device node and has been removed")
-        if report["left"]:
-            named = ", ".join(report["left"][:3])
-            self.say(f"{len(report['left'])} files still belong to others ({named}); --user caller avoids that")
+        if report["removed"]:
+            self.say(f"device nodes that the task made have been removed: {', '.join(report['removed'][:10])}")
+        if report["left"] and is_last:
+            count, named = len(report["left"]), ", ".join(report["left"][:3])
+            self.say(f"{count} files still belong to others ({named}); --user caller avoids that")
 
 
 def hand_over(task: int, host: Host, execution: Execution, run: RunHelper, paths: list[str]) -> None:
@@ -364,7 +366,7 @@ def _own_python() -> tuple[tuple[str, ...], tuple[Mount, ...]]:
 
 
 @contextmanager
-def _kept(loan: Loan) -> Iterator[str]:
+def _kept(loan: Loan) -> Iterator[tuple[Loan, str]]:
     """Keep what is lent in the state directory, locked, for as long as the block lasts; where it can be kept."""
     path, descriptor = "", -1
     with suppress(OSError, PacktivityError):
@@ -374,11 +376,8 @@ def _kept(loan: Loan) -> Iterator[str]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        yield path
+        yield loan, path
     finally:
-        if path and not _has_others(path, loan.tops):
-            with suppress(OSError):
-                os.unlink(path)
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -43,6 +43,7 @@ class Supervision:
     :ivar policy: ``missing``, ``always`` or ``never``: when images are pulled.
     :ivar locked: the digest each image must have; ``None`` when any will do.
     :ivar noted: whether it is the task itself, whose record says what it has used.
+    :ivar warn: called with what the user should know of the task's files, in one line.
     """
 
     say: Callable[[str], None]
@@ -53,6 +54,7 @@ class Supervision:
     policy: str = "missing"
     locked: Mapping[str, str] | None = None
     noted: bool = True
+    warn: Callable[[str], None] | None = None
 
     def is_cancelled(self) -> bool:
         """Return whether cancellation was requested."""
@@ -156,7 +158,7 @@ def run_container(runtime: Runtime, execution: Execution, log: RunLog | None, wa
     task = ownership.task_uid(runtime, execution, lambda: image_store.user_ids(runtime, image)[0])
     helper = partial(_run_helper, runtime, image, quiet)
     give = None if task is None else partial(ownership.hand_over, task, runtime.host, execution, helper)
-    with ownership.shared(runtime, execution, task, helper, watch.say) as shared:
+    with ownership.shared(runtime, execution, task, helper, watch.warn or watch.say) as shared:
         ended = _run_again_if_gone(runtime, shared, image, log, watch, give)
     _refuse_failed_start(runtime, ended)
     return ended
