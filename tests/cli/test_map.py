@@ -505,3 +505,31 @@ def test_a_cell_that_is_no_yaml_is_told_as_it_should_be_written(quick):
     assert json.loads((quick.directory / "map/0000/_packtivity/packtivity.outcome.json").read_text())["result"] == {
         "output": f'{quick.directory}/map/0000/a "b"'
     }
+
+
+def test_cells_are_doubted_as_options_are(quick):
+    quick.spec("'echo {name} {other}'")
+    quick.write("sets.csv", "outputfile,name,other\no,010,NO\no,x,2024-01-01\no,12:30:00,no\n")
+    call = ("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.csv")
+    done = quick(*call)
+    assert done.returncode == 0
+    octal, truth, date = (line for line in done.stderr.splitlines() if "warning[" in line)
+    assert octal.startswith("sets.csv:2:1:1: warning[not-as-written]: 010 is the number 8 in YAML 1.1")
+    assert octal.endswith("(2 cells of the column 'name' are such)")
+    assert "NO is false" in truth
+    assert truth.endswith("(2 cells of the column 'other' are such)")
+    assert date.startswith("sets.csv:3:1:1: warning[date-as-string]: 2024-01-01 is a date")
+    assert 'help: Write """010""" for the text, or 10 for the number.\n' in done.stderr
+    assert quick(*call, "--strict").returncode == 4
+    quick.write("sets.csv", 'outputfile,name,other\no,"""010""","""NO"""\no,x,"""2024-01-01"""\n')
+    done = quick(*call, "--strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((quick.directory / "map/0000/_packtivity/packtivity.outcome.json").read_text())["status"]
+
+
+def test_a_map_says_how_to_give_what_is_missing(quick):
+    quick.spec("'echo {name} {other}'")
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "-p", "name=1..3")
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False)
+    assert "Pass -p other=VALUE -p outputfile=VALUE, or fill in" in done.stderr
+    assert "`packtivity example spec.yml`" in done.stderr

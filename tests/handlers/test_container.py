@@ -453,6 +453,12 @@ def test_resources_that_are_not_understood_have_no_effect_and_are_named(run: Any
     assert "kubernetes_memory_limit: '8GB' cannot be read, and has no effect" in log(state, "step")
 
 
+@pytest.mark.parametrize("word", ["Kerberos", "rucio ", "kubernetes_cpu_limits"])
+def test_a_word_that_is_nearly_a_key_is_told_as_a_mapping(word: str) -> None:
+    (found,) = resource_findings([word])
+    assert found.hint.startswith(f"Write it as a mapping: [{{{word.strip().lower().removesuffix('s')}")
+
+
 @pytest.mark.parametrize("resources", [UNREADABLE[:1], UNREADABLE[1:2], UNREADABLE[2:]])
 def test_they_are_errors_where_warnings_are(resources: list[Any], state: LocalFSState) -> None:
     with pytest.raises(errors.ParameterError, match=r"environment\.resources\[0\]") as caught:
