@@ -8,6 +8,7 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import datamodel as default_datamodel
@@ -255,6 +256,7 @@ def attempt(run: Run) -> Parameters:
 def walk(run: Run, log: Logger) -> Parameters:
     """Walk the straight line once."""
     publisher, dry, ran = run.spec["publisher"], False, False
+    unquoted = partial(unquoted_values, run.spec.get("process") or {}, run.parameters, run.state)
     job, environment = run.job_and_environment()
     notes.current().job = job
     if job and environment:
@@ -263,7 +265,7 @@ def walk(run: Run, log: Logger) -> Parameters:
             run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         except TaskFailed as error:
             if error.returncode in (1, 2, 126, 127):
-                error.hint = unquoted_values(run.spec["process"], run.parameters, run.state) or error.hint
+                error.hint = unquoted() or error.hint
             raise
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
@@ -271,7 +273,7 @@ def walk(run: Run, log: Logger) -> Parameters:
     result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
-        check_outputs(publisher, result, run.state, run.exec_config, log)
+        check_outputs(publisher, result, run.state, run.exec_config, log, unquoted)
     return result
 
 

@@ -533,3 +533,11 @@ def test_a_map_says_how_to_give_what_is_missing(quick):
     assert (done.returncode, "Traceback" in done.stderr) == (4, False)
     assert "Pass -p other=VALUE -p outputfile=VALUE, or fill in" in done.stderr
     assert "`packtivity example spec.yml`" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["NaN", "-Infinity"])
+def test_a_line_of_json_has_only_numbers_of_json(quick, word):
+    quick.spec("'echo {name}'")
+    quick.write("sets.jsonl", f'{{"outputfile": "o", "name": {word}}}\n')
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.jsonl")
+    assert (done.returncode, f"sets.jsonl:1: not JSON: {word}" in done.stderr) == (4, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -138,6 +139,13 @@ def test_directories_beside_a_state_file_are_not_dropped_silently(quick: Any) ->
     ]
     assert not (quick.directory / "other").exists()
     assert quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT).stderr == ""
+
+
+def test_a_state_file_cannot_name_what_no_directory_is_called(quick: Any) -> None:
+    quick.spec("'true'")
+    quick.write("state.yml", 'readonly: ["a\\0b"]\n')
+    done = quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT)
+    assert (done.returncode, "state file state.yml: readonly[0] is not a path" in done.stderr) == (5, True)
 
 
 def test_an_empty_state_file_says_so(quick: Any) -> None:
@@ -349,3 +357,15 @@ def test_a_workflow_engine_is_not_told_of_options() -> None:
         run(spec, {"x": 1}, state=LocalFSState([], []))
     assert "Give the step the parameter 'y'." in str(caught.value)
     assert "-p" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["filecount-pub", "my-own"])
+def test_the_type_of_a_plug_in_is_told_how_to_run(quick: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick.spec("'true'")
+    monkeypatch.setenv("PACKTIVITY_PLUGINS", "fc")
+    text = (quick.directory / "spec.yml").read_text()
+    quick.write("spec.yml", re.sub(r"publisher_type: [\w-]+", f"publisher_type: {name}", text))
+    for program in ("packtivity-run", "packtivity-validate"):
+        done = quick(program, "spec.yml", *OUT)
+        assert (done.returncode, "error[unknown-type]" in done.stderr) == (1, True)
+        assert "One of a plug-in: run with --no-validate, or give a schema that has it (-c)." in done.stderr

@@ -25,6 +25,7 @@ from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.oci import Podman
 from packtivity.runtimes.shell_lines import container_line
+from packtivity.spec.resources import findings
 from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
@@ -455,7 +456,7 @@ def test_resources_that_are_not_understood_have_no_effect_and_are_named(run: Any
 
 @pytest.mark.parametrize("word", ["Kerberos", "rucio ", "kubernetes_cpu_limits"])
 def test_a_word_that_is_nearly_a_key_is_told_as_a_mapping(word: str) -> None:
-    (found,) = resource_findings([word])
+    (found,) = findings([word])
     assert found.hint.startswith(f"Write it as a mapping: [{{{word.strip().lower().removesuffix('s')}")
 
 

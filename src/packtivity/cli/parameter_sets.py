@@ -155,7 +155,7 @@ def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
+            row = json.loads(line.rstrip(), object_pairs_hook=_mapping, parse_constant=_refused)
             if too_deep(row, MAX_DEPTH):
                 raise RecursionError
             if "\\u" in line and not encodable(row):
@@ -179,6 +179,10 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError(f"the name {_twice([name for name, _ in pairs])!r} is there twice")
     return found
+
+
+def _refused(word: str) -> None:
+    raise ValueError(f"not JSON: {word} is no number of JSON; write it as a text")
 
 
 def _twice(names: Sequence[str]) -> str:
