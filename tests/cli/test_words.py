@@ -369,3 +369,30 @@ def test_the_type_of_a_plug_in_is_told_how_to_run(quick: Any, name: str, monkeyp
         done = quick(program, "spec.yml", *OUT)
         assert (done.returncode, "error[unknown-type]" in done.stderr) == (1, True)
         assert "One of a plug-in: run with --no-validate, or give a schema that has it (-c)." in done.stderr
+
+
+@pytest.mark.parametrize("text", ["Run #5", "#5", "[1, 2] #5", "'a' # b"])
+def test_a_comment_in_a_value_is_not_dropped_silently(quick: Any, text: str) -> None:
+    quick.spec("'echo {name}'")
+    for program in ("packtivity-run", "packtivity-validate"):
+        done = quick(program, "spec.yml", *OUT, "-p", f"name={text}")
+        assert (done.returncode, "warning[not-as-written]: what follows # is a comment" in done.stderr) == (0, True)
+        (line,) = [line for line in done.stderr.splitlines() if "For this text, type: " in line]
+        option = shlex.split(line.partition("type: ")[2])
+        assert quick("packtivity-run", "--print-script", "spec.yml", *OUT, *option).stdout == f"echo {text}\n"
+
+
+@pytest.mark.parametrize("text", ["a#b", "'Run #5'", "[a#b, '#']", '{"a": "# b"}', "|\n  # b\n"])
+def test_what_is_no_comment_is_not_called_one(quick: Any, text: str) -> None:
+    quick.spec("'echo {name}'")
+    assert "comment" not in quick("packtivity-run", "spec.yml", *OUT, "-p", f"name={text}").stderr
+
+
+@pytest.mark.parametrize("value", ["{a}", "{a: null, b: 1}", "[{x}]"])
+def test_a_mapping_with_nothing_in_it_is_a_mapping_too(quick: Any, value: str) -> None:
+    quick.spec("'echo {name}'")
+    for program in ("packtivity-run", "packtivity-validate"):
+        assert "warning[mapping-as-text]" in quick(program, "spec.yml", *OUT, "-p", f"name={value}").stderr
+    done = quick("packtivity-validate", "spec.yml", *OUT, "-p", "name={workdir}")
+    assert "unquoted-placeholder" in done.stderr
+    assert "mapping-as-text" not in done.stderr
