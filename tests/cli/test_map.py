@@ -541,3 +541,22 @@ def test_a_line_of_json_has_only_numbers_of_json(quick, word):
     quick.write("sets.jsonl", f'{{"outputfile": "o", "name": {word}}}\n')
     done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.jsonl")
     assert (done.returncode, f"sets.jsonl:1: not JSON: {word}" in done.stderr) == (4, True)
+
+
+def test_a_map_doubts_resources_once_and_before_anything_runs(quick):
+    spec = {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": "true {x}"},
+        "environment": {
+            "environment_type": "docker-encapsulated",
+            "image": "nowhere.invalid/base",
+            "imagetag": "1",
+            "resources": ["kerberos", {"kubernetes_memory_limit": "8GB"}],
+        },
+        "publisher": {"publisher_type": "constant-pub", "publish": {}},
+    }
+    quick.write("spec.json", json.dumps(spec))
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.json", "-p", "x=1..3", "-w", "out", "--strict")
+    assert done.returncode == 4
+    assert done.stderr.count("error[unknown-resource]") == done.stderr.count("error[unreadable-resource]") == 1
+    assert "Did you mean 8G?" in done.stderr
+    assert not (quick.directory / "out").exists()

@@ -32,6 +32,8 @@ from packtivity.cli.run import check_writable
 from packtivity.cli.terminal import Progress, named_leaves, say
 from packtivity.files import read_json, replacing, write_json, write_whole
 from packtivity.printable import printable
+from packtivity.spec.diagnostics import locate
+from packtivity.spec.resources import findings
 from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
@@ -158,7 +160,10 @@ class Sweep:
         first: dict[frozenset[str], int] = {}
         for number, row in enumerate(sets.rows):
             first.setdefault(frozenset(row), number)
-        problems = self._problems  # of how values are written
+        resources = (self.spec["environment"] or {}).get("resources")
+        # Tasks that run elsewhere say this in their logs only.
+        unread = findings(resources) if isinstance(resources, list) else ()
+        problems = (*self._problems, *(locate(finding, None) for finding in unread))
         for item in (Item(self, number) for number in first.values()):
             given = Task(self.spec, item.parameters, item.state)
             warn_of_doubts(given, problems, strict=strict)
