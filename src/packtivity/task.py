@@ -8,7 +8,6 @@ crosses a process boundary; a worker gives that document to :func:`run_task`. Fu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packtivity import datamodel as default_datamodel
@@ -256,7 +255,6 @@ def attempt(run: Run) -> Parameters:
 def walk(run: Run, log: Logger) -> Parameters:
     """Walk the straight line once."""
     publisher, dry, ran = run.spec["publisher"], False, False
-    unquoted = partial(unquoted_values, run.spec.get("process") or {}, run.parameters, run.state)
     job, environment = run.job_and_environment()
     notes.current().job = job
     if job and environment:
@@ -265,7 +263,7 @@ def walk(run: Run, log: Logger) -> Parameters:
             run.execute(job, environment, run.state, run.metadata, run.pack_config, run.exec_config)
         except TaskFailed as error:
             if error.returncode in (1, 2, 126, 127):
-                error.hint = unquoted() or error.hint
+                error.hint = unquoted_values(run.spec["process"], run.parameters, run.state) or error.hint
             raise
         dry = run.exec_config.dry_run()
         ran = environment["environment_type"] not in _RUNS_NOTHING and not dry
@@ -273,7 +271,7 @@ def walk(run: Run, log: Logger) -> Parameters:
     result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
-        check_outputs(publisher, result, run.state, run.exec_config, log, unquoted)
+        check_outputs(publisher, result, run.state, run.exec_config, log, (run.spec["process"], run.parameters))
     return result
 
 
