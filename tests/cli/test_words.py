@@ -396,3 +396,11 @@ def test_a_mapping_with_nothing_in_it_is_a_mapping_too(quick: Any, value: str) -
     done = quick("packtivity-validate", "spec.yml", *OUT, "-p", "name={workdir}")
     assert "unquoted-placeholder" in done.stderr
     assert "mapping-as-text" not in done.stderr
+
+
+@pytest.mark.parametrize("value", ["{workdir}", "{workdir}/a/b"])
+def test_a_work_directory_that_is_not_there_is_asked_for(quick: Any, value: str) -> None:
+    quick.spec("'echo {name}'")
+    quick.write("state.yml", "readonly: [.]\n")
+    done = quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT, "-p", f"name='{value}'")
+    assert (done.returncode, "give one with -w/--write" in done.stderr) == (4, True)
