@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from packtivity import notes
 from packtivity.datamodel import iter_leaves, plain
 from packtivity.errors import EnvironmentUnavailable, MissingOutput, MissingParameter
-from packtivity.handlers.endings import went_on
+from packtivity.handlers.endings import eaten, went_on
 from packtivity.handlers.publisher_handlers import declared_paths
+from packtivity.handlers.unquoted import unquoted_values
 from packtivity.interpolate import placeholders
 from packtivity.registry import nearest
 from packtivity.spec.parts import kind_of, wildcard_at
@@ -55,10 +56,16 @@ def _needed(publisher: Part) -> Iterator[tuple[Path, str]]:
 
 
 def check_outputs(
-    publisher: Part, result: ParametersLike, state: State | None, exec_config: ExecutionConfig, log: Logger
+    publisher: Part,
+    result: ParametersLike,
+    state: State | None,
+    exec_config: ExecutionConfig,
+    log: Logger,
+    ran: tuple[Part, ParametersLike] | None = None,
 ) -> None:
     """Check that published paths inside the state's directories exist.
 
+    :param ran: process and parameters, to look for a likely cause in.
     :raises MissingOutput: one is not, under strict.
     """
     missing = {
@@ -67,7 +74,7 @@ def check_outputs(
             "missing-output",
             f"published path {declared!r} ({'/'.join(map(str, path)) or 'the whole result'}) is not there after the run",
             path,
-            hint=_remedy(publisher, path),
+            hint=_remedy(publisher, path, unquoted_values(*ran, state) if ran else ""),
         )
         for path, declared in declared_paths(publisher, result, state)
         if not exists(declared)
@@ -85,14 +92,14 @@ def check_outputs(
         )
 
 
-def _remedy(publisher: Part, path: Path) -> str:
+def _remedy(publisher: Part, path: Path, cause: str) -> str:
     key = kind_of(publisher).templates
     text = dict(iter_leaves(publisher[key])).get(path) if key and not publisher.get("glob") else None
     if isinstance(text, str) and wildcard_at(text) >= 0:
         return "It is a pattern, published as it stands: write glob: true to publish the list of files that match."
-    return (
-        f"Does the command write it under that name, into that directory? {went_on(notes.current().execution)}".strip()
-    )
+    execution = notes.current().execution
+    likely = [cause or went_on(execution), eaten(execution)]
+    return " ".join(filter(None, ["Does the command write it under that name, into that directory?", *likely]))
 
 
 _NOT_THERE = (126, 127)

@@ -271,7 +271,7 @@ def walk(run: Run, log: Logger) -> Parameters:
     result = run.publish() if known else default_datamodel.create({}, run.state.datamodel if run.state else None)
     log.info("publishing data: %s", result)
     if ran:
-        check_outputs(publisher, result, run.state, run.exec_config, log)
+        check_outputs(publisher, result, run.state, run.exec_config, log, (run.spec["process"], run.parameters))
     return result
 
 

@@ -505,3 +505,58 @@ def test_a_cell_that_is_no_yaml_is_told_as_it_should_be_written(quick):
     assert json.loads((quick.directory / "map/0000/_packtivity/packtivity.outcome.json").read_text())["result"] == {
         "output": f'{quick.directory}/map/0000/a "b"'
     }
+
+
+def test_cells_are_doubted_as_options_are(quick):
+    quick.spec("'echo {name} {other}'")
+    quick.write("sets.csv", "outputfile,name,other\no,010,NO\no,x,2024-01-01\no,12:30:00,no\n")
+    call = ("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.csv")
+    done = quick(*call)
+    assert done.returncode == 0
+    octal, truth, date = (line for line in done.stderr.splitlines() if "warning[" in line)
+    assert octal.startswith("sets.csv:2:1:1: warning[not-as-written]: 010 is the number 8 in YAML 1.1")
+    assert octal.endswith("(2 cells of the column 'name' are such)")
+    assert "NO is false" in truth
+    assert truth.endswith("(2 cells of the column 'other' are such)")
+    assert date.startswith("sets.csv:3:1:1: warning[date-as-string]: 2024-01-01 is a date")
+    assert 'help: Write """010""" for the text, or 10 for the number.\n' in done.stderr
+    assert quick(*call, "--strict").returncode == 4
+    quick.write("sets.csv", 'outputfile,name,other\no,"""010""","""NO"""\no,x,"""2024-01-01"""\n')
+    done = quick(*call, "--strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((quick.directory / "map/0000/_packtivity/packtivity.outcome.json").read_text())["status"]
+
+
+def test_a_map_says_how_to_give_what_is_missing(quick):
+    quick.spec("'echo {name} {other}'")
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "-p", "name=1..3")
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False)
+    assert "Pass -p other=VALUE -p outputfile=VALUE, or fill in" in done.stderr
+    assert "`packtivity example spec.yml`" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["NaN", "-Infinity"])
+def test_a_line_of_json_has_only_numbers_of_json(quick, word):
+    quick.spec("'echo {name}'")
+    quick.write("sets.jsonl", f'{{"outputfile": "o", "name": {word}}}\n')
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.yml", "--over", "sets.jsonl")
+    assert (done.returncode, f"sets.jsonl:1: not JSON: {word}" in done.stderr) == (4, True)
+
+
+def test_a_map_doubts_resources_once_and_before_anything_runs(quick):
+    spec = {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": "true {x}"},
+        "environment": {
+            "environment_type": "docker-encapsulated",
+            "image": "nowhere.invalid/base",
+            "imagetag": "1",
+            "resources": ["kerberos", {"kubernetes_memory_limit": "8GB"}],
+        },
+        "publisher": {"publisher_type": "constant-pub", "publish": {}},
+    }
+    quick.write("spec.json", json.dumps(spec))
+    done = quick("packtivity", "map", "-b", "foregroundasync", "spec.json", "-p", "x=1..3", "-w", "out", "--strict")
+    assert done.returncode == 4
+    assert done.stderr.count("error[unknown-resource]") == done.stderr.count("error[unreadable-resource]") == 1
+    assert "Did you mean 8G?" in done.stderr
+    assert not (quick.directory / "out").exists()

@@ -109,3 +109,15 @@ def test_a_tool_that_does_not_exist_is_refused(quick: Any) -> None:
     done = quick("packtivity-run", "--dry-run", "--runtime", "dokcer", "spec.json", "-p", "x=1", env=NOTHING)
     assert done.returncode == 11
     assert "'docker'" in done.stderr
+
+
+@pytest.mark.parametrize("environment", [IMAGE, {"environment_type": "localproc-env"}], ids=["container", "local"])
+def test_what_linux_would_not_start_is_refused_before(quick: Any, environment: Any) -> None:
+    write(quick, {"process_type": "string-interpolated-cmd", "cmd": "echo {x}"}, environment)
+    quick.write("long.json", json.dumps({"x": "x" * 3_000_000}))
+    done = quick("packtivity-run", "--dry-run", "spec.json", "long.json")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "too long for this system" in done.stderr
+    assert "interpolated-script-cmd" in done.stderr
+    quick.write("short.json", json.dumps({"x": "x" * 100_000}))
+    assert quick("packtivity-run", "--dry-run", "spec.json", "short.json").returncode == 0

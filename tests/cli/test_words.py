@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -138,6 +139,13 @@ def test_directories_beside_a_state_file_are_not_dropped_silently(quick: Any) ->
     ]
     assert not (quick.directory / "other").exists()
     assert quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT).stderr == ""
+
+
+def test_a_state_file_cannot_name_what_no_directory_is_called(quick: Any) -> None:
+    quick.spec("'true'")
+    quick.write("state.yml", 'readonly: ["a\\0b"]\n')
+    done = quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT)
+    assert (done.returncode, "state file state.yml: readonly[0] is not a path" in done.stderr) == (5, True)
 
 
 def test_an_empty_state_file_says_so(quick: Any) -> None:
@@ -349,3 +357,50 @@ def test_a_workflow_engine_is_not_told_of_options() -> None:
         run(spec, {"x": 1}, state=LocalFSState([], []))
     assert "Give the step the parameter 'y'." in str(caught.value)
     assert "-p" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["filecount-pub", "my-own"])
+def test_the_type_of_a_plug_in_is_told_how_to_run(quick: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick.spec("'true'")
+    monkeypatch.setenv("PACKTIVITY_PLUGINS", "fc")
+    text = (quick.directory / "spec.yml").read_text()
+    quick.write("spec.yml", re.sub(r"publisher_type: [\w-]+", f"publisher_type: {name}", text))
+    for program in ("packtivity-run", "packtivity-validate"):
+        done = quick(program, "spec.yml", *OUT)
+        assert (done.returncode, "error[unknown-type]" in done.stderr) == (1, True)
+        assert "One of a plug-in: run with --no-validate, or give a schema that has it (-c)." in done.stderr
+
+
+@pytest.mark.parametrize("text", ["Run #5", "#5", "[1, 2] #5", "'a' # b"])
+def test_a_comment_in_a_value_is_not_dropped_silently(quick: Any, text: str) -> None:
+    quick.spec("'echo {name}'")
+    for program in ("packtivity-run", "packtivity-validate"):
+        done = quick(program, "spec.yml", *OUT, "-p", f"name={text}")
+        assert (done.returncode, "warning[not-as-written]: what follows # is a comment" in done.stderr) == (0, True)
+        (line,) = [line for line in done.stderr.splitlines() if "For this text, type: " in line]
+        option = shlex.split(line.partition("type: ")[2])
+        assert quick("packtivity-run", "--print-script", "spec.yml", *OUT, *option).stdout == f"echo {text}\n"
+
+
+@pytest.mark.parametrize("text", ["a#b", "'Run #5'", "[a#b, '#']", '{"a": "# b"}', "|\n  # b\n"])
+def test_what_is_no_comment_is_not_called_one(quick: Any, text: str) -> None:
+    quick.spec("'echo {name}'")
+    assert "comment" not in quick("packtivity-run", "spec.yml", *OUT, "-p", f"name={text}").stderr
+
+
+@pytest.mark.parametrize("value", ["{a}", "{a: null, b: 1}", "[{x}]"])
+def test_a_mapping_with_nothing_in_it_is_a_mapping_too(quick: Any, value: str) -> None:
+    quick.spec("'echo {name}'")
+    for program in ("packtivity-run", "packtivity-validate"):
+        assert "warning[mapping-as-text]" in quick(program, "spec.yml", *OUT, "-p", f"name={value}").stderr
+    done = quick("packtivity-validate", "spec.yml", *OUT, "-p", "name={workdir}")
+    assert "unquoted-placeholder" in done.stderr
+    assert "mapping-as-text" not in done.stderr
+
+
+@pytest.mark.parametrize("value", ["{workdir}", "{workdir}/a/b"])
+def test_a_work_directory_that_is_not_there_is_asked_for(quick: Any, value: str) -> None:
+    quick.spec("'echo {name}'")
+    quick.write("state.yml", "readonly: [.]\n")
+    done = quick("packtivity-run", "-s", "state.yml", "spec.yml", *OUT, "-p", f"name='{value}'")
+    assert (done.returncode, "give one with -w/--write" in done.stderr) == (4, True)

@@ -25,6 +25,7 @@ from packtivity.notes import RunNotes, close_notes, open_notes
 from packtivity.runtimes.choose import choose
 from packtivity.runtimes.oci import Podman
 from packtivity.runtimes.shell_lines import container_line
+from packtivity.spec.resources import findings
 from packtivity.types import Limits, Mount
 
 if TYPE_CHECKING:
@@ -451,6 +452,12 @@ def test_resources_that_are_not_understood_have_no_effect_and_are_named(run: Any
         ("unknown-resource", (2,), "kerberos: true", "Write it as a mapping: [{kerberos: true}]."),
     ]
     assert "kubernetes_memory_limit: '8GB' cannot be read, and has no effect" in log(state, "step")
+
+
+@pytest.mark.parametrize("word", ["Kerberos", "rucio ", "kubernetes_cpu_limits"])
+def test_a_word_that_is_nearly_a_key_is_told_as_a_mapping(word: str) -> None:
+    (found,) = findings([word])
+    assert found.hint.startswith(f"Write it as a mapping: [{{{word.strip().lower().removesuffix('s')}")
 
 
 @pytest.mark.parametrize("resources", [UNREADABLE[:1], UNREADABLE[1:2], UNREADABLE[2:]])

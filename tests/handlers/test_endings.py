@@ -12,7 +12,7 @@ import pytest
 from packtivity.api import pack_object
 from packtivity.errors import MissingOutput, TaskFailed
 from packtivity.handlers.config import ExecutionConfig
-from packtivity.handlers.endings import check, went_on
+from packtivity.handlers.endings import check, eaten, went_on
 from packtivity.handlers.execution_handlers import run
 from packtivity.types import Completed, Execution, Mount
 
@@ -214,3 +214,58 @@ def test_missing_outputs_of_a_script_that_went_on_say_so(head: str, is_said: boo
     with pytest.raises(MissingOutput, match="is not there after the run") as caught:
         pack_object(spec)({"out": "{workdir}/out.root"}, state, syncbackend=backend)
     assert ("A line that fails does not end the script" in caught.value.hint) is is_said
+
+
+@pytest.mark.parametrize("value", ["http://lab/x?a=1&b=2", "first;b=2"])
+def test_missing_outputs_are_told_of_a_value_that_the_shell_took_apart(value: str, state: LocalFSState) -> None:
+    from packtivity.syncbackends import defaultsyncbackend
+
+    spec = {
+        "process": {"process_type": "string-interpolated-cmd", "cmd": "true {address} && touch {out}"},
+        "environment": LOCAL,
+        "publisher": {"publisher_type": "frompar-pub", "outputmap": {"out": "missing"}},
+    }
+    given = {"address": value, "out": "{workdir}/o", "missing": "{workdir}/other"}
+    backend = defaultsyncbackend()
+    backend.exec_config = ExecutionConfig({"logging_level": "CRITICAL"}, strict=True)
+    with pytest.raises(MissingOutput) as caught:
+        pack_object(spec)(given, state, syncbackend=backend)
+    assert "The value of 'address' has" in caught.value.hint
+    assert 'write "{address}"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        ("cat > seen\necho x", "cat"),
+        ("ssh host hostname\necho x", "ssh"),
+        ("for i in 1 2; do root -b fit.C; done\necho x", "root"),
+        ("set -e\nmpirun -n 2 fit\necho x", "mpirun"),
+        ("cat a > b\necho x", ""),
+        ("ssh host hostname </dev/null\necho x", ""),
+        ("echo y | cat > b\necho x", ""),
+        ("echo x\nssh host", ""),
+        ("# ssh host\nrootcling x\necho x", ""),
+    ],
+)
+def test_a_command_that_may_have_read_the_rest_of_its_script_is_named(script: str, named: str) -> None:
+    told = eaten(Execution(("sh", "-c", "bash"), script.encode()))
+    assert told.endswith(f"write {named} … </dev/null.") if named else told == ""
+    assert eaten(Execution(("sh", "-c", script))) == ""
+    assert eaten(None) == ""
+
+
+def test_missing_outputs_of_a_script_that_was_eaten_say_by_whom(state: LocalFSState) -> None:
+    from packtivity.syncbackends import defaultsyncbackend
+
+    script = "set -e\ncat > seen\ntouch {out}\n"
+    spec = {
+        "process": {"process_type": "interpolated-script-cmd", "script": script, "interpreter": "bash"},
+        "environment": LOCAL,
+        "publisher": {"publisher_type": "frompar-pub", "outputmap": {"out": "out"}},
+    }
+    backend = defaultsyncbackend()
+    backend.exec_config = ExecutionConfig({"logging_level": "CRITICAL"}, strict=True)
+    with pytest.raises(MissingOutput) as caught:
+        pack_object(spec)({"out": "{workdir}/out.root"}, state, syncbackend=backend)
+    assert "write cat … </dev/null" in caught.value.hint

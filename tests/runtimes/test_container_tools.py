@@ -131,6 +131,22 @@ def test_each_tool_has_its_own_further_arguments(monkeypatch: pytest.MonkeyPatch
         for_tool(execution, named("apptainer"), warned.append)
 
 
+@pytest.mark.parametrize("tool", ["docker", "podman", "apptainer", "singularity", "udocker", "shifter"])
+def test_a_user_that_a_tool_cannot_take_is_told(tool: str) -> None:
+    execution = plan_container({"command": "true"}, environment(), LocalFSState(["/w"]), ExecutionConfig())
+    runtime, warned = named(tool), list[Diagnostic]()
+    for user in (None, "caller", str(runtime.host.uid), f"{runtime.host.uid}:0"):
+        for_tool(execution, runtime, warned.append, user)
+    assert warned == []
+    for user in ("image", "4321", "4321:5"):
+        for_tool(execution, runtime, warned.append, user)
+    told = {"docker": 0, "podman": 0, "apptainer": 2, "singularity": 2}.get(tool, 3)
+    assert [one.message for one in warned] == [
+        f"--user {user} has no effect, because {tool} runs tasks as you"
+        for user in ("image", "4321", "4321:5")[3 - told :]
+    ]
+
+
 SHORT = {
     "atlas/analysisbase:1": "docker.io/atlas/analysisbase:1",
     "busybox": "docker.io/library/busybox:latest",

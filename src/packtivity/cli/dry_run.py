@@ -16,6 +16,7 @@ from packtivity.errors import UsageError
 from packtivity.handlers.config import packconfig
 from packtivity.handlers.container import tool_for
 from packtivity.runtimes.choose import shown
+from packtivity.runtimes.process import check_arguments
 from packtivity.runtimes.shell_lines import container_line, shell_line
 from packtivity.task import Run, acquire_job_env, finalize_inputs
 
@@ -39,6 +40,8 @@ def show_plan(task: Task, target: Target, options: RunOptions) -> None:
         )
     run = Run(task.spec, task.parameters, task.state, None, backend.pack_config, backend.exec_config)
     execution = run.plan()
+    if execution:
+        check_arguments(execution)
     nothing = "" if execution else _why_nothing(task.spec)
     if options.print_command and not execution:
         raise UsageError(f"nothing is run by this task: {nothing}")

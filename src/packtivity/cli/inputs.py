@@ -217,7 +217,7 @@ def _read_state(name: str) -> dict[str, Any]:
             if isinstance(entry, dict):
                 path = entry.get("path")
                 _warn_of_unknown(entry, ("path", "name"), place)
-            if not isinstance(path, str) or not path:
+            if not isinstance(path, str) or not path or "\0" in path:
                 raise errors.StateError(f"{place} is not a path: {entry!r}", hint=hint)
             directories([path], place)
     return found

@@ -15,7 +15,16 @@ from packtivity.backends.registry import load_proxy
 from packtivity.checks import check_publishable
 from packtivity.cli import start
 from packtivity.cli.errors import FAILED, CannotWrite, warn
-from packtivity.cli.inputs import Target, Task, directories, is_strict, load_spec, start_logging, warn_of_doubts
+from packtivity.cli.inputs import (
+    Target,
+    Task,
+    directories,
+    is_strict,
+    load_spec,
+    start_logging,
+    telling_what_is_missing,
+    warn_of_doubts,
+)
 from packtivity.cli.parameter_sets import Sets, parameter_sets
 from packtivity.cli.parameters import Parameters
 from packtivity.cli.proxy_files import load_with, statuses
@@ -23,6 +32,8 @@ from packtivity.cli.run import check_writable
 from packtivity.cli.terminal import Progress, named_leaves, say
 from packtivity.files import read_json, replacing, write_json, write_whole
 from packtivity.printable import printable
+from packtivity.spec.diagnostics import locate
+from packtivity.spec.resources import findings
 from packtivity.statecontexts.posixfs_context import METADIR, LocalFSState
 
 if TYPE_CHECKING:
@@ -120,7 +131,7 @@ class Sweep:
     def __init__(self, options: MapOptions, sets: Sets, spec: dict[str, Any], backend: Any) -> None:
         self.spec, self.sets, self.backend = spec, sets, backend
         common = Parameters(options.parfiles, sets.plain)
-        self.common, self._problems = common.data, common.problems
+        self.common, self._problems = common.data, sets.problems + common.problems
         (self.root,) = directories([options.write], "--write")
         self.readonly = directories(options.read, "--read")
         self.width = max(4, len(str(len(sets.rows) - 1)))
@@ -132,12 +143,12 @@ class Sweep:
         """Give each parameter set."""
         return (Item(self, number) for number in range(len(self.sets.rows)))
 
-    def check(self, *, strict: bool) -> None:
+    def check(self, options: MapOptions) -> None:
         """Check the sets before anything is run, once for all that give the same parameters.
 
         :raises ParameterError: one lacks a parameter, or under strict, something is doubtful.
         """
-        sets = self.sets
+        sets, strict = self.sets, is_strict(options.strict)
         repeated = sets.repeated()
         if repeated:
             number, before = repeated[0]
@@ -149,15 +160,20 @@ class Sweep:
         first: dict[frozenset[str], int] = {}
         for number, row in enumerate(sets.rows):
             first.setdefault(frozenset(row), number)
-        problems = self._problems  # of what all sets have alike
+        resources = (self.spec["environment"] or {}).get("resources")
+        # Tasks that run elsewhere say this in their logs only.
+        unread = findings(resources) if isinstance(resources, list) else ()
+        problems = (*self._problems, *(locate(finding, None) for finding in unread))
         for item in (Item(self, number) for number in first.values()):
-            warn_of_doubts(Task(self.spec, item.parameters, item.state), problems, strict=strict)
+            given = Task(self.spec, item.parameters, item.state)
+            warn_of_doubts(given, problems, strict=strict)
             problems = ()
             try:
-                parameters, state = task.finalize_inputs(datamodel.create(item.parameters), item.state)
-                job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)
-                if job:
-                    check_publishable(self.spec["publisher"], parameters, config)
+                with telling_what_is_missing(given, options):
+                    parameters, state = task.finalize_inputs(datamodel.create(item.parameters), item.state)
+                    job, _ = task.acquire_job_env(self.spec, parameters, state, {"name": NAME}, config)
+                    if job:
+                        check_publishable(self.spec["publisher"], parameters, config)
             except errors.MissingParameter as error:
                 raise errors.ParameterError(f"{item.where}: {error.message}", hint=error.hint) from None
 
@@ -265,7 +281,7 @@ def run_map(options: MapOptions) -> int:
     how = {name: value for name in ("timeout", "retries", "strict") if (value := getattr(options, name))}
     target.configure({"logging_level": "CRITICAL"}, **how)
     sweep = Sweep(options, sets, spec, target.backend)
-    sweep.check(strict=is_strict(options.strict))
+    sweep.check(options)
     table = options.table or f"{sweep.root}/results.csv"
     if options.table or os.path.lexists(table):
         check_writable(table)

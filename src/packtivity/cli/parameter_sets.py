@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import Counter
 from fractions import Fraction
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,6 +17,8 @@ from packtivity.spec.yamltext import MAX_DEPTH, encodable, too_deep
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from packtivity.types import Diagnostic
+
 _MOST = 1_000_000
 """Parameter sets that one command takes."""
 
@@ -24,10 +28,12 @@ class Sets:
 
     :ivar rows: what each has of its own, parameter name → value.
     :ivar plain: ``NAME=VALUE`` for parameters that all have alike.
+    :ivar problems: warnings about how values are written.
     """
 
     def __init__(self, rows: list[dict[str, Any]], plain: list[str], file: str | None, lines: list[int]) -> None:
         self.rows, self.plain = rows, plain
+        self.problems: tuple[Diagnostic, ...] = ()
         self._file, self._lines = file, lines
         self._each = len(rows) // len(lines) if lines else 1
 
@@ -49,7 +55,8 @@ def parameter_sets(over: str | None, given: Sequence[str]) -> Sets:
     :raises ParameterError: a file or range cannot be used, or a parameter is given more than once.
     :raises LoadError: a file cannot be read.
     """
-    numbered = list(_rows(over)) if over else []
+    doubts = _Doubts()
+    numbered = list(_rows(over, doubts)) if over else []
     if over and not numbered:
         raise ParameterError(f"{over} has no parameter set in it", hint="Write one a line.")
     rows, plain, scanned = [row for _, row in numbered] or [{}], list[str](), set[str]()
@@ -66,7 +73,9 @@ def parameter_sets(over: str | None, given: Sequence[str]) -> Sets:
             scanned.add(name)
             _check_number(text, len(rows) * len(values))
             rows = [{**row, name: each} for row in rows for each in values]
-    return Sets(rows, plain, over, [line for line, _ in numbered])
+    sets = Sets(rows, plain, over, [line for line, _ in numbered])
+    sets.problems = doubts.told()
+    return sets
 
 
 def span(text: str) -> list[Any] | None:
@@ -106,10 +115,35 @@ def _number(text: str) -> int | float | None:
     return None
 
 
-def _rows(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+class _Doubts:
+    """Warnings about cells of a table: the first of each kind in a column, and how many are like it."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], Diagnostic] = {}
+        self._counts = Counter[tuple[str, str]]()
+
+    def note(self, column: str, text: str, problems: Sequence[Diagnostic]) -> None:
+        """Keep what there is to say of a cell; a reader of CSV takes quotes away, so the advice has them doubled."""
+        for problem in problems:
+            hint = re.sub(f'"{re.escape(text.strip())}", in quotes,?', _quoted_cell(f'"{text.strip()}"'), problem.hint)
+            self._first.setdefault((column, problem.code), problem._replace(hint=hint))
+            self._counts[column, problem.code] += 1
+
+    def told(self) -> tuple[Diagnostic, ...]:
+        """Return the warnings."""
+        return tuple(
+            one._replace(message=f"{one.message} ({count} cells of the column {key[0]!r} are such)")
+            if count > 1
+            else one
+            for key, one in self._first.items()
+            for count in [self._counts[key]]
+        )
+
+
+def _rows(name: str, doubts: _Doubts) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with open(name, encoding="utf-8-sig", newline="") as file:
-            yield from _csv_rows(name, file) if name.lower().endswith(".csv") else _json_rows(name, file)
+            yield from _csv_rows(name, file, doubts) if name.lower().endswith(".csv") else _json_rows(name, file)
     except OSError as error:
         raise LoadError.of(error, f"parameter sets {name}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -121,7 +155,7 @@ def _json_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.rstrip(), object_pairs_hook=_mapping)
+            row = json.loads(line.rstrip(), object_pairs_hook=_mapping, parse_constant=_refused)
             if too_deep(row, MAX_DEPTH):
                 raise RecursionError
             if "\\u" in line and not encodable(row):
@@ -147,11 +181,15 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refused(word: str) -> None:
+    raise ValueError(f"not JSON: {word} is no number of JSON; write it as a text")
+
+
 def _twice(names: Sequence[str]) -> str:
     return next(name for position, name in enumerate(names) if name in names[:position])
 
 
-def _csv_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(name: str, file: TextIO, doubts: _Doubts) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(file, strict=True)
     try:
         columns = reader.fieldnames or []
@@ -162,12 +200,19 @@ def _csv_rows(name: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in reader:
             where = f"{name}:{reader.line_num}"
             if None in row or None in row.values():
-                found = sum(value is not None for key, value in row.items() if key) + len(row.get(None, ()))
-                raise ParameterError(f"{where}: {found} values for {len(columns)} columns: {', '.join(columns)}")
-            yield reader.line_num, {key: read_value(value, where, _cell).data for key, value in row.items()}
+                count = sum(value is not None for key, value in row.items() if key) + len(row.get(None, ()))
+                raise ParameterError(f"{where}: {count} values for {len(columns)} columns: {', '.join(columns)}")
+            found = {key: read_value(value, where, _cell) for key, value in row.items()}
+            for key, cell in found.items():
+                doubts.note(key, row[key], cell.problems)
+            yield reader.line_num, {key: cell.data for key, cell in found.items()}
     except csv.Error as error:
         raise ParameterError(f"{name}:{reader.reader.line_num}: not CSV: {error}") from None
 
 
 def _cell(quoted: str) -> str:
-    return 'write in the file: "' + quoted.replace('"', '""') + '"'
+    return f"write in the file: {_quoted_cell(quoted)}"
+
+
+def _quoted_cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

@@ -107,10 +107,18 @@ def read_value(text: str, source: str, how: Callable[[str], str]) -> Parsed:
     :raises ParameterError: it is not YAML.
     """
     try:
-        return parse(text, source)
+        parsed = parse(text, source)
     except BadText as error:
         quoted = _quoted(text)
         raise _with_hint(error, quoted and f"For this text, {how(quoted)}") from None
+    node = parsed.node() if "#" in text else None
+    end = node.end_mark.index if node else 0
+    if "#" in text and text[end:].lstrip().startswith("#"):
+        message = "what follows # is a comment in YAML, and is not in the value"
+        place, quoted = parsed.place(text.index("#", end)), _quoted(text)
+        hint, line = quoted and f"For this text, {how(quoted)}", parsed.line(place.line)
+        parsed.problems += (Diagnostic("warning", "not-as-written", message, (), place, line, hint=hint),)
+    return parsed
 
 
 def _with_hint(error: BadText, hint: str) -> BadText:

@@ -89,7 +89,7 @@ def tool_for(
     :raises EnvironmentUnavailable: no container tool works here.
     """
     runtime = runtime or choose(config.container_config.runtime())
-    return runtime, for_tool(execution, runtime, partial(_warn, config, step))
+    return runtime, for_tool(execution, runtime, partial(_warn, config, step), config.container_config.user())
 
 
 def _without(execution: Execution, mount: Mount) -> Execution:

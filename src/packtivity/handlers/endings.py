@@ -181,4 +181,20 @@ def went_on(execution: Execution | None) -> str:
     return "A line that fails does not end the script (it has no `set -e`): look for the first error in the run log."
 
 
+def eaten(execution: Execution | None) -> str:
+    """Return which command may have read the rest of a script from standard input, where both are; empty for none."""
+    if execution is None or not execution.stdin:
+        return ""
+    for line in _script(execution).splitlines()[:-1]:
+        found = re.search(_READS, line)
+        if found and not re.search(r"[<|]", line):
+            return (
+                f"The script stands on standard input, and {found[1]} may have read the lines after it: "
+                f"write {found[1]} … </dev/null."
+            )
+    return ""
+
+
+_READS = r"(?:^|[;&(]|\b(?:then|do|else)\b)\s*(cat(?=\s*(?:>|$))|ssh|root|srun|mpirun|mpiexec|ffmpeg|tee)(?=\s|$)"
+"""Commands that read standard input though no file is named, as they are first used in scripts of this field."""
 _ERREXIT = r"(?m)(?:^|[;&|]|\bthen\b)\s*set\s+(?:-\S+\s+)*(?:-[a-zA-Z]*e|-o\s+errexit)"

@@ -188,9 +188,12 @@ def options(containers: ContainerConfig) -> tuple[str, ...]:
     return _words("PACKTIVITY_DOCKER_CMD_MOD", containers.container_runtime_modifier())
 
 
-def for_tool(execution: Execution, runtime: Runtime, warn: Callable[[Diagnostic], None]) -> Execution:
+def for_tool(
+    execution: Execution, runtime: Runtime, warn: Callable[[Diagnostic], None], user: str | None = None
+) -> Execution:
     """Give a tool the further arguments of its own setting; one tool's arguments mean something else to another.
 
+    :param user: the user that was asked for; a tool that always takes the caller warns of any other.
     :raises ConfigurationError: the quotes in the setting do not match.
     """
     if runtime.own_options == "PACKTIVITY_DOCKER_CMD_MOD":
@@ -200,6 +203,10 @@ def for_tool(execution: Execution, runtime: Runtime, warn: Callable[[Diagnostic]
         message = f"PACKTIVITY_DOCKER_CMD_MOD is for docker and podman; {runtime.name} does not get it"
         hint = f"What {runtime.name} is to get: {own}." if own else f"There is no such setting for {runtime.name}."
         warn(Diagnostic("warning", "option-ignored", message, hint=hint))
+    is_taken = user in (None, "caller") or (user == "image" and own)
+    if not is_taken and str(user).partition(":")[0] != str(runtime.host.uid):
+        message = f"--user {user} has no effect, because {runtime.name} runs tasks as you"
+        warn(Diagnostic("warning", "option-ignored", message, hint="Docker and Podman run tasks as other users."))
     return replace(execution, options=_words(own, settings.current().apptainer_cmd_mod) if own else ())
 
 

@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -352,6 +353,16 @@ def _readable(content: bytes | None) -> int:
 
 def _environment(execution: Execution) -> dict[str, str]:
     return {**(caller_environment() if execution.inherit_env else {}), **execution.env}
+
+
+def check_arguments(execution: Execution) -> None:
+    """Refuse what Linux would not start, without starting it.
+
+    :raises ParameterError: an argument is longer than 32 pages (``MAX_ARG_STRLEN``).
+    """
+    limit = 32 * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "linux" and any(len(os.fsencode(argument)) >= limit for argument in execution.argv):
+        raise _start_error(OSError(errno.E2BIG, os.strerror(errno.E2BIG)), execution)
 
 
 def _start_error(error: OSError | ValueError, execution: Execution) -> errors.PacktivityError:

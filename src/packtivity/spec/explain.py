@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from packtivity import settings
 from packtivity.registry import nearest
 from packtivity.spec import advice
 from packtivity.spec.diagnostics import Finding, article, dotted, expected_types, listed, quoted
@@ -157,6 +158,8 @@ def _named_branch(kind: str, name: JSONValue, path: Path) -> tuple[Branch | None
     containing = [one for one in names if f"-{name.lower()}-" in f"-{one}-"]  # docker of docker-encapsulated
     near = nearest(name, names) or (containing[0] if len(containing) == 1 else None)
     hint = _did_you_mean(near) if near else f"There are: {listed(names)}."
+    if not near or settings.current().plugins:
+        hint += " One of a plug-in: run with --no-validate, or give a schema that has it (-c)."
     message = f"no {kind} has the type {name!r}"
     return None, Finding("unknown-type", message, path, expected=near or listed(names, last="or"), hint=hint)
 

@@ -244,10 +244,9 @@ class ParameterCheck:
 
     def _empty_findings(self) -> Iterator[Finding]:
         shown = {use.name for use in self._uses if use.placeholder.field == use.name}
-        directories = {WORKDIR, *(self.state_names or ())}
         for path in _nulls(self.parameters):
             last = str(path[-1])
-            if len(path) > 1 and (last in directories or _READDIR.match(last)):
+            if len(path) > 1 and self._is_directory(last):
                 message = f"the value is a mapping with the key {path[-1]!r}, because {{{last}}} is not in quotes"
                 hint = f"""Write '{{{last}}}'; with -p, -p {path[0]}='"{{{last}}}"'."""
                 yield Finding("unquoted-placeholder", message, path[:-1], hint=hint)
@@ -255,13 +254,18 @@ class ParameterCheck:
                 message = f"the parameter {path[0]!r} has no value (null)"
                 yield Finding("empty-parameter", message, path, hint="Give it a value; '' is the empty text.")
 
+    def _is_directory(self, name: str) -> bool:
+        return name == WORKDIR or name in (self.state_names or ()) or _READDIR.match(name) is not None
+
     def _mapping_findings(self) -> Iterator[Finding]:
         whole = {use.name for use in self._uses if use.placeholder.field == use.name}
         for name, value in self.parameters.items() if isinstance(self.parameters, dict) else ():
             items = value if isinstance(value, list) else [value]
             mapping = next((one for one in items if isinstance(one, dict)), None)
-            if name not in whole or mapping is None or None in mapping.values():
+            if name not in whole or mapping is None:
                 continue
+            if any(inner is None and self._is_directory(str(key)) for key, inner in mapping.items()):
+                continue  # told as a placeholder without quotes
             what = "a mapping" if mapping is value else "a list with a mapping in it"
             message = (
                 f"the parameter {name!r} is {what}, so {{{name}}} becomes Python's text for it: {_short(str(mapping))}"

@@ -99,8 +99,9 @@ def _unknown(name: str, path: Path, *, at_key: bool = False) -> Finding:
     known = _KEYS if at_key else _WORDS
     near = nearest(name, known)
     expected, hint = near or ", ".join(known), f"Did you mean {near!r}?" if near else ""
-    if not at_key and not near and name in _KEYS:
-        expected = f"{name}: {'true' if RESOURCES[name].form == 'flag' else 'VALUE'}"
+    key = None if at_key or near else nearest(name, _KEYS)
+    if key:
+        expected = f"{key}: {'true' if RESOURCES[key].form == 'flag' else 'VALUE'}"
         hint = f"Write it as a mapping: [{{{expected}}}]."
     return Finding("unknown-resource", f"nothing understands the resource {name!r}", path, at_key, None, expected, hint)
 

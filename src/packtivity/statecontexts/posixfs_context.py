@@ -225,6 +225,8 @@ def _remedy(error: MissingName) -> str:
     name = error.name
     if name.startswith("readdir") and name[len("readdir") :].isdigit():
         return f"{{{name}}} is a directory to read: give one more with -r/--read (readonly= in Python)."
+    if name == "workdir":
+        return "{workdir} is the directory to write in: give one with -w/--write (workdir= or readwrite= in Python)."
     return error.hint
 
 
