@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from preloads import preloadable
 from specs import command_spec, constant, from_parameters
 
 from packtivity import record, seal
@@ -109,14 +109,7 @@ int clock_gettime(clockid_t which, struct timespec *now)
 @pytest.fixture(scope="session")
 def stepping(tmp_path_factory):
     """A library by which a program's clock can be set, and no other one's."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("clock")
-    (folder / "clock.c").write_text(CLOCK)
-    argv = [compiler, "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c", "-ldl"]
-    subprocess.run(argv, check=True)
-    return str(folder / "clock.so")
+    return preloadable(tmp_path_factory.mktemp("clock"), "clock", CLOCK)
 
 
 @pytest.mark.parametrize("step", [-86_400, 40 * 86_400])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from preloads import preloadable
 from specs import command_spec, constant
 from waiting import until
 
@@ -53,13 +53,8 @@ while True:
 @pytest.fixture(scope="session")
 def preload(tmp_path_factory):
     """Return the environment of a process on a file system without locks."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("preload")
-    (folder / "noflock.c").write_text(NO_FLOCK)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "noflock.so", folder / "noflock.c"], check=True)
-    return {**os.environ, "LD_PRELOAD": str(folder / "noflock.so")}
+    library = preloadable(tmp_path_factory.mktemp("preload"), "noflock", NO_FLOCK)
+    return {**os.environ, "LD_PRELOAD": library}
 
 
 class Place:
