@@ -158,7 +158,9 @@ _COMPLAINTS = ("denied", "no such file", "can't open", "cannot", "not found", "r
 
 
 def _home_advice(runtime: Runtime, execution: Execution, ended: supervise.Ended) -> str:
-    """Return why ``~`` cannot be read, where a task uses it and complains of a file in its home."""
+    """Return why ``~`` cannot be read, where a task that failed uses it and complains of a file in its home."""
+    if ended.completed.returncode == 0:
+        return ""
     other = runtime.other_home(execution, settings.caller_environment())
     text = "\n".join((*execution.argv, (execution.stdin or b"").decode("utf-8", "replace")))
     if other is None or not _USES_HOME.search(text):
